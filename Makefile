@@ -1,0 +1,108 @@
+# Everything there is to do in a checkout; `make help` lists it. Needs make and Python 3.11, 3.12 or 3.13 with venv.
+#
+# .poetry/  a Poetry of our own (scripts/poetry.txt), so that none has to be installed and none that is gets in the way
+# .venv/    the project and what poetry.lock pins; made anew when it was moved here from another place
+#
+# ARGS="..." is handed to the command of a target, e.g. make test ARGS="-k resume".
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all coverage lint type benchmark app lock lock-check clean FORCE
+
+SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+# tried by running it: a version manager's stand-in may be on PATH without the Python behind it
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
+	"$$name" -c '$(SUITABLE)' >/dev/null 2>&1 && { command -v "$$name"; break; }; done)
+RUN := .venv/bin/python
+# one thread a worker: two workers with two threads each are slower on two cores, and sums come out in another order
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN) -m pytest
+WORKERS ?= 2
+
+# an active environment would be used in place of ours, or mixed into it
+unexport VIRTUAL_ENV CONDA_PREFIX CONDA_DEFAULT_ENV PYTHONPATH PYTHONHOME
+export POETRY_VIRTUALENVS_CREATE := true
+export POETRY_VIRTUALENVS_IN_PROJECT := true
+export POETRY_REQUESTS_MAX_RETRIES ?= 3
+# nothing here reports home
+export GRADIO_ANALYTICS_ENABLED := False
+export HF_HUB_DISABLE_TELEMETRY := 1
+export DO_NOT_TRACK := 1
+
+help: ## List what there is to do
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready ## Install Poetry and everything that poetry.lock pins into this checkout
+
+demo: setup ## Train a tiny random model on generated data, in seconds
+	$(RUN) train.py experiment=smoke $(ARGS)
+
+test: setup ## Run the tests that need neither a GPU nor much time
+	$(PYTEST) -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-all: setup ## Run the slow tests too, and require 90 % of the branches
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not gpu and not browser" --cov $(ARGS)
+	@$(MAKE) --no-print-directory coverage
+
+coverage: setup ## Tell what the last run with --cov covered, and require 90 % of the branches
+	@$(RUN) -m coverage json --quiet -o - | $(RUN) scripts/branch_coverage.py 90
+
+lint: setup ## Check style, format and the order of imports
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	.venv/bin/lint-imports
+
+type: setup ## Check types
+	$(RUN) -m mypy lora_sam $(wildcard train.py app.py)
+
+benchmark: setup ## Measure speed and memory against the peers
+	$(RUN) -m benchmarks $(ARGS)
+
+app: app.py setup ## Open the web app
+	$(RUN) app.py $(ARGS)
+
+app.py:
+	@echo "app.py is not there: this version has no web app yet. Use train.py, or lora_sam as a library." >&2; exit 1
+
+lock: .poetry/.ready ## Resolve the dependencies of pyproject.toml into poetry.lock
+	$(POETRY) lock $(ARGS)
+
+lock-check: .poetry/.ready ## Check that poetry.lock fits pyproject.toml
+	$(POETRY) check --lock
+
+clean: ## Remove caches and build products; outputs and the two environments stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* coverage.xml htmlcov dist build
+	find . -path ./.venv -prune -o -path ./.poetry -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+POETRY = eval "$$(.poetry/bin/python scripts/pip_settings.py)" && .poetry/bin/poetry
+
+# The stamps hold the checkout's path, and a Python has to read them: an environment that was moved, or that lost the
+# Python it was made from, counts as not there.
+ready_at = $(shell $(1)/bin/python -c "print(open('$(1)/.ready').read().strip())" 2>/dev/null)
+
+ifneq ($(call ready_at,.poetry),$(CURDIR))
+.poetry/.ready: FORCE
+endif
+ifneq ($(call ready_at,.venv),$(CURDIR))
+.venv/.ready: FORCE
+endif
+
+define require_python
+	@"$(PYTHON)" -c '$(SUITABLE)' 2>/dev/null || { echo "No Python 3.11, 3.12 or 3.13 with its venv module\
+	 (PYTHON is '$(PYTHON)'). Install one (Debian: apt-get install python3 python3-venv) or name it:\
+	 make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" | tr -s ' \t' ' ' >&2; exit 1; }
+endef
+
+.poetry/.ready: scripts/poetry.txt
+	$(require_python)
+	rm -rf .poetry
+	"$(PYTHON)" -m venv .poetry
+	.poetry/bin/python -m pip install --quiet --disable-pip-version-check -r scripts/poetry.txt
+	@echo "$(CURDIR)" > $@
+
+# the last word of `command` in pyvenv.cfg is where an environment was made
+.venv/.ready: .poetry/.ready poetry.lock pyproject.toml
+	$(require_python)
+	@case "$$(sed -n 's/^command = //p' .venv/pyvenv.cfg 2>/dev/null)" in \
+	*" $(CURDIR)/.venv") .venv/bin/python -c '$(SUITABLE)' 2>/dev/null;; *) false;; esac \
+	|| { rm -rf .venv && "$(PYTHON)" -m venv "$(CURDIR)/.venv"; }
+	$(POETRY) install --no-interaction
+	@echo "$(CURDIR)" > $@

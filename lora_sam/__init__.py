@@ -1,0 +1,39 @@
+"""Fine-tune Meta's Segment Anything Model on your own images with few trainable weights.
+
+`load` gives a predictor for a finished run or an adapter; everything else lives in the submodules.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lora_sam.data.images import read_image as read_image
+    from lora_sam.loading import load as load
+    from lora_sam.loading import load_base as load_base
+    from lora_sam.structures import Masks as Masks
+    from lora_sam.structures import Prompts as Prompts
+    from lora_sam.structures import Sample as Sample
+
+# imported on first use, so that `import lora_sam` costs nothing
+_PUBLIC = {
+    "load": "lora_sam.loading",
+    "load_base": "lora_sam.loading",
+    "read_image": "lora_sam.data.images",
+    "Masks": "lora_sam.structures",
+    "Prompts": "lora_sam.structures",
+    "Sample": "lora_sam.structures",
+}
+__version__ = "0.1.0"  # as in pyproject.toml
+__all__ = ["Masks", "Prompts", "Sample", "load", "load_base", "read_image"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'lora_sam' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,106 @@
+"""The command line around Hydra: exit codes, errors as one line each, run directories, sweeps that go on."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from lora_sam.cli.overrides import explain
+from lora_sam.errors import LoraSamError
+
+BUG = 1
+USER_ERROR = 2
+INTERRUPTED = 130
+
+# whether `main` has set HYDRA_FULL_ERROR for its own purposes
+_one_line_errors: ContextVar[bool] = ContextVar("one_line_errors", default=False)
+
+
+def main(task: Callable[[], Any], *, conf: Path, config_name: str = "train") -> int:
+    """Run a function decorated with `hydra.main` on `sys.argv`, and say in one line each what the user did wrong.
+
+    With HYDRA_FULL_ERROR=1 in the environment every error is raised with its whole traceback instead.
+
+    Args:
+        task: The decorated function.
+        conf: Its configuration directory.
+        config_name: Its primary configuration.
+
+    Returns:
+        Exit code: 0; 2 after a user's mistake; 130 after Ctrl-C.
+
+    Raises:
+        SystemExit: with the exit code of a job that failed (see `lora_sam.cli.jobs`); 1 after a sweep with failed jobs.
+    """
+    arguments = sys.argv[1:]
+    if any(_unpickles(argument) for argument in arguments):
+        return report(["--experimental-rerun unpickles a file, which may run code from it; use resume=<run> instead"])
+    if full_errors():
+        task()
+        return 0
+    try:
+        with _hydra_raises():
+            task()
+    except LoraSamError as error:
+        return report(str(error).splitlines())
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        return report(explain(error, arguments, conf, config_name))
+    except YAMLError as error:
+        return report([f"a configuration file is not valid YAML: {' '.join(str(error).split())}"])
+    except OSError as error:
+        return report(
+            [
+                f"{error.filename or 'the run directory'}: {error.strerror or error}; mend it or choose "
+                "another place with hydra.run.dir=... (hydra.sweep.dir=... with --multirun)"
+            ]
+        )
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception:
+        traceback.print_exc()
+        return BUG
+    return 0
+
+
+def report(lines: Sequence[str], prefix: str = "") -> int:
+    """Print errors to stderr, one line each; returns the exit code of a user's mistake."""
+    for line in lines:
+        print(f"{prefix}error: {line}", file=sys.stderr, flush=True)
+    return USER_ERROR
+
+
+def full_errors() -> bool:
+    """Whether the user asked for whole tracebacks, with HYDRA_FULL_ERROR=1."""
+    return os.environ.get("HYDRA_FULL_ERROR") == "1" and not _one_line_errors.get()
+
+
+@contextmanager
+def _hydra_raises() -> Iterator[None]:
+    """Hydra prints its errors and exits unless this variable is set; then it raises them."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    token = _one_line_errors.set(True)
+    try:
+        yield
+    finally:
+        _one_line_errors.reset(token)
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def _unpickles(argument: str) -> bool:
+    flag = argument.split("=", maxsplit=1)[0]
+    return flag.startswith("--e") and "--experimental-rerun".startswith(flag)

@@ -1,0 +1,230 @@
+"""One job of the command line, alone or in a sweep: its directory, its `status.json`, its error when it happens."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lora_sam.cli import BUG, full_errors, report
+from lora_sam.errors import ConfigError, LoraSamError
+from lora_sam.files import write_text
+
+Task = Callable[[dict[str, Any], Path, Sequence[str]], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """`status.json` of a run directory.
+
+    Attributes:
+        status: `running`, `completed`, `failed`, or `interrupted` by a signal. A run that says `running` after its
+            process has ended was killed.
+        job: Number of the job in its sweep; None outside sweeps.
+        overrides: What the user changed, as `key=value`.
+        objective: Best validation IoU, 0 to 1; None unless completed.
+        error: What went wrong; None unless failed.
+        started: Seconds since 1970.
+        seconds: How long it took; None while running.
+    """
+
+    status: str
+    job: int | None
+    overrides: Sequence[str]
+    objective: float | None = None
+    error: str | None = None
+    started: float
+    seconds: float | None = None
+
+    def ended(self, status: str, *, objective: float | None = None, error: str | None = None) -> Status:
+        """The same job at its end."""
+        seconds = round(time.time() - self.started, 3)
+        return replace(self, status=status, objective=objective, error=error, seconds=seconds)
+
+    def write(self, directory: Path) -> None:
+        """Write `status.json`. Raises `TrainingError` if it cannot be written."""
+        write_text(directory / "status.json", json.dumps(asdict(self), indent=2) + "\n")
+
+
+def run_job(config: DictConfig, task: Task) -> float:
+    """Run `task` for one composed configuration; called from the function that `hydra.main` decorates.
+
+    Args:
+        config: What Hydra composed.
+        task: Called with the resolved configuration as plain values, the run directory, and the task overrides;
+            returns the objective.
+
+    Returns:
+        The objective. In a sweep, NaN for a job that failed, after its error was printed, so that the others go on;
+        callbacks and exit code get to know it from its `status.json`.
+
+    Raises:
+        SystemExit: the job failed and is not part of a sweep: 2 for a user's mistake, 1 for anything else.
+    """
+    hydra = HydraConfig.get()
+    sweeping = hydra.mode == RunMode.MULTIRUN
+    directory = Path(hydra.runtime.output_dir)
+    # as they were typed: interpolations in them are those of the configuration
+    overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    assert isinstance(overrides, list)
+    job = int(hydra.job.num) if sweeping else None
+    prefix = f"job {job}: " if sweeping else ""
+    if sweeping:
+        print(f"{prefix}{' '.join(overrides)}", flush=True)
+    status = Status(status="running", job=job, overrides=overrides, started=time.time())
+    try:
+        _write(status, directory)
+        objective = float(task(plain(config), directory, overrides))
+        _write(status.ended("completed", objective=objective if math.isfinite(objective) else None), directory)
+        return objective
+    except Exception as error:
+        reason = str(error) if isinstance(error, LoraSamError) else f"{type(error).__name__}: {error}"
+        with suppress(LoraSamError):  # a full disk may be what failed
+            _write(status.ended("failed", error=reason), directory)
+        if full_errors():
+            raise
+        if isinstance(error, LoraSamError):
+            code = report(reason.splitlines(), prefix)
+        else:
+            traceback.print_exc()
+            code = BUG
+    except BaseException:  # Ctrl-C, or a run that was asked to stop and has saved its state
+        with suppress(LoraSamError):
+            _write(status.ended("interrupted"), directory)
+        raise
+    if sweeping:
+        return math.nan
+    raise SystemExit(code)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """`config` as plain mappings, lists and values, with interpolations resolved and `???` left in place.
+
+    Raises:
+        ConfigError: an interpolation names nothing, or a value that is not set.
+    """
+    try:
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{error.full_key or 'configuration'} cannot be resolved: {reason}") from error
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+class Jobs(Callback):
+    """Gives runs and sweeps directories of their own, and ends a sweep with a table of its jobs.
+
+    Named in `conf/hydra/callbacks/`; the base class is Hydra's interface and does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._started = time.time()
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Claim the run directory."""
+        _claim(config, "hydra.run.dir")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Claim the directory of the sweep, for its jobs as well."""
+        directory = _claim(config, "hydra.sweep.dir")
+        if directory is not None:  # a job is composed anew, from overrides
+            quoted = QuotedString(text=str(directory), quote=Quote.single).with_quotes()
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted}")
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print the jobs with their objectives and errors; exit with 1 if any job did not complete."""
+        if _rank():
+            return
+        jobs = _statuses(Path(config.hydra.sweep.dir), since=self._started)
+        print("\n".join(sweep_table(jobs)), flush=True)
+        if any(job["status"] != "completed" for job in jobs):
+            raise SystemExit(1)
+
+
+def sweep_table(jobs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines of a table of `jobs`, as read from `status.json`, and a line that names the best."""
+    rows = [("job", "validation IoU", "seconds", "overrides")]
+    for job in jobs:
+        seconds = "" if job["seconds"] is None else f"{job['seconds']:.1f}"
+        rows.append((str(job["job"]), _result(job), seconds, " ".join(job["overrides"])))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [
+        "  ".join([*(cell.rjust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip()
+        for row in rows
+    ]
+    lines.extend(
+        f"job {job['job']} {job['status']}: {' | '.join(str(job['error']).splitlines())}"
+        for job in jobs
+        if job["error"] is not None
+    )
+    completed = [job for job in jobs if job["objective"] is not None]
+    if completed:
+        best = max(completed, key=lambda job: float(job["objective"]))
+        lines.append(f"best: job {best['job']} with {best['objective']:.4f} ({' '.join(best['overrides'])})")
+    return lines
+
+
+def _result(job: Mapping[str, Any]) -> str:
+    return str(job["status"]) if job["objective"] is None else f"{job['objective']:.4f}"
+
+
+def _statuses(directory: Path, since: float) -> list[dict[str, Any]]:
+    """The `status.json` files below a sweep's directory that were written by this sweep, by job number."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in directory.rglob("status.json")]
+    return sorted((job for job in found if job["started"] >= since), key=lambda job: int(job["job"]))
+
+
+def _claim(config: DictConfig, key: str) -> Path | None:
+    """Make the directory at `key`, numbered where another process has taken its name; None if it was left as it is.
+
+    A directory that the user named is used as it is. Of several processes that train together only the first has a run
+    directory; the others get one that is removed when they end.
+    """
+    if _rank():
+        directory = Path(tempfile.mkdtemp(prefix="lora_sam."))
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        config.hydra.output_subdir = None
+        OmegaConf.update(config, key, str(directory))
+        return directory
+    if any(override.startswith(f"{key}=") for override in config.hydra.overrides.hydra):
+        return None
+    wanted = Path(str(OmegaConf.select(config, key)))
+    with suppress(OSError):  # Hydra makes the directory next, and fails in the same way where it is seen
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            directory = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+            with suppress(FileExistsError):
+                directory.mkdir()
+                OmegaConf.update(config, key, str(directory))
+                return directory
+    return None
+
+
+def _write(status: Status, directory: Path) -> None:
+    if not _rank():
+        status.write(directory)
+
+
+def _rank() -> int:
+    """Number of this process among those that `torchrun` or `accelerate launch` started."""
+    rank = os.environ.get("RANK", "0")
+    return int(rank) if rank.isdigit() else 0

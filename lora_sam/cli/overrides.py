@@ -1,0 +1,125 @@
+"""What is wrong with the overrides of a command line that Hydra refused, with the nearest valid names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+
+def explain(error: Exception, arguments: Sequence[str], conf: Path, config_name: str) -> list[str]:
+    """One line for each override that cannot be applied; else Hydra's own reason, on one line.
+
+    Args:
+        error: What Hydra raised.
+        arguments: The command line.
+        conf: The configuration directory.
+        config_name: Name of the primary configuration.
+    """
+    if isinstance(error, OverrideParseException):
+        return [
+            f"{error.override}: not readable as an override; write key=value without spaces around =, and put special "
+            "characters of a value in two pairs of quotes: 'key=\"a, b\"'"
+        ]
+    try:
+        # validated names only, so that this cannot fail for the reason that is being explained
+        with initialize_config_dir(version_base="1.3", config_dir=str(conf.resolve())):
+            problems = list(_problems(error, arguments, config_name))
+    except (HydraException, OmegaConfBaseException, ValueError):
+        problems = []
+    return problems or [_reason(error)]
+
+
+def _problems(error: Exception, arguments: Sequence[str], config_name: str) -> Iterator[str]:
+    from lora_sam.config import unknown_key, unknown_option  # not at the top: --help needs no pydantic
+
+    loader = GlobalHydra.instance().config_loader()
+    texts = [text for text in arguments if not text.startswith("-") and ("=" in text or text.startswith("~"))]
+    places = _search_path(arguments, texts)
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(texts)
+    multirun = any(text == "-m" or text.startswith("--mu") for text in arguments)
+    groups = loader.list_groups("")
+    choices = list(places)
+    values = []
+    for override in parsed:
+        options = _options(loader, override.key_or_group, config_name, places)
+        if (override.key_or_group not in groups and not options) or override.package is not None:
+            values.append(override)
+            continue
+        wrong = [name for name in _chosen(override, error) if name not in options]
+        for name in wrong:
+            yield unknown_option(f"{override.key_or_group}={name}", override.key_or_group, name, options)
+        if not wrong and not override.is_sweep_override():
+            choices.append(str(override.input_line))
+    composed = compose(config_name, overrides=choices, return_hydra_config=True)
+    keys = set(_keys(OmegaConf.to_container(composed)))
+    valid = {name for name in [*keys, *groups] if name != "hydra" and not name.startswith("hydra.")}
+    for override in values:
+        key = override.key_or_group
+        if override.is_sweep_override() and not multirun:
+            yield _several_values(override)
+        elif not override.is_add() and not override.is_force_add() and key not in keys:
+            yield unknown_key(key, keys if key.startswith("hydra") else valid)
+
+
+def _options(loader: ConfigLoader, group: str, config_name: str, places: list[str]) -> list[str]:
+    return loader.get_group_options(group, ObjectType.CONFIG, config_name=config_name, overrides=places)
+
+
+def _chosen(override: Override, error: Exception) -> list[str]:
+    """Names of the options that an override of a group chooses."""
+    if override.is_sweep_override():
+        return list(override.sweep_string_iterator()) if override.is_discrete_sweep() else []
+    value = override.value()
+    if value is None:
+        # null is a choice for some groups; for others it is what Hydra complains about
+        return ["null"] if "NoneType" in str(error) else []
+    return [str(name) for name in (value if isinstance(value, list) else [value])]
+
+
+def _search_path(arguments: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """Overrides that bring in configuration directories of the user's own."""
+    given = [text for text in texts if text.startswith("hydra.searchpath=")]
+    for index, text in enumerate(arguments):
+        flag, equals, value = text.partition("=")
+        if flag in {"-cd", "--config-dir"}:
+            directory = value if equals else "".join(arguments[index + 1 : index + 2])
+            given = [f"hydra.searchpath=['file://{Path(directory).resolve()}']"]
+    return given
+
+
+def _keys(values: Any, prefix: str = "") -> Iterator[str]:
+    """All dotted keys of a plain configuration, those of groups and of list items included."""
+    items = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    for key, value in items:
+        if key != "_target_":
+            yield f"{prefix}{key}"
+            yield from _keys(value, f"{prefix}{key}.")
+
+
+def _several_values(override: Override) -> str:
+    text = str(override.input_line)
+    key, _, value = text.partition("=")
+    return f"{text}: several values; add -m to run once for each of them, or write a list as '{key}=[{value}]'"
+
+
+def _reason(error: Exception) -> str:
+    """What Hydra says, without its hints for developers."""
+    from lora_sam.config import unknown_option
+
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        place = str(error).partition(":")[0]
+        return f"{place}: {unknown_option(f'{group}={name}', group, name, error.options)}"
+    text = str(error) or str(error.__cause__ or type(error).__name__)
+    return " ".join(text.partition("\nConfig search path:")[0].split())

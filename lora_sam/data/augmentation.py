@@ -1,0 +1,149 @@
+"""Random changes of a training sample that keep image and masks in step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from lora_sam.errors import ConfigError
+from lora_sam.seeds import generator_for
+from lora_sam.structures import Sample
+
+if TYPE_CHECKING:
+    from torchvision.tv_tensors import Image, Mask
+
+_MEAN_COLOUR = [124.0, 116.0, 104.0]  # what Segment Anything pads with, before normalising
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Zoom = Annotated[float, Field(ge=0.1, le=10)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Flips, quarter turns, zoom and colour, with `torchvision.transforms.v2`.
+
+    Attributes:
+        horizontal_flip: Probability of mirroring left and right.
+        vertical_flip: Probability of mirroring top and bottom.
+        rotate90: Probability of a turn by 90, 180 or 270 degrees, each as likely.
+        scale: Lowest and highest zoom. Above 1 a random window of the image is enlarged to the image's size, below 1
+            the image is shrunk and placed at random on the mean colour; (1, 1) is off.
+        brightness: The image is multiplied by 1 - brightness to 1 + brightness.
+        contrast: Likewise for the distance to the mean grey.
+        saturation: Likewise for the distance to grey, pixel by pixel.
+        hue: Hue is turned by up to this share of the colour circle, either way.
+    """
+
+    horizontal_flip: Probability
+    vertical_flip: Probability
+    rotate90: Probability
+    scale: tuple[Zoom, Zoom]
+    brightness: Annotated[float, Field(ge=0, le=1)]
+    contrast: Annotated[float, Field(ge=0, le=1)]
+    saturation: Annotated[float, Field(ge=0, le=1)]
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+
+    def __post_init__(self) -> None:
+        """Check what a field alone cannot say. Raises `ConfigError`."""
+        if self.scale[0] > self.scale[1]:
+            raise ConfigError(f"augmentation.scale={list(self.scale)}: the lowest zoom comes first, then the highest.")
+
+    def apply(self, sample: Sample, *seed_parts: int | str) -> Sample:
+        """A changed copy of `sample`, the same for the same `seed_parts`; no global random state is touched.
+
+        Objects that leave the image are dropped; if all do, the sample comes back unchanged. The size changes only by
+        a quarter turn (height and width swap).
+
+        Args:
+            sample: Left as it is.
+            seed_parts: What the change depends on, e.g. seed, epoch and sample id.
+        """
+        import torch
+        from torchvision import tv_tensors
+
+        if self._does_nothing():
+            return sample
+        draws = generator_for(*seed_parts, "augmentation")
+        image = tv_tensors.Image(torch.from_numpy(np.array(sample.image)).permute(2, 0, 1))
+        masks = tv_tensors.Mask(torch.from_numpy(np.array(sample.masks)))
+        image, masks = self._turn(image, masks, draws)
+        image, masks = self._zoom(image, masks, draws)
+        image = self._colour(image, draws)
+        moved = np.ascontiguousarray(masks.as_subclass(torch.Tensor).numpy())
+        left: NDArray[np.bool_] = np.any(moved, axis=(1, 2))
+        if not left.any():
+            return sample
+        pixels = np.ascontiguousarray(image.as_subclass(torch.Tensor).permute(1, 2, 0).numpy())
+        names = tuple(name for name, keep in zip(sample.object_ids, left, strict=True) if keep)
+        return replace(sample, image=pixels, masks=moved if left.all() else moved[left], object_ids=names)
+
+    def _does_nothing(self) -> bool:
+        moves = self.horizontal_flip, self.vertical_flip, self.rotate90
+        colours = self.brightness, self.contrast, self.saturation, self.hue
+        return not any((*moves, *colours)) and tuple(self.scale) == (1, 1)
+
+    def _turn(self, image: Image, masks: Mask, draws: np.random.Generator) -> tuple[Image, Mask]:
+        import torch
+        from torchvision import tv_tensors
+        from torchvision.transforms.v2 import functional
+
+        # drawn whether used or not, so that changing one probability leaves the other draws as they are
+        horizontal, vertical, rotate = draws.random(3)
+        quarters = int(draws.integers(1, 4))
+        if horizontal < self.horizontal_flip:
+            image, masks = functional.horizontal_flip(image), functional.horizontal_flip(masks)
+        if vertical < self.vertical_flip:
+            image, masks = functional.vertical_flip(image), functional.vertical_flip(masks)
+        if rotate < self.rotate90:
+            # exact, where `functional.rotate` would resample
+            image = tv_tensors.Image(torch.rot90(image, quarters, (-2, -1)))
+            masks = tv_tensors.Mask(torch.rot90(masks, quarters, (-2, -1)))
+        return image, masks
+
+    def _zoom(self, image: Image, masks: Mask, draws: np.random.Generator) -> tuple[Image, Mask]:
+        from torchvision.transforms.v2 import functional
+
+        low, high = self.scale
+        share, down, across = draws.random(3)
+        zoom = low * (high / low) ** float(share)  # as likely to halve as to double
+        height, width = image.shape[-2:]
+        if zoom > 1:
+            h, w = max(1, round(height / zoom)), max(1, round(width / zoom))
+            window = [int(down * (height - h + 1)), int(across * (width - w + 1)), h, w]
+            size = [height, width]
+            return functional.resized_crop(image, *window, size), _resized(functional.crop(masks, *window), size)
+        if zoom < 1:
+            h, w = max(1, round(height * zoom)), max(1, round(width * zoom))
+            top, left = int(down * (height - h + 1)), int(across * (width - w + 1))
+            padding = [left, top, width - w - left, height - h - top]
+            image = functional.pad(functional.resize(image, [h, w]), padding, fill=_MEAN_COLOUR)
+            return image, functional.pad(_resized(masks, [h, w]), padding)
+        return image, masks
+
+    def _colour(self, image: Image, draws: np.random.Generator) -> Image:
+        from torchvision.transforms.v2 import functional
+
+        brightness, contrast, saturation, hue = (float(draw) for draw in draws.uniform(-1, 1, 4))
+        if self.brightness:
+            image = functional.adjust_brightness(image, 1 + brightness * self.brightness)
+        if self.contrast:
+            image = functional.adjust_contrast(image, 1 + contrast * self.contrast)
+        if self.saturation:
+            image = functional.adjust_saturation(image, 1 + saturation * self.saturation)
+        if self.hue:
+            image = functional.adjust_hue(image, hue * self.hue)
+        return image
+
+
+def _resized(masks: Mask, size: list[int]) -> Mask:
+    """Masks at another size by the pixel under each centre; `functional.resize` shifts masks by up to half a pixel."""
+    from torchvision import tv_tensors
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional
+
+    exact = functional.resize_image(masks.byte(), size, interpolation=InterpolationMode.NEAREST_EXACT)
+    return tv_tensors.Mask(exact.bool())

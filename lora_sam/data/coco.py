@@ -1,0 +1,262 @@
+"""Instance labels in COCO's JSON format (https://cocodataset.org/#format-data)."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from lora_sam.data.coco_masks import EncodedMasks, encode, is_number
+from lora_sam.data.images import MAX_PIXELS, image_size, read_image
+from lora_sam.data.labelled import LabelledImage, LabelledImages, check_mask_memory, size_mismatch
+from lora_sam.data.paths import data_root, inside, shown, within
+from lora_sam.data.skipping import Ledger, attempt_all
+from lora_sam.data.splits import Splits, read_splits
+from lora_sam.errors import DataError
+
+MAX_ANNOTATION_BYTES = 2 * 2**30
+"""Larger annotation files are refused before they are read."""
+
+_BOX_SLACK = 1.0  # pixels by which a bounding box may leave the image: tools round differently
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coco:
+    """Images and COCO instance annotations: polygons, uncompressed or compressed RLE.
+
+    Everything is checked when the data is opened; masks and pixels are decoded later, one image at a time. Annotations
+    with `iscrowd` are not objects, and images without objects are left out.
+
+    Attributes:
+        root: Directory of the data set; nothing outside it is read.
+        images: Directory of a split's images, relative to `root`; `{split}` stands for the split's name.
+        annotations: Annotation file of a split, relative to `root`; `{split}` stands for the split's name. Without
+            `{split}` it is one set, out of which val and test are carved.
+        train: Name of the training split.
+        val: Name of the validation split; null, or a name without annotation file, carves it out of train.
+        test: Name of the test split; null, or a name without annotation file, carves it out of train.
+        val_fraction: Share of the training images that becomes an absent val split.
+        test_fraction: Share of the training images that becomes an absent test split.
+        on_error: `raise` stops at the first bad image or annotation, `skip` leaves it out and lists it.
+        max_skipped: Share of images or of objects that `skip` may leave out before it stops.
+        min_area: Objects with fewer pixels are left out.
+        max_objects_per_image: Training uses at most this many objects of an image per step; null for all.
+        check: `full` also decodes every image once, which finds truncated files before training; `header` trusts them.
+    """
+
+    root: str
+    images: str
+    annotations: str
+    train: str
+    val: str | None
+    test: str | None
+    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    test_fraction: Annotated[float, Field(gt=0, lt=1)]
+    on_error: Literal["raise", "skip"]
+    max_skipped: Annotated[float, Field(ge=0, le=1)]
+    min_area: Annotated[int, Field(ge=1)]
+    max_objects_per_image: Annotated[int, Field(ge=1)] | None
+    check: Literal["full", "header"]
+
+    def open(self, seed: int) -> Splits:
+        """Read and check all annotations and image headers (and pixels, with `check=full`).
+
+        Args:
+            seed: Decides which training images become an absent split.
+
+        Raises:
+            DataError: anything is missing, damaged or inconsistent; names the file, the annotation and the remedy.
+        """
+        root = data_root(self.root)
+        ledger = Ledger(self.on_error, self.max_skipped)
+        single = "{split}" not in self.annotations
+
+        def read(split: str, notes: list[str]) -> LabelledImages | None:
+            file = inside(root, within(self.annotations, split), "data.annotations")
+            return _read_split(self, root, file, split, ledger, notes) if file.exists() else None
+
+        return read_splits(
+            read,
+            ledger,
+            train=self.train,
+            val=None if single else self.val,
+            test=None if single else self.test,
+            val_fraction=self.val_fraction,
+            test_fraction=self.test_fraction,
+            seed=seed,
+            place=lambda split: str(root / within(self.annotations, split)),
+        )
+
+
+@dataclass(frozen=True)
+class _Image:
+    """An entry of `images` with the annotations that belong to it."""
+
+    name: str
+    path: Path
+    size: tuple[int, int]
+    ids: list[str] = field(default_factory=list)
+    counts: list[bytes] = field(default_factory=list)
+
+
+def _read_split(config: Coco, root: Path, file: Path, split: str, ledger: Ledger, notes: list[str]) -> LabelledImages:
+    folder = inside(root, within(config.images, split), "data.images")
+    if not folder.is_dir():
+        raise DataError(f"{folder}: the images of {file.name} are not there; correct data.images or data.root.")
+    content = _parsed(file)
+    images = _read_images(content["images"], root, folder, file, ledger)
+    left_out = _attach_annotations(content["annotations"], images, file, config.min_area, ledger)
+    notes.extend(f"{split}: {count} {what}" for what, count in left_out.items() if count)
+    unlabelled = sum(image is not None and not image.ids for image in images.values())
+    if unlabelled:
+        notes.append(f"{split}: {unlabelled} images without an object were left out")
+    labelled = [image for image in images.values() if image is not None and image.ids]
+
+    def check(image: _Image) -> None:
+        size = image_size(image.path)
+        if size != image.size:
+            raise size_mismatch(str(image.path), size, f"according to {file.name}", image.size)
+        check_mask_memory(str(image.path), len(image.ids), size)
+        if config.check == "full":
+            read_image(image.path)
+
+    good = []
+    for image, outcome in zip(labelled, attempt_all(check, labelled), strict=True):
+        ledger.saw(images=1)
+        if isinstance(outcome, DataError):
+            ledger.skip_image(outcome, objects=len(image.ids))
+        else:
+            masks = EncodedMasks(tuple(image.counts))
+            good.append(LabelledImage(image.name, image.path, image.size, tuple(image.ids), masks))
+    return LabelledImages(tuple(good))
+
+
+def _parsed(file: Path) -> dict[str, list[Any]]:
+    if not file.is_file():
+        raise DataError(f"{file}: is not a regular file; correct data.annotations.")
+    if file.stat().st_size > MAX_ANNOTATION_BYTES:
+        limit = MAX_ANNOTATION_BYTES // 2**30
+        raise DataError(f"{file}: is larger than {limit} GiB; split the data set, or store masks as compressed RLE.")
+    try:
+        content = json.loads(file.read_bytes())
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); check its permissions.") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: is not valid JSON ({error}); export the annotations again.") from error
+    for key in ("images", "annotations"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise DataError(f'{file}: has no list "{key}"; it must be COCO instances: export the annotations again.')
+    return content  # type: ignore[no-any-return]
+
+
+def _read_images(entries: list[Any], root: Path, folder: Path, file: Path, ledger: Ledger) -> dict[str, _Image | None]:
+    """Images by id, in the order of the file; None for those that were skipped."""
+    images: dict[str, _Image | None] = {}
+    names: set[str] = set()
+    for position, entry in enumerate(entries):
+        identifier = _identifier(entry, "id")
+        owner = f"{file}: image {identifier or f'number {position} in the list'}"
+        try:
+            if identifier is None:
+                raise DataError(f'{owner} has no "id" that is a whole number or a string; give it one.')
+            if identifier in images:
+                raise DataError(f"{owner} is listed twice; ids must be unique: remove one entry.")
+            image = _read_image_entry(entry, root, folder, owner)
+            if image.name in names:
+                raise DataError(f"{owner}: {image.name} is listed under another id too; merge the two entries.")
+        except DataError as error:
+            ledger.saw(images=1)
+            ledger.skip_image(error)
+            if identifier is not None:
+                images.setdefault(identifier, None)
+        else:
+            names.add(image.name)
+            images[identifier] = image
+    return images
+
+
+def _read_image_entry(entry: dict[str, Any], root: Path, folder: Path, owner: str) -> _Image:
+    height, width = (_whole(entry.get(key)) for key in ("height", "width"))
+    if height is None or width is None or height * width > MAX_PIXELS:
+        found = f"width {shown(entry.get('width'))}, height {shown(entry.get('height'))}"
+        raise DataError(f"{owner} has {found}; it takes whole numbers of pixels, at most {MAX_PIXELS} in all.")
+    name = entry.get("file_name")
+    if not isinstance(name, str):
+        raise DataError(f'{owner} has no "file_name"; give the name of the image file.')
+    path = inside(root, name, owner, base=folder)
+    return _Image(path.relative_to(root).as_posix(), path, (height, width))
+
+
+def _attach_annotations(
+    entries: list[Any], images: dict[str, _Image | None], file: Path, min_area: int, ledger: Ledger
+) -> Counter[str]:
+    """Give every annotation to its image; returns how many were left out on purpose, by reason."""
+    left_out: Counter[str] = Counter()
+    seen: set[str] = set()
+    for position, entry in enumerate(entries):
+        identifier = _identifier(entry, "id")
+        owner = f"{file}: annotation {identifier or f'number {position} in the list'}"
+        if isinstance(entry, dict) and entry.get("iscrowd") in (1, "1"):
+            left_out["crowd annotations (iscrowd) are not objects"] += 1
+            continue
+        ledger.saw(objects=1)
+        try:
+            if identifier is None:
+                raise DataError(f'{owner} has no "id" that is a whole number or a string; give it one.')
+            if identifier in seen:
+                raise DataError(f"{owner} is listed twice; ids must be unique: remove one entry.")
+            seen.add(identifier)
+            image_id = _identifier(entry, "image_id")
+            if image_id not in images:
+                wanted = shown(entry.get("image_id"))
+                raise DataError(f"{owner} belongs to image {wanted}, which is not listed; add the image or remove it.")
+            image = images[image_id]
+            if image is None:
+                ledger.lost_object()
+                continue
+            _check_box(entry.get("bbox"), image.size, owner)
+            try:
+                counts, area = encode(entry.get("segmentation"), image.size)
+            except DataError as error:
+                raise DataError(f"{owner} (image {image.name}) {error}.") from error
+        except DataError as error:
+            ledger.skip_object(error)
+            continue
+        if area < min_area:
+            left_out[f"objects smaller than data.min_area={min_area} pixels were left out"] += 1
+            continue
+        image.ids.append(identifier)
+        image.counts.append(counts)
+    return left_out
+
+
+def _check_box(box: object, size: tuple[int, int], owner: str) -> None:
+    if box is None:
+        return
+    height, width = size
+    numbers = [value for value in box if is_number(value)] if isinstance(box, list) and len(box) == 4 else []
+    if len(numbers) != 4 or min(numbers[2:]) < 0:
+        raise DataError(f"{owner} has the box {shown(box)}; it takes four finite numbers [x, y, width, height].")
+    x, y, w, h = numbers
+    if x < -_BOX_SLACK or y < -_BOX_SLACK or x + w > width + _BOX_SLACK or y + h > height + _BOX_SLACK:
+        raise DataError(
+            f"{owner} has a box outside the image: {shown(box)} (x, y, width, height) in {width}x{height} pixels; "
+            "correct it, or check that the image was not scaled after labelling."
+        )
+
+
+def _identifier(entry: object, key: str) -> str | None:
+    """An id as text, so that 7 and "7" are one; None when there is none."""
+    value = entry.get(key) if isinstance(entry, dict) else None
+    return str(value) if type(value) is int or (isinstance(value, str) and value) else None
+
+
+def _whole(value: object) -> int | None:
+    """A positive whole number, also when a tool wrote it as 640.0."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and value > 0 else None

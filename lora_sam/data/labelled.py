@@ -1,0 +1,106 @@
+"""Labelled images that were checked, and decode lazily into samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lora_sam.data.images import read_image
+from lora_sam.errors import DataError
+from lora_sam.structures import Sample
+
+MAX_MASK_BYTES = 8 * 2**30
+"""An image whose object masks need more memory than this (one byte per pixel and object) is refused."""
+
+
+class StoredMasks(Protocol):
+    """The masks of one image in the form in which they are stored."""
+
+    def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Bool [N, H, W] for an image of `size` = (H, W); in the order of the object ids. Raises `DataError`."""
+        ...
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """One image and where its objects are stored.
+
+    Attributes:
+        id: Path of the image relative to the data root, with `/`.
+        path: The image file.
+        size: (height, width) in pixels.
+        object_ids: Names of the N >= 1 objects.
+        masks: The N masks.
+    """
+
+    id: str
+    path: Path
+    size: tuple[int, int]
+    object_ids: tuple[str, ...]
+    masks: StoredMasks
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A `SampleSource` over labelled images."""
+
+    images: tuple[LabelledImage, ...]
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.images)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the samples, in order."""
+        return tuple(image.id for image in self.images)
+
+    @cached_property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of every image in pixels."""
+        return tuple(image.size for image in self.images)
+
+    @cached_property
+    def object_counts(self) -> tuple[int, ...]:
+        """Number of objects of every sample."""
+        return tuple(len(image.object_ids) for image in self.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Decode one sample. Raises `DataError` when its files changed since they were checked."""
+        image = self.images[index]
+        pixels = read_image(image.path)
+        if pixels.shape[:2] != image.size:
+            raise size_mismatch(str(image.path), pixels.shape[:2], "when the data was opened", image.size)
+        masks = image.masks.read(image.size)
+        assert len(masks) == len(image.object_ids)
+        return Sample(image.id, pixels, masks, image.object_ids)
+
+
+def check_mask_memory(owner: str, objects: int, size: tuple[int, int]) -> None:
+    """Refuse masks that would not fit into memory.
+
+    Raises:
+        DataError: `objects` masks of `size` need more than `MAX_MASK_BYTES`.
+    """
+    needed = objects * size[0] * size[1]
+    if needed > MAX_MASK_BYTES:
+        raise DataError(
+            f"{owner}: {objects} masks of {size[1]}x{size[0]} pixels need {needed / 2**30:.1f} GiB; at most "
+            f"{MAX_MASK_BYTES / 2**30:g} GiB per image. Cut the image into tiles or scale it down."
+        )
+
+
+def size_mismatch(owner: str, size: tuple[int, ...], other: str, expected: tuple[int, int]) -> DataError:
+    """The error for an image or mask that is not as large as it should be; sizes are (height, width)."""
+    if size == expected[::-1]:
+        remedy = "Was it labelled without its EXIF orientation? Turn the picture itself and remove the EXIF tag."
+    else:
+        remedy = "Image and labels must belong to the same picture: export them again at one size."
+    return DataError(
+        f"{owner}: is {size[1]}x{size[0]} pixels (width x height), but {expected[1]}x{expected[0]} {other}. {remedy}"
+    )

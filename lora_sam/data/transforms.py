@@ -1,0 +1,169 @@
+"""The only pre-processing, image to model input, and its exact inverse for masks.
+
+Two frames: the original image, and the input frame of S x S pixels that the model sees. The image is scaled so that
+its longer side is S and padded at the bottom and right. This is what Segment Anything does
+(`ResizeLongestSide.apply_image`, `Sam.preprocess` and `Sam.postprocess_masks` of the `segment-anything` package).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+"""Mean of R, G, B (0 to 255) that is subtracted from an image."""
+
+PIXEL_STD = (58.395, 57.12, 57.375)
+"""Standard deviation of R, G, B that an image is divided by."""
+
+_CHUNK = 16  # masks enlarged to S x S at once: 64 MiB at S = 1024
+
+
+def input_extent(size: tuple[int, int], image_size: int) -> tuple[int, int]:
+    """(height, width) that an image of `size` = (height, width) takes in the input frame of side `image_size`.
+
+    The shorter side is at least one pixel, where Segment Anything would fail.
+    """
+    scale = image_size * 1.0 / max(size)
+    return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
+
+
+def preprocess(image: NDArray[np.uint8], image_size: int) -> Tensor:
+    """Scale (PIL bilinear), normalise, then pad with zeros: the order matters, padding is the mean colour.
+
+    Args:
+        image: RGB, uint8 [H, W, 3].
+        image_size: Side S of the input frame.
+
+    Returns:
+        float32 [3, S, S].
+    """
+    import torch
+
+    height, width = input_extent((image.shape[0], image.shape[1]), image_size)
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float()
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+    padded = torch.zeros(3, image_size, image_size)
+    padded[:, :height, :width] = (pixels - mean) / std
+    return padded
+
+
+def points_to_input_frame(xy: NDArray[np.float32], size: tuple[int, int], image_size: int) -> NDArray[np.float32]:
+    """Points (x, y) [..., 2] from the frame of an original image of `size` = (height, width) to the input frame."""
+    height, width = input_extent(size, image_size)
+    scale = np.array([width / size[1], height / size[0]])
+    scaled: NDArray[np.float32] = (xy.astype(np.float64) * scale).astype(np.float32)
+    return scaled
+
+
+def boxes_to_input_frame(boxes: NDArray[np.float32], size: tuple[int, int], image_size: int) -> NDArray[np.float32]:
+    """XYXY boxes [..., 4] from the frame of an original image of `size` = (height, width) to the input frame."""
+    corners = boxes.reshape(*boxes.shape[:-1], 2, 2)
+    return points_to_input_frame(corners, size, image_size).reshape(boxes.shape)
+
+
+def masks_to_input_frame(masks: NDArray[np.bool_], image_size: int) -> Tensor:
+    """Masks at the size of the original image as training targets in the input frame.
+
+    Enlarged masks take the nearest pixel. Shrunk masks keep the pixels of which at least half is covered; an object
+    too thin for that keeps the pixels that are at least half as covered as its best one, so that none vanishes.
+
+    Args:
+        masks: bool [N, H, W], none empty.
+        image_size: Side S of the input frame.
+
+    Returns:
+        bool [N, S, S], false in the padding.
+    """
+    import torch
+
+    size = masks.shape[1], masks.shape[2]
+    extent = input_extent(size, image_size)
+    scaled = np.zeros((len(masks), image_size, image_size), dtype=np.bool_)
+    for mask, target in zip(masks, scaled, strict=True):
+        # only the object's own window: a nucleus is a thousandth of its image
+        top, bottom = _span(mask.any(axis=1))
+        left, right = _span(mask[top:bottom].any(axis=0))
+        window = mask[top:bottom, left:right]
+        if image_size >= max(size):
+            y0, y1, rows = _nearest(top, bottom, size[0], extent[0])
+            x0, x1, columns = _nearest(left, right, size[1], extent[1])
+            target[y0:y1, x0:x1] = window[np.ix_(rows, columns)]
+            continue
+        y0, y1, covered = _means(window.astype(np.float32), top, size[0], extent[0])
+        x0, x1, covered = _means(covered.T, left, size[1], extent[1])
+        most = float(covered.max())
+        enough = 0.5 if most >= 0.5 else 0.5 * most
+        target[y0:y1, x0:x1] = np.greater_equal(covered.T, enough)
+    return torch.from_numpy(scaled)
+
+
+def logits_to_original(low_res_logits: Tensor, size: tuple[int, int], image_size: int) -> Tensor:
+    """Mask logits from the decoder at the size of the original image, bilinear without aligned corners.
+
+    Args:
+        low_res_logits: [N, s, s] or [N, 1, s, s], in the padded input frame.
+        size: (height, width) of the original image.
+        image_size: Side S of the input frame.
+
+    Returns:
+        float32 [N, H, W].
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    assert low_res_logits.ndim == 3 or low_res_logits.shape[1] == 1, "one mask per prompt"
+    height, width = input_extent(size, image_size)
+    logits = low_res_logits.reshape(-1, 1, *low_res_logits.shape[-2:]).float()
+    enlarged = []
+    for chunk in torch.split(logits, _CHUNK):
+        padded = interpolate(chunk, (image_size, image_size), mode="bilinear", align_corners=False)
+        enlarged.append(interpolate(padded[..., :height, :width], size, mode="bilinear", align_corners=False))
+    return torch.cat(enlarged).squeeze(1)
+
+
+def _span(occupied: NDArray[np.bool_]) -> tuple[int, int]:
+    """First True and one past the last."""
+    return int(occupied.argmax()), len(occupied) - int(occupied[::-1].argmax())
+
+
+def _nearest(start: int, stop: int, length: int, scaled: int) -> tuple[int, int, NDArray[np.intp]]:
+    """Where pixels [start, stop) of an axis come to lie when it grows from `length` to `scaled` pixels.
+
+    Returns:
+        First output pixel, one past the last, and for each its source pixel counted from `start`.
+    """
+    # the source under the centre of each output pixel, in integers so that no rounding can shift it
+    source = ((2 * np.arange(scaled) + 1) * length) // (2 * scaled)
+    first, last = np.searchsorted(source, (start, stop))
+    return int(first), int(last), source[first:last] - start
+
+
+def _means(values: NDArray[np.float32], start: int, length: int, scaled: int) -> tuple[int, int, NDArray[np.float32]]:
+    """Means over the output pixels when the first axis shrinks from `length` to `scaled` pixels.
+
+    Args:
+        values: [n, m]; rows [start, start + n) of an axis that is zero elsewhere.
+        start: See `values`.
+        length: Pixels of the whole axis.
+        scaled: Pixels of the whole axis after shrinking.
+
+    Returns:
+        First output pixel, one past the last, and the means [last - first, m].
+    """
+    ratio = length / scaled
+    first, last = int(start / ratio), min(scaled, math.ceil((start + len(values)) / ratio))
+    edges = np.clip(np.arange(first, last + 1) * ratio - start, 0, len(values))
+    # the integral of the values up to each edge, which may lie within a pixel
+    whole = np.minimum(edges.astype(np.intp), len(values) - 1)
+    sums = np.concatenate((np.zeros_like(values[:1]), np.cumsum(values, axis=0)))
+    integral = sums[whole] + (edges - whole)[:, None].astype(np.float32) * values[whole]
+    return first, last, np.diff(integral, axis=0) / np.float32(ratio)

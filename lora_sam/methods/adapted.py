@@ -1,0 +1,132 @@
+"""A SAM with a stock PEFT adapter inside: insert it, count what trains, switch it off, fold it back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import ModulesToSaveWrapper
+from torch import nn
+
+from lora_sam.errors import AdapterError, ConfigError
+from lora_sam.models.projections import fuse_projections
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from segment_anything.modeling import Sam
+
+# PEFT's own word for "no layer gets an adapter, only modules_to_save are trained"
+NO_TARGETS = "dummy-target-modules"
+
+
+@dataclass(frozen=True)
+class AdaptedSam:
+    """SAM and the PEFT model that wraps it; both see the same modules.
+
+    Attributes:
+        sam: The split SAM; its three parts are called directly and run through the adapter.
+        peft: Stock PEFT wrapper: saving, loading, switching off, merging.
+        trains_encoder: Whether the image embedding depends on trainable weights.
+        reversible: Whether switching the adapter off gives the base exactly (not so when biases of the base train).
+    """
+
+    sam: Sam
+    peft: PeftModel
+    trains_encoder: bool
+    reversible: bool = True
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Trainable parameters by name, in the order of the model."""
+        return {name: parameter for name, parameter in self.peft.named_parameters() if parameter.requires_grad}
+
+    def count(self) -> tuple[int, int]:
+        """(trainable, total) parameters; the total counts the base once, without copies kept by the adapter."""
+        trainable = sum(parameter.numel() for parameter in self.trainable().values())
+        copies = sum(
+            parameter.numel()
+            for module in self.peft.modules()
+            if isinstance(module, ModulesToSaveWrapper)
+            for parameter in module.original_module.parameters()
+        )
+        return trainable, sum(parameter.numel() for parameter in self.peft.parameters()) - copies
+
+    def train_mode(self) -> None:
+        """`train()` for what trains (adapter dropout included), `eval()` for everything frozen."""
+        self.peft.eval()
+        for module in self.peft.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.train()
+            elif isinstance(module, ModulesToSaveWrapper):
+                module.modules_to_save.train()
+
+    @contextmanager
+    def base(self) -> Iterator[None]:
+        """Inside this context the model computes what the base computes."""
+        assert self.reversible, "this adapter trains weights of the base: build the base once more instead"
+        with self.peft.disable_adapter():
+            yield
+
+    def merge(self) -> Sam:
+        """Fold the adapter into the weights and fuse the projections, in place; the adapter is gone afterwards.
+
+        Returns:
+            A SAM whose `state_dict()` loads with `strict=True` into the architecture of `segment_anything`.
+
+        Raises:
+            AdapterError: a folded weight is not finite.
+        """
+        try:
+            merged = self.peft.merge_and_unload(safe_merge=True)
+        except ValueError as error:  # PEFT's word for NaN in a merged weight
+            raise AdapterError(f"cannot merge: {error}; the adapter holds values that are not finite") from error
+        sam: Sam = fuse_projections(merged)
+        for name, value in sam.state_dict().items():
+            if not bool(torch.isfinite(value).all()):
+                raise AdapterError(f"cannot merge: {name} is not finite; train again, with a lower optim.lr")
+        return sam.eval().requires_grad_(False)
+
+
+def insert(sam: Sam, config: LoraConfig, *, trains_encoder: bool) -> AdaptedSam:
+    """Freeze `sam` and insert the adapter that `config` describes, in place.
+
+    Raises:
+        ConfigError: PEFT refuses the configuration.
+    """
+    sam.requires_grad_(False)
+    try:
+        with warnings.catch_warnings():
+            # with bias != "none" PEFT warns that switching the adapter off is not the base: `reversible` says so
+            warnings.filterwarnings("ignore", message=".*bias.*", category=UserWarning)
+            peft = get_peft_model(sam, config)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"method: PEFT refuses this configuration: {error}") from error
+    adapted = AdaptedSam(sam, peft, trains_encoder, reversible=getattr(config, "bias", "none") == "none")
+    adapted.peft.eval()
+    return adapted
+
+
+def load(sam: Sam, directory: Path, *, trains_encoder: bool, trainable: bool = False) -> AdaptedSam:
+    """Put a saved adapter into a split `sam`, in place.
+
+    Raises:
+        AdapterError: files are missing, damaged, or do not fit the model.
+    """
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (directory / name).is_file():
+            raise AdapterError(f"{directory}: {name} is missing; give a directory that holds a saved adapter")
+    sam.requires_grad_(False)
+    try:
+        peft = PeftModel.from_pretrained(sam, str(directory), is_trainable=trainable)
+    except Exception as error:  # a damaged file surfaces as one of many types of safetensors, json and PEFT
+        reason = " ".join(str(error).split())
+        raise AdapterError(f"{directory}: the adapter cannot be loaded into this model: {reason[:300]}") from error
+    config: Any = peft.peft_config["default"]
+    peft.eval()
+    return AdaptedSam(sam, peft, trains_encoder, reversible=getattr(config, "bias", "none") == "none")

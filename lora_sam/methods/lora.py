@@ -1,0 +1,118 @@
+"""LoRA on the projections of SAM's image encoder, by stock PEFT, with or without training the mask decoder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from lora_sam.errors import ConfigError
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
+
+    from lora_sam.methods.adapted import AdaptedSam
+
+_ENCODER = {"q": "attn.q", "k": "attn.k", "v": "attn.v", "proj": "attn.proj", "mlp": "mlp.lin[12]"}
+_DECODER = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "proj": "out_proj", "mlp": "mlp.lin[12]"}
+_RANGE = re.compile(r"(first|last):([1-9]\d*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRA:
+    """Low-rank adaptation, W + (alpha / rank) B A (Hu et al., 2022, equation 3).
+
+    Attributes:
+        rank: Rank r of the update.
+        alpha: Scale of the update: alpha / r, or alpha / sqrt(r) with `rslora`.
+        dropout: Dropout on the adapter's input.
+        targets: Which Linears of a block get an adapter: any of q, k, v, proj (attention) and mlp (both layers).
+        blocks: Which blocks of the image encoder: `all`, `first:n`, `last:n`, or a list of indices.
+        decoder: The mask decoder is `frozen`, is trained whole (`train`), or gets adapters in its attention (`lora`).
+        bias: Which biases train: `none`, `all`, or `lora_only` (those of the adapted Linears).
+        rslora: Rank-stabilised scaling (Kalajdzievski, 2023).
+        dora: Weight-decomposed LoRA (Liu et al., 2024).
+    """
+
+    rank: Annotated[int, Field(ge=1, le=4096)]
+    alpha: Annotated[float, Field(gt=0)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    targets: Annotated[tuple[Literal["q", "k", "v", "proj", "mlp"], ...], Field(min_length=1)]
+    blocks: str | tuple[Annotated[int, Field(ge=0)], ...]
+    decoder: Literal["frozen", "train", "lora"]
+    bias: Literal["none", "all", "lora_only"]
+    rslora: bool
+    dora: bool
+    init: Literal["kaiming", "gaussian"]
+
+    @property
+    def name(self) -> str:
+        """`lora`."""
+        return "lora"
+
+    def check(self) -> None:
+        """Raise `ConfigError` if `blocks` is not one of its forms."""
+        if isinstance(self.blocks, str) and self.blocks != "all" and not _RANGE.fullmatch(self.blocks):
+            raise ConfigError(
+                f"method.blocks = {self.blocks}: must be all, first:n, last:n, or a list of block indices like [3,4,5]"
+            )
+        if not isinstance(self.blocks, str) and not self.blocks:
+            raise ConfigError("method.blocks = []: name at least one block, or use method=decoder")
+
+    def check_depth(self, depth: int) -> None:
+        """Raise `ConfigError` where `blocks` names blocks that an encoder of `depth` blocks does not have."""
+        self.block_indices(depth)
+
+    def block_indices(self, depth: int) -> tuple[int, ...]:
+        """Indices of the adapted blocks of an image encoder with `depth` blocks.
+
+        Raises:
+            ConfigError: `blocks` names blocks that are not there.
+        """
+        self.check()
+        if self.blocks == "all":
+            return tuple(range(depth))
+        if isinstance(self.blocks, str):
+            match = _RANGE.fullmatch(self.blocks)
+            assert match is not None
+            count = int(match[2])
+            if count > depth:
+                raise ConfigError(f"method.blocks = {self.blocks}: the image encoder has only {depth} blocks")
+            return tuple(range(count)) if match[1] == "first" else tuple(range(depth - count, depth))
+        outside = [block for block in self.blocks if block >= depth]
+        if outside:
+            raise ConfigError(
+                f"method.blocks = {list(self.blocks)}: the image encoder's blocks are numbered 0 to {depth - 1}"
+            )
+        return tuple(sorted(set(self.blocks)))
+
+    def apply(self, sam: Sam) -> AdaptedSam:
+        """See `lora_sam.methods.Method.apply`."""
+        from peft import LoraConfig
+
+        from lora_sam.methods.adapted import insert
+
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,  # type: ignore[arg-type]  # PEFT computes with it as a float and stores it as given
+            lora_dropout=self.dropout,
+            target_modules=self._target_pattern(len(sam.image_encoder.blocks)),
+            modules_to_save=["mask_decoder"] if self.decoder == "train" else None,
+            bias=self.bias,
+            use_rslora=self.rslora,
+            use_dora=self.dora,
+            init_lora_weights=True if self.init == "kaiming" else "gaussian",
+        )
+        return insert(sam, config, trains_encoder=True)
+
+    def _target_pattern(self, depth: int) -> str:
+        """A regular expression over full module names, which PEFT stores as it is."""
+        blocks = "|".join(str(block) for block in self.block_indices(depth))
+        encoder = "|".join(_ENCODER[target].replace(".", r"\.") for target in self.targets)
+        pattern = rf"image_encoder\.blocks\.({blocks})\.({encoder})"
+        if self.decoder == "lora":
+            decoder = "|".join(_DECODER[target].replace(".", r"\.") for target in self.targets)
+            pattern = rf"{pattern}|mask_decoder\.transformer\.(.+\.)?({decoder})"
+        return pattern

@@ -1,0 +1,86 @@
+"""Multi-head attention of SAM's ViT with separate projections and relative positions, on fused kernels."""
+
+from __future__ import annotations
+
+import torch
+from segment_anything.modeling.image_encoder import get_rel_pos
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class SplitAttention(nn.Module):
+    """SAM's image-encoder attention with `q`, `k`, `v` and `proj` as Linears of their own.
+
+    Computes what `segment_anything.modeling.image_encoder.Attention` computes, without its
+    (heads x tokens x tokens) bias while training. The decomposed relative position bias of query i and key j,
+    `q_i . R_h[y_i - y_j] + q_i . R_w[x_i - x_j]`, is a dot product itself: with `q' = [s*q, rh, rw]` and
+    `k' = [k, onehot(y), onehot(x)]` it is part of `q' . k'`, so `scaled_dot_product_attention` needs no mask and
+    keeps its memory-efficient kernel, gradients included. A mask that needs gradients would send the CPU back to the
+    quadratic path without a word.
+
+    Relative positions: Li et al., "MViTv2", equation 4, decomposed as in ViTDet.
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, bias: bool, use_rel_pos: bool, input_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.scale = (dim // num_heads) ** -0.5
+        self.q = nn.Linear(dim, dim, bias=bias)
+        self.k = nn.Linear(dim, dim, bias=bias)
+        self.v = nn.Linear(dim, dim, bias=bias)
+        self.proj = nn.Linear(dim, dim)
+        self.use_rel_pos = use_rel_pos
+        if use_rel_pos:
+            self.rel_pos_h = nn.Parameter(torch.zeros(2 * input_size[0] - 1, dim // num_heads))
+            self.rel_pos_w = nn.Parameter(torch.zeros(2 * input_size[1] - 1, dim // num_heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens [B, H, W, C] to tokens [B, H, W, C]; B counts windows where the block is windowed."""
+        batch, height, width, dim = x.shape
+        q, k, v = (
+            projection(x).view(batch, height * width, self.num_heads, -1).transpose(1, 2)
+            for projection in (self.q, self.k, self.v)
+        )
+        if not self.use_rel_pos:
+            out = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
+        else:
+            rh, rw = self._relative_positions(q, height, width)
+            if torch.is_grad_enabled() and q.requires_grad:
+                out = _attend_with_extra_channels(q * self.scale, k, v, rh, rw)
+            else:
+                out = _attend_with_bias(q, k, v, rh, rw, self.scale)
+        return self.proj(out.transpose(1, 2).reshape(batch, height, width, dim))  # type: ignore[no-any-return]
+
+    def _relative_positions(self, q: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Bias of every query towards each key row [B, heads, N, H] and each key column [B, heads, N, W]."""
+        batch, heads, _, channels = q.shape
+        grid = q.view(batch, heads, height, width, channels)
+        table_h = get_rel_pos(height, height, self.rel_pos_h).to(q.dtype)
+        table_w = get_rel_pos(width, width, self.rel_pos_w).to(q.dtype)
+        rh = torch.einsum("bnhwc,hkc->bnhwk", grid, table_h)
+        rw = torch.einsum("bnhwc,wkc->bnhwk", grid, table_w)
+        return rh.flatten(2, 3), rw.flatten(2, 3)
+
+
+def _attend_with_extra_channels(scaled_q: Tensor, k: Tensor, v: Tensor, rh: Tensor, rw: Tensor) -> Tensor:
+    batch, heads, tokens, channels = k.shape
+    height, width = rh.shape[-1], rw.shape[-1]
+    rows = torch.arange(height, device=k.device).repeat_interleave(width)
+    columns = torch.arange(width, device=k.device).repeat(height)
+    one_hot = torch.cat([F.one_hot(rows, height), F.one_hot(columns, width)], dim=-1).to(k.dtype)
+    # the kernels want one head dimension, a multiple of 8 on GPUs, for queries, keys and values
+    padding = -(channels + height + width) % 8
+    q_extra = torch.cat([scaled_q, rh.to(k.dtype), rw.to(k.dtype)], dim=-1)
+    k_extra = torch.cat([k, one_hot.expand(batch, heads, tokens, height + width)], dim=-1)
+    out = F.scaled_dot_product_attention(
+        F.pad(q_extra, (0, padding)),
+        F.pad(k_extra, (0, padding)),
+        F.pad(v, (0, height + width + padding)),
+        scale=1.0,
+    )
+    return out[..., :channels]
+
+
+def _attend_with_bias(q: Tensor, k: Tensor, v: Tensor, rh: Tensor, rw: Tensor, scale: float) -> Tensor:
+    bias = (rh.unsqueeze(-1) + rw.unsqueeze(-2)).flatten(-2)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), scale=scale)

@@ -1,0 +1,50 @@
+"""Run SAM's prompt encoder and mask decoder for the prompts of one image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
+
+
+def decode_masks(
+    sam: Sam,
+    image_embedding: Tensor,
+    *,
+    boxes: Tensor | None,
+    points: Tensor | None,
+    labels: Tensor | None,
+    multimask: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Masks of N prompts on one image.
+
+    Args:
+        sam: The model; only its prompt encoder and mask decoder run.
+        image_embedding: [1, C, S/16, S/16].
+        boxes: XYXY in the S frame, [N, 4], or None.
+        points: (x, y) in the S frame, [N, K, 2], or None.
+        labels: [N, K], 1 foreground, 0 background, -1 padding.
+        multimask: Return the 3 masks for ambiguous prompts instead of the single one.
+
+    Returns:
+        Low-resolution logits [N, M, S/4, S/4] and predicted IoU [N, M], M = 3 if `multimask` else 1.
+    """
+    prompt_points = None if points is None else (points, labels)
+    sparse, dense = sam.prompt_encoder(points=prompt_points, boxes=boxes, masks=None)
+    logits, iou = sam.mask_decoder(
+        image_embeddings=image_embedding,
+        image_pe=sam.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=multimask,
+    )
+    return logits.float(), iou.float()
+
+
+def device_of(sam: Sam) -> torch.device:
+    """Where the model's weights are."""
+    return next(sam.parameters()).device

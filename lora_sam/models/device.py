@@ -1,0 +1,51 @@
+"""Choose the device and the arithmetic that this machine is good at."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+
+from lora_sam.errors import ConfigError
+
+Precision = Literal["fp32", "bf16"]
+
+
+def pick_device(name: str) -> torch.device:
+    """The named device; `auto` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        ConfigError: the device is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, there in available.items() if there))
+    if not available.get(name, False):
+        there = ", ".join(device for device, is_there in available.items() if is_there)
+        raise ConfigError(f"trainer.device = {name}: not available here; available: auto, {there}")
+    return torch.device(name)
+
+
+def pick_precision(name: str, device: torch.device) -> Precision:
+    """The named precision; `auto` takes bf16 where the hardware multiplies in it, else fp32."""
+    if name == "auto":
+        return "bf16" if has_fast_bf16(device) else "fp32"
+    return "bf16" if name == "bf16" else "fp32"
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether matrix products in bf16 run in hardware: Ampere and later, AVX512-BF16, AMX."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
+    return False
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
+    """A context that computes in `precision`; weights stay fp32."""
+    if precision == "bf16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()

@@ -1,0 +1,224 @@
+"""Build SAM with a plain ViT image encoder (vit_b, vit_l, vit_h, nano, tiny_random) and load its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from lora_sam.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
+    from torch import Tensor
+
+PATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A SAM with split projections, and which base it is.
+
+    Attributes:
+        sam: Keys as in `segment_anything`, but `attn.q|k|v` for `attn.qkv`; fp32, `eval()`, nothing requires gradients.
+        variant: Name of the architecture.
+        image_size: Side S of the square input in pixels.
+        sha256: SHA-256 of the checkpoint file, or of the drawn weights when they are random.
+        source: Name of the checkpoint file, or `random`.
+    """
+
+    sam: Sam
+    variant: str
+    image_size: int
+    sha256: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTSam:
+    """Architecture and weights of a SAM whose image encoder is a plain ViT (Kirillov et al., 2023, appendix A).
+
+    Attributes:
+        variant: Name of the architecture; `vit_b`, `vit_l` and `vit_h` have official checkpoints.
+        image_size: Side of the square input in pixels, a multiple of 16; positions are interpolated where it differs
+            from the checkpoint's.
+        embed_dim: Channels of the ViT.
+        depth: Number of its blocks.
+        num_heads: Attention heads of a block.
+        global_attention: Indices of the blocks that attend to the whole image; the others attend within windows.
+        window_size: Side of a window in tokens.
+        prompt_embed_dim: Channels of image and prompt embeddings, a multiple of 8.
+        decoder_mlp_dim: Hidden channels of the mask decoder's transformer.
+        weights: `pretrained`, or `random` (drawn with `weights_seed`; for tests and benchmarks).
+        weights_seed: Seed of random weights.
+        checkpoint: Path of a `.pth` or `.safetensors` file with `segment_anything`'s keys; null takes the official
+            file of the variant from the cache directory, downloading it once.
+        offline: Never download.
+    """
+
+    variant: Annotated[str, Field(min_length=1, pattern=r"^[a-z0-9_]+$")]
+    image_size: Annotated[int, Field(ge=32, le=4096, multiple_of=PATCH_SIZE)]
+    embed_dim: Annotated[int, Field(ge=8)]
+    depth: Annotated[int, Field(ge=1)]
+    num_heads: Annotated[int, Field(ge=1)]
+    global_attention: tuple[Annotated[int, Field(ge=0)], ...]
+    window_size: Annotated[int, Field(ge=1)]
+    prompt_embed_dim: Annotated[int, Field(ge=32, multiple_of=8)]
+    decoder_mlp_dim: Annotated[int, Field(ge=1)]
+    weights: Literal["pretrained", "random"]
+    weights_seed: Annotated[int, Field(ge=0)]
+    checkpoint: str | None
+    offline: bool
+
+    def check(self) -> None:
+        """Raise `ConfigError` where fields contradict each other, or a checkpoint file is not there."""
+        if self.embed_dim % self.num_heads:
+            raise ConfigError(
+                f"model.embed_dim = {self.embed_dim}: must be a multiple of model.num_heads = {self.num_heads}"
+            )
+        outside = [block for block in self.global_attention if block >= self.depth]
+        if outside:
+            raise ConfigError(
+                f"model.global_attention = {list(self.global_attention)}: blocks are numbered 0 to {self.depth - 1}"
+            )
+        if self.weights == "pretrained" and self.checkpoint is not None and not Path(self.checkpoint).is_file():
+            raise CheckpointError(
+                f"model.checkpoint = {self.checkpoint}: no such file; give the path of a .pth or .safetensors file "
+                f"with SAM {self.variant} weights"
+            )
+
+    def architecture(self) -> dict[str, Any]:
+        """The fields that fix shapes, as saved beside an adapter."""
+        names = ("variant", "image_size", "embed_dim", "depth", "num_heads", "global_attention", "window_size")
+        return {name: getattr(self, name) for name in (*names, "prompt_embed_dim", "decoder_mlp_dim")}
+
+    def build(self) -> BaseModel:
+        """Build the model and load its weights.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or holds another variant.
+        """
+        import torch
+
+        from lora_sam.models.projections import split_projections
+
+        with torch.random.fork_rng(devices=[]):  # layers draw weights that are overwritten at once
+            if self.weights == "random":
+                torch.manual_seed(self.weights_seed)
+                sam, source = self._random(), "random"
+                sha256 = _digest(sam.state_dict())
+            else:
+                path, sha256 = self._locate()
+                sam, source = self._load(path), path.name
+            sam.requires_grad_(False)
+            return BaseModel(split_projections(sam).eval(), self.variant, self.image_size, sha256, source)
+
+    def _locate(self) -> tuple[Path, str]:
+        from lora_sam.files import sha256_of
+        from lora_sam.models.checkpoints import OFFICIAL, default_directory, download_progress, fetch_checkpoint
+
+        if self.checkpoint is not None:
+            self.check()
+            return Path(self.checkpoint), sha256_of(Path(self.checkpoint))
+        if self.variant not in OFFICIAL:
+            raise CheckpointError(
+                f"model={self.variant} has no official checkpoint; set model.checkpoint to a file with its weights "
+                f"(official ones exist for {', '.join(sorted(OFFICIAL))})"
+            )
+        official = OFFICIAL[self.variant]
+        with download_progress(official) as progress:
+            path = fetch_checkpoint(official, default_directory(), offline=self.offline, progress=progress)
+        return path, official.sha256
+
+    def _load(self, path: Path) -> Sam:
+        from lora_sam.models.checkpoints import load_state_dict
+        from lora_sam.models.positions import resize_positions
+
+        state = {key: value.float() for key, value in load_state_dict(path).items()}
+        grid = self.image_size // PATCH_SIZE
+        state = resize_positions(state, grid, global_attention=self.global_attention)
+        sam = self._empty()
+        self._check_fits(state, sam.state_dict(), path)
+        sam.load_state_dict(state, strict=True)
+        return sam
+
+    def _check_fits(self, state: dict[str, Tensor], wanted: dict[str, Tensor], path: Path) -> None:
+        missing = sorted(wanted.keys() - state.keys())
+        surplus = sorted(state.keys() - wanted.keys())
+        misfits = [key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape]
+        if not (missing or surplus or misfits):
+            return
+        if len(missing) > len(wanted) // 2:
+            raise CheckpointError(
+                f"{path}: not a SAM checkpoint: {len(missing)} of {len(wanted)} tensors are missing, such as {missing[0]}"
+            )
+        patch = state.get("image_encoder.patch_embed.proj.weight")
+        found = "another architecture" if patch is None else f"a ViT with {patch.shape[0]} channels"
+        blocks = {key.split(".")[2] for key in state if key.startswith("image_encoder.blocks.")}
+        examples = (misfits or missing or surplus)[0]
+        raise CheckpointError(
+            f"{path}: wrong checkpoint for model={self.variant}: it holds {found} and {len(blocks)} blocks, "
+            f"{self.variant} has {self.embed_dim} and {self.depth} (first difference: {examples}); "
+            "choose the matching model= or another model.checkpoint"
+        )
+
+    def _random(self) -> Sam:
+        from torch import nn
+
+        sam = self._empty()
+        for name, parameter in sam.named_parameters():
+            # the package leaves them at zero, where neither positions nor their interpolation could be tested
+            if name.endswith(("pos_embed", "rel_pos_h", "rel_pos_w")):
+                nn.init.normal_(parameter, std=0.02)
+        return sam
+
+    def _empty(self) -> Sam:
+        from functools import partial
+
+        from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+        from torch import nn
+
+        grid = self.image_size // PATCH_SIZE
+        dim = self.prompt_embed_dim
+        return Sam(
+            image_encoder=ImageEncoderViT(
+                img_size=self.image_size,
+                patch_size=PATCH_SIZE,
+                embed_dim=self.embed_dim,
+                depth=self.depth,
+                num_heads=self.num_heads,
+                mlp_ratio=4,
+                norm_layer=partial(nn.LayerNorm, eps=1e-6),
+                qkv_bias=True,
+                use_rel_pos=True,
+                global_attn_indexes=self.global_attention,
+                window_size=self.window_size,
+                out_chans=dim,
+            ),
+            prompt_encoder=PromptEncoder(
+                embed_dim=dim,
+                image_embedding_size=(grid, grid),
+                input_image_size=(self.image_size, self.image_size),
+                mask_in_chans=16,
+            ),
+            mask_decoder=MaskDecoder(
+                num_multimask_outputs=3,
+                transformer=TwoWayTransformer(
+                    depth=2, embedding_dim=dim, mlp_dim=self.decoder_mlp_dim, num_heads=8
+                ),
+                transformer_dim=dim,
+                iou_head_depth=3,
+                iou_head_hidden_dim=dim,
+            ),
+        )
+
+
+def _digest(state: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(key.encode())
+        digest.update(state[key].contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,67 @@
+"""The optimiser and its learning-rate schedule, the latter a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+    from torch.optim import Optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam:
+    """Adam (Kingma & Ba, 2015) or AdamW (Loshchilov & Hutter, 2019), with warm-up and decay of the rate.
+
+    Attributes:
+        decoupled_weight_decay: True for AdamW, False for Adam with L2 regularisation.
+        lr: Peak learning rate of adapters and image encoder.
+        decoder_lr: Peak learning rate of the mask decoder; null takes `lr`.
+        weight_decay: Weight decay.
+        betas: Decay of the running mean of the gradient, and of its square.
+        schedule: After the warm-up: `constant`, `linear` or `cosine` decay down to `final_lr_fraction`.
+        warmup_steps: Optimiser steps of linear warm-up.
+        final_lr_fraction: Share of the peak rate that is left at the last step.
+    """
+
+    decoupled_weight_decay: bool
+    lr: Annotated[float, Field(gt=0)]
+    decoder_lr: Annotated[float, Field(gt=0)] | None
+    weight_decay: Annotated[float, Field(ge=0)]
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
+    schedule: Literal["constant", "linear", "cosine"]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    final_lr_fraction: Annotated[float, Field(ge=0, le=1)]
+
+    def build(self, parameters: Mapping[str, nn.Parameter]) -> Optimizer:
+        """An optimiser over named parameters; group 0 is everything but the mask decoder, group 1 the decoder."""
+        import torch
+
+        encoder = [parameter for name, parameter in parameters.items() if "mask_decoder" not in name]
+        decoder = [parameter for name, parameter in parameters.items() if "mask_decoder" in name]
+        groups = [
+            {"params": encoder, "lr": self.lr, "peak_lr": self.lr},
+            {"params": decoder, "lr": self.decoder_lr or self.lr, "peak_lr": self.decoder_lr or self.lr},
+        ]
+        cls = torch.optim.AdamW if self.decoupled_weight_decay else torch.optim.Adam
+        return cls([group for group in groups if group["params"]], betas=self.betas, weight_decay=self.weight_decay)
+
+    def factor(self, step: int, total_steps: int) -> float:
+        """Share of the peak rate used by optimiser step `step`, counted from 0."""
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        progress = min(1.0, (step - self.warmup_steps) / max(1, total_steps - 1 - self.warmup_steps))
+        shape = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
+        return self.final_lr_fraction + (1 - self.final_lr_fraction) * shape[self.schedule]
+
+    def set_rate(self, optimizer: Optimizer, step: int, total_steps: int) -> float:
+        """Give every group its rate for `step`; returns the rate of the first group."""
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * self.factor(step, total_steps)
+        return float(optimizer.param_groups[0]["lr"])

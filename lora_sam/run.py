@@ -1,0 +1,367 @@
+"""One run, from settings to result: data, model, training, evaluation, adapter."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_sam import __version__
+from lora_sam.artifacts import SCHEMA_VERSION, RunDirectory, adapter_bytes, save_adapter, write_facts
+from lora_sam.card import model_card
+from lora_sam.errors import TrainingError
+from lora_sam.files import write_text
+from lora_sam.resuming import copy_state
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from rich.console import Console
+    from rich.table import Table
+
+    from lora_sam.config import Settings
+    from lora_sam.data.splits import Splits
+    from lora_sam.methods.adapted import AdaptedSam
+    from lora_sam.models.device import Precision
+    from lora_sam.models.vit import BaseModel
+    from lora_sam.predictors import TorchPredictor
+    from lora_sam.structures import Prompts, Sample
+    from lora_sam.tracking import Tracker
+    from lora_sam.training.state import Progress
+
+def run(settings: Settings, *, config: Mapping[str, Any], output_dir: Path) -> float:
+    """Train and evaluate as `settings` say, writing everything into `output_dir`.
+
+    Args:
+        settings: Checked settings, built from `config`.
+        config: The composed configuration with nothing left to resolve, kept as `config.json`.
+        output_dir: The new run directory.
+
+    Returns:
+        The best validation IoU: the objective of sweeps.
+
+    Raises:
+        LoraSamError: a mistake in configuration, data, weights or adapter, found before training starts where possible.
+        SystemExit: 130 after SIGINT or SIGTERM, once the state is saved.
+    """
+    settings.method.check_depth(settings.model.depth)
+    earlier = None if settings.resume is None else copy_state(settings.resume, output_dir)
+    splits = settings.data.open(settings.seed)
+    pipeline = _Pipeline(settings, RunDirectory(output_dir), splits, dict(config))
+    progress = pipeline.train(earlier)
+    if not progress.finished:
+        pipeline.say(
+            f"stopped at step {progress.step}; everything is saved. Go on with: python train.py resume={output_dir}"
+        )
+        raise SystemExit(130)
+    pipeline.finish(progress)
+    assert progress.best is not None
+    return progress.best
+
+
+class _Pipeline:
+    """The parts of one run, built in the order in which mistakes are cheapest to find."""
+
+    def __init__(self, settings: Settings, directory: RunDirectory, splits: Splits, config: dict[str, Any]) -> None:
+        from rich.console import Console
+
+        from lora_sam.models.device import autocast, pick_device, pick_precision
+        from lora_sam.predictors import TorchPredictor
+
+        self.settings = settings
+        self.directory = directory
+        self.splits = splits
+        self.console: Console = Console(stderr=True)
+        device = pick_device(settings.trainer.device)
+        self.precision: Precision = pick_precision(settings.trainer.precision, device)
+        self.accelerator = _accelerator(device.type)
+        self.main = self.accelerator.is_main_process
+        self._describe_data()
+        self.base: BaseModel = settings.model.build()
+        self.adapted = self._adapt(self.base)
+        if self.main:
+            _check_disk(directory.root, self.adapted)
+            write_text(directory.saved_config, json.dumps(config, indent=2) + "\n")
+        chunk = settings.trainer.decoder_chunk
+        self._training_predictor = TorchPredictor(
+            self.adapted.sam,
+            self.base.image_size,
+            chunk=chunk,
+            context=lambda: autocast(self.accelerator.device, self.precision),
+        )
+
+    def say(self, text: str) -> None:
+        """One line for people, from the main process only."""
+        if self.main:
+            self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def _describe_data(self) -> None:
+        splits = self.splits
+        sizes = ", ".join(
+            f"{name} {len(source)} images / {sum(source.object_counts)} objects"
+            for name, source in (("train", splits.train), ("val", splits.val), ("test", splits.test))
+        )
+        self.say(f"data: {sizes}")
+        for note in splits.notes:
+            self.say(f"  {note}")
+        if splits.skipped:
+            self.say(f"  skipped {len(splits.skipped)}:")
+            for message in splits.skipped:
+                self.say(f"    {message}")
+
+    def _adapt(self, base: BaseModel) -> AdaptedSam:
+        import torch
+
+        torch.manual_seed(self.settings.seed)
+        adapted: AdaptedSam = self.settings.method.apply(base.sam)
+        adapted.peft.to(self.accelerator.device)
+        trainable, total = adapted.count()
+        if trainable == 0:
+            raise TrainingError("nothing to train: this method leaves every weight frozen; choose another method=")
+        self.say(
+            f"model: {base.variant} at {base.image_size} px, method={self.settings.method.name}: "
+            f"{trainable:,} of {total:,} parameters train ({100 * trainable / total:.2f} %), "
+            f"{self.precision} on {self.accelerator.device}"
+        )
+        return adapted
+
+    def train(self, resume_from: Path | None) -> Progress:
+        """Fit, or go on fitting."""
+        from lora_sam.data.batches import TrainingExamples
+        from lora_sam.tracking import MetricsLog
+        from lora_sam.training.display import Display
+        from lora_sam.training.loop import Fit
+        from lora_sam.training.state import read_progress
+
+        settings, options = self.settings, self.settings.trainer
+        examples = TrainingExamples(
+            self.splits.train,
+            settings.prompt,
+            settings.augmentation,
+            image_size=self.base.image_size,
+            seed=settings.seed,
+            max_objects=settings.data.max_objects_per_image,
+        )
+        log = MetricsLog(self.directory.metrics)
+        done = 0
+        if resume_from is not None:
+            done = read_progress(resume_from).step
+            log.truncate_after(done)
+            self.say(f"resuming at step {done}")
+        tracker: Tracker = settings.tracker.open(self.directory.root) if self.main else _no_tracker()
+
+        def record(step: int, values: Mapping[str, float]) -> None:
+            if self.main:
+                log.append({"step": step, **values})
+                tracker.scalars(step, values)
+
+        fit_display = Display(done, console=self.console, quiet=not self.main)
+        try:
+            with fit_display:
+                fit = Fit(
+                    adapted=self.adapted,
+                    examples=examples,
+                    loss=settings.loss,
+                    optim=settings.optim,
+                    options=options,
+                    precision=self.precision,
+                    seed=settings.seed,
+                    run=self.directory,
+                    accelerator=self.accelerator,
+                    validate=self._validation(tracker),
+                    log=record,
+                    display=fit_display,
+                )
+                progress = fit.fit(resume_from)
+        finally:
+            tracker.close()
+        return progress
+
+    def _validation(self, tracker: Tracker) -> Callable[[int], float]:
+        """Measures validation IoU and, at every call, shows the tracker the same few images."""
+        import numpy as np
+
+        from lora_sam.overlays import overlay_strip
+        from lora_sam.training.validation import Validation
+
+        settings = self.settings
+        validation = Validation(
+            predictor=self._training_predictor,
+            source=self.splits.val,
+            prompt=settings.prompt,
+            seed=settings.seed,
+            max_objects=settings.trainer.validation_objects,
+        )
+        pictured = [validation.some_objects(self.splits.val[index]) for index in self._pictured()]
+        # nothing is trained yet: what the model computes now is the base
+        base = [validation.masks(sample) for sample in pictured]
+
+        def validate(step: int) -> float:
+            value = validation()
+            for sample, before in zip(pictured, base, strict=True):
+                strip = overlay_strip(sample, before, validation.masks(sample), sample.id)
+                tracker.image(step, f"validation/{sample.id}", np.asarray(strip))
+            return value
+
+        return validate
+
+    def _pictured(self) -> range:
+        """Indices of the validation images that the tracker shows."""
+        return range(min(self.settings.trainer.overlays, len(self.splits.val)) if self.main else 0)
+
+    def finish(self, progress: Progress) -> None:
+        """Write the adapter of the best weights, compare base and tuned on the test split, tell the user."""
+        from lora_sam.evaluation import markdown_table, render_table, verdict
+        from lora_sam.training.state import load_state
+
+        if not self.main:
+            return
+        directory = self.directory
+        load_state(directory.best, self.adapted.trainable())
+        facts = self._facts(progress)
+        save_adapter(self.adapted, directory.adapter, facts, model_card(facts, None))
+        report = self._evaluate(progress)
+        facts["metrics"] = {name: report[name] for name in ("base", "tuned", "delta")}
+        write_facts(directory.adapter, facts, model_card(facts, markdown_table(report)))
+        write_text(directory.evaluation, json.dumps(report, indent=2) + "\n")
+        directory.point_latest_here()
+        print_table(render_table(report))
+        self.say(verdict(report))
+        self.say(f"adapter   {directory.adapter} ({report['adapter_bytes'] / 1e6:.2f} MB)")
+        self.say(f"overlays  {directory.overlays}")
+        self.say(f"figures   {directory.evaluation}")
+
+    def _predictors(self) -> dict[str, TorchPredictor]:
+        """Base and tuned in fp32; a second model where the adapter cannot be switched off."""
+        from lora_sam.predictors import TorchPredictor, predictors_for
+
+        chunk = self.settings.trainer.decoder_chunk
+        if self.adapted.reversible:
+            return predictors_for(self.adapted, self.base.image_size, chunk=chunk)
+        tuned = TorchPredictor(self.adapted.sam, self.base.image_size, chunk=chunk)
+        untouched = self.settings.model.build()
+        untouched.sam.to(self.accelerator.device)
+        return {"base": TorchPredictor(untouched.sam, untouched.image_size, chunk=chunk), "tuned": tuned}
+
+    def _evaluate(self, progress: Progress) -> dict[str, Any]:
+        from lora_sam.evaluation import evaluate, evaluation_report
+        from lora_sam.overlays import overlay_strip, write_overlays
+
+        settings = self.settings
+        memory = peak_memory_bytes()
+        source = self.splits.test if settings.evaluate_split == "test" else self.splits.val
+        self.say(f"evaluating base and tuned on the {len(source)} images of the {settings.evaluate_split} split")
+        self.adapted.sam.eval()
+        predictors = self._predictors()
+
+        def prompts_for(sample: Sample) -> Prompts:
+            return settings.prompt.evaluation_prompts(sample, settings.seed)
+
+        evaluation = evaluate(predictors, source, prompts_for)
+        trainable, total = self.adapted.count()
+        report = evaluation_report(
+            evaluation,
+            split=settings.evaluate_split,
+            seed=settings.seed,
+            prompt=_plain(settings.prompt),
+            trainable_parameters=trainable,
+            total_parameters=total,
+            adapter_bytes=adapter_bytes(self.directory.adapter),
+            seconds=progress.seconds,
+            peak_memory_bytes=memory,
+        )
+        strips = {}
+        for name, case in evaluation.cases().items():
+            sample = source[case.index]
+            base, tuned = (
+                predictors[key].predict(sample.image, prompts_for(sample)).masks for key in ("base", "tuned")
+            )
+            caption = f"{name}: {case.id}, mean IoU {case.base_iou:.3f} → {case.tuned_iou:.3f}"
+            strips[name] = overlay_strip(sample, base, tuned, caption)
+        write_overlays(self.directory.overlays, strips)
+        return report
+
+    def _facts(self, progress: Progress) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "architecture": settings.model.architecture(),
+            "image_size": self.base.image_size,
+            "base": {
+                "source": self.base.source,
+                "sha256": self.base.sha256,
+                "weights_seed": settings.model.weights_seed,
+            },
+            "method": {"name": settings.method.name, **_plain(settings.method)},
+            "trains_encoder": self.adapted.trains_encoder,
+            "prompt": _plain(settings.prompt),
+            "seed": settings.seed,
+            "steps": progress.step,
+            "best_step": progress.best_step,
+            "validation_iou": progress.best,
+            "metrics": None,
+            "versions": {
+                "lora_sam": __version__,
+                **{name: version(name) for name in ("torch", "peft", "segment-anything")},
+            },
+        }
+
+
+def peak_memory_bytes() -> int:
+    """Largest memory so far: of the GPU if one is used, else of this process."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return int(torch.cuda.max_memory_allocated())
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def _plain(settings: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
+    return plain
+
+
+def print_table(table: Table) -> None:
+    """To standard output, wide enough to keep every column where that is not a terminal."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(table)
+
+
+def _check_disk(directory: Path, adapted: AdaptedSam) -> None:
+    """Raise before training if checkpoints and adapter will not fit: weights four times, two Adam moments twice."""
+    trainable, _ = adapted.count()
+    needed = trainable * 4 * 8 + 2**24
+    directory.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise TrainingError(
+            f"{directory}: {free / 2**20:.0f} MiB free, this run needs about {needed / 2**20:.0f} MiB for checkpoints; "
+            "free some space or choose another place with hydra.run.dir=..."
+        )
+
+
+def _accelerator(device: str) -> Accelerator:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=False)  # noqa: SLF001  a sweep makes one accelerator per job
+    return Accelerator(cpu=device == "cpu")
+
+
+def _no_tracker() -> Tracker:
+    from lora_sam.tracking import NoTracker
+
+    return NoTracker().open(Path())

@@ -1,0 +1,256 @@
+"""The training loop: batches → gradients → step → validate → save, and on again exactly after an interruption."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.utils.data import DataLoader
+
+from lora_sam.data.batches import EpochBatches, collate
+from lora_sam.errors import TrainingError
+from lora_sam.models.device import Precision, autocast
+from lora_sam.training.state import Progress, load_state, save_state
+from lora_sam.training.step import accumulate_gradients
+from lora_sam.training.stopping import StopRequest, should_stop_early, update_best
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from accelerate import Accelerator
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from lora_sam.artifacts import RunDirectory
+    from lora_sam.data.batches import Example, TrainingExamples
+    from lora_sam.losses import Loss
+    from lora_sam.methods.adapted import AdaptedSam
+    from lora_sam.optim import Adam
+    from lora_sam.training.display import Display
+    from lora_sam.training.options import TrainerOptions
+
+Log = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """One fitting of one model: what it needs, and the loop that runs it.
+
+    Attributes:
+        adapted: The model with its adapter, on its device.
+        examples: Training images with prompts and targets.
+        loss: Loss per object.
+        optim: Optimiser and schedule.
+        options: Limits, intervals, arithmetic.
+        precision: Arithmetic of the forward pass.
+        seed: Seed of the order of images.
+        run: Where checkpoints go.
+        accelerator: Processes and devices.
+        validate: Takes the step, returns the validation IoU of the model as it is.
+        log: Takes (step, values) for the record.
+        display: Shows progress.
+    """
+
+    adapted: AdaptedSam
+    examples: TrainingExamples
+    loss: Loss
+    optim: Adam
+    options: TrainerOptions
+    precision: Precision
+    seed: int
+    run: RunDirectory
+    accelerator: Accelerator
+    validate: Callable[[int], float]
+    log: Log
+    display: Display
+
+    def fit(self, resume_from: Path | None = None) -> Progress:
+        """Train until the limits, early stopping, or a signal; `Progress.finished` tells a signal from the rest.
+
+        Args:
+            resume_from: State file of an interrupted run with the same configuration; training ends with the same
+                weights as if it had never stopped (bit for bit on a CPU).
+
+        Raises:
+            TrainingError: too many steps were not finite, or a checkpoint cannot be written.
+        """
+        parameters = self.adapted.trainable()
+        optimizer = self.optim.build(parameters)
+        progress = Progress() if resume_from is None else load_state(resume_from, parameters, optimizer)
+        total = self.options.total_steps(self.batches_per_epoch)
+        self.display.begin(total)
+        with StopRequest() as stop:
+            while not progress.finished:
+                self._epoch(progress, parameters, optimizer, total, stop)
+                if stop.signal is not None:
+                    self._save_last(progress, parameters, optimizer)
+                    break
+                self._end_epoch(progress, parameters, total)
+                self._save_last(progress, parameters, optimizer)
+        return progress
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Micro-batches that each process gets in an epoch."""
+        return len(self._batches(0))
+
+    def _batches(self, epoch: int, start: int = 0) -> EpochBatches:
+        return EpochBatches(
+            len(self.examples),
+            batch_size=self.options.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            start=start,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+        )
+
+    def _epoch(
+        self,
+        progress: Progress,
+        parameters: Mapping[str, nn.Parameter],
+        optimizer: Optimizer,
+        total: int,
+        stop: StopRequest,
+    ) -> None:
+        """Train to the end of the epoch, to the last step, or to the first step after a signal."""
+        if progress.step >= total:  # stopped by a signal after the last step, before its validation
+            return
+        batches = self._batches(progress.epoch, progress.batch)
+        loader = DataLoader(
+            self.examples, batch_sampler=batches, collate_fn=collate, num_workers=self.options.workers
+        )
+        self.adapted.train_mode()
+        pending: list[Example] = []
+        sums: dict[str, float] = {}
+        clock = time.perf_counter()
+        for examples in loader:
+            parts = self._accumulate(examples, progress)
+            pending.extend(examples)
+            sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
+            progress.batch += 1
+            if progress.batch % self.options.accumulate and progress.batch < self.batches_per_epoch:
+                continue
+            self._optimizer_step(progress, parameters, optimizer, total, sums, pending)
+            pending, sums = [], {}
+            progress.seconds += time.perf_counter() - clock
+            self._report(progress, optimizer)
+            if self._interrupted(stop) or progress.step >= total:
+                break
+            if self.options.save_every_steps and progress.step % self.options.save_every_steps == 0:
+                self._save_last(progress, parameters, optimizer)
+            clock = time.perf_counter()
+
+    def _accumulate(self, examples: Sequence[Example], progress: Progress) -> dict[str, float]:
+        """Gradients of one micro-batch, weighted so that those of a step add up to their mean."""
+        first = progress.batch // self.options.accumulate * self.options.accumulate
+        share = min(self.options.accumulate, self.batches_per_epoch - first)
+        parts = accumulate_gradients(
+            self.adapted,
+            self.loss,
+            examples,
+            chunk=self.options.decoder_chunk,
+            scale=1 / share,
+            autocast=autocast(self.accelerator.device, self.precision),
+        )
+        return {name: value / share for name, value in parts.items()}
+
+    def _optimizer_step(
+        self,
+        progress: Progress,
+        parameters: Mapping[str, nn.Parameter],
+        optimizer: Optimizer,
+        total: int,
+        losses: Mapping[str, float],
+        examples: Sequence[Example],
+    ) -> None:
+        """One step; skipped, and counted, where loss or gradient is not finite."""
+        if self.accelerator.num_processes > 1:
+            for parameter in parameters.values():
+                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = self.accelerator.reduce(gradient, reduction="mean")
+        limit = math.inf if self.options.clip_norm is None else self.options.clip_norm
+        norm = float(torch.nn.utils.clip_grad_norm_(list(parameters.values()), limit))
+        if math.isfinite(norm) and math.isfinite(losses["loss"]):
+            self.optim.set_rate(optimizer, progress.step, total)
+            optimizer.step()
+            for name, value in {**losses, "gradient_norm": norm, "count": 1.0}.items():
+                progress.sums[name] = progress.sums.get(name, 0.0) + value
+        else:
+            self._skip(progress, losses["loss"], norm, [example.id for example in examples])
+        optimizer.zero_grad(set_to_none=True)
+        progress.step += 1
+
+    def _skip(self, progress: Progress, loss: float, norm: float, ids: Sequence[str]) -> None:
+        progress.nonfinite += 1
+        where = f"step {progress.step + 1}: loss {loss:.4g}, gradient norm {norm:.4g} on {', '.join(ids)}"
+        self.display.message(f"skipped {where}")
+        if progress.nonfinite > self.options.max_nonfinite:
+            raise TrainingError(
+                f"{progress.nonfinite} steps were not finite (trainer.max_nonfinite = {self.options.max_nonfinite}), "
+                f"the last at {where}; lower optim.lr, set trainer.precision=fp32, or look at those images"
+            )
+
+    def _report(self, progress: Progress, optimizer: Optimizer) -> None:
+        self.display.step(progress.step)
+        if progress.step % self.options.log_every_steps or not progress.sums.get("count"):
+            return
+        count = progress.sums.pop("count")
+        values = {name: value / count for name, value in progress.sums.items()}
+        progress.sums.clear()
+        values["learning_rate"] = float(optimizer.param_groups[0]["lr"])
+        self.log(progress.step, {"epoch": progress.epoch, "seconds": progress.seconds, **values})
+        self.display.values(progress.step, values)
+
+    def _end_epoch(self, progress: Progress, parameters: Mapping[str, nn.Parameter], total: int) -> None:
+        """Validate where it is due, keep the best weights, decide whether to go on."""
+        progress.epoch += 1
+        progress.batch = 0
+        done = progress.step >= total
+        if done or progress.epoch % self.options.validate_every_epochs == 0:
+            clock = time.perf_counter()
+            value = self.validate(progress.step)
+            if update_best(progress, value, self.options.early_stopping):
+                self._save(self.run.best, progress, parameters)
+            self.log(progress.step, {"epoch": progress.epoch, "validation_iou": value})
+            self.display.message(
+                f"epoch {progress.epoch}, step {progress.step}: validation IoU {value:.4f} "
+                f"(best {progress.best:.4f} at step {progress.best_step}; {time.perf_counter() - clock:.0f} s)"
+            )
+        progress.finished = done or should_stop_early(progress, self.options.early_stopping)
+        if progress.finished and not done:
+            self.display.message(
+                f"stopped early: no gain of {self.options.early_stopping.min_delta} in "
+                f"{progress.validations_without_gain} validations"
+            )
+
+    def _save_last(self, progress: Progress, parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> None:
+        self._save(self.run.last, progress, parameters, optimizer)
+        if self.accelerator.is_main_process:
+            self.run.point_latest_here()
+
+    def _save(
+        self,
+        path: Path,
+        progress: Progress,
+        parameters: Mapping[str, nn.Parameter],
+        optimizer: Optimizer | None = None,
+    ) -> None:
+        if self.accelerator.is_main_process:
+            save_state(path, progress, parameters, optimizer)
+        self.accelerator.wait_for_everyone()
+
+    def _interrupted(self, stop: StopRequest) -> bool:
+        """Whether any process got a signal; all of them stop at the same step."""
+        if self.accelerator.num_processes == 1:
+            return stop.signal is not None
+        flag = torch.tensor(float(stop.signal is not None), device=self.accelerator.device)
+        if float(self.accelerator.reduce(flag, reduction="sum")) > 0:
+            import signal
+
+            stop.signal = stop.signal or signal.SIGTERM
+        return stop.signal is not None

@@ -1,0 +1,77 @@
+"""What a user may set about the training loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lora_sam.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyStopping:
+    """Stop when validation IoU has not risen for a while.
+
+    Attributes:
+        patience: Validations without a gain that are tolerated; null never stops early.
+        min_delta: A rise of validation IoU (0 to 1) smaller than this is no gain.
+        warmup_epochs: Validations of these first epochs neither stop nor count.
+    """
+
+    patience: Annotated[int, Field(ge=1)] | None
+    min_delta: Annotated[float, Field(ge=0, lt=1)]
+    warmup_epochs: Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerOptions:
+    """The training loop.
+
+    Attributes:
+        max_epochs: Passes over the training images; null if `max_steps` limits instead.
+        max_steps: Optimiser steps; null if `max_epochs` limits instead. The first limit reached ends training.
+        batch_size: Images of one micro-batch.
+        accumulate: Micro-batches of one optimiser step.
+        decoder_chunk: Prompts decoded at once; bounds memory, never changes the result beyond rounding.
+        clip_norm: Largest norm of the gradient; null does not clip.
+        precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the hardware computes in it.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        workers: Processes that load images; 0 loads in the main process.
+        validate_every_epochs: Epochs between validations; the last epoch is always validated.
+        validation_objects: Objects per validation image that are scored, a fixed draw; null scores all.
+        save_every_steps: Optimiser steps between saves of `checkpoints/last`; null saves after epochs only.
+        log_every_steps: Optimiser steps between lines of `metrics.jsonl`.
+        overlays: Validation images drawn into the tracker at every validation.
+        max_nonfinite: Steps with a NaN or infinite loss or gradient that are skipped before training stops.
+        early_stopping: When to stop before the limits.
+    """
+
+    max_epochs: Annotated[int, Field(ge=1)] | None
+    max_steps: Annotated[int, Field(ge=1)] | None
+    batch_size: Annotated[int, Field(ge=1)]
+    accumulate: Annotated[int, Field(ge=1)]
+    decoder_chunk: Annotated[int, Field(ge=1)]
+    clip_norm: Annotated[float, Field(gt=0)] | None
+    precision: Literal["auto", "fp32", "bf16"]
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    workers: Annotated[int, Field(ge=0, le=64)]
+    validate_every_epochs: Annotated[int, Field(ge=1)]
+    validation_objects: Annotated[int, Field(ge=1)] | None
+    save_every_steps: Annotated[int, Field(ge=1)] | None
+    log_every_steps: Annotated[int, Field(ge=1)]
+    overlays: Annotated[int, Field(ge=0)]
+    max_nonfinite: Annotated[int, Field(ge=0)]
+    early_stopping: EarlyStopping
+
+    def check(self) -> None:
+        """Raise `ConfigError` if nothing limits training."""
+        if self.max_epochs is None and self.max_steps is None:
+            raise ConfigError("trainer.max_epochs and trainer.max_steps are both null: set at least one of them")
+
+    def total_steps(self, batches_per_epoch: int) -> int:
+        """Optimiser steps until the first limit; an epoch's last, smaller accumulation counts as a step."""
+        per_epoch = -(-batches_per_epoch // self.accumulate)
+        limits = [] if self.max_epochs is None else [self.max_epochs * per_epoch]
+        return min([*limits, *([] if self.max_steps is None else [self.max_steps])])

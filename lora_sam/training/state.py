@@ -1,0 +1,147 @@
+"""Everything a run needs to go on exactly where it stopped, as one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from lora_sam.errors import AdapterError
+from lora_sam.files import atomic_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch.optim import Optimizer
+
+SCHEMA_VERSION = 1
+
+
+@dataclass
+class Progress:
+    """Where a run is.
+
+    Attributes:
+        step: Optimiser steps done.
+        epoch: Current epoch, from 0.
+        batch: Micro-batches of this epoch that are done.
+        best: Highest validation IoU so far, or None before the first validation.
+        best_step: The step it was measured at.
+        validations_without_gain: Consecutive ones, for early stopping.
+        nonfinite: Steps skipped so far because of NaN or infinity.
+        seconds: Time spent training, earlier parts of a resumed run included.
+        finished: Whether the limits or early stopping have ended the run.
+        sums: Losses since the last line of the log, so that a resumed log continues the same means.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    best: float | None = None
+    best_step: int = 0
+    validations_without_gain: int = 0
+    nonfinite: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+def save_state(
+    path: Path, progress: Progress, parameters: Mapping[str, nn.Parameter], optimizer: Optimizer | None = None
+) -> None:
+    """Write weights, optimiser, random state and progress to one safetensors file, atomically.
+
+    Without an optimiser only weights and progress are written (the best checkpoint).
+
+    Raises:
+        TrainingError: the disk is full or read-only.
+    """
+    tensors = {f"model.{name}": parameter.detach() for name, parameter in parameters.items()}
+    if optimizer is not None:
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["rng.cuda"] = torch.cuda.get_rng_state()
+        for name, parameter in parameters.items():
+            for key, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{name}.{key}"] = value
+    contiguous = {key: value.contiguous().cpu() for key, value in tensors.items()}
+    metadata = {"format": "pt", "schema_version": str(SCHEMA_VERSION), "progress": json.dumps(asdict(progress))}
+    data = save(contiguous, metadata)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def load_state(
+    path: Path, parameters: Mapping[str, nn.Parameter], optimizer: Optimizer | None = None
+) -> Progress:
+    """The inverse of `save_state`, in place.
+
+    Raises:
+        AdapterError: the file is missing or damaged, or belongs to another model or method.
+    """
+    tensors, progress = _read(path)
+    saved = {key.removeprefix("model.") for key in tensors if key.startswith("model.")}
+    if saved != parameters.keys():
+        odd = sorted(saved ^ set(parameters))[0]
+        raise AdapterError(
+            f"{path}: was saved by another model or method ({odd} is only on one side); "
+            "resume with the configuration of that run"
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            value = tensors[f"model.{name}"]
+            if value.shape != parameter.shape:
+                raise AdapterError(
+                    f"{path}: {name} has shape {list(value.shape)}, the model needs {list(parameter.shape)}; "
+                    "resume with the configuration of that run"
+                )
+            parameter.copy_(value)
+    if optimizer is not None:
+        _load_optimizer(path, tensors, parameters, optimizer)
+        torch.set_rng_state(tensors["rng.cpu"])
+        if "rng.cuda" in tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors["rng.cuda"])
+    return progress
+
+
+def read_progress(path: Path) -> Progress:
+    """The progress stored in a state file. Raises `AdapterError` as `load_state` does."""
+    return _read(path)[1]
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], Progress]:
+    if not path.is_file():
+        raise AdapterError(f"{path} is missing: nothing was saved there yet; start a new run without resume=")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
+        if metadata.get("schema_version") != str(SCHEMA_VERSION):
+            raise AdapterError(
+                f"{path}: schema version {metadata.get('schema_version')}, this lora_sam reads {SCHEMA_VERSION}; "
+                "use the version of lora_sam that wrote it"
+            )
+        fields: dict[str, Any] = json.loads(metadata["progress"])
+        return tensors, Progress(**fields)
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise AdapterError(f"{path} is damaged ({error}); start a new run without resume=") from error
+
+
+def _load_optimizer(
+    path: Path, tensors: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter], optimizer: Optimizer
+) -> None:
+    if "rng.cpu" not in tensors:
+        raise AdapterError(f"{path} holds weights only; resume from checkpoints/last")
+    for name, parameter in parameters.items():
+        prefix = f"optimizer.{name}."
+        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if state:
+            optimizer.state[parameter] = {
+                key: value if key == "step" else value.to(parameter.device) for key, value in state.items()
+            }

@@ -1,0 +1,58 @@
+"""Reasons to stop: a signal from outside, or validation that no longer improves."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from lora_sam.training.options import EarlyStopping
+    from lora_sam.training.state import Progress
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """While active, the first SIGINT or SIGTERM is remembered instead of ending the process; the second one ends it."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._previous: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers there only
+            self._previous = {number: signal.signal(number, self._remember) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._restore()
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.signal = signal.Signals(number)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned before
+        self._previous = {}
+
+
+def update_best(progress: Progress, value: float, options: EarlyStopping) -> bool:
+    """Note a validation IoU in `progress`; returns whether it is the best so far.
+
+    A rise below `min_delta` becomes the new best, but does not reset the patience: a run that crawls is stopped.
+    """
+    rose = progress.best is None or value >= progress.best + options.min_delta
+    if progress.epoch > options.warmup_epochs:
+        progress.validations_without_gain = 0 if rose else progress.validations_without_gain + 1
+    is_best = progress.best is None or value > progress.best
+    if is_best:
+        progress.best, progress.best_step = value, progress.step
+    return is_best
+
+
+def should_stop_early(progress: Progress, options: EarlyStopping) -> bool:
+    """Whether validations without a gain have used up the patience."""
+    return options.patience is not None and progress.validations_without_gain >= options.patience

@@ -1,0 +1,93 @@
+"""Shared pieces: a tiny SAM, option files of conf/, and a generated data set."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+os.environ.setdefault("LORA_SAM_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def option() -> Callable[..., Any]:
+    """Builds the object of one option file, e.g. `option("method/lora", rank=2)`."""
+    import yaml
+    from pydantic import TypeAdapter
+
+    def build(name: str, **changes: Any) -> Any:
+        values = yaml.safe_load((ROOT / "conf" / f"{name}.yaml").read_text())
+        module, _, attribute = values.pop("_target_").rpartition(".")
+        values.update(changes)
+        cls = getattr(__import__(module, fromlist=[attribute]), attribute)
+        return TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
+
+    return build
+
+
+@pytest.fixture
+def tiny_sam(option: Callable[..., Any]) -> Callable[[], Any]:
+    """Makes equal copies of a split tiny SAM with random weights."""
+    return lambda: option("model/tiny_random").build().sam
+
+
+@pytest.fixture(scope="session")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A COCO data set of bright ellipses on noise: 6/2/3 images of 48 x 64 px with 3 objects each."""
+    root = tmp_path_factory.mktemp("blobs")
+    make_blobs(root, {"train": 6, "val": 2, "test": 3})
+    return root
+
+
+def make_blobs(root: Path, counts: dict[str, int], *, objects: int = 3, size: tuple[int, int] = (48, 64)) -> None:
+    """Write a COCO data set of ellipses with uncompressed RLE masks under `root`."""
+    from pycocotools import mask as coco_mask
+
+    height, width = size
+    rows, columns = np.mgrid[:height, :width]
+    for split, count in counts.items():
+        rng = np.random.default_rng([count, len(split)])
+        folder = root / "images" / split
+        folder.mkdir(parents=True)
+        images, annotations = [], []
+        for image_id in range(1, count + 1):
+            pixels = rng.integers(0, 90, (height, width, 3))
+            for _ in range(objects):
+                cy, cx = rng.uniform(8, height - 8), rng.uniform(8, width - 8)
+                ry, rx = rng.uniform(4, 8, 2)
+                mask = ((rows - cy) / ry) ** 2 + ((columns - cx) / rx) ** 2 < 1
+                pixels[mask] += np.array([120, 80, 40])
+                runs = _uncompressed_rle(mask)
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": image_id,
+                        "category_id": 1,
+                        "iscrowd": 0,
+                        "segmentation": {"size": [height, width], "counts": runs},
+                        "bbox": list(coco_mask.toBbox(coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))))),
+                        "area": int(mask.sum()),
+                    }
+                )
+            name = f"{image_id}.png"
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name)
+            images.append({"id": image_id, "file_name": name, "height": height, "width": width})
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"instances_{split}.json").write_text(
+            json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "blob"}]})
+        )
+
+
+def _uncompressed_rle(mask: np.ndarray) -> list[int]:
+    flat = mask.ravel(order="F").astype(np.int8)
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    bounds = np.concatenate([[0], edges, [flat.size]])
+    counts = np.diff(bounds).tolist()
+    return counts if flat[0] == 0 else [0, *counts]

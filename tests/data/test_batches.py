@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from lora_sam.data.batches import EpochBatches, Example, TrainingExamples, collate
+from lora_sam.data.transforms import preprocess
+from lora_sam.prompts import BoxPrompt
+from lora_sam.structures import Prompts, Sample
+
+Make = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A source of `count` copies of one sample."""
+
+    sample: Sample
+    count: int = 5
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(f"{index}.png" for index in range(self.count))
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        return (self.sample.size,) * self.count
+
+    @property
+    def object_counts(self) -> tuple[int, ...]:
+        return (len(self.sample.masks),) * self.count
+
+    def __getitem__(self, index: int) -> Sample:
+        return replace(self.sample, id=self.ids[index])
+
+
+class Points:
+    def training_prompts(self, sample: Sample, seed: int, epoch: int) -> Prompts:
+        count = len(sample.masks)
+        return Prompts(points=np.full((count, 1, 2), 30, np.float32), labels=np.ones((count, 1), np.int64))
+
+
+BOXES = BoxPrompt(jitter_pixels=1.0, jitter_fraction=0.1, jitter_evaluation=False)
+TIGHT = BoxPrompt(jitter_pixels=0.0, jitter_fraction=0.0, jitter_evaluation=False)
+
+
+def examples(sample: Sample, augmentation: Any, prompt: Any = BOXES, **changes: Any) -> TrainingExamples:
+    settings = {"image_size": 32, "seed": 0, "max_objects": None} | changes
+    return TrainingExamples(Repeated(sample), prompt, augmentation, **settings)
+
+
+def flat(batches: list[list[Any]]) -> list[Any]:
+    return [item for batch in batches for item in batch]
+
+
+def equal(first: Example, second: Example) -> bool:
+    return all(
+        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+        for a, b in zip(vars(first).values(), vars(second).values(), strict=True)
+    )
+
+
+def test_everything_is_in_the_input_frame(augmentation: Make, sample: Sample) -> None:
+    example = examples(sample, augmentation("none"), TIGHT)[0, 2]
+    assert example.id == "2.png"
+    assert example.size == (40, 60)
+    assert example.object_ids == ("7", "8", "9")
+    assert torch.equal(example.image, preprocess(sample.image, 32))
+    assert example.targets.shape == (3, 32, 32)
+    assert example.boxes is not None
+    scale = torch.tensor([32 / 60, 21 / 40] * 2)
+    torch.testing.assert_close(
+        example.boxes, torch.tensor([[3.0, 2, 15, 12], [40, 5, 53, 15], [20, 25, 34, 35]]) * scale
+    )
+    for box, target in zip(example.boxes, example.targets, strict=True):
+        ys, xs = target.nonzero().T
+        tight = torch.stack((xs.min(), ys.min(), xs.max() + 1, ys.max() + 1))
+        assert (tight - box).abs().max() <= 0.51
+
+
+def test_points_are_moved_too(augmentation: Make, sample: Sample) -> None:
+    example = examples(sample, augmentation("none"), Points())[0, 0]
+    assert example.boxes is None
+    assert example.points is not None
+    torch.testing.assert_close(example.points, torch.tensor([[[16.0, 15.75]]] * 3))
+    assert example.labels is not None
+    assert example.labels.tolist() == [[1]] * 3
+
+
+def test_an_example_is_a_function_of_its_key(augmentation: Make, sample: Sample) -> None:
+    first, second = (examples(sample, augmentation("strong"), max_objects=2) for _ in range(2))
+    order = [(epoch, index) for epoch in (0, 3) for index in range(5)]
+    made = {key: first[key] for key in order}
+    assert all(equal(made[key], second[key]) for key in reversed(order))
+    assert not equal(made[0, 1], made[3, 1])
+    other = examples(sample, augmentation("strong"), max_objects=2, seed=1)
+    assert not all(equal(made[key], other[key]) for key in order)
+
+
+def test_objects_are_drawn_anew_every_epoch(augmentation: Make, sample: Sample) -> None:
+    some = examples(sample, augmentation("none"), TIGHT, max_objects=2)
+    drawn = {some[epoch, 0].object_ids for epoch in range(20)}
+    assert drawn == {("7", "8"), ("7", "9"), ("8", "9")}
+    assert examples(sample, augmentation("none"), max_objects=3)[0, 0].object_ids == ("7", "8", "9")
+    example = some[0, 0]
+    whole = examples(sample, augmentation("none"), TIGHT)[0, 0]
+    rows = [("7", "8", "9").index(name) for name in example.object_ids]
+    assert torch.equal(example.targets, whole.targets[rows])
+
+
+def test_workers_do_not_change_the_batches(augmentation: Make, sample: Sample) -> None:
+    dataset = examples(sample, augmentation("strong"), max_objects=2)
+    batches = EpochBatches(len(dataset), 2, seed=0, epoch=1)
+    alone, together = (
+        [list(batch) for batch in DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=workers)]
+        for workers in (0, 2)
+    )
+    assert [len(batch) for batch in alone] == [len(batch) for batch in together] == [2, 2, 1]
+    for first, second in zip(flat(alone), flat(together), strict=True):
+        assert equal(first, second)
+
+
+def test_an_epoch_takes_every_sample_once_in_an_order_of_its_own() -> None:
+    epochs = [list(EpochBatches(11, 4, seed=0, epoch=epoch)) for epoch in range(3)]
+    for number, batches in enumerate(epochs):
+        assert [len(batch) for batch in batches] == [4, 4, 3] == [4, 4, len(batches[-1])]
+        assert sorted(flat(batches)) == [(number, index) for index in range(11)]
+    orders = {tuple(index for _, index in flat(batches)) for batches in epochs}
+    assert len(orders) == 3
+    assert list(EpochBatches(11, 4, seed=0, epoch=1)) == epochs[1]
+    assert list(EpochBatches(11, 4, seed=1, epoch=1)) != epochs[1]
+
+
+@pytest.mark.parametrize("start", range(5))
+def test_resuming_leaves_out_what_was_done(start: int) -> None:
+    whole = list(EpochBatches(11, 4, seed=0, epoch=1))
+    rest = EpochBatches(11, 4, seed=0, epoch=1, start=start)
+    assert list(rest) == whole[start:]
+    assert len(rest) == len(whole[start:])
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 11, 24])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_processes_share_every_step_evenly(length: int, world_size: int) -> None:
+    shares = [
+        list(EpochBatches(length, 2, seed=0, epoch=0, rank=rank, world_size=world_size)) for rank in range(world_size)
+    ]
+    sizes = [[len(batch) for batch in share] for share in shares]
+    assert all(share == sizes[0] for share in sizes)
+    assert len(sizes[0]) == len(EpochBatches(length, 2, seed=0, epoch=0, world_size=world_size))
+    assert all(size > 0 for size in sizes[0])
+    seen = [index for share in shares for batch in share for _, index in batch]
+    assert set(seen) == set(range(length))
+    assert len(seen) == -(-length // world_size) * world_size

@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lora_sam.data import coco as coco_module
+from lora_sam.data import labelled
+from lora_sam.errors import DataError
+
+Make = Callable[..., Any]
+
+
+def test_samples_have_image_masks_and_names(coco: Make, coco_set: Make) -> None:
+    root = coco_set()
+    splits = coco(root).open(0)
+    assert splits.train.ids == ("images/train/train0.png", "images/train/train1.png", "images/train/train2.png")
+    assert splits.val.ids[0] == "images/val/val0.png"
+    assert splits.test.sizes == ((20, 30),) * 3
+    assert splits.train.object_counts == (2, 2, 2)
+    assert splits.skipped == splits.notes == ()
+    sample = splits.train[1]
+    assert sample.object_ids == ("10", "11")
+    np.testing.assert_array_equal(sample.image, np.asarray(Image.open(root / sample.id)))
+    expected = np.zeros((20, 30), bool)
+    expected[4:14, 15:23] = True
+    np.testing.assert_array_equal(sample.masks[1], expected)
+
+
+def test_crowds_small_objects_and_unlabelled_images_are_left_out_and_noted(coco: Make, coco_set: Make) -> None:
+    def edit(content: dict[str, Any], root: Path) -> None:
+        content["annotations"][0]["iscrowd"] = 1
+        content["annotations"][1]["segmentation"] = {"size": [20, 30], "counts": [100, 3, 497]}
+        content["images"].append({"id": "extra", "file_name": "is not there.png", "height": 5, "width": 5})
+
+    splits = coco(coco_set(edit=edit), min_area=4).open(0)
+    assert splits.train.ids == ("images/train/train1.png", "images/train/train2.png")
+    assert splits.notes == (
+        "train: 1 crowd annotations (iscrowd) are not objects",
+        "train: 1 objects smaller than data.min_area=4 pixels were left out",
+        "train: 2 images without an object were left out",
+    )
+    assert splits.skipped == ()
+
+
+def test_ids_may_be_text_or_numbers(coco: Make, coco_set: Make) -> None:
+    def edit(content: dict[str, Any], root: Path) -> None:
+        content["images"][0]["id"] = "0"
+        content["annotations"][0]["id"] = "first"
+        content["images"][1]["width"] = 30.0
+        del content["annotations"][1]["bbox"]
+
+    assert coco(coco_set(edit=edit)).open(0).train[0].object_ids == ("first", "1")
+
+
+def an(key: str, value: Any) -> Callable[[dict[str, Any], Path], None]:
+    return lambda content, root: content["annotations"][3].update({key: value})
+
+
+def im(key: str, value: Any) -> Callable[[dict[str, Any], Path], None]:
+    return lambda content, root: content["images"][1].update({key: value})
+
+
+def without(kind: str, key: str) -> Callable[[dict[str, Any], Path], None]:
+    return lambda content, root: content[kind][1].pop(key)
+
+
+def truncated(content: dict[str, Any], root: Path) -> None:
+    path = root / "images/train/train1.png"
+    path.write_bytes(path.read_bytes()[:400])
+
+
+def linked_out(content: dict[str, Any], root: Path) -> None:
+    secret = root.parent / "secret.png"
+    os.replace(root / "images/train/train1.png", secret)
+    (root / "images/train/train1.png").symlink_to(secret)
+
+
+def listed_twice(content: dict[str, Any], root: Path) -> None:
+    content["images"][1]["file_name"] = "train0.png"
+
+
+BAD = [
+    (lambda content, root: (root / "images/train/train1.png").unlink(), r"images/train/train1\.png: does not exist;"),
+    (truncated, r"images/train/train1\.png: truncated or damaged .* copy it again from its source, or leave it out"),
+    (im("file_name", "/etc/passwd"), r"instances_train\.json: image 1: the path '/etc/passwd' is absolute; only files"),
+    (im("file_name", "C:\\a.png"), "is absolute"),
+    (im("file_name", "../val/val0.png"), r"image 1: the path '\.\./val/val0\.png' has '\.\.'; only files under"),
+    (im("file_name", "a\0.png"), r"image 1: the path 'a\\x00\.png' is empty or has a NUL"),
+    (im("file_name", "a" * 5000), "image 1: the path 'aaa.*… cannot be used .File name too long"),
+    (linked_out, r"image 1: the path 'train1\.png' leads out of the data root through a symbolic link"),
+    (without("images", "file_name"), 'image 1 has no "file_name"'),
+    (without("images", "id"), 'image number 1 in the list has no "id"'),
+    (without("images", "width"), "image 1 has width None, height 20; it takes whole numbers"),
+    (im("height", 0), "image 1 has width 30, height 0"),
+    (im("height", 10**9), "at most 64000000 in all"),
+    (im("height", 21), r"train1\.png: is 30x20 pixels \(width x height\), but 30x21 according to instances_train"),
+    (listed_twice, "image 1: images/train/train0.png is listed under another id too"),
+    (im("id", 0), "image 0 is listed twice"),
+    (an("image_id", 99), r"annotation 11 belongs to image 99, which is not listed; add the image or remove it"),
+    (an("image_id", None), "annotation 11 belongs to image None"),
+    (an("id", 0), "annotation 0 is listed twice"),
+    (an("id", True), 'annotation number 3 in the list has no "id"'),
+    (an("bbox", [15, 4, 17, 10]), r"annotation 11 has a box outside the image: \[15, 4, 17, 10\].* in 30x20 pixels"),
+    (an("bbox", [-2, 4, 8, 10]), "annotation 11 has a box outside the image"),
+    (an("bbox", [15, float("nan"), 8, 10]), r"annotation 11 has the box \[15, nan, 8, 10\]; it takes four finite"),
+    (an("bbox", [15, 4, 8]), "annotation 11 has the box"),
+    (an("bbox", [15, 4, -8, 10]), "annotation 11 has the box"),
+    (an("segmentation", {"size": [20, 30], "counts": [600]}), r"annotation 11 \(image images/train/.* empty mask"),
+    (an("segmentation", {"size": [30, 20], "counts": [100, 500]}), r"annotation 11 .* has an RLE of size \[30, 20\]"),
+    (an("segmentation", {"size": [20, 30], "counts": "zzz"}), "annotation 11 .* damaged compressed RLE"),
+    (lambda content, root: content["annotations"].append(5), 'annotation number 6 in the list has no "id"'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("edit", "message"), BAD)
+def test_bad_input_is_named_with_its_remedy(coco: Make, coco_set: Make, edit: Any, message: str) -> None:
+    root = coco_set(edit=edit)
+    with pytest.raises(DataError, match=message) as raised:
+        coco(root).open(0)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("edit", "message"), BAD)
+def test_bad_input_can_be_skipped_and_is_listed(coco: Make, coco_set: Make, edit: Any, message: str) -> None:
+    splits = coco(coco_set(edit=edit), on_error="skip", max_skipped=0.9).open(0)
+    assert any(re.search(message, line) for line in splits.skipped)
+    assert 1 <= len(splits.skipped) <= 5
+    assert set(splits.train.ids) <= {f"images/train/train{index}.png" for index in range(3)}
+    assert all(len(splits.train[index].masks) for index in range(len(splits.train)))
+
+
+def test_errors_come_in_the_order_of_the_file(coco: Make, coco_set: Make) -> None:
+    def edit(content: dict[str, Any], root: Path) -> None:
+        for number in (2, 1):
+            (root / f"images/train/train{number}.png").write_bytes(b"")
+
+    root = coco_set(edit=edit)
+    for _ in range(3):
+        with pytest.raises(DataError, match=r"train1\.png"):
+            coco(root).open(0)
+
+
+def test_more_than_one_percent_skipped_stops(coco: Make, coco_set: Make) -> None:
+    def edit(content: dict[str, Any], root: Path) -> None:
+        for annotation in content["annotations"][:3]:
+            annotation["segmentation"] = []
+
+    root = coco_set(count=34, edit=edit)  # 3 of 204 objects are 1.5 %
+    with pytest.raises(
+        DataError, match=r"3 of 204 objects \(1\.5%\) would be skipped; data\.max_skipped allows 1\.0%"
+    ) as e:
+        coco(root, on_error="skip").open(0)
+    assert "annotation 0 (image images/train/train0.png) has an empty segmentation" in str(e.value)
+    assert len(coco(root, on_error="skip", max_skipped=0.015).open(0).skipped) == 3
+
+
+def test_a_skipped_image_counts_with_its_objects(coco: Make, coco_set: Make) -> None:
+    root = coco_set(count=3)
+    (root / "images/train/train0.png").unlink()
+    with pytest.raises(DataError, match=r"1 of 9 images \(11\.1%\)"):
+        coco(root, on_error="skip").open(0)
+    splits = coco(root, on_error="skip", max_skipped=0.2).open(0)
+    assert len(splits.train) == 2
+    assert len(splits.skipped) == 1
+
+
+def test_header_check_leaves_truncated_pixels_to_training(coco: Make, coco_set: Make) -> None:
+    splits = coco(coco_set(edit=truncated), check="header").open(0)
+    with pytest.raises(DataError, match=r"train1\.png: truncated"):
+        splits.train[1]
+
+
+def test_files_that_change_after_opening_are_noticed(coco: Make, coco_set: Make) -> None:
+    root = coco_set()
+    train = coco(root).open(0).train
+    Image.new("RGB", (9, 9)).save(root / "images/train/train0.png")
+    with pytest.raises(DataError, match=r"train0\.png: is 9x9 pixels .* but 30x20 when the data was opened"):
+        train[0]
+
+
+def test_links_inside_the_root_are_followed(coco: Make, coco_set: Make) -> None:
+    root = coco_set()
+    (root / "all").mkdir()
+    os.replace(root / "images/train/train0.png", root / "all/x.png")
+    (root / "images/train/train0.png").symlink_to(root / "all/x.png")
+    assert coco(root).open(0).train[0].image.shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"instances_train\.json: is not valid JSON \(Expecting property name"),
+        ("[" * 100_000, "is not valid JSON"),
+        ("\xff", "is not valid JSON"),
+        ("[]", 'has no list "images"; it must be COCO instances'),
+        ('{"images": []}', 'has no list "annotations"'),
+        ('{"images": 3, "annotations": []}', 'has no list "images"'),
+        ('{"images": [], "annotations": []}', r"instances_train\.json: the split 'train' is empty"),
+    ],
+)
+def test_annotation_files_that_cannot_be_used(coco: Make, coco_set: Make, content: str, message: str) -> None:
+    root = coco_set()
+    (root / "annotations/instances_train.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(DataError, match=message):
+        coco(root, on_error="skip").open(0)
+
+
+def test_places_that_are_not_there(coco: Make, coco_set: Make, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.root: .*/nowhere does not exist; set data\.root=<directory"):
+        coco(tmp_path / "nowhere").open(0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="is not a directory"):
+        coco(tmp_path / "file").open(0)
+    root = coco_set()
+    with pytest.raises(DataError, match=r"instances_training\.json: does not exist, so there is nothing to train on"):
+        coco(root, train="training").open(0)
+    with pytest.raises(DataError, match=r"data\.annotations: the path '\.\./.*' has '\.\.'"):
+        coco(root, annotations="../{split}.json").open(0)
+    with pytest.raises(DataError, match="photos/train: the images of instances_train.json are not there"):
+        coco(root, images="photos/{split}").open(0)
+    (root / "annotations/instances_val.json").unlink()
+    (root / "annotations/instances_val.json").mkdir()
+    with pytest.raises(DataError, match="instances_val.json: is not a regular file"):
+        coco(root).open(0)
+
+
+def test_pictures_turned_by_exif_must_be_labelled_turned(coco: Make, coco_set: Make) -> None:
+    root = coco_set()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(root / "images/train/train1.png", exif=exif)
+    with pytest.raises(
+        DataError, match=r"is 20x30 .* but 30x20 according to .*labelled without its EXIF orientation\?"
+    ):
+        coco(root).open(0)
+
+
+def test_annotations_that_may_not_be_read(coco: Make, coco_set: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    root = coco_set()
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(DataError, match=r"instances_train\.json: cannot be read \(Permission denied\); check its perm"):
+        coco(root).open(0)
+
+
+def test_limits_hold_before_memory_is_taken(coco: Make, coco_set: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = coco_set()
+    monkeypatch.setattr(labelled, "MAX_MASK_BYTES", 1000)
+    with pytest.raises(DataError, match=r"train0\.png: 2 masks of 30x20 pixels need .* Cut the image into tiles"):
+        coco(root).open(0)
+    monkeypatch.setattr(coco_module, "MAX_ANNOTATION_BYTES", 10)
+    with pytest.raises(DataError, match="is larger than 0 GiB; split the data set"):
+        coco(root).open(0)
+
+
+def test_one_annotation_file_is_carved_into_splits(coco: Make, coco_set: Make) -> None:
+    root = coco_set(count=10, splits=("train",))
+    one = "annotations/instances_train.json"
+    splits = coco(root, annotations=one, images="images/train").open(0)
+    assert [len(source) for source in (splits.train, splits.val, splits.test)] == [8, 1, 1]
+    assert len({*splits.train.ids, *splits.val.ids, *splits.test.ids}) == 10
+
+
+def test_an_image_in_two_splits_is_noted(coco: Make, coco_set: Make) -> None:
+    root = coco_set()
+    content = json.loads((root / "annotations/instances_val.json").read_text())
+    for image in content["images"]:
+        image["file_name"] = image["file_name"].replace("val", "train")
+    (root / "annotations/instances_val.json").write_text(json.dumps(content))
+    os.rename(root / "images/train", root / "images/all")
+    for path in (root / "images/test").iterdir():
+        os.replace(path, root / "images/all" / path.name)
+    notes = coco(root, images="images/all").open(0).notes
+    assert notes == ("3 images are in both train and val (e.g. images/all/train0.png): figures flatter",)

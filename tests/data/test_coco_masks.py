@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+
+from lora_sam.data.coco_masks import MAX_VERTICES, EncodedMasks, encode
+from lora_sam.errors import DataError
+
+SIZE = (13, 17)
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
+
+
+def uncompressed(mask: np.ndarray) -> dict[str, Any]:
+    flat = np.concatenate(([False], mask.ravel(order="F")))
+    edges = np.flatnonzero(np.diff(flat.astype(np.int8)))
+    return {"size": list(mask.shape), "counts": np.diff(np.concatenate(([0], edges, [mask.size]))).tolist()}
+
+
+def compressed(mask: np.ndarray) -> dict[str, Any]:
+    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": list(rle["size"]), "counts": rle["counts"].decode()}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 40), st.floats(0.02, 1))
+def test_rle_forms_agree_with_the_mask(seed: int, height: int, width: int, share: float) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    mask[0, 0] |= not mask.any()
+    for form in (uncompressed(mask), compressed(mask)):
+        counts, area = encode(form, mask.shape)
+        assert area == mask.sum()
+        np.testing.assert_array_equal(EncodedMasks((counts,)).read(mask.shape)[0], mask)
+
+
+def test_long_runs_survive_compression() -> None:
+    mask = np.zeros((1500, 2000), np.bool_)
+    mask[700:, 900:1100] = True
+    mask[3, 4] = True
+    assert encode(compressed(mask), mask.shape) == encode(uncompressed(mask), mask.shape)
+
+
+def test_polygons_are_rasterised_as_by_pycocotools_and_equal_their_rle_forms() -> None:
+    polygons = [[2.5, 1.2, 9.9, 2.0, 8.1, 10.7, 3.3, 7.0], [11, 8, 16, 8, 16, 12]]
+    rle = coco_mask.merge(coco_mask.frPyObjects(polygons, *SIZE))
+    expected = coco_mask.decode([rle])[..., 0].astype(bool)
+    counts, area = encode(polygons, SIZE)
+    assert area == expected.sum() == 54
+    masks = EncodedMasks((counts, *(encode(form(expected), SIZE)[0] for form in (uncompressed, compressed)))).read(SIZE)
+    assert masks.dtype == np.bool_
+    assert masks.shape == (3, *SIZE)
+    for mask in masks:
+        np.testing.assert_array_equal(mask, expected)
+
+
+def test_polygons_are_cut_at_the_image() -> None:
+    counts, area = encode([[-5, -5, 4, -5, 4, 3, -5, 3]], SIZE)
+    np.testing.assert_array_equal(np.argwhere(EncodedMasks((counts,)).read(SIZE)[0])[[0, -1]], [[0, 0], [2, 3]])
+    assert area == 12
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        (None, "has no segmentation; boxes alone"),
+        ("text", "has no segmentation"),
+        ([], "has an empty segmentation"),
+        ([[1, 1, 5, 1]], "polygon of 4 numbers; it takes an even count, and at least 3 points"),
+        ([[1, 1, 5, 1, 5, 5, 2]], "polygon of 7 numbers"),
+        ([1, 1, 5, 1, 5, 5], "not a flat list of finite numbers"),
+        ([[1, 1, 5, 1, 5, float("nan")]], "not a flat list of finite numbers"),
+        ([[1, 1, 5, 1, 5, float("inf")]], "not a flat list of finite numbers"),
+        ([[1, 1, 5, 1, 5, "5"]], "not a flat list of finite numbers"),
+        ([[1, 1, 5, 1, 5, True]], "not a flat list of finite numbers"),
+        ([[1, 1, 5, 1, 5, 10**400]], "far outside the image of 17x13 pixels"),
+        ([[1, 1, 5, 1, 5, 1e9]], "far outside the image"),
+        ([[-30, 1, 5, 1, 5, 5]], "far outside the image"),
+        ([[1, 1] * (MAX_VERTICES + 1)], "more than 100000 polygon vertices"),
+        ([[20, 1, 25, 1, 25, 5]], r"empty mask \(no pixel inside the image\)"),
+        ({"size": [17, 13], "counts": [221]}, r"RLE of size \[17, 13\], but its image is \[13, 17\]"),
+        ({"counts": [221]}, "RLE of size None"),
+        ({"size": [13, 17]}, "neither a string nor whole numbers"),
+        ({"size": [13, 17], "counts": [200, -1, 22]}, "neither a string nor whole numbers"),
+        ({"size": [13, 17], "counts": [221.0]}, "neither a string nor whole numbers"),
+        ({"size": [13, 17], "counts": [10**30]}, "neither a string nor whole numbers"),
+        ({"size": [13, 17], "counts": [200, 20]}, "runs of 220 pixels; height \\* width is 221"),
+        ({"size": [13, 17], "counts": [200, 22]}, "runs of 222 pixels"),
+        ({"size": [13, 17], "counts": []}, "runs of 0 pixels"),
+        ({"size": [13, 17], "counts": [221]}, "empty mask"),
+        ({"size": [13, 17], "counts": ""}, "damaged compressed RLE"),
+        ({"size": [13, 17], "counts": "P"}, "damaged compressed RLE"),  # says that it goes on, and ends
+        ({"size": [13, 17], "counts": "!"}, "damaged compressed RLE"),
+        ({"size": [13, 17], "counts": "\x7f"}, "damaged compressed RLE"),
+        ({"size": [13, 17], "counts": "é"}, "damaged compressed RLE"),
+        ({"size": [13, 17], "counts": "o" * 8 + "1"}, "damaged compressed RLE"),  # a value of 45 bits
+        ({"size": [13, 17], "counts": "O"}, "a run of -1 pixels"),
+        ({"size": [13, 17], "counts": "oooo0"}, "a run of 1048575 pixels"),
+        ({"size": [13, 17], "counts": "ok1"}, "runs of 25 pixels|a run of"),
+    ],
+)
+def test_bad_segmentations_are_refused_before_c_code_sees_them(segmentation: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        encode(segmentation, SIZE)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.characters(min_codepoint=48, max_codepoint=111), max_size=40))
+def test_any_string_is_refused_or_understood_as_by_pycocotools(text: str) -> None:
+    try:
+        counts, area = encode({"size": list(SIZE), "counts": text}, SIZE)
+    except DataError:
+        return
+    rle = {"size": list(SIZE), "counts": text.encode()}
+    assert area == coco_mask.area(rle)
+    np.testing.assert_array_equal(EncodedMasks((counts,)).read(SIZE)[0], coco_mask.decode([rle])[..., 0])

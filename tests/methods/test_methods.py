@@ -1,0 +1,157 @@
+"""Every method: identity at the start, what trains, round trip through stock PEFT, merging, switching off."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from peft import PeftModel
+from segment_anything.modeling import Sam
+
+from lora_sam.errors import AdapterError, ConfigError
+from lora_sam.methods import adapted as adapted_module
+from lora_sam.models.decode import decode_masks
+
+IMAGES = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+BOXES = torch.tensor([[1.0, 2, 30, 40], [9, 5, 60, 60]])
+CASES = {
+    "lora": ("method/lora", {}),
+    "lora frozen decoder": ("method/lora", {"decoder": "frozen"}),
+    "lora in the decoder": ("method/lora", {"decoder": "lora", "targets": ["q", "k", "v", "proj", "mlp"]}),
+    "dora": ("method/lora", {"dora": True}),
+    "rslora gaussian": ("method/lora", {"rslora": True, "init": "gaussian", "blocks": "last:1"}),
+    "lora with dropout": ("method/lora", {"dropout": 0.5, "targets": ["mlp"], "blocks": [0]}),
+    "biases": ("method/lora", {"bias": "all"}),
+    "biases of adapted layers": ("method/lora", {"bias": "lora_only", "decoder": "frozen"}),
+    "decoder": ("method/decoder", {}),
+    "full": ("method/full", {}),
+}
+
+
+@pytest.fixture(params=CASES, ids=CASES)
+def method(request, option):
+    name, changes = CASES[request.param]
+    return option(name, **changes)
+
+
+def logits(sam: Sam) -> torch.Tensor:
+    with torch.no_grad():
+        embedding = sam.image_encoder(IMAGES)
+        return decode_masks(sam, embedding, boxes=BOXES, points=None, labels=None)[0]
+
+
+def disturb(adapted) -> None:
+    """Move every trainable weight, as training would."""
+    generator = torch.Generator().manual_seed(1)
+    for parameter in adapted.trainable().values():
+        parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+
+
+def test_identity_at_initialisation(method, tiny_sam):
+    before = logits(tiny_sam())
+    adapted = method.apply(tiny_sam())
+    tolerance = 1e-6 if getattr(method, "dora", False) else 0  # DoRA renormalises its columns
+    assert (logits(adapted.sam) - before).abs().max() <= tolerance
+
+
+def test_training_mode_leaves_the_frozen_part_in_eval(method, tiny_sam):
+    adapted = method.apply(tiny_sam())
+    adapted.train_mode()
+    training = {name for name, module in adapted.peft.named_modules() if module.training}
+    assert training, "nothing is in training mode"
+    assert all(".lora_" in name or "modules_to_save" in name or ".base_layer" in name or "attn." in name or
+               "lin" in name or "_proj" in name for name in training), training
+    frozen = [name for name, parameter in adapted.peft.named_parameters() if not parameter.requires_grad]
+    trainable = adapted.trainable()
+    assert not set(frozen) & set(trainable)
+
+
+def test_save_and_load_with_stock_peft_is_exact(method, tiny_sam, tmp_path):
+    adapted = method.apply(tiny_sam())
+    disturb(adapted)
+    adapted.peft.save_pretrained(tmp_path, save_embedding_layers=False)
+    adapted.peft.requires_grad_(False)  # torch's matmul takes another path, and rounds otherwise, for trainable weights
+    expected = logits(adapted.sam)
+    loaded = PeftModel.from_pretrained(tiny_sam(), str(tmp_path))
+    assert torch.equal(logits(loaded.base_model.model), expected)
+    ours = adapted_module.load(tiny_sam(), tmp_path, trains_encoder=adapted.trains_encoder)
+    assert torch.equal(logits(ours.sam), expected)
+    assert ours.reversible == adapted.reversible
+
+
+def test_merged_equals_adapted_and_loads_strictly(method, tiny_sam, option):
+    adapted = method.apply(tiny_sam())
+    disturb(adapted)
+    expected = logits(adapted.sam)
+    assert (expected - logits(tiny_sam())).abs().max() > 1e-3, "the test would pass without an adapter"
+    merged = adapted.merge()
+    plain = option("model/tiny_random")._empty().eval()
+    plain.load_state_dict(merged.state_dict(), strict=True)
+    assert (logits(plain) - expected).abs().max() <= 1e-5
+
+
+def test_switching_off_gives_the_base(method, tiny_sam):
+    adapted = method.apply(tiny_sam())
+    disturb(adapted)
+    before, tuned = logits(tiny_sam()), logits(adapted.sam)
+    if not adapted.reversible:
+        with pytest.raises(AssertionError, match="build the base once more"), adapted.base():
+            pass
+        return
+    trainable = list(adapted.trainable())
+    with adapted.base():
+        assert torch.equal(logits(adapted.sam), before)
+    assert torch.equal(logits(adapted.sam), tuned)
+    assert list(adapted.trainable()) == trainable
+
+
+def test_counts(option, tiny_sam):
+    total = sum(parameter.numel() for parameter in tiny_sam().parameters())
+    decoder = sum(parameter.numel() for parameter in tiny_sam().mask_decoder.parameters())
+    lora = 2 * 2 * (32 * 8 + 8 * 32)  # 2 blocks, q and v, A and B of rank 8
+    assert option("method/full").apply(tiny_sam()).count() == (total, total)
+    assert option("method/decoder").apply(tiny_sam()).count() == (decoder, total)
+    assert option("method/lora", decoder="frozen").apply(tiny_sam()).count() == (lora, total + lora)
+    assert option("method/lora").apply(tiny_sam()).count() == (lora + decoder, total + lora)
+
+
+def test_block_ranges(option):
+    lora = option("method/lora", blocks="last:3")
+    assert lora.block_indices(12) == (9, 10, 11)
+    assert option("method/lora", blocks="first:2").block_indices(12) == (0, 1)
+    assert option("method/lora", blocks=[7, 3, 3]).block_indices(12) == (3, 7)
+    assert option("method/lora").block_indices(2) == (0, 1)
+    with pytest.raises(ConfigError, match="has only 2 blocks"):
+        lora.check_depth(2)
+    with pytest.raises(ConfigError, match="numbered 0 to 1"):
+        option("method/lora", blocks=[0, 5]).check_depth(2)
+    with pytest.raises(ConfigError, match=r"blocks = middle: must be all, first:n, last:n"):
+        option("method/lora", blocks="middle").check()
+    with pytest.raises(ConfigError, match="name at least one block"):
+        option("method/lora", blocks=[]).check()
+
+
+def test_only_named_layers_are_adapted(option, tiny_sam):
+    adapted = option("method/lora", blocks="last:1", targets=["k", "mlp"], decoder="frozen").apply(tiny_sam())
+    layers = {name.split(".lora_")[0].removeprefix("base_model.model.") for name in adapted.trainable()}
+    assert layers == {f"image_encoder.blocks.1.{name}" for name in ("attn.k", "mlp.lin1", "mlp.lin2")}
+
+
+def test_damaged_and_foreign_adapters_are_refused(option, tiny_sam, tmp_path):
+    with pytest.raises(AdapterError, match=r"adapter_config\.json is missing"):
+        adapted_module.load(tiny_sam(), tmp_path, trains_encoder=True)
+    option("method/lora", decoder="frozen").apply(tiny_sam()).peft.save_pretrained(tmp_path)
+    weights = tmp_path / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(AdapterError, match="cannot be loaded into this model"):
+        adapted_module.load(tiny_sam(), tmp_path, trains_encoder=True)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["target_modules"] == r"image_encoder\.blocks\.(0|1)\.(attn\.q|attn\.v)"
+
+
+def test_merging_refuses_nan(option, tiny_sam):
+    adapted = option("method/lora", decoder="frozen").apply(tiny_sam())
+    next(iter(adapted.trainable().values())).data.fill_(float("nan"))
+    with pytest.raises(AdapterError, match="cannot merge"):
+        adapted.merge()

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lora_sam.prompts import BoxPrompt, tight_boxes
+from lora_sam.structures import Sample
+
+
+def prompt(pixels: float = 0.0, fraction: float = 0.0, evaluation: bool = False) -> BoxPrompt:
+    return BoxPrompt(jitter_pixels=pixels, jitter_fraction=fraction, jitter_evaluation=evaluation)
+
+
+def squares(size: tuple[int, int] = (100, 200), *windows: tuple[int, int, int, int]) -> Sample:
+    masks = np.zeros((len(windows), *size), np.bool_)
+    for mask, (x0, y0, x1, y1) in zip(masks, windows, strict=True):
+        mask[y0:y1, x0:x1] = True
+    return Sample("a.png", np.zeros((*size, 3), np.uint8), masks, tuple(str(index) for index in range(len(windows))))
+
+
+SAMPLE = squares((100, 200), (40, 30, 60, 70), (0, 0, 200, 100), (199, 99, 200, 100))
+
+
+def test_tight_boxes_are_in_the_continuous_frame() -> None:
+    mask = np.zeros((2, 8, 9), np.bool_)
+    mask[0, 3, 5] = True
+    mask[1, 1, 2] = mask[1, 6, 7] = True
+    boxes = tight_boxes(mask)
+    assert boxes.dtype == np.float32
+    assert boxes.tolist() == [[5, 3, 6, 4], [2, 1, 8, 7]]
+    assert tight_boxes(SAMPLE.masks).tolist() == [[40, 30, 60, 70], [0, 0, 200, 100], [199, 99, 200, 100]]
+    assert tight_boxes(np.asfortranarray(SAMPLE.masks)).tolist() == tight_boxes(SAMPLE.masks).tolist()
+    with pytest.raises(AssertionError, match="empty mask"):
+        tight_boxes(np.zeros((1, 3, 3), np.bool_))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32), st.floats(0.01, 1))
+def test_tight_boxes_hold_the_mask_and_nothing_smaller_does(seed: int, share: float) -> None:
+    mask = np.random.default_rng(seed).random((11, 14)) < share
+    mask[5, 5] = True
+    x0, y0, x1, y1 = tight_boxes(mask[None])[0].astype(int)
+    assert mask[y0:y1, x0:x1].sum() == mask.sum()
+    for side in (mask[y0, :], mask[y1 - 1, :], mask[:, x0], mask[:, x1 - 1]):
+        assert side.any()
+
+
+def test_evaluation_boxes_are_tight_unless_asked() -> None:
+    tight = tight_boxes(SAMPLE.masks)
+    np.testing.assert_array_equal(prompt(20, 0.5).evaluation_prompts(SAMPLE, 0).boxes, tight)
+    moved = prompt(20, 0.5, evaluation=True)
+    first = moved.evaluation_prompts(SAMPLE, 0)
+    assert not np.array_equal(first.boxes, tight)
+    np.testing.assert_array_equal(first.boxes, moved.evaluation_prompts(SAMPLE, 0).boxes)
+    assert not np.array_equal(first.boxes, moved.evaluation_prompts(SAMPLE, 1).boxes)
+    assert not np.array_equal(first.boxes, moved.evaluation_prompts(replace(SAMPLE, id="b.png"), 0).boxes)
+    assert first.points is None
+
+
+def test_training_boxes_depend_on_seed_epoch_and_id() -> None:
+    jitter = prompt(5)
+    first = jitter.training_prompts(SAMPLE, 0, 1).boxes
+    np.testing.assert_array_equal(first, jitter.training_prompts(SAMPLE, 0, 1).boxes)
+    for other in (
+        jitter.training_prompts(SAMPLE, 0, 2),
+        jitter.training_prompts(SAMPLE, 1, 1),
+        jitter.training_prompts(replace(SAMPLE, id="b.png"), 0, 1),
+    ):
+        assert not np.array_equal(first, other.boxes)
+    np.testing.assert_array_equal(prompt().training_prompts(SAMPLE, 0, 1).boxes, tight_boxes(SAMPLE.masks))
+
+
+@pytest.mark.parametrize(("pixels", "fraction", "sideways", "upright"), [(6, 0, 6, 6), (0, 0.2, 4, 8), (3, 0.1, 5, 7)])
+def test_each_side_moves_by_its_own_uniform_draw(
+    pixels: float, fraction: float, sideways: float, upright: float
+) -> None:
+    sample = squares((100, 200), (40, 30, 60, 70))
+    jitter = prompt(pixels, fraction)
+    moves = np.stack([jitter.training_prompts(sample, 0, epoch).boxes[0] for epoch in range(600)]) - (40, 30, 60, 70)
+    limits = np.array([sideways, upright, sideways, upright])
+    assert (np.abs(moves) <= limits + 1e-4).all()
+    assert (np.abs(moves).max(axis=0) > 0.97 * limits).all()
+    np.testing.assert_allclose(moves.std(axis=0), limits / np.sqrt(3), rtol=0.08)
+    assert (np.abs(moves.mean(axis=0)) < 0.12 * limits).all()
+    correlation = np.corrcoef(moves.T) - np.eye(4)
+    assert np.abs(correlation).max() < 0.15
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 1000), st.floats(0, 300), st.floats(0, 1))
+def test_boxes_stay_in_the_image_and_a_pixel_wide(epoch: int, pixels: float, fraction: float) -> None:
+    boxes = prompt(pixels, fraction).training_prompts(SAMPLE, 0, epoch).boxes
+    assert boxes is not None
+    assert boxes.dtype == np.float32
+    assert (boxes >= 0).all()
+    assert (boxes <= (200, 100, 200, 100)).all()
+    assert (boxes[:, 2:] - boxes[:, :2] >= 1 - 1e-4).all()
