@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 LATEST = Path("outputs") / "latest"
+MAX_JSON_BYTES = 2**24
+_FACTS = {"architecture": dict, "base": dict, "method": dict, "image_size": int, "trains_encoder": bool}
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,12 @@ class RunDirectory:
         try:
             LATEST.parent.mkdir(parents=True, exist_ok=True)
             temporary.unlink(missing_ok=True)
-            temporary.symlink_to(os.path.relpath(self.root.resolve(), LATEST.parent.resolve()), target_is_directory=True)
+            target = os.path.relpath(self.root.resolve(), LATEST.parent.resolve())
+            temporary.symlink_to(target, target_is_directory=True)
             os.replace(temporary, LATEST)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
 
 
 def find_run(name: str) -> RunDirectory:
@@ -82,7 +87,10 @@ def find_run(name: str) -> RunDirectory:
     """
     path = LATEST if name == "latest" else Path(name)
     if not path.is_dir():
-        hint = "no run has been made here yet" if name == "latest" else "give the path of a run, or latest"
+        hint = "give the path of a run, or latest"
+        if name == "latest":
+            gone = f"{os.readlink(path)}, which it points to, is gone: give the path of another run"
+            hint = gone if path.is_symlink() else "no run has been made here yet"
         raise AdapterError(f"{name}: no such run directory ({path}); {hint}")
     return RunDirectory(path.resolve())
 
@@ -130,28 +138,53 @@ def read_facts(directory: Path) -> dict[str, Any]:
     path = directory / "lora_sam.json"
     if not path.is_file():
         raise AdapterError(f"{directory}: lora_sam.json is missing; give the adapter/ directory of a finished run")
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        version = facts["schema_version"]
-        wanted = {"architecture", "base", "method", "image_size", "trains_encoder"}
-        missing = sorted(wanted - facts.keys())
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise AdapterError(f"{path} is damaged ({error!r}); train again or restore the file") from error
+    remedy = "train again or restore the file"
+    facts = read_json(path, remedy)
+    version = facts.get("schema_version")
     if version != SCHEMA_VERSION:
-        raise AdapterError(f"{path}: schema version {version}, this lora_sam reads {SCHEMA_VERSION}")
+        raise AdapterError(
+            f"{path}: schema version {version!r:.40}, this lora_sam reads {SCHEMA_VERSION}; "
+            "use the version of lora_sam that wrote it"
+        )
+    missing = sorted(_FACTS.keys() - facts.keys())
     if missing:
-        raise AdapterError(f"{path}: {', '.join(missing)} missing; train again or restore the file")
-    return dict(facts)
+        raise AdapterError(f"{path}: {', '.join(missing)} missing; {remedy}")
+    wrong = [name for name, kind in _FACTS.items() if not isinstance(facts[name], kind)]
+    wrong += [f"base.{name}" for name in ("source", "sha256") if not isinstance(facts["base"].get(name), str)]
+    if wrong:
+        raise AdapterError(f"{path}: {', '.join(wrong)} of the wrong type; {remedy}")
+    return facts
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """The mapping in a JSON file, which may come from elsewhere.
+
+    Args:
+        path: The file.
+        remedy: What the user can do if it is damaged; ends the error message.
+
+    Raises:
+        AdapterError: it cannot be read, is larger than 16 MiB, or holds something else.
+    """
+    try:
+        size = path.stat().st_size
+        values = json.loads(path.read_text(encoding="utf-8")) if size <= MAX_JSON_BYTES else None
+    except (OSError, ValueError, RecursionError) as error:
+        raise AdapterError(f"{path} is damaged ({error}); {remedy}") from error
+    if not isinstance(values, dict):
+        reason = "not a mapping" if size <= MAX_JSON_BYTES else f"{size} bytes, at most {MAX_JSON_BYTES} are read"
+        raise AdapterError(f"{path} is damaged ({reason}); {remedy}")
+    return values
 
 
 def check_base(facts: dict[str, Any], base: BaseModel, directory: Path) -> None:
     """Raise `AdapterError` in one line if the adapter was not trained on these base weights."""
-    wanted = facts["base"]
-    if facts["architecture"].get("variant") != base.variant or wanted.get("sha256") != base.sha256:
+    variant, wanted = facts["architecture"].get("variant"), facts["base"]
+    if variant != base.variant or wanted["sha256"] != base.sha256:
+        # quoted: what a file says about itself may hold line breaks
         raise AdapterError(
-            f"{directory} was trained on {facts['architecture'].get('variant')} {wanted.get('source')} "
-            f"(SHA-256 {str(wanted.get('sha256'))[:12]}…), this base is {base.variant} {base.source} "
-            f"({base.sha256[:12]}…): give the base it was trained on"
+            f"{directory} was trained on {variant!r:.99} {wanted['source']!r:.99} (SHA-256 {wanted['sha256'][:12]!r}), "
+            f"this base is {base.variant!r} {base.source!r} ({base.sha256[:12]!r}): give the base it was trained on"
         )
 
 

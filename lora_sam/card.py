@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 
@@ -14,6 +15,9 @@ def model_card(facts: dict[str, Any], measured: str | None) -> str:
         measured: A Markdown table of base and tuned, or None before the evaluation.
     """
     base, method = facts["base"], facts["method"]
+    variant = str(facts["architecture"]["variant"])
+    # random weights are drawn again, there is no file to give
+    checkpoint = "" if base["source"] == "random" else ', base="PATH_TO_BASE_CHECKPOINT"'
     rows = "\n".join(f"| {_escape(key)} | {_escape(json.dumps(value))} |" for key, value in sorted(method.items()))
     return f"""---
 library_name: peft
@@ -24,17 +28,16 @@ tags:
 pipeline_tag: mask-generation
 ---
 
-# Fine-tuned Segment Anything: {_escape(str(facts["architecture"]["variant"]))}
+# Fine-tuned Segment Anything: {_escape(variant)}
 
-An adapter for SAM, made by lora_sam {_escape(facts["versions"]["lora_sam"])} \
-with `method={_escape(str(method["name"]))}`.
+An adapter for SAM, made by lora_sam {_escape(facts["versions"]["lora_sam"])} with {_code("method=" + method["name"])}.
 
 {measured or "Not evaluated yet."}
 
 ## Base
 
-{_escape(str(facts["architecture"]["variant"]))}, `{_escape(str(base["source"]))}`, SHA-256 `{base["sha256"]}`, input \
-{facts["image_size"]} px.
+Variant {_escape(variant)} from {_code(base["source"])}, SHA-256 {_code(base["sha256"])}, \
+input {int(facts["image_size"])} px.
 
 ## Settings
 
@@ -47,18 +50,23 @@ with `method={_escape(str(method["name"]))}`.
 ```python
 from lora_sam import load, read_image
 
-predictor = load("PATH_TO_THIS_DIRECTORY", base="PATH_TO_BASE_CHECKPOINT")
+predictor = load("PATH_TO_THIS_DIRECTORY"{checkpoint})
 masks = predictor.segment(read_image("image.png"), boxes=[[10, 10, 60, 60]])
 print(masks.masks.shape, masks.scores)
 ```
 
-Or with stock PEFT: `PeftModel.from_pretrained(load_base(directory, base=checkpoint).sam, directory)`, where `load_base` \
-of lora_sam builds SAM with separate `q`, `k`, `v` projections.
+Or with stock PEFT: `PeftModel.from_pretrained(load_base(directory, base=checkpoint).sam, directory)`,
+where `load_base` of lora_sam builds SAM with separate `q`, `k`, `v` projections.
 """
 
 
 def _escape(text: str) -> str:
-    """Text that cannot start Markdown or HTML of its own."""
-    for old, new in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "'"), ("\n", " ")):
-        text = text.replace(old, new)
-    return text
+    """Text in which no HTML, link, image, emphasis or table cell can begin, or a second line."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("`", "'")
+    return re.sub(r"([\\\[\]*|])", r"\\\1", text)
+
+
+def _code(text: str) -> str:
+    """A code span, in which only a line break, a backtick and an HTML tag could mean anything."""
+    text = " ".join(text.split()).replace("`", "'").replace("<", "‹").replace(">", "›")
+    return f"`{text}`"

@@ -285,7 +285,7 @@ def _explain(errors: list[ErrorDetails], cls: type[Any], prefix: str, values: Ma
     unions: set[str] = set()
     for error in errors:
         path, value = _place(error["loc"][1:], values)
-        key = prefix + ".".join(path)
+        key = prefix + ".".join(path) if path else prefix.rstrip(".")
         if error["type"] == "unexpected_keyword_argument":
             yield _Problem(key, unknown_key(key, _valid_keys(cls, prefix, path)))
         elif error["type"] == "missing" and isinstance(error["loc"][-1], str):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lora_sam.errors import TrainingError
@@ -20,27 +21,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         TrainingError: the disk is full or the directory cannot be written (names the directory and what is free).
     """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    temporary = Path(name)
-    try:
+        temporary.touch(exist_ok=False)  # with the mode of any other new file, where mkstemp's would be 0600
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        # mkstemp makes 0600; give the file the mode any other new file would get
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        _sync(temporary)
         os.replace(temporary, path)
-        _sync_directory(path.parent)
+        _sync(path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 @contextmanager
@@ -57,14 +50,10 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         content = temporary / "content"
         content.mkdir()
         yield content
-        for file in content.rglob("*"):
-            if file.is_file():
-                with file.open("rb+") as handle:
-                    os.fsync(handle.fileno())
-        if path.exists():
-            os.replace(path, temporary / "replaced")
-        os.replace(content, path)
-        _sync_directory(path.parent)
+        for entry in (*content.rglob("*"), content):
+            _sync(entry)
+        _exchange(content, path, temporary / "replaced")
+        _sync(path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
@@ -84,8 +73,21 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
+def _exchange(new: Path, path: Path, replaced: Path) -> None:
+    """Rename `path`, if it is there, to `replaced`, and `new` to `path`; a failure leaves `path` as it was."""
+    if path.exists():
+        os.replace(path, replaced)
+    try:
+        os.replace(new, path)
+    except BaseException:
+        if replaced.exists():
+            os.replace(replaced, path)
+        raise
+
+
+def _sync(path: Path) -> None:
+    """Have a file, or the names in a directory, on the disk before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -7,8 +7,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_sam.artifacts import check_base, find_adapter, find_run, read_facts
-from lora_sam.errors import AdapterError
+from lora_sam.artifacts import check_base, find_adapter, find_run, read_facts, read_json
+from lora_sam.errors import AdapterError, CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from lora_sam.models.vit import BaseModel
@@ -22,7 +22,8 @@ def load(
 
     Args:
         path: `latest`, a run directory, or an adapter directory.
-        base: Checkpoint of the base weights; by default the file the run used, or the official file of the variant.
+        base: Checkpoint of the base weights; by default the file the run used, if it is still there, or the official
+            file of the variant.
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Raises:
@@ -37,7 +38,7 @@ def load(
     facts = read_facts(directory)
     model = _base_model(directory, facts, base)
     model.sam.to(pick_device(device))
-    tuned = adapted.load(model.sam, directory, trains_encoder=bool(facts["trains_encoder"]))
+    tuned = adapted.load(model.sam, directory, trains_encoder=facts["trains_encoder"])
     return TorchPredictor(tuned.sam, model.image_size)
 
 
@@ -60,33 +61,59 @@ def _base_model(directory: Path, facts: dict[str, Any], base: str | PathLike[str
 
     from lora_sam.models.vit import ViTSam
 
-    checkpoint = str(base) if base is not None else _checkpoint_of_run(directory, facts)
+    random = base is None and facts["base"]["source"] == "random"
     settings = {
         **facts["architecture"],
-        "weights": "random" if facts["base"].get("source") == "random" else "pretrained",
+        "weights": "random" if random else "pretrained",
         "weights_seed": facts["base"].get("weights_seed", 0),
-        "checkpoint": checkpoint,
+        "checkpoint": None if random else _checkpoint(directory, facts, base),
         "offline": False,
     }
     try:
         model = TypeAdapter(ViTSam).validate_json(json.dumps(settings), strict=True)
+        model.check()
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise AdapterError(f"{directory}/lora_sam.json: architecture.{where}: {first['msg']}") from error
-    model.check()
+        group = "base" if where == "weights_seed" else "architecture"
+        raise AdapterError(f"{directory}/lora_sam.json: {group}.{where}: {first['msg']}") from error
+    except ConfigError as error:
+        raise AdapterError(f"{directory}/lora_sam.json: {error}") from error
     built = model.build()
     check_base(facts, built, directory)
     return built
 
 
-def _checkpoint_of_run(directory: Path, facts: dict[str, Any]) -> str | None:
-    """The checkpoint named in the configuration of the run that the adapter lies in, if it is still there."""
+def _checkpoint(directory: Path, facts: dict[str, Any], base: str | PathLike[str] | None) -> str | None:
+    """Path of the base weights, or None for the official file of the variant.
+
+    Raises:
+        CheckpointError: there is no such file.
+    """
+    from lora_sam.models.checkpoints import OFFICIAL
+
+    wanted = f"the weights this adapter was trained on ({facts['base']['source']!r:.100})"
+    if base is not None:
+        if not Path(base).is_file():
+            raise CheckpointError(f"base = {base}: no such file; give the path of {wanted}")
+        return str(base)
+    of_run = _checkpoint_of_run(directory)
+    if of_run is not None and Path(of_run).is_file():
+        return of_run
+    if facts["architecture"].get("variant") not in OFFICIAL:
+        place = "" if of_run is None else f" at {of_run}, where the run found them"
+        raise CheckpointError(f"{directory}: {wanted} are not known here{place}; give their path as base=...")
+    return None
+
+
+def _checkpoint_of_run(directory: Path) -> str | None:
+    """The checkpoint named in the configuration of the run that the adapter lies in."""
     config = directory.parent / "config.json"
     if not config.is_file():
         return None
+    remedy = "give the base weights with base=..."
     try:
-        checkpoint = json.loads(config.read_text(encoding="utf-8"))["model"]["checkpoint"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise AdapterError(f"{config} is damaged ({error!r}); give the base weights with base=...") from error
+        checkpoint = read_json(config, remedy)["model"]["checkpoint"]
+    except (KeyError, TypeError) as error:
+        raise AdapterError(f"{config} is damaged (model.checkpoint is missing); {remedy}") from error
     return None if checkpoint is None else str(checkpoint)

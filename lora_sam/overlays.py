@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -152,9 +153,15 @@ def _arrange(panels: tuple[tuple[str, NDArray[np.uint8]], ...], caption: str) ->
         left = _MARGIN + index * (column + _GAP)
         draw.text((left, _MARGIN), label, _INK, label_font, anchor="la")
         strip.paste(Image.fromarray(panel), (left, _MARGIN + label_height))
-    text = _shorten(caption, caption_font, strip.width - 2 * _MARGIN)
+    text = _shorten(_in_ascii(caption), caption_font, strip.width - 2 * _MARGIN)
     draw.text((_MARGIN, strip.height - _MARGIN), text, _FAINT, caption_font, anchor="ld")
     return strip
+
+
+def _in_ascii(text: str) -> str:
+    """`text` without accents, and with ? for what Pillow's own font cannot show; it has hardly more than ASCII."""
+    plain = unicodedata.normalize("NFKD", text.replace("→", "->"))
+    return "".join(letter for letter in plain if not unicodedata.combining(letter)).encode("ascii", "replace").decode()
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:

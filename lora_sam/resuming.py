@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import copy
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_sam.artifacts import RunDirectory, find_run
+from lora_sam.artifacts import RunDirectory, find_run, read_json
 from lora_sam.errors import AdapterError, ConfigError
+from lora_sam.files import atomic_path
 
 # what may differ between a run and its continuation
 FREE_TO_CHANGE = (
@@ -40,11 +41,13 @@ def resumed_config(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[
         return dict(config)
     saved = _saved_config(str(name))
     now, before = _flat(config), _flat(saved)
+    keys = now.keys() | before.keys()
     typed = {override.partition("=")[0].lstrip("+~") for override in overrides} - {"resume"}
-    # with nothing but free keys typed, the run's own configuration counts; otherwise what was composed has to agree
-    keys = typed if all(_is_free(key) for key in typed) else now.keys() | before.keys()
-    changed = [key for key in sorted(keys) if key != "resume" and now.get(key) != before.get(key)]
-    refused = [key for key in changed if not _is_free(key)]
+    # What was typed counts, all else comes from the run. But an option that is no key itself, such as experiment=, may
+    # have set anything: then everything composed now has to agree.
+    roots = typed if all(any(_within(key, root) for key in keys) for root in typed) else {*config, *saved} - {"resume"}
+    compared = sorted(key for key in keys if any(_within(key, root) for root in roots))
+    refused = [key for key in compared if not _is_free(key) and now.get(key) != before.get(key)]
     if refused:
         key, more = refused[0], len(refused) - 1
         raise ConfigError(
@@ -52,10 +55,11 @@ def resumed_config(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[
             + (f" ({more} more differ)" if more else "")
             + f"; a resumed run may only change {', '.join(FREE_TO_CHANGE)}. Leave the others out"
         )
-    result: dict[str, Any] = json.loads(json.dumps(saved))
-    for key in keys:
-        if _is_free(key):
-            _copy_key(key, config, result)
+    result = copy.deepcopy(saved)
+    for root in roots:
+        for free in FREE_TO_CHANGE:
+            if _within(root, free) or _within(free, root):
+                _copy_key(root if _within(root, free) else free, config, result)
     result["resume"] = str(name)
     return result
 
@@ -68,14 +72,18 @@ def copy_state(name: str, output_dir: Path) -> Path:
 
     Raises:
         AdapterError: that run has saved no state.
+        ConfigError: `output_dir` is that run's own directory.
+        TrainingError: the disk is full or read-only.
     """
     old, new = find_run(name), RunDirectory(output_dir)
     if not old.last.is_file():
         raise AdapterError(f"resume={name}: {old.last} is missing: that run ended before it saved anything")
+    if output_dir.resolve() == old.root:
+        raise ConfigError(f"resume={name}: hydra.run.dir is the directory of that run; leave it out or name a new one")
     for source, target in ((old.metrics, new.metrics), (old.best, new.best), (old.last, new.last)):
         if source.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+            with atomic_path(target) as temporary:
+                shutil.copyfile(source, temporary)
     return new.last
 
 
@@ -83,17 +91,15 @@ def _saved_config(name: str) -> dict[str, Any]:
     path = find_run(name).saved_config
     if not path.is_file():
         raise AdapterError(f"resume={name}: {path} is missing: that run ended before its first step")
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise AdapterError(f"resume={name}: {path} is damaged ({error}); start a new run without resume=") from error
-    if not isinstance(saved, dict):
-        raise AdapterError(f"resume={name}: {path} is damaged (not a mapping); start a new run without resume=")
-    return saved
+    return read_json(path, "start a new run without resume=")
+
+
+def _within(key: str, root: str) -> bool:
+    return key == root or key.startswith(f"{root}.")
 
 
 def _is_free(key: str) -> bool:
-    return any(key == free or key.startswith(f"{free}.") for free in FREE_TO_CHANGE)
+    return any(_within(key, free) for free in FREE_TO_CHANGE)
 
 
 def _copy_key(key: str, source: Mapping[str, Any], target: dict[str, Any]) -> None:

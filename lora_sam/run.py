@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lora_sam.tracking import Tracker
     from lora_sam.training.state import Progress
 
+
 def run(settings: Settings, *, config: Mapping[str, Any], output_dir: Path) -> float:
     """Train and evaluate as `settings` say, writing everything into `output_dir`.
 
@@ -357,7 +358,7 @@ def _accelerator(device: str) -> Accelerator:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    AcceleratorState._reset_state(reset_partial_state=False)  # noqa: SLF001  a sweep makes one accelerator per job
+    AcceleratorState._reset_state(reset_partial_state=False)
     return Accelerator(cpu=device == "cpu")
 
 

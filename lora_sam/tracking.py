@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, SupportsFloat
 
 from pydantic import Field
 
@@ -67,7 +67,7 @@ class TensorBoard:
         """Raise `ConfigError` if `directory` leads out of the run directory."""
         if Path(self.directory).is_absolute() or ".." in Path(self.directory).parts:
             raise ConfigError(
-                f"tracker.directory = {self.directory}: must be a directory inside the run directory, like tensorboard; "
+                f"tracker.directory = {self.directory}: must be a directory inside the run directory; "
                 "move the whole run with hydra.run.dir=..."
             )
 
@@ -186,7 +186,7 @@ class MetricsLog:
             path.parent.mkdir(parents=True, exist_ok=True)
             _drop_torn_line(path)
 
-    def append(self, values: Mapping[str, float | int | str | None]) -> None:
+    def append(self, values: Mapping[str, SupportsFloat | str | None]) -> None:
         """Add one line; `values` has the key `step`. Raises `TrainingError` if the disk is full."""
         record = {"step": values["step"], "time": round(time.time(), 3), **values}
         line = json.dumps({key: _finite(value) for key, value in record.items()}, allow_nan=False) + "\n"
@@ -245,7 +245,7 @@ def _drop_torn_line(path: Path) -> None:
             os.truncate(path, complete)
 
 
-def _finite(value: float | str | None) -> float | str | None:
+def _finite(value: SupportsFloat | str | None) -> float | str | None:
     if value is None or isinstance(value, str | int):
         return value
     number = float(value)  # NumPy's numbers are not JSON's

@@ -109,13 +109,24 @@ def test_dark_images_are_brightened_and_keep_their_hue() -> None:
     assert pixels[MARGIN + LABEL + 5, MARGIN + 5].tolist() == [0, 0, 0]
 
 
-def test_long_captions_stay_inside_and_narrow_images_keep_their_labels_apart() -> None:
+@pytest.mark.parametrize("caption", ["best: " + "very/" * 200 + "long.png\nsecond", "W" * 100 + "i" * 400 + "W" * 100])
+def test_long_captions_stay_inside_and_narrow_images_keep_their_labels_apart(caption: str) -> None:
     sample = sample_of(400, 10)
-    strip = overlay_strip(sample, sample.masks, sample.masks, "best: " + "very/" * 200 + "long.png\nsecond line")
+    strip = overlay_strip(sample, sample.masks, sample.masks, caption)
     pixels = np.asarray(strip)
     assert strip.width >= 4 * 100
     assert (pixels[:, -MARGIN:] == 255).all()
     assert (pixels[-MARGIN // 2 :] == 255).all()
+
+
+def test_captions_are_reduced_to_what_the_font_can_show() -> None:
+    sample = sample_of(100, 100)
+    strips = [
+        overlay_strip(sample, sample.masks, sample.masks, caption).tobytes()
+        for caption in ("Zürich é → \u7d30", "Zurich e -> ?", "Zurich e -> !")
+    ]
+    assert strips[0] == strips[1]
+    assert strips[0] != strips[2]
 
 
 def test_masks_of_another_shape_are_our_own_mistake() -> None:

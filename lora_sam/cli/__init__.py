@@ -16,7 +16,6 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from lora_sam.cli.overrides import explain
-from lora_sam.errors import LoraSamError
 
 BUG = 1
 USER_ERROR = 2
@@ -51,8 +50,6 @@ def main(task: Callable[[], Any], *, conf: Path, config_name: str = "train") -> 
     try:
         with _hydra_raises():
             task()
-    except LoraSamError as error:
-        return report(str(error).splitlines())
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         return report(explain(error, arguments, conf, config_name))
     except YAMLError as error:

@@ -190,7 +190,8 @@ def _result(job: Mapping[str, Any]) -> str:
 def _statuses(directory: Path, since: float) -> list[dict[str, Any]]:
     """The `status.json` files below a sweep's directory that were written by this sweep, by job number."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in directory.rglob("status.json")]
-    return sorted((job for job in found if job["started"] >= since), key=lambda job: int(job["job"]))
+    mine = [status for status in found if status["started"] >= since and status["job"] is not None]
+    return sorted(mine, key=lambda status: int(status["job"]))
 
 
 def _claim(config: DictConfig, key: str) -> Path | None:

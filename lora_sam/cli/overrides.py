@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,14 @@ def explain(error: Exception, arguments: Sequence[str], conf: Path, config_name:
             f"{error.override}: not readable as an override; write key=value without spaces around =, and put special "
             "characters of a value in two pairs of quotes: 'key=\"a, b\"'"
         ]
-    try:
-        # validated names only, so that this cannot fail for the reason that is being explained
-        with initialize_config_dir(version_base="1.3", config_dir=str(conf.resolve())):
-            problems = list(_problems(error, arguments, config_name))
-    except (HydraException, OmegaConfBaseException, ValueError):
-        problems = []
+    problems: list[str] = []
+    # what is wrong with a file rather than an override makes this fail as it made Hydra fail
+    with (
+        suppress(HydraException, OmegaConfBaseException, ValueError),
+        initialize_config_dir(version_base="1.3", config_dir=str(conf.resolve())),
+    ):
+        for problem in _problems(error, arguments, config_name):
+            problems.append(problem)
     return problems or [_reason(error)]
 
 
@@ -52,8 +55,12 @@ def _problems(error: Exception, arguments: Sequence[str], config_name: str) -> I
     choices = list(places)
     values = []
     for override in parsed:
+        if override.is_sweep_override() and not multirun:
+            yield _several_values(override)
+            continue
         options = _options(loader, override.key_or_group, config_name, places)
-        if (override.key_or_group not in groups and not options) or override.package is not None:
+        chooses = override.key_or_group in groups or options
+        if not chooses or override.package is not None or _is_mapping(override):
             values.append(override)
             continue
         wrong = [name for name in _chosen(override, error) if name not in options]
@@ -65,15 +72,22 @@ def _problems(error: Exception, arguments: Sequence[str], config_name: str) -> I
     keys = set(_keys(OmegaConf.to_container(composed)))
     valid = {name for name in [*keys, *groups] if name != "hydra" and not name.startswith("hydra.")}
     for override in values:
+        if override.is_add() or override.is_force_add():
+            continue
         key = override.key_or_group
-        if override.is_sweep_override() and not multirun:
-            yield _several_values(override)
-        elif not override.is_add() and not override.is_force_add() and key not in keys:
-            yield unknown_key(key, keys if key.startswith("hydra") else valid)
+        inner = list(_keys(override.value(), f"{key}.")) if _is_mapping(override) else []
+        for name in [key, *inner]:
+            if name not in keys:
+                yield unknown_key(name, keys if name.startswith("hydra") else valid)
 
 
 def _options(loader: ConfigLoader, group: str, config_name: str, places: list[str]) -> list[str]:
     return loader.get_group_options(group, ObjectType.CONFIG, config_name=config_name, overrides=places)
+
+
+def _is_mapping(override: Override) -> bool:
+    """Whether it changes keys of a group, as `method={rank: 4}`, instead of choosing an option."""
+    return not override.is_sweep_override() and isinstance(override.value(), dict)
 
 
 def _chosen(override: Override, error: Exception) -> list[str]:
@@ -93,8 +107,9 @@ def _search_path(arguments: Sequence[str], texts: Sequence[str]) -> list[str]:
     for index, text in enumerate(arguments):
         flag, equals, value = text.partition("=")
         if flag in {"-cd", "--config-dir"}:
-            directory = value if equals else "".join(arguments[index + 1 : index + 2])
-            given = [f"hydra.searchpath=['file://{Path(directory).resolve()}']"]
+            directory = Path(value if equals else "".join(arguments[index + 1 : index + 2])).resolve()
+            if directory.is_dir():
+                given = [f"hydra.searchpath=['file://{directory}']"]
     return given
 
 
@@ -119,7 +134,6 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        place = str(error).partition(":")[0]
-        return f"{place}: {unknown_option(f'{group}={name}', group, name, error.options)}"
+        return unknown_option(f"{group}={name}", group, name, error.options)
     text = str(error) or str(error.__cause__ or type(error).__name__)
     return " ".join(text.partition("\nConfig search path:")[0].split())

@@ -62,11 +62,11 @@ class Augmentation:
             sample: Left as it is.
             seed_parts: What the change depends on, e.g. seed, epoch and sample id.
         """
+        if self._does_nothing():
+            return sample  # before torchvision is imported, which takes seconds
         import torch
         from torchvision import tv_tensors
 
-        if self._does_nothing():
-            return sample
         draws = generator_for(*seed_parts, "augmentation")
         image = tv_tensors.Image(torch.from_numpy(np.array(sample.image)).permute(2, 0, 1))
         masks = tv_tensors.Mask(torch.from_numpy(np.array(sample.masks)))

@@ -34,6 +34,7 @@ class LoRA:
         bias: Which biases train: `none`, `all`, or `lora_only` (those of the adapted Linears).
         rslora: Rank-stabilised scaling (Kalajdzievski, 2023).
         dora: Weight-decomposed LoRA (Liu et al., 2024).
+        init: How A is drawn (B is zero): `kaiming` (uniform) or `gaussian`.
     """
 
     rank: Annotated[int, Field(ge=1, le=4096)]

@@ -47,4 +47,5 @@ def decode_masks(
 
 def device_of(sam: Sam) -> torch.device:
     """Where the model's weights are."""
-    return next(sam.parameters()).device
+    device: torch.device = next(sam.parameters()).device
+    return device

@@ -37,7 +37,7 @@ def pick_precision(name: str, device: torch.device) -> Precision:
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether matrix products in bf16 run in hardware: Ampere and later, AVX512-BF16, AMX."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)

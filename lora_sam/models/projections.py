@@ -93,6 +93,5 @@ def _rpartition(key: str, module: str) -> tuple[str, bool, str]:
 def _input_size(attention: nn.Module) -> tuple[int, int]:
     if not attention.use_rel_pos:
         return (1, 1)
-    rel_pos_h, rel_pos_w = attention.rel_pos_h, attention.rel_pos_w
-    assert isinstance(rel_pos_h, Tensor) and isinstance(rel_pos_w, Tensor)
-    return (rel_pos_h.shape[0] + 1) // 2, (rel_pos_w.shape[0] + 1) // 2
+    height, width = (attention.get_parameter(name).shape[0] for name in ("rel_pos_h", "rel_pos_w"))
+    return (height + 1) // 2, (width + 1) // 2

@@ -153,7 +153,7 @@ class ViTSam:
             return
         if len(missing) > len(wanted) // 2:
             raise CheckpointError(
-                f"{path}: not a SAM checkpoint: {len(missing)} of {len(wanted)} tensors are missing, such as {missing[0]}"
+                f"{path}: not a SAM checkpoint: {len(missing)} of {len(wanted)} tensors are missing, e.g. {missing[0]}"
             )
         patch = state.get("image_encoder.patch_embed.proj.weight")
         found = "another architecture" if patch is None else f"a ViT with {patch.shape[0]} channels"
@@ -206,9 +206,7 @@ class ViTSam:
             ),
             mask_decoder=MaskDecoder(
                 num_multimask_outputs=3,
-                transformer=TwoWayTransformer(
-                    depth=2, embedding_dim=dim, mlp_dim=self.decoder_mlp_dim, num_heads=8
-                ),
+                transformer=TwoWayTransformer(depth=2, embedding_dim=dim, mlp_dim=self.decoder_mlp_dim, num_heads=8),
                 transformer_dim=dim,
                 iou_head_depth=3,
                 iou_head_hidden_dim=dim,

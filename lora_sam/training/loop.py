@@ -122,7 +122,12 @@ class Fit:
             return
         batches = self._batches(progress.epoch, progress.batch)
         loader = DataLoader(
-            self.examples, batch_sampler=batches, collate_fn=collate, num_workers=self.options.workers
+            self.examples,
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=self.options.workers,
+            # its own generator: a loader draws a seed when it starts, and a resumed epoch starts one more
+            generator=torch.Generator().manual_seed(self.seed),
         )
         self.adapted.train_mode()
         pending: list[Example] = []

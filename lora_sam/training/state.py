@@ -77,9 +77,7 @@ def save_state(
         temporary.write_bytes(data)
 
 
-def load_state(
-    path: Path, parameters: Mapping[str, nn.Parameter], optimizer: Optimizer | None = None
-) -> Progress:
+def load_state(path: Path, parameters: Mapping[str, nn.Parameter], optimizer: Optimizer | None = None) -> Progress:
     """The inverse of `save_state`, in place.
 
     Raises:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from lora_sam.training.options import EarlyStopping
     from lora_sam.training.state import Progress
 
+_Handler: TypeAlias = "Callable[[int, FrameType | None], Any] | int | None"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -19,7 +23,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self._previous: dict[signal.Signals, object] = {}
+        self._previous: dict[signal.Signals, _Handler] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # Python allows handlers there only
@@ -35,7 +39,8 @@ class StopRequest:
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned before
+            # None: it was not set from Python, and cannot be set again from here
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._previous = {}
 
 
@@ -44,10 +49,11 @@ def update_best(progress: Progress, value: float, options: EarlyStopping) -> boo
 
     A rise below `min_delta` becomes the new best, but does not reset the patience: a run that crawls is stopped.
     """
-    rose = progress.best is None or value >= progress.best + options.min_delta
-    if progress.epoch > options.warmup_epochs:
-        progress.validations_without_gain = 0 if rose else progress.validations_without_gain + 1
     is_best = progress.best is None or value > progress.best
+    # more than equal even where min_delta is 0, or a run that stands still would go on for ever
+    gained = is_best and (progress.best is None or value >= progress.best + options.min_delta)
+    if progress.epoch > options.warmup_epochs:
+        progress.validations_without_gain = 0 if gained else progress.validations_without_gain + 1
     if is_best:
         progress.best, progress.best_step = value, progress.step
     return is_best

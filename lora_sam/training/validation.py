@@ -34,6 +34,7 @@ class Validation:
     prompt: PromptSource
     seed: int
     max_objects: int | None
+
     def __call__(self) -> float:
         """Mean IoU, 0 to 1."""
         scores: list[float] = []

@@ -60,8 +60,15 @@ def test_training_mode_leaves_the_frozen_part_in_eval(method, tiny_sam):
     adapted.train_mode()
     training = {name for name, module in adapted.peft.named_modules() if module.training}
     assert training, "nothing is in training mode"
-    assert all(".lora_" in name or "modules_to_save" in name or ".base_layer" in name or "attn." in name or
-               "lin" in name or "_proj" in name for name in training), training
+    assert all(
+        ".lora_" in name
+        or "modules_to_save" in name
+        or ".base_layer" in name
+        or "attn." in name
+        or "lin" in name
+        or "_proj" in name
+        for name in training
+    ), training
     frozen = [name for name, parameter in adapted.peft.named_parameters() if not parameter.requires_grad]
     trainable = adapted.trainable()
     assert not set(frozen) & set(trainable)

@@ -1,0 +1,1 @@
+"""What this project claims about speed, memory and size, measured: one script per question, results as JSON."""

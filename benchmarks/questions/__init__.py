@@ -1,0 +1,1 @@
+"""One module per question, found by its name: `QUESTION`, `QUICK`, and `measure(rehearse)`."""

@@ -1,0 +1,135 @@
+"""Does fine-tuning make SAM better on real images, and which method earns its place?"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import run
+from benchmarks.record import ROOT, BenchmarkError, Figure, Outcome, figure, usable_cores
+from lora_sam.evaluation import validate_report
+
+QUESTION = "Test IoU of base and fine-tuned SAM (nano) on nuclei and rings, box prompts"
+QUICK = False
+
+EXPERIMENTS = ("nuclei_lora", "nuclei_decoder", "nuclei_lora_only", "rings_lora")
+MUST_BEAT_BASE = ("nuclei_lora", "nuclei_decoder")
+IOU_OF_LORA = 0.71  # a quarter of what the base leaves to be gained on nuclei
+TRAINING_SECONDS = 600.0
+
+
+def measure(*, rehearse: bool) -> Outcome:
+    """Run the experiments one after another, as a user would, and collect what they report."""
+    environment = _environment()
+    extra = ["trainer.max_steps=2", "trainer.validation_objects=2", "tracker=none"] if rehearse else []
+    experiments = EXPERIMENTS[-1:] if rehearse else EXPERIMENTS
+    runs = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in experiments:
+            sys.stderr.write(f"  python train.py experiment={name}\n")
+            runs[name] = _fine_tune(Path(temporary), name, extra, environment)
+    nuclei = {runs[name]["base"]["iou"] for name in runs if name.startswith("nuclei")}
+    if len(nuclei) > 1:
+        raise BenchmarkError(f"the base of the nuclei experiments was measured differently: IoU {sorted(nuclei)}")
+    return Outcome(
+        settings={"experiments": list(experiments), "overrides": extra, "threads": usable_cores()},
+        checks={"base IoU on nuclei": f"{nuclei.pop():.4f} in every experiment"} if nuclei else {},
+        figures=_figures(runs),
+        details={"runs": runs},
+    )
+
+
+def _environment() -> dict[str, str]:
+    """Where data and weights are, as absolute paths: the experiments run elsewhere. Raises where they are not."""
+    shared = ROOT.parent / "shared"
+    places = {
+        "LORA_SAM_DATA": Path(os.environ.get("LORA_SAM_DATA", shared / "data")).resolve(),
+        "LORA_SAM_WEIGHTS": Path(os.environ.get("LORA_SAM_WEIGHTS", shared / "weights")).resolve(),
+    }
+    needed = [
+        *(places["LORA_SAM_DATA"] / name for name in ("nuclei", "rings")),
+        places["LORA_SAM_WEIGHTS"] / "sam_nano_interim.safetensors",
+    ]
+    for path in needed:
+        if not path.exists():
+            raise BenchmarkError(
+                f"{path} is not there. This benchmark needs the sets nuclei and rings under $LORA_SAM_DATA and "
+                "sam_nano_interim.safetensors under $LORA_SAM_WEIGHTS; docs/data.md says what the sets are and where "
+                "they come from."
+            )
+    return {**os.environ, **{name: str(path) for name, path in places.items()}}
+
+
+def _fine_tune(directory: Path, name: str, extra: list[str], environment: dict[str, str]) -> dict[str, Any]:
+    """Run one experiment in `directory`, so that `outputs/latest` here stays, and gather its figures."""
+    output = directory / name
+    start = time.perf_counter()
+    run(
+        [sys.executable, str(ROOT / "train.py"), f"experiment={name}", f"hydra.run.dir={output}", *extra],
+        directory=directory,
+        environment=environment,
+        show_progress=True,
+    )
+    report = json.loads((output / "evaluation.json").read_text(encoding="utf-8"))
+    validate_report(report)
+    facts = json.loads((output / "adapter" / "lora_sam.json").read_text(encoding="utf-8"))
+    return collect(report, facts, wall_seconds=time.perf_counter() - start)
+
+
+def collect(report: dict[str, Any], facts: dict[str, Any], *, wall_seconds: float) -> dict[str, Any]:
+    """What is kept of a run.
+
+    Args:
+        report: Its `evaluation.json`.
+        facts: Its `adapter/lora_sam.json`.
+        wall_seconds: Of the whole command: training, validation, and evaluation of base and tuned.
+    """
+    wanted = ("base", "tuned", "delta", "trainable_parameters", "total_parameters", "adapter_bytes")
+    measured = ("seconds", "peak_memory_bytes", "images", "objects", "split", "seed")
+    return {
+        **{key: report[key] for key in (*wanted, *measured)},
+        "trainable_share": report["trainable_parameters"] / report["total_parameters"],
+        "wall_seconds": round(wall_seconds, 1),
+        "method": facts["method"],
+        "steps": facts["steps"],
+        "best_step": facts["best_step"],
+        "validation_iou": facts["validation_iou"],
+        "base_sha256": facts["base"]["sha256"],
+    }
+
+
+def _figures(runs: dict[str, dict[str, Any]]) -> list[Figure]:
+    figures = []
+    for name, one in runs.items():
+        low, high = one["delta"]["iou_interval"]
+        tuned = one["tuned"]
+        limit = IOU_OF_LORA if name == "nuclei_lora" else None
+        figures.append(
+            figure(
+                f"{name}_iou",
+                f"{name}: test IoU, tuned",
+                tuned["iou"],
+                limit=limit,
+                relation=">=",
+                interval=tuple(tuned["iou_interval"]),
+            )
+        )
+        limit = 0.0 if name in MUST_BEAT_BASE else None
+        figures.append(
+            figure(
+                f"{name}_gain",
+                f"{name}: lower end of the 95 % interval of tuned − base IoU",
+                low,
+                limit=limit,
+                relation=">",
+                interval=(low, high),
+            )
+        )
+        limit = TRAINING_SECONDS if name in MUST_BEAT_BASE else None
+        figures.append(figure(f"{name}_seconds", f"{name}: time of training", one["seconds"], unit="s", limit=limit))
+    return figures

@@ -1,0 +1,253 @@
+"""The loop: loss falls, limits, exact resuming, interruption, early stopping, values that are not finite."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from lora_sam.artifacts import RunDirectory
+from lora_sam.data.batches import TrainingExamples
+from lora_sam.errors import AdapterError, TrainingError
+from lora_sam.training.display import Display
+from lora_sam.training.loop import Fit
+from lora_sam.training.state import load_state, read_progress, save_state
+
+NEVER = {"early_stopping": {"patience": None, "min_delta": 0.001, "warmup_epochs": 0}}
+
+
+@pytest.fixture
+def make_fit(option, tiny_sam, blobs, tmp_path, monkeypatch):
+    """Makes a `Fit` on the blobs: 6 images, batches of 2, 3 steps an epoch."""
+    monkeypatch.chdir(tmp_path)
+    splits = option("data/coco", root=str(blobs)).open(0)
+
+    def make(directory="run", *, values=None, method="lora", optim=None, **options) -> Fit:
+        torch.manual_seed(0)
+        adapted = option(f"method/{method}", **({"dropout": 0.2} if method == "lora" else {})).apply(tiny_sam())
+        examples = TrainingExamples(
+            splits.train,
+            option("prompt/box", jitter_pixels=2),
+            option("augmentation/flips"),
+            image_size=64,
+            seed=0,
+            max_objects=2,
+        )
+        scores = iter(values or [])
+        records = []
+        fit = Fit(
+            adapted=adapted,
+            examples=examples,
+            loss=option("loss/sam"),
+            optim=option("optim/adamw", **{"warmup_steps": 2, "lr": 1e-2, **(optim or {})}),
+            options=option(
+                "trainer/default",
+                **{"batch_size": 2, "max_epochs": 4, "precision": "fp32", "log_every_steps": 1, **NEVER, **options},
+            ),
+            precision="fp32",
+            seed=0,
+            run=RunDirectory(tmp_path / directory),
+            accelerator=Accelerator(cpu=True),
+            validate=lambda step: next(scores, 0.5),
+            log=lambda step, record: records.append((step, dict(record))),
+            display=Display(quiet=True),
+        )
+        object.__setattr__(fit, "records", records)
+        return fit
+
+    return make
+
+
+def weights(fit: Fit) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in fit.adapted.trainable().items()}
+
+
+def test_loss_falls(make_fit):
+    fit = make_fit(max_epochs=20)
+    progress = fit.fit()
+    losses = [record["loss"] for _, record in fit.records if "loss" in record]
+    assert progress.finished
+    assert progress.step == len(losses) == 60
+    assert sum(losses[-6:]) < 0.8 * sum(losses[:6])
+    rates = [record["learning_rate"] for _, record in fit.records if "loss" in record]
+    assert rates[0] < max(rates) == pytest.approx(1e-2)
+    assert rates[-1] < 1e-3
+
+
+@pytest.mark.parametrize("method", ["lora", "decoder"])
+@pytest.mark.parametrize("stop_at", [1, 3, 4, 8])
+def test_a_run_stopped_anywhere_ends_with_the_same_weights(make_fit, monkeypatch, stop_at, method):
+    """Steps 1 and 4 lie within an epoch, 3 ends one, 8 is the one before the last of the third."""
+    whole = make_fit("whole", method=method)
+    whole.fit()
+    stopped = make_fit("stopped", method=method)
+    original = Fit._optimizer_step
+
+    def step_then_signal(self, progress, *arguments):
+        original(self, progress, *arguments)
+        if self is stopped and progress.step == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Fit, "_optimizer_step", step_then_signal)
+    progress = stopped.fit()
+    assert (progress.step, progress.finished) == (stop_at, False)
+    assert Path("outputs/latest").resolve() == stopped.run.root.resolve()
+    torch.manual_seed(123)  # whatever happened in between must not matter
+    resumed = make_fit("stopped", method=method)
+    end = resumed.fit(resumed.run.last)
+    assert end.finished
+    assert end.step == 12
+    expected = weights(whole)
+    assert expected.keys() == weights(resumed).keys()
+    for name, value in weights(resumed).items():
+        assert torch.equal(value, expected[name]), name
+    record = [(step, {key: v for key, v in values.items() if key != "seconds"}) for step, values in whole.records]
+    both = [
+        (step, {key: v for key, v in values.items() if key != "seconds"})
+        for step, values in [*stopped.records, *resumed.records]
+    ]
+    assert both == record
+
+
+def test_resuming_with_accumulation_and_workers_is_exact(make_fit, monkeypatch):
+    whole = make_fit("whole", batch_size=1, accumulate=4)
+    whole.fit()
+    stopped = make_fit("stopped", batch_size=1, accumulate=4, max_steps=3)
+    stopped.fit()
+    assert read_progress(stopped.run.last).step == 3
+    # the limit ended that run; what a longer limit goes on from is the state of a run that was interrupted
+    progress = load_state(stopped.run.last, stopped.adapted.trainable())
+    assert progress.finished
+
+
+def test_same_seed_same_weights_whatever_the_workers(make_fit):
+    first = make_fit("first", max_epochs=2)
+    first.fit()
+    second = make_fit("second", max_epochs=2, workers=1)
+    second.fit()
+    for name, value in weights(first).items():
+        assert torch.equal(value, weights(second)[name]), name
+
+
+def test_max_steps_ends_within_an_epoch_and_validates(make_fit):
+    fit = make_fit(max_steps=4, values=[0.3, 0.4])
+    progress = fit.fit()
+    assert (progress.step, progress.finished, progress.best) == (4, True, 0.4)
+    assert read_progress(fit.run.best).best_step == 4
+
+
+def test_accumulation_makes_fewer_steps_and_the_last_is_smaller(make_fit):
+    fit = make_fit(batch_size=1, accumulate=4, max_epochs=1)
+    assert fit.fit().step == 2  # 6 images: 4 and 2
+
+
+def test_accumulated_batches_equal_one_large_batch(make_fit):
+    """Both see the same 6 images in one step, with 2 objects each."""
+    large = make_fit("large", batch_size=6, max_epochs=1, optim={"lr": 1e-3})
+    small = make_fit("small", batch_size=1, accumulate=6, max_epochs=1, optim={"lr": 1e-3})
+    for fit in (large, small):
+        object.__setattr__(fit.adapted, "train_mode", lambda: None)  # dropout would draw different masks
+        fit.adapted.peft.eval()
+        fit.fit()
+    for (_, one), (_, other) in zip(large.records[:1], small.records[:1], strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert one["gradient_norm"] == pytest.approx(other["gradient_norm"], rel=1e-3)
+
+
+def test_early_stopping_keeps_the_best(make_fit):
+    fit = make_fit(
+        max_epochs=50,
+        values=[0.1, 0.5, 0.6, 0.55, 0.6, 0.601],
+        early_stopping={"patience": 3, "min_delta": 0.01, "warmup_epochs": 1},
+    )
+    progress = fit.fit()
+    assert progress.finished
+    assert (progress.epoch, progress.best, progress.best_step) == (6, 0.601, 18)
+    best = read_progress(fit.run.best)
+    assert (best.best, best.step) == (0.601, 18)
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(make_fit, option):
+    fit = make_fit(max_epochs=2)
+    original, calls = fit.loss, []
+
+    class Poisoned:
+        resolution = "low"
+
+        def __call__(self, logits, iou, targets):
+            calls.append(1)
+            parts = original(logits, iou, targets)
+            return {name: value * float("nan") for name, value in parts.items()} if len(calls) == 4 else parts
+
+    object.__setattr__(fit, "loss", Poisoned())
+    progress = fit.fit()
+    assert progress.nonfinite == 1
+    assert progress.step == 6
+    assert all(torch.isfinite(value).all() for value in weights(fit).values())
+    assert len([1 for _, record in fit.records if "loss" in record]) == 5
+
+
+def test_too_many_are_an_error_that_names_the_images(make_fit):
+    fit = make_fit(max_nonfinite=2)
+
+    class Poisoned:
+        resolution = "low"
+
+        def __call__(self, logits, iou, targets):
+            return {"loss": logits.sum((1, 2)) * float("inf")}
+
+    object.__setattr__(fit, "loss", Poisoned())
+    with pytest.raises(TrainingError, match=r"3 steps were not finite \(trainer\.max_nonfinite = 2\).*\.png"):
+        fit.fit()
+
+
+def test_frozen_weights_do_not_move(make_fit, tiny_sam):
+    fit = make_fit(method="decoder", max_epochs=1)
+    fit.fit()
+    before = tiny_sam().image_encoder.state_dict()
+    after = fit.adapted.sam.image_encoder.state_dict()
+    assert all(torch.equal(after[key], before[key]) for key in before)
+    original = fit.adapted.sam.mask_decoder.original_module.state_dict()
+    assert all(torch.equal(original[key], value) for key, value in tiny_sam().mask_decoder.state_dict().items())
+
+
+def test_state_of_another_method_is_refused(make_fit):
+    lora, decoder = make_fit("a", max_epochs=1), make_fit("b", method="decoder", max_epochs=1)
+    lora.fit()
+    with pytest.raises(AdapterError, match=r"was saved by another model or method \(.*is only on one side\)"):
+        decoder.fit(lora.run.last)
+    with pytest.raises(AdapterError, match="nothing was saved there yet"):
+        decoder.fit(Path("absent") / "state.safetensors")
+
+
+def test_damaged_states_are_refused(make_fit):
+    fit = make_fit(max_epochs=1)
+    fit.fit()
+    data = fit.run.last.read_bytes()
+    fit.run.last.write_bytes(data[: len(data) // 2])
+    with pytest.raises(AdapterError, match="is damaged"):
+        make_fit().fit(fit.run.last)
+    fit.run.last.write_bytes(data.replace(b'"schema_version":"1"', b'"schema_version":"9"'))
+    with pytest.raises(AdapterError, match="schema version 9, this lora_sam reads 1"):
+        make_fit().fit(fit.run.last)
+    with pytest.raises(AdapterError, match=r"holds weights only; resume from checkpoints/last"):
+        make_fit().fit(fit.run.best)
+
+
+def test_a_full_disk_is_one_sentence_and_keeps_the_old_state(make_fit, monkeypatch):
+    fit = make_fit(max_epochs=1)
+    fit.fit()
+    before = fit.run.last.read_bytes()
+
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(TrainingError, match=r"cannot write .*safetensors: No space left on device .*resume=latest"):
+        save_state(fit.run.last, read_progress(fit.run.last), fit.adapted.trainable())
+    assert fit.run.last.read_bytes() == before
+    assert not list(fit.run.last.parent.glob("*.tmp"))
