@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import pkgutil
 import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Protocol, cast
 
-from benchmarks import questions
+from benchmarks.catalog import Question, all_questions
 from benchmarks.record import (
     SCHEMA_VERSION,
     BenchmarkError,
-    Outcome,
     Result,
     commit,
     host,
@@ -24,33 +20,6 @@ from benchmarks.record import (
     write_result,
 )
 from lora_sam.errors import LoraSamError
-
-
-class Question(Protocol):
-    """A module of `benchmarks.questions`.
-
-    Attributes:
-        QUESTION: What it asks, one line.
-        QUICK: Whether it belongs to what runs when no name is given.
-    """
-
-    QUESTION: str
-    QUICK: bool
-
-    def measure(self, *, rehearse: bool) -> Outcome:
-        """Check that what is compared is comparable, then measure.
-
-        With `rehearse`, tiny settings: the same code in seconds, for numbers that mean nothing.
-
-        Raises:
-            BenchmarkError: it cannot be run here, or the sides do not compute the same.
-        """
-
-
-def all_questions() -> dict[str, Question]:
-    """Every question by name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(questions.__path__))
-    return {name: cast("Question", importlib.import_module(f"benchmarks.questions.{name}")) for name in names}
 
 
 def answer(name: str, question: Question, *, rehearse: bool) -> Result:
@@ -121,7 +90,8 @@ def show(result: Result) -> None:
     for heading in ("what", "limit", "measured", ""):
         table.add_column(heading, overflow="fold")
     for one in result.figures:
-        table.add_row(*(Text(cell.replace("**", "")) for cell in (one.what, limit_of(one), measured(one), verdict(one))))
+        cells = (one.what, limit_of(one), measured(one), verdict(one))
+        table.add_row(*(Text(cell.replace("**", "")) for cell in cells))
     console = Console()
     console = console if console.is_terminal else Console(width=120)
     console.print(table)

@@ -81,7 +81,7 @@ def hf_model(model: ViTSam, sam: Sam) -> Any:
     """A `transformers.SamModel` with the weights of the split `sam`, which `model` describes; fp32, `eval()`."""
     from transformers import SamModel
 
-    peer = SamModel(hf_config(model))
+    peer: Any = SamModel(hf_config(model))
     peer.load_state_dict(hf_state_dict(sam.state_dict()), strict=True)
     return peer.eval()
 

@@ -71,7 +71,7 @@ class Host:
         cpu: Model name of the processor.
         cores: Logical cores that this process may use.
         memory_bytes: Main memory.
-        system: Kernel and its release.
+        system: Kernel and the first two numbers of its release.
         python: Version of the interpreter.
         load_before: Load average of the last minute, before the first measurement; None where there is none.
         load_after: The same after the last; of a benchmark on two cores about 2 of it is the benchmark itself.
@@ -187,7 +187,7 @@ def host(load_before: float | None, load_after: float | None) -> Host:
         cpu=_cpu_model(),
         cores=usable_cores(),
         memory_bytes=_memory_bytes(),
-        system=f"{platform.system()} {platform.release()}",
+        system=f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         python=platform.python_version(),
         load_before=load_before,
         load_after=load_after,
@@ -246,7 +246,7 @@ def write_result(result: Result, directory: Path = RESULTS) -> Result:
     """
     path = result_path(result.name, directory)
     notes = {one.id: one.note for one in read_result(path).figures} if path.is_file() else {}
-    figures = [replace(one, note=notes.get(one.id, "")) if one.ok is False else one for one in result.figures]
+    figures = [replace(one, note=notes.get(one.id, one.note)) if one.ok is False else one for one in result.figures]
     result = replace(result, figures=figures)
     write_text(path, json.dumps(asdict(result), indent=2, ensure_ascii=False) + "\n")
     return result

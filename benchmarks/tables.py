@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.catalog import all_questions
 from benchmarks.record import RESULTS, ROOT, BenchmarkError, Figure, Result, read_results
 from lora_sam.files import write_text
 
@@ -66,8 +67,6 @@ def filled(text: str, results: Mapping[str, Result], name: str) -> str:
 
 
 def _table(kind: str, results: Mapping[str, Result], document: str) -> str:
-    from benchmarks.__main__ import all_questions
-
     if kind == "figures":
         return promises(results)
     if kind not in all_questions():
@@ -89,16 +88,15 @@ def promises(results: Mapping[str, Result]) -> str:
     ]
     if not rows:
         return "*Not measured yet: `python -m benchmarks`.*\n"
-    table = _markdown(("what", "must", "measured [range]", "", "note"), rows, "lrrll")
-    return table + "".join(
-        f"\n{_conditions(result)}\n" for result in results.values() if any(one.limit is not None for one in result.figures)
-    )
+    table = _markdown(("what", "must", "measured [range or interval]", "", "note"), rows, "lrrll")
+    promising = [result for result in results.values() if any(one.limit is not None for one in result.figures)]
+    return table + "".join(f"\n{_conditions(result)}\n" for result in promising)
 
 
 def every_figure(result: Result) -> str:
     """All figures of one result, and how it was measured."""
     rows = [(one.what, limit_of(one), measured(one), verdict(one), one.note) for one in result.figures]
-    table = _markdown(("what", "must", "measured [range]", "", "note"), rows, "lrrll")
+    table = _markdown(("what", "must", "measured [range or interval]", "", "note"), rows, "lrrll")
     checks = "".join(f"- checked, {what}: {found}\n" for what, found in result.checks.items())
     return f"{table}\n{_conditions(result)}\n" + (f"\n{checks}" if checks else "")
 
@@ -180,10 +178,11 @@ def _conditions(result: Result) -> str:
     host = result.host
     loads = [f"{value:.1f}" for value in (host.load_before, host.load_after) if value is not None]
     load = f", load {' before and '.join(loads)} after" if len(loads) == 2 else ""
-    packages = ", ".join(f"{name} {result.versions[name]}" for name in ("torch", "transformers", "peft") if name in result.versions)
-    changed = " with changes" if result.modified else ""
+    names = [name for name in ("torch", "transformers", "peft") if name in result.versions]
+    packages = ", ".join(f"{name} {result.versions[name]}" for name in names)
+    code = f"commit {result.commit[:10]}{' with changes' if result.modified else ''}"
     return (
-        f"`{result.command}`: {result.date[:10]}, commit {result.commit[:10]}{changed}, {host.cpu}, {host.cores} cores, "
+        f"`{result.command}`: {result.date[:10]}, {code}, {host.cpu}, {host.cores} cores, "
         f"{host.memory_bytes / 2**30:.0f} GiB{load}; Python {host.python}, {packages}."
     )
 

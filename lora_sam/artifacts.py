@@ -87,10 +87,9 @@ def find_run(name: str) -> RunDirectory:
     """
     path = LATEST if name == "latest" else Path(name)
     if not path.is_dir():
-        hint = "give the path of a run, or latest"
-        if name == "latest":
-            gone = f"{os.readlink(path)}, which it points to, is gone: give the path of another run"
-            hint = gone if path.is_symlink() else "no run has been made here yet"
+        hint = "no run has been made here yet" if name == "latest" else "give the path of a run, or latest"
+        if path.is_symlink():
+            hint = f"{os.readlink(path)}, which it points to, is gone: give the path of another run"
         raise AdapterError(f"{name}: no such run directory ({path}); {hint}")
     return RunDirectory(path.resolve())
 
@@ -150,7 +149,8 @@ def read_facts(directory: Path) -> dict[str, Any]:
     if missing:
         raise AdapterError(f"{path}: {', '.join(missing)} missing; {remedy}")
     wrong = [name for name, kind in _FACTS.items() if not isinstance(facts[name], kind)]
-    wrong += [f"base.{name}" for name in ("source", "sha256") if not isinstance(facts["base"].get(name), str)]
+    if "base" not in wrong:
+        wrong += [f"base.{name}" for name in ("source", "sha256") if not isinstance(facts["base"].get(name), str)]
     if wrong:
         raise AdapterError(f"{path}: {', '.join(wrong)} of the wrong type; {remedy}")
     return facts

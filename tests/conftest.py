@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -36,6 +37,46 @@ def option() -> Callable[..., Any]:
 def tiny_sam(option: Callable[..., Any]) -> Callable[[], Any]:
     """Makes equal copies of a split tiny SAM with random weights."""
     return lambda: option("model/tiny_random").build().sam
+
+
+@pytest.fixture(scope="session")
+def finished_run(option: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes the directory of a finished run, with an adapter of weights that have moved; returns the model saved."""
+
+    def make(root: Path, method: str = "lora", checkpoint: Path | None = None, **changes: Any) -> Any:
+        import torch
+
+        from lora_sam.artifacts import RunDirectory, save_adapter
+        from lora_sam.card import model_card
+
+        weights = "random" if checkpoint is None else "pretrained"
+        model = option(
+            "model/tiny_random", weights=weights, checkpoint=None if checkpoint is None else str(checkpoint), **changes
+        )
+        chosen = option(f"method/{method}")
+        base = model.build()
+        torch.manual_seed(1)
+        adapted = chosen.apply(base.sam)
+        for parameter in adapted.trainable().values():
+            parameter.data.add_(torch.randn_like(parameter) * 0.05)
+        facts = {
+            "schema_version": 1,
+            "architecture": model.architecture(),
+            "image_size": base.image_size,
+            "base": {"source": base.source, "sha256": base.sha256, "weights_seed": model.weights_seed},
+            "method": {"name": chosen.name, **dataclasses.asdict(chosen)},
+            "trains_encoder": adapted.trains_encoder,
+            "metrics": None,
+            "versions": {"lora_sam": "0.1.0"},
+        }
+        root.mkdir(parents=True)
+        (root / "config.json").write_text(json.dumps({"model": dataclasses.asdict(model)}))
+        save_adapter(adapted, RunDirectory(root).adapter, facts, model_card(facts, None))
+        # torch's matrix product takes another path, and rounds otherwise, for weights that train
+        adapted.peft.requires_grad_(False)
+        return adapted
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ def measure(*, rehearse: bool) -> Outcome:
 
 
 def lora_parameters(*, depth: int, dim: int, rank: int, targets: int) -> int:
-    """Parameters of LoRA on `targets` square Linears [dim, dim] in each of `depth` blocks: A [r, dim] and B [dim, r]."""
+    """Parameters of LoRA, A [r, dim] and B [dim, r], on `targets` square Linears in each of `depth` blocks."""
     return depth * targets * rank * 2 * dim
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ _UPRIGHT = {
 }
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: str | PathLike[str]) -> NDArray[np.uint8]:
     """The picture as it is meant to be seen: RGB, uint8 [H, W, 3], EXIF orientation applied.
 
     PNG, JPEG, TIFF, WebP or BMP. Grey becomes three equal channels, palettes are looked up, an alpha channel is
@@ -46,6 +47,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         DataError: the file is missing, truncated, no such image, has several pages, more than `MAX_PIXELS` pixels,
             or values that are not 8 or 16 bit.
     """
+    path = Path(path)
     with _opened(path) as image:
         picture = _upright(image, path)
         if picture.mode == "F":

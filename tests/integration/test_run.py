@@ -1,0 +1,215 @@
+"""Whole runs: what they leave behind, that one seed gives one adapter, that an interruption changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from peft import PeftModel
+from PIL import Image
+from safetensors.torch import load_file
+from segment_anything.modeling import Sam
+
+from lora_sam import load, load_base
+from lora_sam.cli.jobs import plain
+from lora_sam.config import settings_from
+from lora_sam.evaluation import validate_report
+from lora_sam.run import run
+from lora_sam.tracking import read_metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = ["model=tiny_random", "trainer.max_epochs=2", "trainer.log_every_steps=1", "trainer.device=cpu"]
+
+
+def composed(*overrides: str) -> dict:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return plain(compose("train", [*QUICK, *overrides]))
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """Runs in-process in an empty directory; returns (run directory, objective)."""
+    monkeypatch.chdir(tmp_path)
+
+    def go(name: str, *overrides: str) -> tuple[Path, float]:
+        config = composed(*overrides)
+        directory = tmp_path / name
+        return directory, run(settings_from(config), config=config, output_dir=directory)
+
+    return go
+
+
+def train(*arguments: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *arguments],
+        cwd=cwd, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def test_a_run_leaves_everything_it_promises(trained, blobs, capsys):
+    directory, objective = trained("run", f"data.root={blobs}", "prompt.jitter_pixels=2")
+    report = json.loads((directory / "evaluation.json").read_text())
+    validate_report(report)
+    for part in ("base", "tuned", "delta"):
+        assert {"iou", "dice", "f1", "boundary_f1"} <= report[part].keys()
+        assert all(isinstance(report[part][name], float) for name in ("iou", "dice", "f1", "boundary_f1"))
+    assert report["delta"]["iou"] == pytest.approx(report["tuned"]["iou"] - report["base"]["iou"])
+    assert (report["images"], report["objects"]) == (3, 9)
+    weights = directory / "adapter" / "adapter_model.safetensors"
+    assert report["adapter_bytes"] == weights.stat().st_size
+    assert report["trainable_parameters"] == sum(value.numel() for value in load_file(weights).values())
+    assert report["seconds"] > 0
+    assert report["peak_memory_bytes"] > 100e6
+    facts = json.loads((directory / "adapter" / "lora_sam.json").read_text())
+    assert facts["metrics"]["tuned"]["iou"] == report["tuned"]["iou"]
+    assert facts["validation_iou"] == objective
+    assert facts["prompt"]["jitter_pixels"] == 2
+    records = read_metrics(directory / "metrics.jsonl")
+    assert [record["step"] for record in records if "loss" in record] == list(range(1, 13))
+    assert [record["validation_iou"] for record in records if "validation_iou" in record][-1] <= objective
+    for name in ("best", "median", "worst"):
+        with Image.open(directory / "overlays" / f"{name}.png") as picture:
+            assert picture.width > 4 * 64
+    assert list((directory / "tensorboard").glob("events.out.tfevents.*"))
+    assert (directory.parent / "outputs" / "latest").resolve() == directory
+    card = (directory / "adapter" / "README.md").read_text()
+    assert f"{report['tuned']['iou']:.3f}" in card
+    output = capsys.readouterr()
+    assert "42,656 of 105,004 parameters train (40.62 %)" in output.err
+    assert "tuned" in output.out
+    assert "difference" in output.out
+
+
+def test_stock_peft_loads_the_adapter_with_zero_difference(trained, blobs):
+    directory, _ = trained("run", f"data.root={blobs}", "optim.lr=0.01")
+    predictor = load(directory)
+    stock = PeftModel.from_pretrained(load_base(directory).sam, str(directory / "adapter"))
+    ours, theirs = predictor.sam.state_dict(), stock.base_model.model.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    plain_sam: Sam = stock.base_model.model
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(plain_sam.image_encoder(images), predictor.sam.image_encoder(images))
+
+
+@pytest.mark.parametrize("method", [["method=lora"], ["method=decoder"], ["method=lora", "method.decoder=frozen"]])
+def test_one_seed_gives_one_adapter(trained, blobs, method):
+    files = []
+    for name in ("first", "second"):
+        directory, _ = trained(name, f"data.root={blobs}", *method)
+        files.append((directory / "adapter" / "adapter_model.safetensors").read_bytes())
+    assert files[0] == files[1]
+    other, _ = trained("third", f"data.root={blobs}", *method, "seed=1")
+    assert (other / "adapter" / "adapter_model.safetensors").read_bytes() != files[0]
+
+
+def test_biases_of_the_base_are_compared_with_an_untouched_base(trained, blobs):
+    """Switching such an adapter off would not give the base back."""
+    plain_run, _ = trained("plain", f"data.root={blobs}")
+    biased, _ = trained("biased", f"data.root={blobs}", "method.bias=all", "optim.lr=0.01")
+    reports = [json.loads((directory / "evaluation.json").read_text()) for directory in (plain_run, biased)]
+    assert reports[1]["base"]["iou"] == reports[0]["base"]["iou"]
+    assert reports[1]["tuned"]["iou"] != reports[0]["tuned"]["iou"]
+
+
+def test_validation_split_folder_data_and_no_tracker(trained, tmp_path):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (tmp_path / "flat" / name).mkdir(parents=True)
+    for index in range(8):
+        mask = np.zeros((40, 40), np.uint8)
+        mask[10:30, 5 : 15 + index] = 255
+        pixels = rng.integers(0, 100, (40, 40, 3)) + (mask[..., None] > 0) * 100
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "flat" / "images" / f"{index}.png")
+        Image.fromarray(mask).save(tmp_path / "flat" / "masks" / f"{index}.png")
+    directory, _ = trained(
+        "run", "data=folder", f"data.root={tmp_path / 'flat'}", "tracker=none", "evaluate_split=val", "method=decoder"
+    )
+    report = json.loads((directory / "evaluation.json").read_text())
+    assert (report["split"], report["images"]) == ("val", 1)
+    assert not (directory / "tensorboard").exists()
+
+
+def test_interrupted_by_ctrl_c_and_resumed_is_the_same_run(tmp_path, blobs):
+    """The real command line, the real signal."""
+    arguments = [*QUICK, f"data.root={blobs}", "method.dropout=0.1", "trainer.max_epochs=6", "trainer.overlays=0"]
+    train(*arguments, "hydra.run.dir=whole", cwd=tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *arguments, "hydra.run.dir=stopped"],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    log = tmp_path / "stopped" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and log.read_bytes().count(b"\n") >= 3) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    _, message = process.communicate(timeout=120)
+    assert process.returncode == 130, message
+    assert "everything is saved. Go on with: python train.py resume=" in message
+    step = int(message.split("stopped at step ")[1].split(";")[0])
+    assert 3 <= step < 36
+    assert json.loads((tmp_path / "stopped" / "status.json").read_text())["status"] == "interrupted"
+    done = train("resume=latest", "hydra.run.dir=resumed", cwd=tmp_path)
+    assert f"resuming at step {step}" in done.stderr
+    whole, resumed = (
+        (tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes() for name in ("whole", "resumed")
+    )
+    assert resumed == whole
+    steps = [
+        [record["step"] for record in read_metrics(tmp_path / name / "metrics.jsonl") if "loss" in record]
+        for name in ("whole", "resumed")
+    ]
+    assert steps[0] == steps[1] == list(range(1, 37))
+
+
+def test_a_sweep_returns_the_objective_of_every_job(tmp_path, blobs):
+    done = train(
+        "-m", *QUICK, f"data.root={blobs}", "trainer.max_steps=2", "trainer.overlays=0", "tracker=none",
+        "method.rank=2,4", "optim.lr=1e-3,-1", "hydra.sweep.dir=sweep", cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1  # half of the jobs have a wrong rate; the others ran
+    jobs = [json.loads((tmp_path / "sweep" / str(job) / "status.json").read_text()) for job in range(4)]
+    assert [job["status"] for job in jobs] == ["completed", "failed"] * 2
+    assert all(0 <= job["objective"] <= 1 for job in jobs[::2])
+    assert all("optim.lr = -1" in job["error"] for job in jobs[1::2])
+    ranks = [
+        json.loads((tmp_path / "sweep" / str(job) / "adapter" / "adapter_config.json").read_text())["r"]
+        for job in (0, 2)
+    ]
+    assert ranks == [2, 4]
+
+
+def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, blobs):
+    common = [*QUICK, f"data.root={blobs}", "trainer.precision=fp32", "tracker=none", "augmentation=none"]
+    train(*common, "trainer.batch_size=6", "trainer.max_epochs=1", "hydra.run.dir=one", cwd=tmp_path)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*command, str(ROOT / "train.py"), *common, "trainer.batch_size=3", "trainer.max_epochs=1",
+         "hydra.run.dir=two"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    one, two = (load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-3, atol=2e-4)
+    losses = [
+        [record["loss"] for record in read_metrics(tmp_path / name / "metrics.jsonl") if "loss" in record]
+        for name in ("one", "two")
+    ]
+    assert len(losses[0]) == len(losses[1]) == 1
+    assert done.stderr.count("evaluating base and tuned") == 1

@@ -1,0 +1,394 @@
+"""Benchmarks: the results that are committed, the tables made from them, and that peers compute what we compute."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import record, tables
+from benchmarks.__main__ import main
+from benchmarks.catalog import all_questions
+from benchmarks.processes import run, take_turns
+from benchmarks.questions import finetune, lora_step
+from benchmarks.questions.adapter_size import lora_parameters
+from benchmarks.record import BenchmarkError, Figure, Outcome, Result, figure, read_result, read_results, write_result
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def result(*figures: Figure, name: str = "startup", **changes: Any) -> Result:
+    values: dict[str, Any] = {
+        "schema_version": 1,
+        "name": name,
+        "question": "How fast?",
+        "command": f"python -m benchmarks {name}",
+        "date": "2026-01-02T03:04:05+00:00",
+        "commit": "0123456789abcdef0123456789abcdef01234567",
+        "modified": False,
+        "seconds": 12.5,
+        "host": record.Host(
+            cpu="Some CPU", cores=2, memory_bytes=24 << 30, system="Linux 6.1", python="3.11.9", load_before=0.25,
+            load_after=1.5,
+        ),
+        "versions": {"torch": "2.11.0", "peft": "0.21.2"},
+        "settings": {},
+        "checks": {"both sides": "equal"},
+        "figures": list(figures),
+        "details": {},
+    }  # fmt: skip
+    return Result(**(values | changes))
+
+
+# --- committed results and documents ---------------------------------------------------------------------------------
+
+
+def test_committed_results_have_the_schema() -> None:
+    for name, one in read_results().items():
+        assert one.name == name
+        assert one.name in all_questions()
+        assert one.command == f"python -m benchmarks {name}"
+        assert re.fullmatch(r"[0-9a-f]{40}", one.commit), name
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", one.date), name
+        assert one.host.cpu, name
+        assert one.host.cores >= 1, name
+        assert {"torch", "peft"} <= one.versions.keys(), name
+        assert one.checks, f"{name}: what was compared has to be shown equal"
+        assert any(single.limit is not None for single in one.figures), name
+        assert len({single.id for single in one.figures}) == len(one.figures), name
+
+
+def test_the_documents_show_the_committed_results() -> None:
+    assert tables.main(["--check"]) == 0, "run: python -m benchmarks.tables"
+
+
+def test_every_benchmark_has_a_table_in_the_documents() -> None:
+    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    for name in ("figures", *all_questions()):
+        assert f"<!-- benchmark:{name} -->" in text
+
+
+# --- figures and files -----------------------------------------------------------------------------------------------
+
+
+def test_a_figure_is_the_median_of_its_samples() -> None:
+    one = figure("help", "help", [0.9, 0.5, 0.7], unit="s", limit=0.7)
+    assert (one.value, one.low, one.high, one.samples, one.ok) == (0.7, 0.5, 0.9, 3, True)
+
+
+@pytest.mark.parametrize(
+    ("value", "relation", "limit", "ok"),
+    [(1.0, "<=", 1.0, True), (1.01, "<=", 1.0, False), (0.71, ">=", 0.71, True), (0.0, ">", 0.0, False)],
+)
+def test_limits(value: float, relation: record.Relation, limit: float, ok: bool) -> None:
+    assert figure("x", "x", value, limit=limit, relation=relation).ok is ok
+
+
+def test_a_result_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    one = result(figure("help", "`--help`", [0.5, 0.6], unit="s", limit=0.8), figure("size", "size", 3))
+    assert write_result(one, tmp_path) == one
+    assert read_results(tmp_path) == {"startup": one}
+
+
+def test_a_note_stays_for_as_long_as_the_limit_is_missed(tmp_path: Path) -> None:
+    missed, met = (figure("help", "`--help`", value, unit="s", limit=0.8) for value in (0.9, 0.7))
+    write_result(result(replace(missed, note="a slow disk")), tmp_path)
+    assert write_result(result(missed), tmp_path).figures[0].note == "a slow disk"
+    assert write_result(result(met), tmp_path).figures[0].note == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema_version": 2}, "startup.json has schema version 2, this code reads 1: measure again"),
+        ({"seconds": "12"}, "startup.json is damaged"),
+        ({"surplus": 1}, "startup.json is damaged"),
+    ],
+)
+def test_a_damaged_result_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = tmp_path / "startup.json"
+    path.write_text(json.dumps(asdict(result(figure("a", "a", 1))) | change))
+    with pytest.raises(BenchmarkError, match=re.escape(message)):
+        read_result(path)
+
+
+def test_a_result_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "startup.json"
+    path.write_text(json.dumps(asdict(result(replace(figure("a", "a", 2, limit=1), ok=True)))))
+    with pytest.raises(BenchmarkError, match="startup.json: a: ok contradicts value and limit"):
+        read_result(path)
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def test_tables_show_limits_ranges_and_misses() -> None:
+    kept = figure("help", "`--help`", [0.5, 0.412, 0.6], unit="s", limit=0.8)
+    missed = replace(figure("ratio", "ours | peer", [1.25, 1.5], limit=1), note="slow")
+    text = "before\n<!-- benchmark:startup -->\nold\n<!-- /benchmark:startup -->\nafter\n"
+    assert tables.filled(text, {"startup": result(kept, missed)}, "README.md") == (
+        "before\n<!-- benchmark:startup -->\n"
+        "| what | must | measured [range or interval] |  | note |\n"
+        "|---|---:|---:|---|---|\n"
+        "| `--help` | ≤ 0.8 s | 0.5 s [0.412, 0.6] | met |  |\n"
+        "| ours \\| peer | ≤ 1 | 1.38 [1.25, 1.5] | **missed** | slow |\n"
+        "\n"
+        "`python -m benchmarks startup`: 2026-01-02, commit 0123456789, Some CPU, 2 cores, 24 GiB, load 0.2 before and "
+        "1.5 after; Python 3.11.9, torch 2.11.0, peft 0.21.2.\n"
+        "\n- checked, both sides: equal\n"
+        "<!-- /benchmark:startup -->\nafter\n"
+    )
+
+
+def test_the_table_of_promises_leaves_out_what_has_no_limit() -> None:
+    shown = tables.promises({"startup": result(figure("a", "with", 1, limit=2), figure("b", "without", 1))})
+    assert "| with | ≤ 2 | 1 | met |  |" in shown
+    assert "without" not in shown
+
+
+def test_the_table_of_fine_tuning() -> None:
+    runs = {"nuclei_lora": finetune.collect(_evaluation(), _facts(), wall_seconds=700.04)}
+    figures = finetune._figures(runs)
+    assert {one.id: one.ok for one in figures} == {
+        "nuclei_lora_iou": False,
+        "nuclei_lora_gain": True,
+        "nuclei_lora_seconds": True,
+    }
+    text = tables.fine_tuning(result(*figures, name="finetune", details={"runs": runs}))
+    assert (
+        "| nuclei_lora | 0.614 → 0.700 | +0.086 [+0.070, +0.100] | 0.700 → 0.800 | 0.800 → 0.900 | 0.600 → 0.700 "
+        "| 4,200,000 (52.5 %) | 16.80 MB | 9.0 min | 1.50 GiB |\n" in text
+    )
+    assert "nuclei_lora: 42 images, 1860 objects, 500 steps (best 450, validation IoU 0.710)." in text
+    assert "- **missed**: nuclei_lora: test IoU, tuned: 0.7 [0.68, 0.72], must be ≥ 0.71\n" in text
+
+
+def test_markers_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match="README.md: a benchmark marker has no partner"):
+        tables.filled("<!-- benchmark:startup -->\n", {}, "README.md")
+    with pytest.raises(
+        BenchmarkError, match="README.md: no benchmark is called nothing; there are figures, adapter_size"
+    ):
+        tables.filled("<!-- benchmark:nothing -->\n<!-- /benchmark:nothing -->", {}, "README.md")
+    document = tmp_path / "README.md"
+    document.write_text("<!-- benchmark:startup -->\n<!-- /benchmark:startup -->\n")
+    assert tables.update([document], tmp_path, write=False) == [document]
+    assert "measured yet" not in document.read_text()
+    assert tables.update([document], tmp_path, write=True) == [document]
+    assert "*Not measured yet: `python -m benchmarks startup`.*" in document.read_text()
+    assert tables.update([document], tmp_path, write=True) == []
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+def test_sides_take_turns() -> None:
+    order: list[str] = []
+
+    def side(name: str) -> int:
+        order.append(name)
+        return len(order)
+
+    assert take_turns({name: partial(side, name) for name in ("ours", "peer")}, 2) == {"ours": [1, 3], "peer": [2, 4]}
+    assert order == ["ours", "peer", "ours", "peer"]
+
+
+def test_a_failing_command_is_named() -> None:
+    with pytest.raises(
+        BenchmarkError, match=r"`\S+ -c import sys; sys.exit\('no luck'\)` ended with status 1: no luck"
+    ):
+        run([sys.executable, "-c", "import sys; sys.exit('no luck')"])
+
+
+def test_the_list_names_every_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    listed = capsys.readouterr().out
+    assert re.findall(r"^(\w+)", listed, re.MULTILINE) == list(all_questions())
+    assert "finetune         (only by name) " in listed
+
+
+def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["startups"])
+    assert "no benchmark startups; there are adapter_size, finetune, lora_step" in capsys.readouterr().err
+
+
+def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*, rehearse: bool) -> Outcome:
+        raise BenchmarkError(f"the bases differ, rehearse={rehearse}")
+
+    def succeed(*, rehearse: bool) -> Outcome:
+        return Outcome(settings={"rehearse": rehearse}, checks={}, figures=[figure("a", "the answer", 42, limit=43)])
+
+    questions = all_questions()
+    monkeypatch.setattr(questions["lora_step"], "measure", fail)
+    monkeypatch.setattr(questions["startup"], "measure", succeed)
+    assert main(["--rehearse", "lora_step", "startup"]) == 1
+    printed = capsys.readouterr()
+    assert "lora_step: the bases differ, rehearse=True" in printed.err
+    assert "not measured: lora_step" in printed.err
+    assert re.search(r"the answer +≤ 43 +42 +met", printed.out)
+
+
+def test_missing_data_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LORA_SAM_DATA", str(tmp_path))
+    with pytest.raises(BenchmarkError, match=r"nuclei is not there\. .*\$LORA_SAM_DATA .*docs/data\.md"):
+        finetune.measure(rehearse=True)
+
+
+# --- what is compared ------------------------------------------------------------------------------------------------
+
+
+def test_the_adapter_of_vit_b_has_the_published_number_of_parameters() -> None:
+    assert lora_parameters(depth=12, dim=768, rank=8, targets=2) == 294_912
+
+
+def test_the_saved_adapter_is_measured() -> None:
+    from benchmarks.sides.adapter_size import measure
+
+    side = measure(["model=tiny_random", "method.rank=4"])
+    assert side["parameters"] == side["trainable_parameters"] == lora_parameters(depth=2, dim=32, rank=4, targets=2)
+    assert side["tensors"] == 2 * 2 * 2
+    assert side["difference_after_reading"] == 0
+    assert 4 * side["parameters"] < side["bytes"] < 4 * side["parameters"] + 2000
+
+
+def test_the_peer_of_vit_b_is_the_default_configuration(option: Callable[..., Any]) -> None:
+    from transformers import SamConfig
+
+    from benchmarks.hf_sam import hf_config
+
+    assert hf_config(option("model/vit_b", weights="random")).to_dict() == SamConfig().to_dict()
+
+
+def test_the_peer_computes_what_we_compute(option: Callable[..., Any]) -> None:
+    import torch
+
+    from benchmarks.hf_sam import hf_masks, hf_model
+    from benchmarks.sides.lora_step import example
+    from lora_sam.models.decode import decode_masks
+    from lora_sam.training.step import mask_losses
+
+    model = option("model/tiny_random", image_size=96)
+    sam = model.build().sam
+    peer = hf_model(model, sam)
+    one = example(96)
+    assert one.boxes is not None
+    image, peer_image = (one.image.clone().requires_grad_() for _ in range(2))
+    embedding = sam.image_encoder(image.unsqueeze(0))
+    logits, iou = decode_masks(sam, embedding, boxes=one.boxes, points=None, labels=None)
+    peer_embedding = peer.vision_encoder(peer_image.unsqueeze(0)).last_hidden_state
+    peer_logits, peer_iou = hf_masks(peer, peer_image, one.boxes)
+    assert embedding.std() > 0.1  # a constant would be easy to agree on
+    torch.testing.assert_close(peer_embedding, embedding, atol=1e-4, rtol=0)
+    torch.testing.assert_close(peer_logits, logits[:, 0], atol=1e-3, rtol=0)
+    torch.testing.assert_close(peer_iou, iou[:, 0], atol=1e-4, rtol=0)
+    loss = option("loss/sam")
+    mask_losses(loss, logits[:, 0], iou[:, 0], one.targets)["loss"].sum().backward()
+    mask_losses(loss, peer_logits, peer_iou, one.targets)["loss"].sum().backward()
+    assert image.grad is not None
+    assert peer_image.grad is not None
+    scale = float(image.grad.abs().max())
+    assert scale > 0
+    torch.testing.assert_close(peer_image.grad, image.grad, atol=1e-3 * scale, rtol=0)
+
+
+def test_both_sides_of_the_step_begin_alike_and_learn(tmp_path: Path) -> None:
+    from benchmarks.settings import settings_for
+    from benchmarks.sides.lora_step import our_step, peer_step, prepare, time_steps
+
+    settings = settings_for("method=lora", "method.decoder=frozen", "model=tiny_random", "optim.lr=0.01")
+    bases = prepare(settings, tmp_path / "peer")
+    assert max(bases["embedding"], bases["logits"]) < 1e-4
+    ours = time_steps(lambda: our_step(settings, tmp_path / "peer", "fp32"), 2)
+    peer = time_steps(lambda: peer_step(settings, tmp_path / "peer", "fp32"), 2)
+    assert ours["losses"][0] == pytest.approx(peer["losses"][0], abs=1e-4)
+    assert ours["losses"][2] < ours["losses"][0]
+    assert peer["losses"][2] < peer["losses"][0]
+    assert ours["trainable_parameters"] == peer["trainable_parameters"] == lora_parameters(
+        depth=2, dim=32, rank=8, targets=2
+    )  # fmt: skip
+    assert peer["attention"] == "sdpa"
+    assert 0 < ours["peak_before"] <= ours["peak"]
+    assert len(ours["seconds"]) == len(ours["cpu_seconds"]) == 2
+
+
+def _side(loss: float, *, seconds: float = 2.0, peak: int = 2 << 30, **changes: Any) -> dict[str, Any]:
+    values = {
+        "precision": "fp32",
+        "trainable_parameters": 10,
+        "losses": [loss],
+        "seconds": [seconds],
+        "cpu_seconds": [seconds],
+        "before": 1 << 30,
+        "peak": peak,
+    }
+    return values | changes
+
+
+def _sides(ours: dict[str, Any], auto: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    return {"ours, fp32": [ours], "transformers + peft, fp32": [_side(1.0)], "ours, default precision": [auto]}
+
+
+def test_ratios_are_ours_to_the_peer() -> None:
+    sides = _sides(_side(1.0, seconds=2.5), _side(1.01, seconds=1.0, peak=1 << 30, precision="bf16"))
+    lora_step._check_sides(sides)
+    figures = {one.id: one for one in lora_step._figures(sides)}
+    assert {name: (figures[name].value, figures[name].ok) for name in figures if figures[name].limit is not None} == {
+        "time_fp32": (1.25, False),
+        "memory_fp32": (1.0, False),
+        "time_auto": (0.5, True),
+        "memory_auto": (0.5, True),
+    }
+    assert "(bf16 here)" in figures["time_auto"].what
+
+
+@pytest.mark.parametrize(
+    ("ours", "message"),
+    [
+        (_side(1.002), "ours, fp32 begins with loss 1.002000, the peer with 1.000000: not the same step"),
+        (_side(1.0, trainable_parameters=12), "ours, fp32 trains 12 parameters, the peer 10"),
+    ],
+)
+def test_sides_that_compute_something_else_are_not_compared(ours: dict[str, Any], message: str) -> None:
+    with pytest.raises(BenchmarkError, match=re.escape(message)):
+        lora_step._check_sides(_sides(ours, _side(1.0)))
+    with pytest.raises(BenchmarkError, match="the two bases do not compute the same"):
+        lora_step._check_bases({"embedding": 2e-3, "logits": 0.0})
+
+
+def _evaluation() -> dict[str, Any]:
+    base = {"iou": 0.614, "dice": 0.7, "f1": 0.8, "boundary_f1": 0.6}
+    return {
+        "base": base,
+        "tuned": {"iou": 0.7, "iou_interval": [0.68, 0.72], "dice": 0.8, "f1": 0.9, "boundary_f1": 0.7},
+        "delta": {"iou": 0.086, "iou_interval": [0.07, 0.1], "dice": 0.1, "f1": 0.1, "boundary_f1": 0.1},
+        "trainable_parameters": 4_200_000,
+        "total_parameters": 8_000_000,
+        "adapter_bytes": 16_800_000,
+        "seconds": 540.0,
+        "peak_memory_bytes": 3 << 29,
+        "images": 42,
+        "objects": 1860,
+        "split": "test",
+        "seed": 0,
+    }
+
+
+def _facts() -> dict[str, Any]:
+    return {
+        "method": {"name": "lora", "rank": 8},
+        "steps": 500,
+        "best_step": 450,
+        "validation_iou": 0.71,
+        "base": {"sha256": "00"},
+    }

@@ -1,0 +1,166 @@
+"""Every command and every Python snippet in README and docs/ works as it stands there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from PIL import Image
+
+from lora_sam.cli.jobs import plain
+from lora_sam.config import settings_from
+from lora_sam.errors import CheckpointError, ConfigError
+from lora_sam.resuming import resumed_config
+from lora_sam.run import run
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+# what makes any command of the documentation quick, without changing what it does
+QUICK = [
+    "model=tiny_random", "trainer.max_epochs=null", "trainer.max_steps=1", "trainer.overlays=0", "tracker=none",
+]  # fmt: skip
+# shown on purpose, for the error they give
+MISTAKES = {"method.rnk=4", "method.rank=0", "optim.schedule=cosin"}
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for text in re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+            found.append((page.name, text))
+    return found
+
+
+def commands() -> list[tuple[str, str]]:
+    """Lines that call train.py, of all pages, fenced or inline."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        lines = [line for block in re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()]
+        lines += re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+        for line in lines:
+            match = re.match(r"\s*(?:\$ )?(?:poetry run )?(?:HYDRA_FULL_ERROR=1 )?python train\.py (.*)", line)
+            if match and "..." not in match[1] and "…" not in match[1]:
+                found.append((page.name, re.split(r"\s{2,}", match[1].split(" #")[0].strip())[0]))
+    return sorted(set(found))
+
+
+COMMANDS = commands()
+
+
+@pytest.fixture(scope="session")
+def workplace(blobs, tmp_path_factory):
+    """A directory with `my_data` in both layouts, an image, and a finished run."""
+    place = tmp_path_factory.mktemp("workplace")
+    shutil.copytree(blobs, place / "my_data")
+    for split in ("train", "val", "test"):
+        for kind in ("images", "masks"):
+            folder = place / "my_data" / split / kind
+            folder.mkdir(parents=True)
+            for index in range(3):
+                pixels = np.zeros((48, 48, 3), np.uint8)
+                pixels[10 : 30 + index, 8:28] = 200
+                picture = Image.fromarray(pixels if kind == "images" else pixels[..., 0] // 200 * 255)
+                picture.save(folder / f"{index}.png")
+    shutil.copy(place / "my_data" / "images" / "test" / "1.png", place / "image.png")
+    before = Path.cwd()
+    os.chdir(place)
+    try:
+        train("first", *QUICK, "data.root=my_data")
+    finally:
+        os.chdir(before)
+    return place
+
+
+def composed(*arguments: str) -> dict[str, Any]:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return plain(compose("train", list(arguments)))
+
+
+def train(name: str, *arguments: str) -> Path:
+    """What train.py does, in this process and directory."""
+    config = resumed_config(composed(*arguments), arguments)
+    directory = Path("outputs", name)
+    run(settings_from(config), config=config, output_dir=directory)
+    return directory
+
+
+def test_there_are_commands_to_test():
+    assert len(COMMANDS) >= 12
+    assert any(page == "README.md" for page, _ in COMMANDS)
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}: {text}" for page, text in COMMANDS])
+def test_a_documented_command_is_valid(page, command, workplace, monkeypatch):
+    """Composed and checked as `train.py` does it, up to weights and data that a user has to bring."""
+    monkeypatch.chdir(workplace)
+    arguments = shlex.split(command)
+    if MISTAKES & set(arguments):
+        with pytest.raises((ConfigError, HydraException)):
+            settings_from(composed(*arguments))
+        return
+    flags = {part for part in arguments if part.startswith("-")}
+    assert flags <= {"-m", "--multirun", "--help", "--cfg"}
+    # of a sweep, the first job; what belongs to Hydra's own command line is left out
+    values = [part for part in arguments if "=" in part and not part.startswith("hydra.")]
+    first = [re.sub(r"=(?:range\()?([^\[\]'\",]*),?[^\[\]'\"]*$", r"=\1", part).rstrip(")") for part in values]
+    try:
+        settings_from(composed(*first))
+    except (CheckpointError, ConfigError) as error:
+        assert re.search(r"checkpoint|data\.root is not set", str(error)), error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["data=folder", "data.root=my_data"],
+        ["data.root=my_data", "method.rank=16", "method.targets=[q,k,v,proj]", "method.blocks=last:1"],
+        ["resume=latest", "trainer.max_steps=2"],
+    ],
+    ids=" ".join,
+)
+def test_a_documented_command_trains(arguments, workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    directory = train("_".join(arguments).replace("/", "_"), *([] if "resume=latest" in arguments else QUICK), *arguments)
+    report = json.loads((directory / "evaluation.json").read_text(encoding="utf-8"))
+    assert report["images"] == 3
+
+
+SNIPPETS = [(page, text) for page, text in blocks("python") if text.startswith(("from ", "import "))]
+
+
+def test_there_are_snippets_to_test():
+    assert {page for page, _ in SNIPPETS} >= {"README.md", "usage.md"}
+
+
+@pytest.mark.parametrize(("page", "text"), SNIPPETS, ids=[f"{page}-{n}" for n, (page, _) in enumerate(SNIPPETS)])
+def test_a_documented_snippet_runs(page, text, workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    names: dict[str, Any] = {}
+    exec(compile(text, page, "exec"), names)
+    if "result" in names:
+        assert names["result"].masks.shape == (1, 48, 64)
+
+
+def test_documented_files_exist():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} points to {target}"
+
+
+def test_make_targets_in_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    calls = re.compile(r"(?:^|`)make ([a-z-]+)", re.M)
+    targets = {name for page in PAGES for name in calls.findall(page.read_text(encoding="utf-8"))}
+    assert {"demo", "test"} <= targets
+    for name in targets:
+        assert re.search(rf"^{name}:", makefile, re.M), name
