@@ -7,16 +7,22 @@ from segment_anything.modeling.image_encoder import get_rel_pos
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lora_sam.models.tiled_attention import tiled_attention
+
 
 class SplitAttention(nn.Module):
     """SAM's image-encoder attention with `q`, `k`, `v` and `proj` as Linears of their own.
 
     Computes what `segment_anything.modeling.image_encoder.Attention` computes, without its
-    (heads x tokens x tokens) bias while training. The decomposed relative position bias of query i and key j,
-    `q_i . R_h[y_i - y_j] + q_i . R_w[x_i - x_j]`, is a dot product itself: with `q' = [s*q, rh, rw]` and
-    `k' = [k, onehot(y), onehot(x)]` it is part of `q' . k'`, so `scaled_dot_product_attention` needs no mask and
-    keeps its memory-efficient kernel, gradients included. A mask that needs gradients would send the CPU back to the
-    quadratic path without a word.
+    (heads x tokens x tokens) matrices while training:
+
+    - on a CPU, tile by tile (`tiled_attention`);
+    - elsewhere with the bias as channels. The decomposed relative position bias of query i and key j,
+      `q_i . R_h[y_i - y_j] + q_i . R_w[x_i - x_j]`, is a dot product itself: with `q' = [s*q, rh, rw]` and
+      `k' = [k, onehot(y), onehot(x)]` it is part of `q' . k'`, so `scaled_dot_product_attention` needs no mask and keeps
+      its memory-efficient kernel, gradients included. (A mask that needs gradients sends it to the quadratic path.)
+
+    Without gradients the bias is a plain mask, which is fastest.
 
     Relative positions: Li et al., "MViTv2", equation 4, decomposed as in ViTDet.
     """
@@ -46,7 +52,8 @@ class SplitAttention(nn.Module):
         else:
             rh, rw = self._relative_positions(q, height, width)
             if torch.is_grad_enabled() and q.requires_grad:
-                out = _attend_with_extra_channels(q * self.scale, k, v, rh, rw)
+                attend = tiled_attention if q.device.type == "cpu" else attend_with_extra_channels
+                out = attend(q * self.scale, k, v, rh, rw)
             else:
                 out = _attend_with_bias(q, k, v, rh, rw, self.scale)
         return self.proj(out.transpose(1, 2).reshape(batch, height, width, dim))  # type: ignore[no-any-return]
@@ -62,7 +69,8 @@ class SplitAttention(nn.Module):
         return rh.flatten(2, 3), rw.flatten(2, 3)
 
 
-def _attend_with_extra_channels(scaled_q: Tensor, k: Tensor, v: Tensor, rh: Tensor, rw: Tensor) -> Tensor:
+def attend_with_extra_channels(scaled_q: Tensor, k: Tensor, v: Tensor, rh: Tensor, rw: Tensor) -> Tensor:
+    """softmax(q k' + rh + rw) v on a fused kernel; arguments as `tiled_attention`."""
     batch, heads, tokens, channels = k.shape
     height, width = rh.shape[-1], rw.shape[-1]
     rows = torch.arange(height, device=k.device).repeat_interleave(width)
