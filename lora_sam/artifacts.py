@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from lora_sam.errors import AdapterError
-from lora_sam.files import atomic_directory, write_text
+from lora_sam.files import atomic_directory, read_json, write_text
 
 if TYPE_CHECKING:
     from lora_sam.methods.adapted import AdaptedSam
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 LATEST = Path("outputs") / "latest"
-MAX_JSON_BYTES = 2**24
 _FACTS = {"architecture": dict, "base": dict, "method": dict, "image_size": int, "trains_encoder": bool}
 
 
@@ -154,27 +153,6 @@ def read_facts(directory: Path) -> dict[str, Any]:
     if wrong:
         raise AdapterError(f"{path}: {', '.join(wrong)} of the wrong type; {remedy}")
     return facts
-
-
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """The mapping in a JSON file, which may come from elsewhere.
-
-    Args:
-        path: The file.
-        remedy: What the user can do if it is damaged; ends the error message.
-
-    Raises:
-        AdapterError: it cannot be read, is larger than 16 MiB, or holds something else.
-    """
-    try:
-        size = path.stat().st_size
-        values = json.loads(path.read_text(encoding="utf-8")) if size <= MAX_JSON_BYTES else None
-    except (OSError, ValueError, RecursionError) as error:
-        raise AdapterError(f"{path} is damaged ({error}); {remedy}") from error
-    if not isinstance(values, dict):
-        reason = "not a mapping" if size <= MAX_JSON_BYTES else f"{size} bytes, at most {MAX_JSON_BYTES} are read"
-        raise AdapterError(f"{path} is damaged ({reason}); {remedy}")
-    return values
 
 
 def check_base(facts: dict[str, Any], base: BaseModel, directory: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -10,8 +11,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from lora_sam.errors import TrainingError
+from lora_sam.errors import AdapterError, TrainingError
+
+MAX_JSON_BYTES = 2**24
 
 
 @contextmanager
@@ -65,6 +69,27 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically. Raises `TrainingError` as `atomic_path` does."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """The mapping in a JSON file, which may come from elsewhere.
+
+    Args:
+        path: The file.
+        remedy: What the user can do if it is damaged; ends the error message.
+
+    Raises:
+        AdapterError: it cannot be read, is larger than 16 MiB, or holds something else.
+    """
+    try:
+        size = path.stat().st_size
+        values = json.loads(path.read_text(encoding="utf-8")) if size <= MAX_JSON_BYTES else None
+    except (OSError, ValueError, RecursionError) as error:
+        raise AdapterError(f"{path} is damaged ({error}); {remedy}") from error
+    if not isinstance(values, dict):
+        reason = "not a mapping" if size <= MAX_JSON_BYTES else f"{size} bytes, at most {MAX_JSON_BYTES} are read"
+        raise AdapterError(f"{path} is damaged ({reason}); {remedy}")
+    return values
 
 
 def sha256_of(path: Path) -> str:

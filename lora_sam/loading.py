@@ -7,8 +7,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_sam.artifacts import check_base, find_adapter, find_run, read_facts, read_json
+from lora_sam.artifacts import check_base, find_adapter, find_run, read_facts
 from lora_sam.errors import AdapterError, CheckpointError, ConfigError
+from lora_sam.files import read_json
 
 if TYPE_CHECKING:
     from lora_sam.models.vit import BaseModel

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_sam.artifacts import RunDirectory, find_run, read_json
+from lora_sam.artifacts import RunDirectory, find_run
 from lora_sam.errors import AdapterError, ConfigError
-from lora_sam.files import atomic_path
+from lora_sam.files import atomic_path, read_json
 
 # what may differ between a run and its continuation
 FREE_TO_CHANGE = (
@@ -40,7 +40,7 @@ def resumed_config(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[
     if name is None:
         return dict(config)
     saved = _saved_config(str(name))
-    now, before = _flat(config), _flat(saved)
+    now, before = flat(config), flat(saved)
     keys = now.keys() | before.keys()
     typed = {override.partition("=")[0].lstrip("+~") for override in overrides} - {"resume"}
     # What was typed counts, all else comes from the run. But an option that is no key itself, such as experiment=, may
@@ -112,11 +112,12 @@ def _copy_key(key: str, source: Mapping[str, Any], target: dict[str, Any]) -> No
         target[last] = source[last]
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration as one mapping with dotted keys."""
+    result: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
+            result.update(flat(value, f"{prefix}{key}."))
         else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+            result[f"{prefix}{key}"] = value
+    return result

@@ -17,7 +17,8 @@ from lora_sam.artifacts import SCHEMA_VERSION, RunDirectory, adapter_bytes, save
 from lora_sam.card import model_card
 from lora_sam.errors import TrainingError
 from lora_sam.files import write_text
-from lora_sam.resuming import copy_state
+from lora_sam.resuming import copy_state, flat
+from lora_sam.tracking import NoTracker
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -54,13 +55,16 @@ def run(settings: Settings, *, config: Mapping[str, Any], output_dir: Path) -> f
     earlier = None if settings.resume is None else copy_state(settings.resume, output_dir)
     splits = settings.data.open(settings.seed)
     pipeline = _Pipeline(settings, RunDirectory(output_dir), splits, dict(config))
-    progress = pipeline.train(earlier)
-    if not progress.finished:
-        pipeline.say(
-            f"stopped at step {progress.step}; everything is saved. Go on with: python train.py resume={output_dir}"
-        )
-        raise SystemExit(130)
-    pipeline.finish(progress)
+    try:
+        progress = pipeline.train(earlier)
+        if not progress.finished:
+            pipeline.say(
+                f"stopped at step {progress.step}; everything is saved. Go on with: python train.py resume={output_dir}"
+            )
+            raise SystemExit(130)
+        pipeline.finish(progress)
+    finally:
+        pipeline.tracker.close()
     assert progress.best is not None
     return progress.best
 
@@ -88,6 +92,9 @@ class _Pipeline:
         if self.main:
             _check_disk(directory.root, self.adapted)
             write_text(directory.saved_config, json.dumps(config, indent=2) + "\n")
+        self.config = config
+        tracker = settings.tracker if self.main else NoTracker()
+        self.tracker: Tracker = tracker.open(directory.root)
         chunk = settings.trainer.decoder_chunk
         self._training_predictor = TorchPredictor(
             self.adapted.sam,
@@ -154,36 +161,29 @@ class _Pipeline:
             done = read_progress(resume_from).step
             log.truncate_after(done)
             self.say(f"resuming at step {done}")
-        tracker: Tracker = settings.tracker.open(self.directory.root) if self.main else _no_tracker()
 
         def record(step: int, values: Mapping[str, float]) -> None:
             if self.main:
                 log.append({"step": step, **values})
-                tracker.scalars(step, values)
+                self.tracker.scalars(step, values)
 
-        fit_display = Display(done, console=self.console, quiet=not self.main)
-        try:
-            with fit_display:
-                fit = Fit(
-                    adapted=self.adapted,
-                    examples=examples,
-                    loss=settings.loss,
-                    optim=settings.optim,
-                    options=options,
-                    precision=self.precision,
-                    seed=settings.seed,
-                    run=self.directory,
-                    accelerator=self.accelerator,
-                    validate=self._validation(tracker),
-                    log=record,
-                    display=fit_display,
-                )
-                progress = fit.fit(resume_from)
-        finally:
-            tracker.close()
-        return progress
+        with Display(done, console=self.console, quiet=not self.main) as display:
+            return Fit(
+                adapted=self.adapted,
+                examples=examples,
+                loss=settings.loss,
+                optim=settings.optim,
+                options=options,
+                precision=self.precision,
+                seed=settings.seed,
+                run=self.directory,
+                accelerator=self.accelerator,
+                validate=self._validation(),
+                log=record,
+                display=display,
+            ).fit(resume_from)
 
-    def _validation(self, tracker: Tracker) -> Callable[[int], float]:
+    def _validation(self) -> Callable[[int], float]:
         """Measures validation IoU and, at every call, shows the tracker the same few images."""
         import numpy as np
 
@@ -206,7 +206,7 @@ class _Pipeline:
             value = validation()
             for sample, before in zip(pictured, base, strict=True):
                 strip = overlay_strip(sample, before, validation.masks(sample), sample.id)
-                tracker.image(step, f"validation/{sample.id}", np.asarray(strip))
+                self.tracker.image(step, f"validation/{sample.id}", np.asarray(strip))
             return value
 
         return validate
@@ -231,6 +231,8 @@ class _Pipeline:
         write_facts(directory.adapter, facts, model_card(facts, markdown_table(report)))
         write_text(directory.evaluation, json.dumps(report, indent=2) + "\n")
         directory.point_latest_here()
+        means = {f"{name}/iou": float(report[name]["iou"]) for name in ("base", "tuned", "delta")}
+        self.tracker.hyperparameters(flat(self.config), means)
         print_table(render_table(report))
         self.say(verdict(report))
         self.say(f"adapter   {directory.adapter} ({report['adapter_bytes'] / 1e6:.2f} MB)")
@@ -360,9 +362,3 @@ def _accelerator(device: str) -> Accelerator:
 
     AcceleratorState._reset_state(reset_partial_state=False)
     return Accelerator(cpu=device == "cpu")
-
-
-def _no_tracker() -> Tracker:
-    from lora_sam.tracking import NoTracker
-
-    return NoTracker().open(Path())

@@ -22,11 +22,11 @@ from lora_sam.artifacts import (
     find_adapter,
     find_run,
     read_facts,
-    read_json,
     save_adapter,
     write_facts,
 )
 from lora_sam.errors import AdapterError, TrainingError
+from lora_sam.files import read_json
 from lora_sam.models.vit import BaseModel
 
 FILES = ["README.md", "adapter_config.json", "adapter_model.safetensors", "lora_sam.json"]
@@ -284,7 +284,7 @@ def test_json_that_is_too_large_or_cannot_be_read(tmp_path: Path, monkeypatch: p
     assert read_json(path, "mend it") == {"a": 1}
     with pytest.raises(AdapterError, match=r"is damaged \(.*No such file or directory.*\); mend it$"):
         read_json(tmp_path / "b.json", "mend it")
-    monkeypatch.setattr(artifacts, "MAX_JSON_BYTES", 7)
+    monkeypatch.setattr("lora_sam.files.MAX_JSON_BYTES", 7)
     with pytest.raises(AdapterError, match=r"a\.json is damaged \(8 bytes, at most 7 are read\); mend it$"):
         read_json(path, "mend it")
 

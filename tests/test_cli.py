@@ -497,5 +497,5 @@ def test_help_lists_every_group_with_its_options(command_line: CommandLine) -> N
         "python train.py --cfg job ",
     ):
         assert command in done.out
-    assert "model=nano method=lora data=coco" in done.out
+    assert "model=vit_b method=lora data=coco" in done.out
     assert "model=vit_b method=full" in command_line("--help", "model=vit_b", "method=full").out

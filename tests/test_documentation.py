@@ -113,10 +113,13 @@ def test_a_documented_command_is_valid(page, command, workplace, monkeypatch):
     # of a sweep, the first job; what belongs to Hydra's own command line is left out
     values = [part for part in arguments if "=" in part and not part.startswith("hydra.")]
     first = [re.sub(r"=(?:range\()?([^\[\]'\",]*),?[^\[\]'\"]*$", r"=\1", part).rstrip(")") for part in values]
+    missing = "data.root is not set" if not any("data" in part or "exp" in part for part in first) else None
     try:
         settings_from(composed(*first))
     except (CheckpointError, ConfigError) as error:
-        assert re.search(r"checkpoint|data\.root is not set", str(error)), error
+        missing = missing or "checkpoint"  # the weights of an experiment, which are not part of the checkout
+        if missing not in str(error):
+            raise
 
 
 @pytest.mark.parametrize(
@@ -130,7 +133,8 @@ def test_a_documented_command_is_valid(page, command, workplace, monkeypatch):
 )
 def test_a_documented_command_trains(arguments, workplace, monkeypatch):
     monkeypatch.chdir(workplace)
-    directory = train("_".join(arguments).replace("/", "_"), *([] if "resume=latest" in arguments else QUICK), *arguments)
+    quick = [] if "resume=latest" in arguments else QUICK
+    directory = train("_".join(arguments), *quick, *arguments)
     report = json.loads((directory / "evaluation.json").read_text(encoding="utf-8"))
     assert report["images"] == 3
 

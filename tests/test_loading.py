@@ -205,7 +205,7 @@ def test_files_that_are_missing_or_damaged(run: tuple[Path, Any], name: str, dam
     assert str(run[0]) in message
     expected = {
         "lora_sam.json": "is missing" if damage == "missing" else "is damaged (",
-        "adapter_config.json": "no adapter there" if damage == "missing" else "the adapter cannot be loaded",
+        "adapter_config.json": "no adapter there" if damage == "missing" else "is damaged (",
         "adapter_model.safetensors": "is missing" if damage == "missing" else "the adapter cannot be loaded",
     }
     assert expected[name] in message

@@ -15,6 +15,7 @@ from peft.utils.other import ModulesToSaveWrapper
 from torch import nn
 
 from lora_sam.errors import AdapterError, ConfigError
+from lora_sam.files import read_json
 from lora_sam.models.projections import fuse_projections
 
 if TYPE_CHECKING:
@@ -121,12 +122,30 @@ def load(sam: Sam, directory: Path, *, trains_encoder: bool, trainable: bool = F
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (directory / name).is_file():
             raise AdapterError(f"{directory}: {name} is missing; give a directory that holds a saved adapter")
+    _check_config(directory)
     sam.requires_grad_(False)
     try:
-        peft = PeftModel.from_pretrained(sam, str(directory), is_trainable=trainable)
+        with warnings.catch_warnings():
+            # PEFT would go on with what it drew itself
+            warnings.filterwarnings("error", message=".*missing adapter keys.*")
+            peft = PeftModel.from_pretrained(sam, str(directory), is_trainable=trainable)
     except Exception as error:  # a damaged file surfaces as one of many types of safetensors, json and PEFT
         reason = " ".join(str(error).split())
         raise AdapterError(f"{directory}: the adapter cannot be loaded into this model: {reason[:300]}") from error
     config: Any = peft.peft_config["default"]
+    for name, parameter in peft.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise AdapterError(f"{directory}: {name} holds values that are not finite; train again")
     peft.eval()
     return AdaptedSam(sam, peft, trains_encoder, reversible=getattr(config, "bias", "none") == "none")
+
+
+def _check_config(directory: Path) -> None:
+    """Raise `AdapterError` for a configuration that names code: PEFT imports the module of a `megatron_core`."""
+    config = read_json(directory / "adapter_config.json", "train again or restore the file")
+    if config.get("peft_type") != "LORA":
+        raise AdapterError(f"{directory}: peft_type = {config.get('peft_type')!r:.99}, only LORA adapters are loaded")
+    if config.get("megatron_config") is not None:
+        raise AdapterError(
+            f"{directory}: adapter_config.json sets megatron_config, which lora_sam never does; not loaded"
+        )

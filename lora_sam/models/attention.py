@@ -19,8 +19,9 @@ class SplitAttention(nn.Module):
     - on a CPU, tile by tile (`tiled_attention`);
     - elsewhere with the bias as channels. The decomposed relative position bias of query i and key j,
       `q_i . R_h[y_i - y_j] + q_i . R_w[x_i - x_j]`, is a dot product itself: with `q' = [s*q, rh, rw]` and
-      `k' = [k, onehot(y), onehot(x)]` it is part of `q' . k'`, so `scaled_dot_product_attention` needs no mask and keeps
-      its memory-efficient kernel, gradients included. (A mask that needs gradients sends it to the quadratic path.)
+      `k' = [k, onehot(y), onehot(x)]` it is part of `q' . k'`, so `scaled_dot_product_attention` needs no mask and
+      keeps its memory-efficient kernel, gradients included. (A mask that needs gradients sends it to the quadratic
+      path.)
 
     Without gradients the bias is a plain mask, which is fastest.
 

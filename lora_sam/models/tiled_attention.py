@@ -33,7 +33,7 @@ def tiled_attention(q: Tensor, k: Tensor, v: Tensor, rh: Tensor, rw: Tensor) -> 
     """
     tokens = k.shape[2]
     rows = _ROWS if tokens > _WINDOW_TOKENS else _WINDOWS_AT_ONCE * tokens
-    out: Tensor = _TiledAttention.apply(q, k, v, rh, rw, rows)  # type: ignore[no-untyped-call]
+    out: Tensor = _TiledAttention.apply(q, k, v, rh, rw, rows)
     return out
 
 

@@ -61,15 +61,15 @@ class ViTSam:
 
     variant: Annotated[str, Field(min_length=1, pattern=r"^[a-z0-9_]+$")]
     image_size: Annotated[int, Field(ge=32, le=4096, multiple_of=PATCH_SIZE)]
-    embed_dim: Annotated[int, Field(ge=8)]
-    depth: Annotated[int, Field(ge=1)]
-    num_heads: Annotated[int, Field(ge=1)]
-    global_attention: tuple[Annotated[int, Field(ge=0)], ...]
-    window_size: Annotated[int, Field(ge=1)]
-    prompt_embed_dim: Annotated[int, Field(ge=32, multiple_of=8)]
-    decoder_mlp_dim: Annotated[int, Field(ge=1)]
+    embed_dim: Annotated[int, Field(ge=8, le=2048)]
+    depth: Annotated[int, Field(ge=1, le=64)]
+    num_heads: Annotated[int, Field(ge=1, le=64)]
+    global_attention: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=64)]
+    window_size: Annotated[int, Field(ge=1, le=256)]
+    prompt_embed_dim: Annotated[int, Field(ge=32, le=2048, multiple_of=8)]
+    decoder_mlp_dim: Annotated[int, Field(ge=1, le=16384)]
     weights: Literal["pretrained", "random"]
-    weights_seed: Annotated[int, Field(ge=0)]
+    weights_seed: Annotated[int, Field(ge=0, lt=2**63)]
     checkpoint: str | None
     offline: bool
 

@@ -162,3 +162,35 @@ def test_merging_refuses_nan(option, tiny_sam):
     next(iter(adapted.trainable().values())).data.fill_(float("nan"))
     with pytest.raises(AdapterError, match="cannot merge"):
         adapted.merge()
+
+
+def test_an_adapter_with_a_tensor_missing_is_refused(option, tiny_sam, tmp_path):
+    """PEFT would warn and go on with a tensor that it drew itself."""
+    from safetensors.torch import load_file, save_file
+
+    option("method/lora", decoder="frozen").apply(tiny_sam()).peft.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    weights.pop(sorted(weights)[0])
+    save_file(weights, tmp_path / "adapter_model.safetensors", {"format": "pt"})
+    with pytest.raises(AdapterError, match="missing adapter keys"):
+        adapted_module.load(tiny_sam(), tmp_path, trains_encoder=True)
+
+
+def test_an_adapter_that_is_not_finite_is_refused(option, tiny_sam, tmp_path):
+    adapted = option("method/lora", decoder="frozen").apply(tiny_sam())
+    next(iter(adapted.trainable().values())).data.fill_(float("inf"))
+    adapted.peft.save_pretrained(tmp_path)
+    with pytest.raises(AdapterError, match="not finite"):
+        adapted_module.load(tiny_sam(), tmp_path, trains_encoder=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("megatron_config", {"hidden_size": 1}, "megatron_config"), ("peft_type", "LOHA", "only LORA adapters")],
+)
+def test_a_configuration_that_names_code_is_refused(option, tiny_sam, tmp_path, key, value, message):
+    option("method/lora", decoder="frozen").apply(tiny_sam()).peft.save_pretrained(tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value, "megatron_core": "os"}))
+    with pytest.raises(AdapterError, match=message):
+        adapted_module.load(tiny_sam(), tmp_path, trains_encoder=True)

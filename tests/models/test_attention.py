@@ -17,9 +17,7 @@ def inputs(batch, heads, height, width, dtype=torch.float32):
     generator = torch.Generator().manual_seed(0)
     tokens = height * width
     sizes = [(tokens, 8), (tokens, 8), (tokens, 8), (tokens, height), (tokens, width)]
-    return [
-        torch.randn(batch, heads, *size, generator=generator).to(dtype).requires_grad_(True) for size in sizes
-    ]
+    return [torch.randn(batch, heads, *size, generator=generator).to(dtype).requires_grad_(True) for size in sizes]
 
 
 def reference(q, k, v, rh, rw):
