@@ -1,0 +1,184 @@
+"""A user's mistakes on the real command line: one line with culprit and remedy, before torch is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+# fails the command if anything imports torch before the mistake is found
+GUARD = "import runpy, sys; sys.modules['torch'] = None; runpy.run_path({!r}, run_name='__main__')"
+
+
+def refused(*arguments: str, cwd: Path, guard: bool = True) -> str:
+    """The message of a command that has to fail with exit code 2 and without a traceback."""
+    start = ["-c", GUARD.format(str(ROOT / "train.py"))] if guard else [str(ROOT / "train.py")]
+    done = subprocess.run(
+        [sys.executable, *start, *arguments],
+        cwd=cwd, capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "LORA_SAM_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def change_annotations(data: Path, change: Callable[[dict], None]) -> None:
+    path = data / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def truncate(data: Path) -> None:
+    path = data / "images" / "train" / "1.png"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def shrink_image(data: Path) -> None:
+    Image.new("RGB", (32, 24)).save(data / "images" / "train" / "2.png")
+
+
+def empty_split(data: Path) -> None:
+    change_annotations(data, lambda content: content["annotations"].clear())
+
+
+COCO = {
+    "missing image": (lambda data: (data / "images" / "train" / "1.png").unlink(), "1.png"),
+    "truncated image": (truncate, "1.png"),
+    "image of another size": (shrink_image, "2.png"),
+    "empty mask": (
+        lambda data: change_annotations(
+            data, lambda content: content["annotations"][0]["segmentation"].update(counts=[48 * 64])
+        ),
+        "annotation 1",
+    ),
+    "mask of another size": (
+        lambda data: change_annotations(
+            data, lambda content: content["annotations"][1]["segmentation"].update(size=[10, 10], counts=[50, 50])
+        ),
+        "annotation 2",
+    ),
+    "annotation without image": (
+        lambda data: change_annotations(data, lambda content: content["annotations"][2].update(image_id=99)),
+        "99",
+    ),
+    "path outside the root": (
+        lambda data: change_annotations(data, lambda content: content["images"][0].update(file_name="../../x.png")),
+        "../../x.png",
+    ),
+    "box outside the image": (
+        lambda data: change_annotations(data, lambda content: content["annotations"][3].update(bbox=[60, 40, 90, 9])),
+        "box outside the image",
+    ),
+    "empty split": (empty_split, "empty"),
+    "no annotations file": (lambda data: (data / "annotations" / "instances_train.json").unlink(), "instances_train"),
+}
+
+
+@pytest.mark.parametrize("case", COCO)
+def test_bad_coco_data(case, blobs, tmp_path):
+    damage, culprit = COCO[case]
+    shutil.copytree(blobs, tmp_path / "data")
+    damage(tmp_path / "data")
+    message = refused("model=tiny_random", "data.root=data", cwd=tmp_path)
+    assert culprit in message
+
+
+@pytest.mark.parametrize("case", ["mask of another size", "empty mask", "image without mask", "colour mask"])
+def test_bad_folder_data(case, tmp_path):
+    for split in ("train", "val", "test"):
+        for kind in ("images", "masks"):
+            (tmp_path / "data" / split / kind).mkdir(parents=True)
+        for index in range(2):
+            mask = np.zeros((20, 30), np.uint8)
+            mask[5:15, 5:15] = 255
+            Image.new("RGB", (30, 20)).save(tmp_path / "data" / split / "images" / f"{index}.png")
+            Image.fromarray(mask).save(tmp_path / "data" / split / "masks" / f"{index}.png")
+    victim = tmp_path / "data" / "train" / "masks" / "1.png"
+    if case == "image without mask":
+        victim.unlink()
+    elif case == "mask of another size":
+        Image.new("L", (10, 10), 255).save(victim)
+    elif case == "empty mask":
+        Image.new("L", (30, 20)).save(victim)
+    else:
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)).save(victim)
+    message = refused("model=tiny_random", "data=folder", "data.root=data", cwd=tmp_path)
+    assert "1.png" in message or "'1'" in message
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("method.rank=0", "method.rank = 0: must be greater than or equal to 1"),
+        ("optim.lr=-1", "optim.lr = -1: must be greater than 0"),
+        ("method.rank=abc", "method.rank = abc: must be an integer"),
+        ("method.rnk=4", "unknown key method.rnk; did you mean method.rank?"),
+        ("method=lorra", "did you mean method=lora?"),
+        ("model.image_size=500", "model.image_size = 500"),
+        ("method.blocks=last:9", "the image encoder has only 2 blocks"),
+        ("resume=latest", "no run has been made here yet"),
+        ("model.checkpoint=absent.pth model.weights=pretrained", "model.checkpoint = absent.pth: no such file"),
+    ],
+)
+def test_bad_configuration(argument, message, blobs, tmp_path):
+    assert message in refused("model=tiny_random", f"data.root={blobs}", *argument.split(), cwd=tmp_path)
+
+
+def test_wrong_checkpoint_for_the_variant(option, blobs, tmp_path):
+    from safetensors.torch import save_file
+
+    save_file(option("model/tiny_random")._random().state_dict(), tmp_path / "tiny.safetensors")
+    message = refused(
+        "model=nano", "model.checkpoint=tiny.safetensors", f"data.root={blobs}", cwd=tmp_path, guard=False
+    )
+    assert "wrong checkpoint for model=nano: it holds a ViT with 32 channels and 2 blocks" in message
+
+
+def test_skipping_is_counted_listed_and_limited(blobs, tmp_path):
+    shutil.copytree(blobs, tmp_path / "data")
+    truncate(tmp_path / "data")
+    message = refused("model=tiny_random", "data.root=data", "data.on_error=skip", cwd=tmp_path)
+    assert "max_skipped" in message
+    assert "1.png" in message
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "model=tiny_random", "data.root=data", "data.on_error=skip",
+         "data.max_skipped=0.2", "trainer.max_steps=1", "trainer.overlays=0"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "skipped 1" in done.stderr
+    assert "1.png" in done.stderr
+
+
+def test_too_little_space_is_found_before_training(option, blobs, tmp_path, monkeypatch):
+    """As on a full disk: nothing is trained that could not be saved."""
+    from hydra import compose, initialize_config_dir
+
+    from lora_sam.cli.jobs import plain
+    from lora_sam.config import settings_from
+    from lora_sam.errors import TrainingError
+    from lora_sam.run import run
+
+    monkeypatch.chdir(tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**20))
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = plain(compose("train", ["model=tiny_random", f"data.root={blobs}"]))
+    with pytest.raises(
+        TrainingError, match=r"1 MiB free, this run needs about 17 MiB for checkpoints; free some space"
+    ):
+        run(settings_from(config), config=config, output_dir=tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
