@@ -51,7 +51,7 @@ lint: setup ## Check style, format and the order of imports
 	.venv/bin/lint-imports
 
 type: setup ## Check types
-	$(RUN) -m mypy lora_sam $(wildcard train.py app.py)
+	$(RUN) -m mypy lora_sam benchmarks $(wildcard train.py app.py)
 
 benchmark: setup ## Measure speed and memory against the peers
 	$(RUN) -m benchmarks $(ARGS)

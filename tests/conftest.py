@@ -15,6 +15,8 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("LORA_SAM_OFFLINE", "1")
+# nothing reports home, whichever way the tests are started
+os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
 
 
 @pytest.fixture(scope="session")

@@ -83,6 +83,8 @@ class Fit:
         progress = Progress() if resume_from is None else load_state(resume_from, parameters, optimizer)
         total = self.options.total_steps(self.batches_per_epoch)
         self.display.begin(total)
+        if progress.step < total and not should_stop_early(progress, self.options.early_stopping):
+            progress.finished = False  # resumed with a higher limit
         with StopRequest() as stop:
             while not progress.finished:
                 self._epoch(progress, parameters, optimizer, total, stop)

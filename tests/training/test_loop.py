@@ -15,7 +15,7 @@ from lora_sam.data.batches import TrainingExamples
 from lora_sam.errors import AdapterError, TrainingError
 from lora_sam.training.display import Display
 from lora_sam.training.loop import Fit
-from lora_sam.training.state import load_state, read_progress, save_state
+from lora_sam.training.state import read_progress, save_state
 
 NEVER = {"early_stopping": {"patience": None, "min_delta": 0.001, "warmup_epochs": 0}}
 
@@ -113,15 +113,28 @@ def test_a_run_stopped_anywhere_ends_with_the_same_weights(make_fit, monkeypatch
     assert both == record
 
 
-def test_resuming_with_accumulation_and_workers_is_exact(make_fit, monkeypatch):
-    whole = make_fit("whole", batch_size=1, accumulate=4)
+def test_a_finished_run_goes_on_to_a_higher_limit(make_fit):
+    """With a constant rate, which does not depend on the limit, it ends as if it had had that limit from the start."""
+    options = {"batch_size": 1, "accumulate": 4, "optim": {"schedule": "constant"}}
+    whole = make_fit("whole", max_epochs=4, **options)
     whole.fit()
-    stopped = make_fit("stopped", batch_size=1, accumulate=4, max_steps=3)
-    stopped.fit()
-    assert read_progress(stopped.run.last).step == 3
-    # the limit ended that run; what a longer limit goes on from is the state of a run that was interrupted
-    progress = load_state(stopped.run.last, stopped.adapted.trainable())
-    assert progress.finished
+    short = make_fit("short", max_epochs=2, **options)
+    assert short.fit().finished
+    resumed = make_fit("short", max_epochs=4, **options)
+    end = resumed.fit(short.run.last)
+    assert (end.step, end.epoch, end.finished) == (8, 4, True)
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(resumed)[name]), name
+
+
+def test_a_finished_run_that_is_resumed_as_it_was_does_nothing(make_fit):
+    fit = make_fit(max_epochs=1)
+    fit.fit()
+    again = make_fit(max_epochs=1)
+    assert again.fit(fit.run.last).step == 3
+    assert again.records == []
+    for name, value in weights(fit).items():
+        assert torch.equal(value, weights(again)[name]), name
 
 
 def test_same_seed_same_weights_whatever_the_workers(make_fit):
