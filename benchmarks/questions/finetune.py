@@ -12,7 +12,17 @@ from typing import Any
 
 from benchmarks.pictures import write_picture
 from benchmarks.processes import run
-from benchmarks.record import ROOT, BenchmarkError, Figure, Outcome, figure, usable_cores
+from benchmarks.record import (
+    ROOT,
+    BenchmarkError,
+    Figure,
+    Outcome,
+    commit,
+    figure,
+    read_result,
+    result_path,
+    usable_cores,
+)
 from lora_sam.artifacts import RunDirectory
 from lora_sam.evaluation import validate_report
 
@@ -30,14 +40,17 @@ def measure(*, rehearse: bool) -> Outcome:
     """Run the experiments one after another, as a user would, and collect what they report."""
     environment = _environment()
     extra = ["trainer.max_steps=2", "trainer.validation_objects=2", "tracker=none"] if rehearse else []
-    experiments = EXPERIMENTS[-1:] if rehearse else EXPERIMENTS
-    runs = {}
+    experiments = EXPERIMENTS[-1:] if rehearse else _wanted()
+    runs: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for name in experiments:
             sys.stderr.write(f"  python train.py experiment={name}\n")
             runs[name] = _fine_tune(Path(temporary), name, extra, environment)
             if name == PICTURED and not rehearse:
                 write_picture(RunDirectory(Path(temporary) / name))
+    if not rehearse:
+        kept = _kept() if set(experiments) != set(EXPERIMENTS) else {}
+        runs = {name: runs.get(name) or kept[name] for name in EXPERIMENTS}
     nuclei = {runs[name]["base"]["iou"] for name in runs if name.startswith("nuclei")}
     if len(nuclei) > 1:
         raise BenchmarkError(f"the base of the nuclei experiments was measured differently: IoU {sorted(nuclei)}")
@@ -47,6 +60,28 @@ def measure(*, rehearse: bool) -> Outcome:
         figures=_figures(runs),
         details={"runs": runs},
     )
+
+
+def _wanted() -> tuple[str, ...]:
+    """The experiments to run: all, or those in $BENCHMARK_EXPERIMENTS (a,b), beside the others' earlier results."""
+    named = os.environ.get("BENCHMARK_EXPERIMENTS")
+    if not named:
+        return EXPERIMENTS
+    wanted = tuple(named.split(","))
+    if unknown := [name for name in wanted if name not in EXPERIMENTS]:
+        raise BenchmarkError(f"BENCHMARK_EXPERIMENTS names {', '.join(unknown)}; there are {', '.join(EXPERIMENTS)}")
+    _kept()
+    return wanted
+
+
+def _kept() -> dict[str, dict[str, Any]]:
+    path = result_path("finetune")
+    if not path.is_file():
+        raise BenchmarkError(f"{path.name} is not there yet: run all experiments once, without BENCHMARK_EXPERIMENTS")
+    runs: dict[str, dict[str, Any]] = read_result(path).details["runs"]
+    if missing := [name for name in EXPERIMENTS if name not in runs]:
+        raise BenchmarkError(f"{path.name} lacks {', '.join(missing)}: run all experiments once")
+    return runs
 
 
 def _environment() -> dict[str, str]:
@@ -83,7 +118,11 @@ def _fine_tune(directory: Path, name: str, extra: list[str], environment: dict[s
     report = json.loads((output / "evaluation.json").read_text(encoding="utf-8"))
     validate_report(report)
     facts = json.loads((output / "adapter" / "lora_sam.json").read_text(encoding="utf-8"))
-    return collect(report, facts, wall_seconds=time.perf_counter() - start)
+    head, modified = commit()
+    return {
+        **collect(report, facts, wall_seconds=time.perf_counter() - start),
+        "commit": head + (" with changes" if modified else ""),
+    }
 
 
 def collect(report: dict[str, Any], facts: dict[str, Any], *, wall_seconds: float) -> dict[str, Any]:
