@@ -143,6 +143,15 @@ def test_validation_split_folder_data_and_no_tracker(trained, tmp_path):
     assert not (directory / "tensorboard").exists()
 
 
+def test_the_demo_trains_without_a_file(trained):
+    """`make demo` is this, with more epochs."""
+    directory, objective = trained("demo", "experiment=smoke", "trainer.max_epochs=4", "trainer.max_steps=64")
+    report = json.loads((directory / "evaluation.json").read_text())
+    assert report["images"] == 16
+    assert report["delta"]["iou"] > 0.05
+    assert objective > 0.05
+
+
 def test_interrupted_by_ctrl_c_and_resumed_is_the_same_run(tmp_path, blobs):
     """The real command line, the real signal."""
     arguments = [*QUICK, f"data.root={blobs}", "method.dropout=0.1", "trainer.max_epochs=6", "trainer.overlays=0"]
