@@ -155,6 +155,7 @@ def test_the_demo_trains_without_a_file(trained):
 def test_interrupted_by_ctrl_c_and_resumed_is_the_same_run(tmp_path, blobs):
     """The real command line, the real signal."""
     arguments = [*QUICK, f"data.root={blobs}", "method.dropout=0.1", "trainer.max_epochs=12", "trainer.overlays=0"]
+    arguments.append("trainer.early_stopping.patience=null")
     train(*arguments, "hydra.run.dir=whole", cwd=tmp_path)
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *arguments, "hydra.run.dir=stopped"],
