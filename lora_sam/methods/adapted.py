@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -108,7 +108,7 @@ def insert(sam: Sam, config: LoraConfig, *, trains_encoder: bool) -> AdaptedSam:
             peft = get_peft_model(sam, config)
     except (ValueError, ImportError) as error:
         raise ConfigError(f"method: PEFT refuses this configuration: {error}") from error
-    adapted = AdaptedSam(sam, peft, trains_encoder, reversible=getattr(config, "bias", "none") == "none")
+    adapted = AdaptedSam(sam, peft, trains_encoder, reversible=_is_reversible(config))
     adapted.peft.eval()
     return adapted
 
@@ -132,12 +132,17 @@ def load(sam: Sam, directory: Path, *, trains_encoder: bool, trainable: bool = F
     except Exception as error:  # a damaged file surfaces as one of many types of safetensors, json and PEFT
         reason = " ".join(str(error).split())
         raise AdapterError(f"{directory}: the adapter cannot be loaded into this model: {reason[:300]}") from error
-    config: Any = peft.peft_config["default"]
+    config = cast("LoraConfig", peft.peft_config["default"])
     for name, parameter in peft.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             raise AdapterError(f"{directory}: {name} holds values that are not finite; train again")
     peft.eval()
-    return AdaptedSam(sam, peft, trains_encoder, reversible=getattr(config, "bias", "none") == "none")
+    return AdaptedSam(sam, peft, trains_encoder, reversible=_is_reversible(config))
+
+
+def _is_reversible(config: LoraConfig) -> bool:
+    """Whether switching the adapter off gives the base: not if biases of the base train."""
+    return bool(config.bias == "none")
 
 
 def _check_config(directory: Path) -> None:

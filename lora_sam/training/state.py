@@ -109,24 +109,25 @@ def load_state(path: Path, parameters: Mapping[str, nn.Parameter], optimizer: Op
 
 
 def read_progress(path: Path) -> Progress:
-    """The progress stored in a state file. Raises `AdapterError` as `load_state` does."""
-    return _read(path)[1]
+    """The progress stored in a state file, without its tensors. Raises `AdapterError` as `load_state` does."""
+    return _read(path, tensors=False)[1]
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], Progress]:
+def _read(path: Path, *, tensors: bool = True) -> tuple[dict[str, Tensor], Progress]:
     if not path.is_file():
         raise AdapterError(f"{path} is missing: nothing was saved there yet; start a new run without resume=")
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
+            names = file.keys() if tensors else []
+            found = {key: file.get_tensor(key) for key in names}
         if metadata.get("schema_version") != str(SCHEMA_VERSION):
             raise AdapterError(
                 f"{path}: schema version {metadata.get('schema_version')}, this lora_sam reads {SCHEMA_VERSION}; "
                 "use the version of lora_sam that wrote it"
             )
         fields: dict[str, Any] = json.loads(metadata["progress"])
-        return tensors, Progress(**fields)
+        return found, Progress(**fields)
     except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise AdapterError(f"{path} is damaged ({error}); start a new run without resume=") from error
 

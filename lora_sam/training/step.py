@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lora_sam.models.decode import decode_masks
+from lora_sam.models.decode import decode_masks, device_of
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -38,7 +38,7 @@ def accumulate_gradients(
         Mean per object of the loss and of its parts, by name.
     """
     sam = adapted.sam
-    device = next(sam.parameters()).device
+    device = device_of(sam)
     objects = sum(len(example.targets) for example in examples)
     with autocast:
         images = torch.stack([example.image for example in examples]).to(device)
