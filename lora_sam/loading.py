@@ -12,6 +12,7 @@ from lora_sam.errors import AdapterError, CheckpointError, ConfigError
 from lora_sam.files import read_json
 
 if TYPE_CHECKING:
+    from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.vit import BaseModel
     from lora_sam.predictors import TorchPredictor
 
@@ -31,16 +32,24 @@ def load(
         AdapterError: nothing usable is at `path`, or `base` is not what the adapter was trained on.
         CheckpointError: the base weights are not found.
     """
-    from lora_sam.methods import adapted
     from lora_sam.models.device import pick_device
     from lora_sam.predictors import TorchPredictor
 
     directory = _adapter_directory(path)
     facts = read_facts(directory)
+    tuned = load_adapted(directory, base=base)
+    tuned.sam.to(pick_device(device))
+    return TorchPredictor(tuned.sam, facts["image_size"])
+
+
+def load_adapted(path: str | PathLike[str] = "latest", *, base: str | PathLike[str] | None = None) -> AdaptedSam:
+    """The base with the adapter inside, on the CPU. Arguments and errors are those of `load`."""
+    from lora_sam.methods import adapted
+
+    directory = _adapter_directory(path)
+    facts = read_facts(directory)
     model = _base_model(directory, facts, base)
-    model.sam.to(pick_device(device))
-    tuned = adapted.load(model.sam, directory, trains_encoder=facts["trains_encoder"])
-    return TorchPredictor(tuned.sam, model.image_size)
+    return adapted.load(model.sam, directory, trains_encoder=facts["trains_encoder"])
 
 
 def load_base(path: str | PathLike[str] = "latest", *, base: str | PathLike[str] | None = None) -> BaseModel:

@@ -20,6 +20,10 @@ class Loss(Protocol):
     def resolution(self) -> Literal["low", "input"]:
         """Whether logits come as decoded, at S/4, or enlarged to the input size S."""
 
+    @property
+    def iou(self) -> float:
+        """Weight of the part named `iou`, the error of the predicted IoU."""
+
     def __call__(self, logits: Tensor, iou_predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Per-object losses.
 

@@ -1,4 +1,4 @@
-"""Prompts derived from the masks of labelled objects."""
+"""Prompts derived from the masks of labelled objects: boxes, and points inside them."""
 
 from __future__ import annotations
 
@@ -71,6 +71,58 @@ class BoxPrompt:
         return corners.reshape(-1, 4).astype(np.float32)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PointPrompt:
+    """One foreground point per object, in the middle of a pixel.
+
+    Attributes:
+        farthest_share: Share of the training points that lie where evaluation puts them, at the pixel farthest from
+            the edge of the object; the others are drawn uniformly from its pixels, as in Segment Anything.
+    """
+
+    farthest_share: Annotated[float, Field(ge=0, le=1)]
+
+    def training_prompts(self, sample: Sample, seed: int, epoch: int) -> Prompts:
+        """Points that depend on (seed, epoch, sample.id)."""
+        draws = generator_for(seed, "point", epoch, sample.id)
+        farthest = draws.random(len(sample.masks)) < self.farthest_share
+        places = [
+            farthest_pixel(mask) if middle else _any_pixel(mask, draws)
+            for mask, middle in zip(sample.masks, farthest, strict=True)
+        ]
+        return _one_point_each(places)
+
+    def evaluation_prompts(self, sample: Sample, seed: int) -> Prompts:
+        """The pixels farthest from the edges; no draw is involved."""
+        return _one_point_each([farthest_pixel(mask) for mask in sample.masks])
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxOrPoint:
+    """Boxes for the objects of some images, points for those of the others.
+
+    Attributes:
+        box: How boxes are made.
+        point: How points are made.
+        point_share: Share of the images that get points, in training and in evaluation.
+    """
+
+    box: BoxPrompt
+    point: PointPrompt
+    point_share: Annotated[float, Field(ge=0, le=1)]
+
+    def training_prompts(self, sample: Sample, seed: int, epoch: int) -> Prompts:
+        """Prompts that depend on (seed, epoch, sample.id)."""
+        return self._kind(seed, "kind", epoch, sample.id).training_prompts(sample, seed, epoch)
+
+    def evaluation_prompts(self, sample: Sample, seed: int) -> Prompts:
+        """Prompts that depend on (seed, sample.id)."""
+        return self._kind(seed, "kind", "evaluation", sample.id).evaluation_prompts(sample, seed)
+
+    def _kind(self, *seed_parts: int | str) -> PromptSource:
+        return self.point if generator_for(*seed_parts).random() < self.point_share else self.box
+
+
 def tight_boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     """The smallest boxes that hold the masks, in the frame of `Prompts`.
 
@@ -90,3 +142,36 @@ def tight_boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
         rows.shape[1] - rows[:, ::-1].argmax(axis=1),
     )
     return np.stack(sides, axis=1).astype(np.float32)
+
+
+def farthest_pixel(mask: NDArray[np.bool_]) -> tuple[int, int]:
+    """(row, column) of the pixel of a mask [H, W] farthest from its edge; the border of the image is an edge.
+
+    Where several are as far, the first in reading order.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    window, top, left = _window(mask)
+    distance = distance_transform_edt(np.pad(window, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(int(distance.argmax()), window.shape)
+    return top + int(row), left + int(column)
+
+
+def _any_pixel(mask: NDArray[np.bool_], draws: np.random.Generator) -> tuple[int, int]:
+    """(row, column) of a pixel of a mask [H, W], each as likely."""
+    window, top, left = _window(mask)
+    inside = np.flatnonzero(window)
+    row, column = np.unravel_index(int(inside[draws.integers(len(inside))]), window.shape)
+    return top + int(row), left + int(column)
+
+
+def _window(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int, int]:
+    """The part of a mask inside its tight box, and the row and column where that begins."""
+    left, top, right, bottom = (int(side) for side in tight_boxes(mask[None])[0])
+    return mask[top:bottom, left:right], top, left
+
+
+def _one_point_each(places: list[tuple[int, int]]) -> Prompts:
+    """Foreground points at the centres of pixels given as (row, column)."""
+    points = np.array([[(column + 0.5, row + 0.5)] for row, column in places], dtype=np.float32)
+    return Prompts(points=points, labels=np.ones((len(places), 1), dtype=np.int64))

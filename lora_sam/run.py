@@ -111,8 +111,9 @@ class _Pipeline:
     def _describe_data(self) -> None:
         splits = self.splits
         sizes = ", ".join(
-            f"{name} {len(source)} images / {sum(source.object_counts)} objects"
+            f"{name} {len(source)} images" + ("" if counts is None else f" / {sum(counts)} objects")
             for name, source in (("train", splits.train), ("val", splits.val), ("test", splits.test))
+            for counts in (source.object_counts,)
         )
         self.say(f"data: {sizes}")
         for note in splits.notes:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_sam.prompts import BoxPrompt, tight_boxes
+from lora_sam.prompts import BoxOrPoint, BoxPrompt, PointPrompt, tight_boxes
 from lora_sam.structures import Sample
 
 
@@ -99,3 +99,61 @@ def test_boxes_stay_in_the_image_and_a_pixel_wide(epoch: int, pixels: float, fra
     assert (boxes >= 0).all()
     assert (boxes <= (200, 100, 200, 100)).all()
     assert (boxes[:, 2:] - boxes[:, :2] >= 1 - 1e-4).all()
+
+
+def ring(side: int = 41, outer: float = 18, inner: float = 12) -> Sample:
+    y, x = np.mgrid[:side, :side] - side // 2
+    distance = np.hypot(y, x)
+    masks = np.zeros((2, 60, 80), np.bool_)
+    masks[0, 5 : 5 + side, 20 : 20 + side] = (distance < outer) & (distance > inner)
+    masks[1, 59, 79] = True
+    return Sample("ring.png", np.zeros((60, 80, 3), np.uint8), masks, ("ring", "pixel"))
+
+
+def test_the_evaluation_point_is_farthest_from_the_edge() -> None:
+    sample = squares((50, 60), (10, 20, 31, 27), (0, 0, 60, 50))
+    prompts = PointPrompt(farthest_share=0.0).evaluation_prompts(sample, 3)
+    assert prompts.boxes is None
+    assert prompts.points is not None
+    assert prompts.labels is not None
+    assert prompts.points.dtype == np.float32
+    assert prompts.labels.tolist() == [[1], [1]]
+    assert prompts.points[0, 0, 1] == 23.5  # the middle row of seven
+    assert 13 < prompts.points[0, 0, 0] < 28
+    # the border of the image is an edge: else every pixel of a mask that fills it would be as far
+    assert np.abs(prompts.points[1, 0] - (30, 25)).max() <= 5.5
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_points_lie_on_the_object(share: float) -> None:
+    sample = ring()
+    source = PointPrompt(farthest_share=share)
+    for epoch in range(20):
+        prompts = source.training_prompts(sample, 0, epoch)
+        assert prompts.points is not None
+        assert prompts.points.shape == (2, 1, 2)
+        for mask, (x, y) in zip(sample.masks, prompts.points[:, 0], strict=True):
+            assert mask[int(y), int(x)]
+        assert prompts.points[1, 0].tolist() == [79.5, 59.5]
+    again = source.training_prompts(sample, 0, 19)
+    assert again.points is not None
+    assert again.points.tolist() == prompts.points.tolist()
+    drawn = {tuple(source.training_prompts(sample, 0, epoch).points[0, 0].tolist()) for epoch in range(20)}  # type: ignore[index]
+    assert (len(drawn) == 1) == (share == 1.0)
+
+
+def test_boxes_on_some_images_and_points_on_others() -> None:
+    source = BoxOrPoint(box=prompt(), point=PointPrompt(farthest_share=0.5), point_share=0.3)
+    samples = [replace(SAMPLE, id=f"{index}.png") for index in range(200)]
+    for made in (
+        [source.training_prompts(sample, 0, 1) for sample in samples],
+        [source.evaluation_prompts(sample, 0) for sample in samples],
+    ):
+        points = sum(prompts.points is not None for prompts in made)
+        assert all((prompts.points is None) != (prompts.boxes is None) for prompts in made)
+        assert 40 <= points <= 80
+    kinds = [source.training_prompts(SAMPLE, 0, epoch).boxes is None for epoch in range(50)]
+    assert len(set(kinds)) == 2
+    assert [source.training_prompts(SAMPLE, 0, epoch).boxes is None for epoch in range(50)] == kinds
+    for share, absent in ((0.0, "points"), (1.0, "boxes")):
+        assert getattr(replace(source, point_share=share).evaluation_prompts(SAMPLE, 0), absent) is None

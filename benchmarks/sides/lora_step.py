@@ -102,6 +102,7 @@ def our_step(settings: Settings, _: Path, precision: str) -> tuple[Step, dict[st
             settings.loss,
             [one],
             chunk=settings.trainer.decoder_chunk,
+            multimask_points=False,
             scale=1.0,
             autocast=autocast(device, picked),
         )

@@ -31,8 +31,8 @@ class SampleSource(Protocol):
         ...
 
     @property
-    def object_counts(self) -> Sequence[int]:
-        """Number of objects of every sample, each at least 1."""
+    def object_counts(self) -> Sequence[int] | None:
+        """Number of objects of every sample, each at least 1; None where counting would mean drawing every image."""
         ...
 
     def __getitem__(self, index: int) -> Sample:
@@ -62,9 +62,10 @@ class Subset:
         return tuple(self.source.sizes[index] for index in self.indices)
 
     @cached_property
-    def object_counts(self) -> tuple[int, ...]:
-        """Number of objects of every sample."""
-        return tuple(self.source.object_counts[index] for index in self.indices)
+    def object_counts(self) -> tuple[int, ...] | None:
+        """Number of objects of every sample, where the other source knows it."""
+        counts = self.source.object_counts
+        return None if counts is None else tuple(counts[index] for index in self.indices)
 
     def __getitem__(self, index: int) -> Sample:
         """Decode one sample."""

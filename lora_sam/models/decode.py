@@ -20,7 +20,7 @@ def decode_masks(
     labels: Tensor | None,
     multimask: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Masks of N prompts on one image.
+    """Masks of N prompts on one image: the single one, or the three for ambiguous prompts.
 
     Args:
         sam: The model; only its prompt encoder and mask decoder run.
@@ -33,14 +33,27 @@ def decode_masks(
     Returns:
         Low-resolution logits [N, M, S/4, S/4] and predicted IoU [N, M], M = 3 if `multimask` else 1.
     """
+    logits, iou = decode_all_masks(sam, image_embedding, boxes=boxes, points=points, labels=labels)
+    wanted = slice(1, None) if multimask else slice(0, 1)
+    return logits[:, wanted], iou[:, wanted]
+
+
+def decode_all_masks(
+    sam: Sam, image_embedding: Tensor, *, boxes: Tensor | None, points: Tensor | None, labels: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """All masks of N prompts on one image; arguments as in `decode_masks`.
+
+    Returns:
+        Low-resolution logits [N, 4, S/4, S/4] and predicted IoU [N, 4]: first the single mask, then the three for
+        ambiguous prompts.
+    """
     prompt_points = None if points is None else (points, labels)
     sparse, dense = sam.prompt_encoder(points=prompt_points, boxes=boxes, masks=None)
-    logits, iou = sam.mask_decoder(
+    logits, iou = sam.mask_decoder.predict_masks(
         image_embeddings=image_embedding,
         image_pe=sam.prompt_encoder.get_dense_pe(),
         sparse_prompt_embeddings=sparse,
         dense_prompt_embeddings=dense,
-        multimask_output=multimask,
     )
     return logits.float(), iou.float()
 

@@ -161,6 +161,7 @@ class Fit:
             self.loss,
             examples,
             chunk=self.options.decoder_chunk,
+            multimask_points=self.options.multimask_points,
             scale=1 / share,
             autocast=autocast(self.accelerator.device, self.precision),
         )

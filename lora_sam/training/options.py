@@ -35,6 +35,8 @@ class TrainerOptions:
         batch_size: Images of one micro-batch.
         accumulate: Micro-batches of one optimiser step.
         decoder_chunk: Prompts decoded at once; bounds memory, never changes the result beyond rounding.
+        multimask_points: Where an object's prompt is a single point, train the three masks for ambiguous prompts beside
+            the single one.
         clip_norm: Largest norm of the gradient; null does not clip.
         precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the hardware computes in it.
         device: `auto`, `cpu`, `cuda` or `mps`.
@@ -53,6 +55,7 @@ class TrainerOptions:
     batch_size: Annotated[int, Field(ge=1)]
     accumulate: Annotated[int, Field(ge=1)]
     decoder_chunk: Annotated[int, Field(ge=1)]
+    multimask_points: bool
     clip_norm: Annotated[float, Field(gt=0)] | None
     precision: Literal["auto", "fp32", "bf16"]
     device: Literal["auto", "cpu", "cuda", "mps"]

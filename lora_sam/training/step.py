@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lora_sam.models.decode import decode_masks, device_of
+from lora_sam.models.decode import decode_all_masks, device_of
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -25,6 +25,7 @@ def accumulate_gradients(
     examples: Sequence[Example],
     *,
     chunk: int,
+    multimask_points: bool,
     scale: float,
     autocast: AbstractContextManager[None],
 ) -> dict[str, float]:
@@ -33,6 +34,15 @@ def accumulate_gradients(
     The image encoder runs once for the batch. Every chunk of prompts sends its gradient back to the image embedding
     and frees its activations; the sum then goes through the encoder in one backward pass. Memory is that of `chunk`
     prompts however many objects an image has; the gradient is the same but for the order of additions.
+
+    Args:
+        adapted: The model.
+        loss: Loss per object.
+        examples: The micro-batch.
+        chunk: Prompts decoded at once.
+        multimask_points: Add the loss of the three masks for ambiguous prompts where the prompt is a single point.
+        scale: Factor of the gradient.
+        autocast: Context of the forward pass.
 
     Returns:
         Mean per object of the loss and of its parts, by name.
@@ -49,7 +59,7 @@ def accumulate_gradients(
     for index, example in enumerate(examples):
         for rows in torch.arange(len(example.targets)).split(chunk):
             with autocast:
-                logits, iou = decode_masks(
+                logits, iou = decode_all_masks(
                     sam,
                     leaf[index : index + 1],
                     boxes=_rows(example.boxes, rows, device),
@@ -57,6 +67,9 @@ def accumulate_gradients(
                     labels=_rows(example.labels, rows, device),
                 )
             parts = mask_losses(loss, logits[:, 0], iou[:, 0], example.targets[rows].to(device))
+            if multimask_points and _is_single_point(example):
+                several = several_masks_loss(loss, logits[:, 1:], iou[:, 1:], example.targets[rows].to(device))
+                parts = {**parts, "loss": parts["loss"] + several, "several_masks": several}
             (parts["loss"].sum() * (scale / objects)).backward()
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0.0) + float(value.detach().sum())
@@ -83,6 +96,32 @@ def mask_losses(loss: Loss, low_res_logits: Tensor, iou: Tensor, targets: Tensor
             low_res_logits.unsqueeze(1), size=targets.shape[-2:], mode="bilinear", align_corners=False
         ).squeeze(1)
     return loss(logits.float(), iou.float(), target)
+
+
+def several_masks_loss(loss: Loss, low_res_logits: Tensor, iou: Tensor, targets: Tensor) -> Tensor:
+    """Loss of several masks for one ambiguous prompt, of which only the best need be right.
+
+    Per object, the smallest loss among the masks, plus the mean error of their predicted IoU (Kirillov et al., 2023,
+    "Resolving ambiguity", and appendix A, "Making the model ambiguity-aware").
+
+    Args:
+        loss: The loss.
+        low_res_logits: [N, M, S/4, S/4].
+        iou: Predicted IoU, [N, M].
+        targets: bool [N, S, S].
+
+    Returns:
+        [N].
+    """
+    count = low_res_logits.shape[1]
+    parts = mask_losses(loss, low_res_logits.flatten(0, 1), iou.flatten(), targets.repeat_interleave(count, dim=0))
+    errors = loss.iou * parts["iou"].view(-1, count)
+    masks = parts["loss"].view(-1, count) - errors
+    return masks.amin(dim=1) + errors.mean(dim=1)
+
+
+def _is_single_point(example: Example) -> bool:
+    return example.boxes is None and example.points is not None and example.points.shape[1] == 1
 
 
 def _rows(values: Tensor | None, rows: Tensor, device: torch.device) -> Tensor | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
 
 from lora_sam.data.batches import Example
 from lora_sam.models.decode import decode_masks
-from lora_sam.training.step import accumulate_gradients, mask_losses
+from lora_sam.training.step import accumulate_gradients, mask_losses, several_masks_loss
 
 OBJECTS = (5, 2)
 
@@ -53,7 +54,9 @@ def test_chunked_gradients_equal_the_plain_ones(option, tiny_sam, method, chunk,
             torch.nn.init.normal_(parameter, std=0.05, generator=torch.Generator().manual_seed(1))
     loss = option("loss/sam", resolution=resolution)
     expected, value = plain_gradients(adapted, loss, examples())
-    parts = accumulate_gradients(adapted, loss, examples(), chunk=chunk, scale=1.0, autocast=nullcontext())
+    parts = accumulate_gradients(
+        adapted, loss, examples(), chunk=chunk, multimask_points=False, scale=1.0, autocast=nullcontext()
+    )
     assert parts["loss"] == pytest.approx(value, rel=1e-5)
     assert parts["loss"] == pytest.approx(20 * parts["focal"] + parts["dice"] + parts["iou"], rel=1e-5)
     for name, parameter in adapted.trainable().items():
@@ -68,7 +71,7 @@ def test_scale_and_accumulation(option, tiny_sam):
     adapted = option("method/decoder").apply(tiny_sam())
     loss = option("loss/sam")
     run = lambda scale: accumulate_gradients(  # noqa: E731
-        adapted, loss, examples(), chunk=16, scale=scale, autocast=nullcontext()
+        adapted, loss, examples(), chunk=16, multimask_points=False, scale=scale, autocast=nullcontext()
     )
     run(1.0)
     once = [parameter.grad.clone() for parameter in adapted.trainable().values()]
@@ -81,7 +84,9 @@ def test_scale_and_accumulation(option, tiny_sam):
 
 def test_a_frozen_encoder_gets_no_gradient_and_keeps_no_graph(option, tiny_sam):
     adapted = option("method/decoder").apply(tiny_sam())
-    accumulate_gradients(adapted, option("loss/sam"), examples(), chunk=16, scale=1.0, autocast=nullcontext())
+    accumulate_gradients(
+        adapted, option("loss/sam"), examples(), chunk=16, multimask_points=False, scale=1.0, autocast=nullcontext()
+    )
     assert all(parameter.grad is None for parameter in adapted.sam.image_encoder.parameters())
     assert all(parameter.grad is None for parameter in adapted.sam.prompt_encoder.parameters())
     assert any(parameter.grad is not None for parameter in adapted.trainable().values())
@@ -102,3 +107,50 @@ def test_low_resolution_targets_are_the_covered_share():
     mask_losses(Spy(), torch.zeros(1, 16, 16), torch.zeros(1), targets)
     assert captured["targets"][0, 0, :3].tolist() == [1.0, 0.5, 0.0]
     assert float(captured["targets"].sum()) == pytest.approx(1.5)
+
+
+def point_examples() -> list[Example]:
+    made = []
+    for example in examples():
+        centres = (example.boxes[:, :2] + example.boxes[:, 2:]) / 2
+        labels = torch.ones(len(centres), 1, dtype=torch.int64)
+        made.append(replace(example, boxes=None, points=centres.unsqueeze(1), labels=labels))
+    return made
+
+
+def test_a_single_point_trains_the_three_masks_too(option, tiny_sam):
+    adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam")
+
+    def tokens_with_gradient(batch: list[Example], multimask_points: bool) -> tuple[list[bool], dict[str, float]]:
+        adapted.peft.zero_grad(set_to_none=True)
+        parts = accumulate_gradients(
+            adapted, loss, batch, chunk=3, multimask_points=multimask_points, scale=1.0, autocast=nullcontext()
+        )
+        layers = adapted.sam.mask_decoder.output_hypernetworks_mlps
+        return [
+            layer.layers[0].weight.grad is not None and bool(layer.layers[0].weight.grad.any()) for layer in layers
+        ], parts
+
+    boxes, _ = tokens_with_gradient(examples(), True)
+    assert boxes == [True, False, False, False]
+    off, single = tokens_with_gradient(point_examples(), False)
+    assert off == [True, False, False, False]
+    on, several = tokens_with_gradient(point_examples(), True)
+    assert on[0]
+    assert any(on[1:])
+    assert several["loss"] == pytest.approx(single["loss"] + several["several_masks"], rel=1e-5)
+
+
+def test_of_several_masks_only_the_best_needs_to_be_right(option):
+    loss = option("loss/sam")
+    targets = torch.zeros(1, 64, 64, dtype=torch.bool)
+    targets[0, 8:40, 8:40] = True
+    right = torch.where(targets[:, ::4, ::4], 20.0, -20.0)
+    logits = torch.stack([-right[0], right[0], torch.zeros(16, 16)]).unsqueeze(0).requires_grad_()
+    iou = torch.tensor([[0.0, 1.0, 0.5]])
+    value = several_masks_loss(loss, logits, iou, targets)
+    value.sum().backward()
+    assert not logits.grad[0, 0].any()
+    assert not logits.grad[0, 2].any()
+    # the best mask is perfect; of the predicted IoU 0, 1, 0.5 the last is wrong (true: 0), by 0.25 over 3 masks
+    assert value.item() == pytest.approx(loss.iou * 0.25 / 3, abs=1e-3)
