@@ -95,12 +95,12 @@ def _base_model(directory: Path, facts: dict[str, Any], base: str | PathLike[str
 
 
 def _checkpoint(directory: Path, facts: dict[str, Any], base: str | PathLike[str] | None) -> str | None:
-    """Path of the base weights, or None for the official file of the variant.
+    """Path of the base weights, or None for the packaged or official file of the variant.
 
     Raises:
         CheckpointError: there is no such file.
     """
-    from lora_sam.models.checkpoints import OFFICIAL
+    from lora_sam.models.checkpoints import OFFICIAL, packaged_checkpoint
 
     wanted = f"the weights this adapter was trained on ({facts['base']['source']!r:.100})"
     if base is not None:
@@ -110,7 +110,8 @@ def _checkpoint(directory: Path, facts: dict[str, Any], base: str | PathLike[str
     of_run = _checkpoint_of_run(directory)
     if of_run is not None and Path(of_run).is_file():
         return of_run
-    if facts["architecture"].get("variant") not in OFFICIAL:
+    variant = facts["architecture"].get("variant")
+    if variant not in OFFICIAL and packaged_checkpoint(str(variant)) is None:
         place = "" if of_run is None else f" at {of_run}, where the run found them"
         raise CheckpointError(f"{directory}: {wanted} are not known here{place}; give their path as base=...")
     return None

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with (bytes here, bytes in all)."""
 
+PACKAGED = Path(__file__).resolve().parents[1] / "weights"
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 30.0
 SPARE_BYTES = 16 << 20  # left free on the disk beyond the file itself
@@ -87,6 +88,12 @@ OFFICIAL: Mapping[str, Checkpoint] = MappingProxyType(
     }
 )
 """Meta's three checkpoints by variant (Kirillov et al., Segment Anything, 2023; Apache-2.0)."""
+
+
+def packaged_checkpoint(variant: str) -> Path | None:
+    """The weights of `variant` that come with this package, or None: safetensors, fp16, keys of `segment_anything`."""
+    path = PACKAGED / f"{variant}.safetensors"
+    return path if path.is_file() else None
 
 
 def default_directory() -> Path:

@@ -39,22 +39,45 @@ def decode_masks(
 
 
 def decode_all_masks(
-    sam: Sam, image_embedding: Tensor, *, boxes: Tensor | None, points: Tensor | None, labels: Tensor | None
+    sam: Sam,
+    image_embeddings: Tensor,
+    *,
+    boxes: Tensor | None,
+    points: Tensor | None,
+    labels: Tensor | None,
+    images: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """All masks of N prompts on one image; arguments as in `decode_masks`.
+    """All masks of N prompts on one or several images.
+
+    The same computation as `MaskDecoder.predict_masks`, which takes the prompts of one image only.
+
+    Args:
+        sam: The model; only its prompt encoder and mask decoder run.
+        image_embeddings: [B, C, S/16, S/16].
+        boxes: XYXY in the S frame, [N, 4], or None.
+        points: (x, y) in the S frame, [N, K, 2], or None.
+        labels: [N, K], 1 foreground, 0 background, -1 padding.
+        images: Which of the B images each prompt is for, int64 [N]; None where B is 1.
 
     Returns:
         Low-resolution logits [N, 4, S/4, S/4] and predicted IoU [N, 4]: first the single mask, then the three for
         ambiguous prompts.
     """
-    prompt_points = None if points is None else (points, labels)
-    sparse, dense = sam.prompt_encoder(points=prompt_points, boxes=boxes, masks=None)
-    logits, iou = sam.mask_decoder.predict_masks(
-        image_embeddings=image_embedding,
-        image_pe=sam.prompt_encoder.get_dense_pe(),
-        sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense,
+    encoder, decoder = sam.prompt_encoder, sam.mask_decoder
+    sparse, _ = encoder(points=None if points is None else (points, labels), boxes=boxes, masks=None)
+    count = len(sparse)
+    outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    tokens = torch.cat([outputs.expand(count, -1, -1), sparse], dim=1)
+    source = image_embeddings + encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+    source = source.expand(count, -1, -1, -1) if images is None else source[images]
+    _, channels, height, width = source.shape
+    queries, keys = decoder.transformer(source, encoder.get_dense_pe().expand(count, -1, -1, -1), tokens)
+    upscaled = decoder.output_upscaling(keys.transpose(1, 2).reshape(count, channels, height, width))
+    weights = torch.stack(
+        [mlp(queries[:, 1 + index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
     )
+    logits = (weights @ upscaled.flatten(2)).view(count, -1, *upscaled.shape[-2:])
+    iou = decoder.iou_prediction_head(queries[:, 0])
     return logits.float(), iou.float()
 
 

@@ -54,8 +54,9 @@ class ViTSam:
         decoder_mlp_dim: Hidden channels of the mask decoder's transformer.
         weights: `pretrained`, or `random` (drawn with `weights_seed`; for tests and benchmarks).
         weights_seed: Seed of random weights.
-        checkpoint: Path of a `.pth` or `.safetensors` file with `segment_anything`'s keys; null takes the official
-            file of the variant from the cache directory, downloading it once.
+        checkpoint: Path of a `.pth` or `.safetensors` file with `segment_anything`'s keys; null takes the file that
+            comes with the package (`nano`), or the official one of the variant from the cache directory, downloading it
+            once.
         offline: Never download.
     """
 
@@ -118,15 +119,24 @@ class ViTSam:
 
     def _locate(self) -> tuple[Path, str]:
         from lora_sam.files import sha256_of
-        from lora_sam.models.checkpoints import OFFICIAL, default_directory, download_progress, fetch_checkpoint
+        from lora_sam.models.checkpoints import (
+            OFFICIAL,
+            default_directory,
+            download_progress,
+            fetch_checkpoint,
+            packaged_checkpoint,
+        )
 
         if self.checkpoint is not None:
             self.check()
             return Path(self.checkpoint), sha256_of(Path(self.checkpoint))
+        packaged = packaged_checkpoint(self.variant)
+        if packaged is not None:
+            return packaged, sha256_of(packaged)
         if self.variant not in OFFICIAL:
             raise CheckpointError(
-                f"model={self.variant} has no official checkpoint; set model.checkpoint to a file with its weights "
-                f"(official ones exist for {', '.join(sorted(OFFICIAL))})"
+                f"model={self.variant} has neither packaged weights nor an official checkpoint; set model.checkpoint "
+                f"to a file with its weights (official ones exist for {', '.join(sorted(OFFICIAL))})"
             )
         official = OFFICIAL[self.variant]
         with download_progress(official) as progress:

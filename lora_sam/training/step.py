@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,19 +57,21 @@ def accumulate_gradients(
             embeddings = sam.image_encoder(images)
     leaf = embeddings.detach().requires_grad_(adapted.trains_encoder)
     sums: dict[str, float] = {}
-    for index, example in enumerate(examples):
-        for rows in torch.arange(len(example.targets)).split(chunk):
+    for group in _alike(examples):
+        for prompts in group.chunks(chunk):
             with autocast:
                 logits, iou = decode_all_masks(
                     sam,
-                    leaf[index : index + 1],
-                    boxes=_rows(example.boxes, rows, device),
-                    points=_rows(example.points, rows, device),
-                    labels=_rows(example.labels, rows, device),
+                    leaf,
+                    boxes=_moved(prompts.boxes, device),
+                    points=_moved(prompts.points, device),
+                    labels=_moved(prompts.labels, device),
+                    images=prompts.images.to(device),
                 )
-            parts = mask_losses(loss, logits[:, 0], iou[:, 0], example.targets[rows].to(device))
-            if multimask_points and _is_single_point(example):
-                several = several_masks_loss(loss, logits[:, 1:], iou[:, 1:], example.targets[rows].to(device))
+            targets = prompts.targets.to(device)
+            parts = mask_losses(loss, logits[:, 0], iou[:, 0], targets)
+            if multimask_points and prompts.single_points:
+                several = several_masks_loss(loss, logits[:, 1:], iou[:, 1:], targets)
                 parts = {**parts, "loss": parts["loss"] + several, "several_masks": several}
             (parts["loss"].sum() * (scale / objects)).backward()
             for name, value in parts.items():
@@ -120,9 +123,61 @@ def several_masks_loss(loss: Loss, low_res_logits: Tensor, iou: Tensor, targets:
     return masks.amin(dim=1) + errors.mean(dim=1)
 
 
-def _is_single_point(example: Example) -> bool:
-    return example.boxes is None and example.points is not None and example.points.shape[1] == 1
+@dataclass(frozen=True)
+class _Prompts:
+    """Prompts of one kind on the images of a micro-batch, with their targets; tensors as in `Example`.
+
+    Attributes:
+        images: Index of the image of each of the N prompts, int64 [N].
+    """
+
+    images: Tensor
+    boxes: Tensor | None
+    points: Tensor | None
+    labels: Tensor | None
+    targets: Tensor
+
+    @property
+    def single_points(self) -> bool:
+        return self.boxes is None and self.points is not None and self.points.shape[1] == 1
+
+    def chunks(self, size: int) -> Iterator[_Prompts]:
+        for rows in torch.arange(len(self.images)).split(size):
+            yield _Prompts(
+                self.images[rows],
+                _rows(self.boxes, rows),
+                _rows(self.points, rows),
+                _rows(self.labels, rows),
+                self.targets[rows],
+            )
 
 
-def _rows(values: Tensor | None, rows: Tensor, device: torch.device) -> Tensor | None:
-    return None if values is None else values[rows].to(device)
+def _alike(examples: Sequence[Example]) -> list[_Prompts]:
+    """The prompts of all examples, those with the same number of boxes and points per object together."""
+    kinds: dict[tuple[bool, int], list[int]] = {}
+    for index, example in enumerate(examples):
+        kind = example.boxes is not None, 0 if example.points is None else example.points.shape[1]
+        kinds.setdefault(kind, []).append(index)
+    return [
+        _Prompts(
+            torch.cat([torch.full((len(examples[index].targets),), index) for index in indices]),
+            _joined([examples[index].boxes for index in indices]),
+            _joined([examples[index].points for index in indices]),
+            _joined([examples[index].labels for index in indices]),
+            torch.cat([examples[index].targets for index in indices]),
+        )
+        for indices in kinds.values()
+    ]
+
+
+def _joined(values: list[Tensor | None]) -> Tensor | None:
+    present = [value for value in values if value is not None]
+    return torch.cat(present) if present else None
+
+
+def _rows(values: Tensor | None, rows: Tensor) -> Tensor | None:
+    return None if values is None else values[rows]
+
+
+def _moved(values: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if values is None else values.to(device)

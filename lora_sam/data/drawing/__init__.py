@@ -1,0 +1,1 @@
+"""Drawing of labelled scenes: dice, noise, shapes, materials, canvas, scenes, camera."""
