@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-import train
 from lora_sam.cli import main
 from lora_sam.cli.jobs import sweep_table
+from lora_sam.cli.train import CONF, run_train
 from lora_sam.config import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,7 +74,7 @@ def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     def call(*arguments: str) -> Done:
         monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
         try:
-            code = main(train.train, conf=train.CONF)
+            code = run_train("train.py", arguments)
         except SystemExit as stop:
             code = int(stop.code or 0)
         captured = capsys.readouterr()
@@ -257,7 +257,7 @@ def test_bug_outside_of_a_job_shows_its_traceback(
     def broken() -> None:
         raise ZeroDivisionError("a bug of a plug-in")
 
-    assert main(broken, conf=train.CONF) == 1
+    assert main(broken, conf=CONF) == 1
     assert capsys.readouterr().err.endswith("ZeroDivisionError: a bug of a plug-in\n")
 
 

@@ -1,0 +1,55 @@
+"""The command `lora-sam` of an installed package."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+
+from lora_sam import __version__
+from lora_sam.cli import report
+from lora_sam.errors import ConfigError
+
+COMMANDS = {
+    "demo": "train on drawn pictures of washers with the weights of the package, and compare with the base",
+    "train": "fine-tune on your own images; lora-sam train --help lists every group and option",
+}
+
+
+def console() -> int:
+    """Run the command that `sys.argv` names.
+
+    Returns:
+        Exit code: that of the command; 2 for an unknown one.
+    """
+    name, *arguments = sys.argv[1:] or [""]
+    if name in ("--help", "-h"):
+        print(_usage())
+        return 0
+    if name == "--version":
+        print(f"lora-sam {__version__}")
+        return 0
+    if name not in COMMANDS:
+        return report([_unknown(name)])
+    try:
+        from lora_sam.cli.train import DEMO, run_train  # looks for the configuration files
+    except ConfigError as error:
+        return report([str(error)])
+    return run_train(f"{sys.argv[0]} {name}", [DEMO, *arguments] if name == "demo" else arguments)
+
+
+def _usage() -> str:
+    width = max(len(name) for name in COMMANDS)
+    commands = "\n".join(f"  {name:<{width}}  {purpose}" for name, purpose in COMMANDS.items())
+    return (
+        "Fine-tune Segment Anything on your own labelled images, with few trainable weights.\n\n"
+        "usage: lora-sam <command> [group=option ...] [key=value ...]\n"
+        "       lora-sam --help | --version\n\n"
+        f"{commands}"
+    )
+
+
+def _unknown(name: str) -> str:
+    nearest = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"; did you mean {nearest[0]}?" if nearest else "."
+    given = f"unknown command {name}{hint}" if name else "no command given."
+    return f"{given} Commands: {', '.join(COMMANDS)}; lora-sam --help describes them"

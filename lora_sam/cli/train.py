@@ -1,0 +1,54 @@
+"""The training command, shared by `train.py` of a checkout and `lora-sam train` of an installed package."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from lora_sam.cli import main
+from lora_sam.cli.conf import conf_directory
+from lora_sam.cli.jobs import run_job
+
+CONF = conf_directory()
+DEMO = "experiment=demo"
+
+# what may be said beside the choice of a job: Hydra's own words for running it, or showing its configuration
+_WITHOUT_CHOICE = {"--multirun", "-m", "--resolve", "--cfg", "-c", "job", "hydra", "all"}
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
+def train(config: DictConfig) -> float:
+    """One job of the command line; returns the best validation IoU, which sweepers maximise."""
+    return run_job(config, fine_tune)
+
+
+def fine_tune(config: dict[str, Any], output_dir: Path, overrides: Sequence[str]) -> float:
+    """Check everything that can be checked without torch, then run."""
+    from lora_sam.config import settings_from
+    from lora_sam.resuming import resumed_config
+
+    config = resumed_config(config, overrides)
+    settings = settings_from(config)
+
+    from lora_sam.run import run  # imports torch
+
+    return run(settings, config=config, output_dir=output_dir)
+
+
+def run_train(program: str, arguments: Sequence[str]) -> int:
+    """Run the training command; where `arguments` choose nothing, the demo. Returns the exit code, as `main` does."""
+    chosen = with_job(arguments)
+    if len(chosen) > len(arguments) and "--cfg" not in arguments and "-c" not in arguments:
+        print(f"nothing was chosen, so this is the demo ({DEMO}); --help shows what else there is", file=sys.stderr)
+    sys.argv = [program, *chosen]
+    return main(train, conf=CONF)
+
+
+def with_job(arguments: Sequence[str]) -> list[str]:
+    """`arguments`, with the demo in front where they choose nothing."""
+    return [DEMO, *arguments] if _WITHOUT_CHOICE.issuperset(arguments) else list(arguments)
