@@ -60,6 +60,11 @@ class RunDirectory:
         return self.root / "evaluation.json"
 
     @property
+    def report(self) -> Path:
+        """The page that explains the run."""
+        return self.root / "report.html"
+
+    @property
     def overlays(self) -> Path:
         """Best, median and worst cases as pictures."""
         return self.root / "overlays"

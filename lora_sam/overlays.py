@@ -26,6 +26,7 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
 )
 NAMES = ("best", "median", "worst")
 
+PANELS = ("image", "truth", "base", "tuned")
 PANEL = 512
 FILL = 0.35
 
@@ -68,6 +69,24 @@ def overlay_strip(
         ("tuned", paint(photograph, tuned_masks, order)),
     )
     return _arrange(panels, caption)
+
+
+def panels_of(strip: Image.Image, width: int | None = None) -> dict[str, Image.Image]:
+    """The panels of a strip made by `overlay_strip`, by name, without labels and caption.
+
+    Args:
+        strip: The strip.
+        width: Width of a panel in pixels; None for the whole column, which is wider where the image is very narrow.
+    """
+    count = len(PANELS)
+    column = (strip.width - 2 * _MARGIN - (count - 1) * _GAP) // count
+    top = _MARGIN + _LABEL_SIZE + 8
+    bottom = strip.height - _MARGIN - _CAPTION_SIZE - 12
+    lefts = [_MARGIN + k * (column + _GAP) for k in range(count)]
+    return {
+        name: strip.crop((left, top, left + (column if width is None else width), bottom))
+        for name, left in zip(PANELS, lefts, strict=True)
+    }
 
 
 def write_overlays(directory: Path, strips: Mapping[str, Image.Image]) -> list[Path]:

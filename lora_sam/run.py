@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,9 @@ from lora_sam.resuming import copy_state, flat
 from lora_sam.tracking import NoTracker
 
 if TYPE_CHECKING:
+    import numpy as np
     from accelerate import Accelerator
+    from numpy.typing import NDArray
     from rich.console import Console
     from rich.table import Table
 
@@ -31,18 +33,28 @@ if TYPE_CHECKING:
     from lora_sam.models.device import Precision
     from lora_sam.models.vit import BaseModel
     from lora_sam.predictors import TorchPredictor
+    from lora_sam.report.pictures import ReportPicture
     from lora_sam.structures import Prompts, Sample
     from lora_sam.tracking import Tracker
     from lora_sam.training.state import Progress
 
 
-def run(settings: Settings, *, config: Mapping[str, Any], output_dir: Path) -> float:
+def run(
+    settings: Settings,
+    *,
+    config: Mapping[str, Any],
+    output_dir: Path,
+    overrides: Sequence[str] = (),
+    program: str = "python train.py",
+) -> float:
     """Train and evaluate as `settings` say, writing everything into `output_dir`.
 
     Args:
         settings: Checked settings, built from `config`.
         config: The composed configuration with nothing left to resolve, kept as `config.json`.
         output_dir: The new run directory.
+        overrides: What was typed (`key=value`), for the report.
+        program: How the trainer was called, for the commands that are proposed.
 
     Returns:
         The best validation IoU: the objective of sweeps.
@@ -54,12 +66,12 @@ def run(settings: Settings, *, config: Mapping[str, Any], output_dir: Path) -> f
     settings.method.check_depth(settings.model.depth)
     earlier = None if settings.resume is None else copy_state(settings.resume, output_dir)
     splits = settings.data.open(settings.seed)
-    pipeline = _Pipeline(settings, RunDirectory(output_dir), splits, dict(config))
+    pipeline = _Pipeline(settings, RunDirectory(output_dir), splits, dict(config), overrides, program)
     try:
         progress = pipeline.train(earlier)
         if not progress.finished:
             pipeline.say(
-                f"stopped at step {progress.step}; everything is saved. Go on with: python train.py resume={output_dir}"
+                f"stopped at step {progress.step}; everything is saved. Go on with: {program} resume={output_dir}"
             )
             raise SystemExit(130)
         pipeline.finish(progress)
@@ -72,7 +84,15 @@ def run(settings: Settings, *, config: Mapping[str, Any], output_dir: Path) -> f
 class _Pipeline:
     """The parts of one run, built in the order in which mistakes are cheapest to find."""
 
-    def __init__(self, settings: Settings, directory: RunDirectory, splits: Splits, config: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        directory: RunDirectory,
+        splits: Splits,
+        config: dict[str, Any],
+        overrides: Sequence[str],
+        program: str,
+    ) -> None:
         from rich.console import Console
 
         from lora_sam.models.device import autocast, pick_device, pick_precision
@@ -93,6 +113,8 @@ class _Pipeline:
             _check_disk(directory.root, self.adapted)
             write_text(directory.saved_config, json.dumps(config, indent=2) + "\n")
         self.config = config
+        self.overrides = overrides
+        self.program = program
         tracker = settings.tracker if self.main else NoTracker()
         self.tracker: Tracker = tracker.open(directory.root)
         chunk = settings.trainer.decoder_chunk
@@ -168,6 +190,9 @@ class _Pipeline:
                 log.append({"step": step, **values})
                 self.tracker.scalars(step, values)
 
+        validate = self._validation()
+        if resume_from is None:  # what the curves begin with
+            record(0, {"epoch": 0, "validation_iou": validate(0)})
         with Display(done, console=self.console, quiet=not self.main) as display:
             return Fit(
                 adapted=self.adapted,
@@ -179,7 +204,7 @@ class _Pipeline:
                 seed=settings.seed,
                 run=self.directory,
                 accelerator=self.accelerator,
-                validate=self._validation(),
+                validate=validate,
                 log=record,
                 display=display,
             ).fit(resume_from)
@@ -227,10 +252,11 @@ class _Pipeline:
         load_state(directory.best, self.adapted.trainable())
         facts = self._facts(progress)
         save_adapter(self.adapted, directory.adapter, facts, model_card(facts, None))
-        report = self._evaluate(progress)
+        report, pictures, object_iou = self._evaluate(progress)
         facts["metrics"] = {name: report[name] for name in ("base", "tuned", "delta")}
         write_facts(directory.adapter, facts, model_card(facts, markdown_table(report)))
         write_text(directory.evaluation, json.dumps(report, indent=2) + "\n")
+        self._write_page(report, facts, pictures, object_iou)
         directory.point_latest_here()
         means = {f"{name}/iou": float(report[name]["iou"]) for name in ("base", "tuned", "delta")}
         self.tracker.hyperparameters(flat(self.config), means)
@@ -239,6 +265,38 @@ class _Pipeline:
         self.say(f"adapter   {directory.adapter} ({report['adapter_bytes'] / 1e6:.2f} MB)")
         self.say(f"overlays  {directory.overlays}")
         self.say(f"figures   {directory.evaluation}")
+        self.say(f"report    {directory.report}")
+
+    def _write_page(
+        self,
+        report: dict[str, Any],
+        facts: dict[str, Any],
+        pictures: tuple[ReportPicture, ...],
+        object_iou: dict[str, list[float]],
+    ) -> None:
+        from lora_sam.report.next_steps import next_steps, python_lines
+        from lora_sam.report.page import report_html, write_report
+        from lora_sam.tracking import read_metrics
+
+        splits, root = self.splits, self.directory.root
+        sources = (("train", splits.train), ("val", splits.val), ("test", splits.test))
+        page = report_html(
+            report=report,
+            log=read_metrics(self.directory.metrics),
+            config=self.config,
+            facts=facts,
+            pictures=pictures,
+            object_iou=object_iou,
+            next_steps=next_steps(root, self.config, self.overrides, self.program),
+            usage=python_lines(root),
+            data={
+                name: (len(source), None if source.object_counts is None else sum(source.object_counts))
+                for name, source in sources
+            },
+            notes=(*splits.notes, *splits.skipped),
+            overrides=self.overrides,
+        )
+        write_report(self.directory.report, page)
 
     def _predictors(self) -> dict[str, TorchPredictor]:
         """Base and tuned in fp32; a second model where the adapter cannot be switched off."""
@@ -252,9 +310,12 @@ class _Pipeline:
         untouched.sam.to(self.accelerator.device)
         return {"base": TorchPredictor(untouched.sam, untouched.image_size, chunk=chunk), "tuned": tuned}
 
-    def _evaluate(self, progress: Progress) -> dict[str, Any]:
+    def _evaluate(self, progress: Progress) -> tuple[dict[str, Any], tuple[ReportPicture, ...], dict[str, list[float]]]:
+        """Content of `evaluation.json`; pictures and IoU of every object for the report."""
         from lora_sam.evaluation import evaluate, evaluation_report
-        from lora_sam.overlays import overlay_strip, write_overlays
+        from lora_sam.overlays import write_overlays
+        from lora_sam.report.page import object_ious
+        from lora_sam.report.pictures import draw_cases
 
         settings = self.settings
         memory = peak_memory_bytes()
@@ -279,16 +340,16 @@ class _Pipeline:
             seconds=progress.seconds,
             peak_memory_bytes=memory,
         )
-        strips = {}
-        for name, case in evaluation.cases().items():
-            sample = source[case.index]
+
+        def masks_for(sample: Sample) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
             base, tuned = (
                 predictors[key].predict(sample.image, prompts_for(sample)).masks for key in ("base", "tuned")
             )
-            caption = f"{name}: {case.id}, mean IoU {case.base_iou:.3f} → {case.tuned_iou:.3f}"
-            strips[name] = overlay_strip(sample, base, tuned, caption)
+            return base, tuned
+
+        strips, pictures = draw_cases(evaluation, source, masks_for)
         write_overlays(self.directory.overlays, strips)
-        return report
+        return report, pictures, object_ious(evaluation)
 
     def _facts(self, progress: Progress) -> dict[str, Any]:
         settings = self.settings

@@ -1,6 +1,6 @@
 """Fold a run's adapter into its base and write plain SAM weights: python scripts/weights_of_run.py <run> <file>.
 
-The file is safetensors with the keys of `segment_anything`, in fp16 unless --fp32 is given; `model.checkpoint` takes it.
+The file is safetensors with the keys of `segment_anything`, in fp16 unless --fp32 is given, for `model.checkpoint`.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, dict[str, Any]
     """Calls of a stand-in for the training run, which returns rank / 100."""
     calls: list[tuple[Settings, dict[str, Any], Path]] = []
 
-    def run(settings: Settings, *, config: dict[str, Any], output_dir: Path) -> float:
+    def run(settings: Settings, *, config: dict[str, Any], output_dir: Path, **told: Any) -> float:
         calls.append((settings, config, output_dir))
         outcome = OUTCOMES.get(config["method"].get("rank"))
         if outcome is not None:
@@ -129,13 +129,13 @@ def test_run_gets_checked_settings_and_its_directory(
         ),
         (
             ["method=lorra"],
-            ["unknown option method=lorra; did you mean method=lora? Options of method: decoder, full, lora"],
+            ["unknown option method=lorra; did you mean method=lora? Options of method: decoder, full, lora, lora_all"],
         ),
-        (["method=3"], ["unknown option method=3. Options of method: decoder, full, lora"]),
+        (["method=3"], ["unknown option method=3. Options of method: decoder, full, lora, lora_all"]),
         (["method=null"], ["unknown option method=null*"]),
         (["method={rnk:3}", "data.root=x"], ["unknown key method.rnk; did you mean method.rank? *"]),
         (["method={rank:3}", "method.rnk=4"], ["unknown key method.rnk; did you mean method.rank? *"]),
-        (["method=???"], ["unknown option method=???. Options of method: decoder, full, lora"]),
+        (["method=???"], ["unknown option method=???. Options of method: decoder, full, lora, lora_all"]),
         (["experiment=typo"], ["unknown option experiment=typo*Options of experiment: *"]),
         (["experiment=[typo,slip]"], ["unknown option experiment=typo*", "unknown option experiment=slip*"]),
         (
@@ -216,7 +216,7 @@ def test_mistakes_in_files_of_the_users_own(command_line: CommandLine, runs: lis
     done = command_line("--config-dir", str(own), "experiment=wrong")
     assert done.code == 2
     assert done.err == (
-        "error: unknown option method=lorra; did you mean method=lora? Options of method: decoder, full, lora, mine\n"
+        "error: unknown option method=lorra; did you mean method=lora? Options of method: decoder, full, lora, lora_all, mine\n"
     )
     done = command_line(f"--config-dir={own}", "experiment=broken")
     assert (done.code, done.err.count("\n")) == (2, 1)

@@ -37,7 +37,7 @@ def fine_tune(config: dict[str, Any], output_dir: Path, overrides: Sequence[str]
 
     from lora_sam.run import run  # imports torch
 
-    return run(settings, config=config, output_dir=output_dir)
+    return run(settings, config=config, output_dir=output_dir, overrides=overrides, program=program())
 
 
 def run_train(program: str, arguments: Sequence[str]) -> int:
@@ -52,3 +52,8 @@ def run_train(program: str, arguments: Sequence[str]) -> int:
 def with_job(arguments: Sequence[str]) -> list[str]:
     """`arguments`, with the demo in front where they choose nothing."""
     return [DEMO, *arguments] if _WITHOUT_CHOICE.issuperset(arguments) else list(arguments)
+
+
+def program() -> str:
+    """How the training command was called: `python train.py`, or `lora-sam train` of an installed package."""
+    return "lora-sam train" if Path(sys.argv[0]).name.startswith("lora-sam") else "python train.py"

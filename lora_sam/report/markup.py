@@ -1,0 +1,39 @@
+"""HTML and inline SVG as a tree, so that every text and attribute is escaped and every element closed."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+Child = Element | str | None
+
+
+def element(tag: str, *children: Child, **attributes: str | float | None) -> Element:
+    """An element with text and elements inside it; children and attributes that are None are left out.
+
+    Underscores in names of attributes stand for hyphens, and one at the end is dropped: `class_`, `stroke_width`.
+    """
+    made = Element(tag)
+    for name, value in attributes.items():
+        if value is not None:
+            text = value if isinstance(value, str) else f"{value:g}"
+            made.set(name.rstrip("_").replace("_", "-"), text)
+    append(made, *children)
+    return made
+
+
+def append(parent: Element, *children: Child) -> None:
+    """Add text and elements at the end of `parent`."""
+    for child in children:
+        if isinstance(child, Element):
+            parent.append(child)
+        elif child is not None and len(parent):
+            parent[-1].tail = (parent[-1].tail or "") + child
+        elif child is not None:
+            parent.text = (parent.text or "") + child
+
+
+def serialize(root: Element) -> str:
+    """`root` as HTML; what UTF-8 cannot hold (undecodable bytes of a file name) becomes a question mark."""
+    html: str = ElementTree.tostring(root, encoding="unicode", method="html")
+    return html.encode("utf-8", "replace").decode()

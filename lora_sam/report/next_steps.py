@@ -1,0 +1,89 @@
+"""Command lines worth trying after a run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LONGER = 2
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """A command and, in a few words, what it is good for."""
+
+    purpose: str
+    command: str
+
+
+def next_steps(
+    directory: Path, config: Mapping[str, Any], overrides: Sequence[str], program: str = "python train.py"
+) -> tuple[NextStep, ...]:
+    """What to do after the run in `directory`.
+
+    Args:
+        directory: The run directory; shown relative to the working directory where it lies inside.
+        config: Its composed configuration.
+        overrides: What was typed, as Hydra's task overrides (`key=value`).
+        program: How the trainer is called.
+    """
+    relative = os.path.relpath(directory)
+    shown = str(directory) if relative.startswith(os.pardir) else relative
+    keys = [override.partition("=")[0].lstrip("+~") for override in overrides]
+    # what a resumed run was made of is not what was typed
+    same = ["data.root=my_data"] if "resume" in keys else list(overrides)
+
+    def command(*arguments: str) -> str:
+        return " ".join([program, *(shlex.quote(argument) for argument in arguments)])
+
+    steps = [
+        NextStep("Train on your own images", command("model=vit_b", "data=coco", "data.root=my_data")),
+    ]
+    method = config["method"]
+    target = str(method["_target_"])
+    other = "lora" if target.endswith("DecoderOnly") else "decoder"
+    without_method = [override for override in same if not _sets(override, "method")]
+    purpose = {"decoder": "Is the mask decoder alone enough?", "lora": "Does LoRA in the image encoder help?"}[other]
+    steps.append(NextStep(purpose, command(*without_method, f"method={other}")))
+    if "rank" in method:
+        without_rank = [override for override in same if not _sets(override, "method.rank")]
+        steps.append(NextStep("How much capacity pays?", command("-m", *without_rank, "method.rank=4,8,16")))
+    else:
+        rate = float(config["optim"]["lr"])
+        rates = ",".join(f"{rate * factor:.3g}" for factor in (1 / 3, 1, 3))
+        without_rate = [override for override in same if not _sets(override, "optim.lr")]
+        steps.append(NextStep("Which learning rate is best?", command("-m", *without_rate, f"optim.lr={rates}")))
+    limits = {name: config["trainer"].get(name) for name in ("max_epochs", "max_steps")}
+    more = [f"trainer.{name}={value * LONGER}" for name, value in limits.items() if value is not None]
+    steps.append(NextStep("Train this one for longer", command(f"resume={_quoted(shown)}", *more)))
+    return tuple(steps)
+
+
+def python_lines(directory: Path) -> str:
+    """Python that uses the adapter of the run in `directory`."""
+    relative = os.path.relpath(directory)
+    shown = str(directory) if relative.startswith(os.pardir) else relative
+    return (
+        "from lora_sam import load, read_image\n\n"
+        f"predictor = load({shown!r})\n"
+        'result = predictor.segment(read_image("image.png"), boxes=[[10, 10, 60, 60]])\n'
+        "print(result.masks.shape, result.scores)\n"
+    )
+
+
+def _quoted(value: str) -> str:
+    """`value` as Hydra reads it back: quoted where it holds more than letters, digits and harmless signs."""
+    if re.fullmatch(r"[\w./~-]+", value, re.ASCII):
+        return value
+    escaped = value.replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _sets(override: str, key: str) -> bool:
+    name = override.partition("=")[0].lstrip("+~")
+    return name == key or name.startswith(f"{key}.")

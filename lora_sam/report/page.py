@@ -1,0 +1,314 @@
+"""`report.html`: one page that explains a run, without a single request to anywhere."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from lora_sam.evaluation import Evaluation, verdict
+from lora_sam.files import write_text
+from lora_sam.metrics import PER_OBJECT_METRICS, SIZES
+from lora_sam.report.charts import histogram, line_chart
+from lora_sam.report.curves import loss_chart, validation_chart
+from lora_sam.report.markup import Child, append, element, serialize
+from lora_sam.report.next_steps import NextStep
+from lora_sam.report.pictures import ReportPicture, data_uri
+
+_METRICS = {
+    "iou": ("IoU", "overlap of predicted and true object: 0 none, 1 perfect; mean over objects"),
+    "dice": ("Dice", "also an overlap, kinder to small mistakes; mean over objects"),
+    "f1": ("F1, pooled", "the pixels of all objects in one count, so large objects dominate"),
+    "boundary_f1": ("Boundary F1", "share of the outline that is right within a few pixels; mean over objects"),
+}
+_MOST_NOTES = 30
+_SIZES = {"small": "under 32² px", "medium": "32² to 96² px", "large": "96² px or more"}
+
+
+def object_ious(evaluation: Evaluation) -> dict[str, list[float]]:
+    """IoU of every object before and after, by `base` and `tuned`."""
+    return {
+        name: np.concatenate([image.iou for image in images]).tolist() for name, images in evaluation.scores.items()
+    }
+
+
+def write_report(path: Path, text: str) -> None:
+    """Write the page atomically. Raises `TrainingError` if the disk is full."""
+    write_text(path, text)
+
+
+def report_html(
+    *,
+    report: Mapping[str, Any],
+    log: Sequence[Mapping[str, Any]],
+    config: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    pictures: Sequence[ReportPicture],
+    next_steps: Sequence[NextStep],
+    usage: str | None = None,
+    object_iou: Mapping[str, Sequence[float]] | None = None,
+    data: Mapping[str, tuple[int, int | None]] | None = None,
+    notes: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+) -> str:
+    """The whole page. The same arguments give the same text.
+
+    Args:
+        report: Content of `evaluation.json`.
+        log: Lines of `metrics.jsonl`.
+        config: Content of `config.json`.
+        facts: Content of the adapter's `lora_sam.json`.
+        pictures: Test images with base and tuned masks.
+        next_steps: Commands worth trying.
+        usage: Python that uses the result.
+        object_iou: IoU of every object by `base` and `tuned`; None shows the means of the images instead.
+        data: (images, objects) of each split; objects is None where they are not counted.
+        notes: What a user should know about the data.
+        overrides: What was typed on the command line.
+    """
+    main = element("main")
+    append(
+        main,
+        _header(report),
+        _pictures(pictures) if pictures else None,
+        _training(report, log, facts),
+        _figures(report, object_iou),
+        _settings(report, config, facts, data, notes, overrides),
+        _next(next_steps, usage),
+    )
+    claim = verdict(report).partition(":")[0]
+    template = Template(files("lora_sam.report").joinpath("template.html").read_text(encoding="utf-8"))
+    return template.substitute(title=html.escape(f"{claim} · lora_sam"), main=serialize(main))
+
+
+def _header(report: Mapping[str, Any]) -> Element:
+    claim, _, rest = verdict(report).partition(": ")
+    delta, (low, high) = report["delta"]["iou"], report["delta"]["iou_interval"]
+    trained, total = report["trainable_parameters"], report["total_parameters"]
+    tone = "good" if low > 0 else "bad" if high < 0 else "even"
+    tiles = (
+        (f"{report['base']['iou']:.3f} → {report['tuned']['iou']:.3f}", f"IoU on the {report['split']} images"),
+        (f"{delta:+.3f}", f"difference, 95 % interval {low:+.3f} to {high:+.3f}"),
+        (f"{report['objects']:,}", f"objects in {report['images']:,} images, same prompts for both"),
+        (f"{trained:,}", f"weights trained, {100 * trained / max(1, total):.1f} % of the model"),
+        (_megabytes(report["adapter_bytes"]), "adapter file"),
+        (_minutes(report["seconds"]), "of training"),
+    )
+    return element(
+        "header",
+        element("p", "lora_sam · base and tuned model compared", class_="kicker"),
+        element("h1", claim, class_=tone),
+        element("p", f"{rest[:1].upper()}{rest[1:]}".replace("->", "→"), class_="lead"),
+        element("dl", *(element("div", element("dt", what), element("dd", value)) for value, what in tiles)),
+        element(
+            "p",
+            "IoU says how well a predicted object covers the true one: the area they share, divided by the area that "
+            "either covers. 1 is perfect, 0 is a miss. Base is the model before this training, tuned the one after. "
+            f"The {report['split']} images were kept out of the training"
+            + (", but they also chose which weights were kept." if report["split"] == "val" else "."),
+            class_="note",
+        ),
+    )
+
+
+def _pictures(pictures: Sequence[ReportPicture]) -> Element:
+    return element(
+        "section",
+        element("h2", "Before and after"),
+        element(
+            "p",
+            element("span", "Drag the divider in a picture: base on its left, tuned on its right. ", class_="with-js"),
+            "An object keeps its colour. Chosen by how much the mean IoU of an image changed, not by hand; dark images "
+            "are brightened.",
+        ),
+        element("div", *(_picture(number, picture) for number, picture in enumerate(pictures, 1)), class_="pictures"),
+    )
+
+
+def _picture(number: int, picture: ReportPicture) -> Element:
+    height, width = picture.size
+    switch, cut = f"truth-{number}", f"cut-{number}"
+    objects = f"{picture.objects:,} object{'' if picture.objects == 1 else 's'}"
+
+    def panel(name: str, file: bytes) -> Element:
+        alt = f"{picture.id} with the masks of the {name} model, {objects}"
+        size = {"width": width, "height": height}
+        return element(
+            "div",
+            element("img", src=data_uri(file), alt=alt, **size),
+            element("img", src=data_uri(picture.truth), alt="true outlines", class_="truth", **size),
+            element("span", name, class_="tag"),
+            class_=f"panel {name}",
+        )
+
+    change = picture.tuned_iou - picture.base_iou
+    return element(
+        "figure",
+        element(
+            "figcaption",
+            element("strong", picture.title),
+            " ",
+            element("span", picture.id, class_="id"),
+            element("br"),
+            f"{objects}, mean IoU {picture.base_iou:.3f} → {picture.tuned_iou:.3f} ({change:+.3f})",
+        ),
+        element("input", type="checkbox", id=switch, class_="switch"),
+        element("label", "show the true outlines", for_=switch, class_="switch-label"),
+        element(
+            "div",
+            panel("base", picture.base),
+            panel("tuned", picture.tuned),
+            element("label", f"Divider between base and tuned, {picture.id}", for_=cut, class_="unseen"),
+            element("input", type="range", id=cut, min="0", max="100", value="50", class_="cut"),
+            class_="compare",
+            style=f"--ratio:{width / height:.4f}",
+        ),
+    )
+
+
+def _training(report: Mapping[str, Any], log: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> Element:
+    best = facts.get("best_step")
+    kept = "" if best is None else f" The weights of step {best:,} were kept: those with the highest validation IoU."
+    return element(
+        "section",
+        element("h2", "Training"),
+        element(
+            "p",
+            f"{facts['steps']:,} steps in {_minutes(report['seconds'])}. The loss should fall and level off; the "
+            f"validation IoU, measured on images that are not trained on, should rise.{kept}",
+        ),
+        element(
+            "div",
+            line_chart(loss_chart(log)),
+            line_chart(validation_chart(log, best)),
+            class_="charts",
+        ),
+    )
+
+
+def _figures(report: Mapping[str, Any], object_iou: Mapping[str, Sequence[float]] | None) -> Element:
+    if object_iou is None:
+        counted, values = (
+            "images",
+            {key: [row[f"{key}_iou"] for row in report["per_image"]] for key in ("base", "tuned")},
+        )
+    else:
+        counted, values = "objects", {key: list(object_iou[key]) for key in ("base", "tuned")}
+    title = "IoU of every object" if counted == "objects" else "Mean IoU of every image"
+    head = element("tr", element("td"), *(element("th", text, scope="col") for text in ("base", "tuned", "difference")))
+    rows = [_row(*row) for row in _table(report)]
+    few = " With a single image, its objects are drawn instead." if report["base"].get("resampled") == "objects" else ""
+    return element(
+        "section",
+        element("h2", f"All figures on the {report['split']} images"),
+        element("div", element("table", element("thead", head), element("tbody", *rows)), class_="scroll"),
+        element(
+            "p",
+            "In brackets: 95 % interval, from drawing whole images again and again; a difference whose interval "
+            f"contains 0 may be luck.{few}",
+            class_="note",
+        ),
+        element(
+            "div",
+            histogram(title, "IoU", counted, [(key, key, values[key]) for key in ("base", "tuned")]),
+            class_="charts",
+        ),
+    )
+
+
+def _table(report: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
+    """Name, explanation and the three cells of every figure in `evaluation.json`."""
+    parts = [(report[key], form) for key, form in (("base", ".3f"), ("tuned", ".3f"), ("delta", "+.3f"))]
+    rows = []
+    for key, (name, meaning) in _METRICS.items():
+        cells = []
+        for part, form in parts:
+            low, high = part[f"{key}_interval"]
+            cells.append(f"{part[key]:{form}} [{low:{form}}, {high:{form}}]")
+        rows.append((name, meaning, cells))
+        if key in PER_OBJECT_METRICS:
+            cells = [f"{part[f'{key}_median']:{form}}" for part, form in parts]
+            rows.append((f"{name}, median", "half of the objects are better", cells))
+    for key in ("iou", "dice"):
+        for size in SIZES:
+            count = report["base"]["by_size"][size]["objects"]
+            cells = []
+            for part, form in parts:
+                value = part["by_size"][size][key]
+                cells.append("–" if value is None else f"{value:{form}}")
+            rows.append((f"{_METRICS[key][0]}, {size} objects", f"{_SIZES[size]}: {count:,} objects", cells))
+    return rows
+
+
+def _row(name: str, meaning: str, cells: Sequence[str]) -> Element:
+    head = element("th", name, element("small", meaning), scope="row")
+    columns = []
+    for cell in cells:
+        value, _, interval = cell.partition(" ")
+        columns.append(element("td", value, element("small", interval) if interval else None))
+    return element("tr", head, *columns)
+
+
+def _settings(
+    report: Mapping[str, Any],
+    config: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    data: Mapping[str, tuple[int, int | None]] | None,
+    notes: Sequence[str],
+    overrides: Sequence[str],
+) -> Element:
+    base, memory = facts["base"], report["peak_memory_bytes"]
+    rows: list[tuple[str, Child]] = [
+        ("typed", element("code", " ".join(overrides) or "nothing: the defaults")),
+        ("model", f"{facts['architecture']['variant']} at {facts['image_size']} px"),
+        ("base weights", str(base["source"])),
+        ("their SHA-256", element("code", str(base["sha256"]))),
+        ("method", str(facts["method"]["name"])),
+        ("its options", _options({key: value for key, value in facts["method"].items() if key != "name"})),
+        ("prompts", _options(report["prompt"])),
+        ("seed", str(facts["seed"])),
+    ]
+    for split, (images, objects) in (data or {}).items():
+        rows.append((f"{split} images", f"{images:,}" if objects is None else f"{images:,} with {objects:,} objects"))
+    rows.append(("peak memory", "unknown" if memory is None else f"{memory / 1e9:.2f} GB"))
+    rows.append(("versions", ", ".join(f"{name} {number}" for name, number in facts["versions"].items())))
+    lines = [element("tr", element("th", name, scope="row"), element("td", value)) for name, value in rows]
+    shown = [*notes[:_MOST_NOTES], *([f"and {len(notes) - _MOST_NOTES:,} more"] if len(notes) > _MOST_NOTES else [])]
+    return element(
+        "section",
+        element("h2", "What was run"),
+        element("div", element("table", element("tbody", *lines), class_="settings"), class_="scroll"),
+        element("ul", *(element("li", note) for note in shown)) if shown else None,
+        element(
+            "details",
+            element("summary", "every setting (config.json)"),
+            element("pre", element("code", json.dumps(config, indent=2, ensure_ascii=False))),
+        ),
+    )
+
+
+def _next(steps: Sequence[NextStep], usage: str | None) -> Element:
+    items = [element("li", element("p", step.purpose), element("pre", element("code", step.command))) for step in steps]
+    if usage is not None:
+        items.append(element("li", element("p", "Use the result in Python"), element("pre", element("code", usage))))
+    return element("section", element("h2", "What next"), element("ul", *items, class_="steps"))
+
+
+def _options(values: Mapping[str, Any]) -> str:
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    return ", ".join(f"{key} {text}" for key, text in texts.items()) or "none"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.2f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:,.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
