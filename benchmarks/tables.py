@@ -75,7 +75,7 @@ def _table(kind: str, results: Mapping[str, Result], document: str) -> str:
     if kind not in results:
         return f"*Not measured yet: `python -m benchmarks {kind}`.*\n"
     result = results[kind]
-    return fine_tuning(result) if kind == "finetune" else every_figure(result)
+    return {"finetune": fine_tuning, "demo": demo}.get(kind, every_figure)(result)
 
 
 def promises(results: Mapping[str, Result]) -> str:
@@ -121,12 +121,53 @@ def fine_tuning(result: Result) -> str:
         f"validation IoU {one['validation_iou']:.3f})"
         for name, one in result.details["runs"].items()
     )
-    missed = [
+    return _markdown(heading, rows, "l" + "r" * 9) + f"\n{counts}.\n{_missed(result)}\n{_conditions(result)}\n"
+
+
+def demo(result: Result) -> str:
+    """Base and tuned of the demo with every seed, and what a run cost."""
+    heading = (
+        "command",
+        "test IoU, base → tuned",
+        "difference [95 % interval]",
+        "boundary F1",
+        "training",
+        "whole command",
+        "peak memory",
+        "`report.html`",
+    )
+    rows = [_demo_row(seed, one) for seed, one in result.details["runs"].items()]
+    first = next(iter(result.details["runs"].values()))
+    counts = (
+        f"Test: {first['images']} images, {first['objects']} objects. The first run also draws the images. Adapter "
+        f"{first['adapter_bytes'] / 1e6:.2f} MB, {first['trainable_parameters']:,} trained parameters."
+    )
+    checks = "".join(f"- checked, {what}: {found}\n" for what, found in result.checks.items())
+    table = _markdown(heading, rows, "l" + "r" * 7)
+    return f"{table}\n{counts}\n{_missed(result)}\n{_conditions(result)}\n\n{checks}"
+
+
+def _demo_row(seed: str, one: Mapping[str, Any]) -> tuple[str, ...]:
+    base, tuned, delta = one["base"], one["tuned"], one["delta"]
+    low, high = delta["iou_interval"]
+    return (
+        f"`python train.py seed={seed}`",
+        f"{base['iou']:.3f} → {tuned['iou']:.3f}",
+        f"{delta['iou']:+.3f} [{low:+.3f}, {high:+.3f}]",
+        f"{base['boundary_f1']:.3f} → {tuned['boundary_f1']:.3f}",
+        f"{one['seconds']:.0f} s, {one['steps']} steps",
+        f"{one['wall_seconds']:.0f} s",
+        f"{one['peak_memory_bytes'] / 2**30:.2f} GiB",
+        f"{one['report_bytes'] / 1e6:.2f} MB",
+    )
+
+
+def _missed(result: Result) -> str:
+    return "".join(
         f"- **missed**: {one.what}: {measured(one)}, must be {limit_of(one)}{': ' if one.note else ''}{one.note}\n"
         for one in result.figures
         if one.ok is False
-    ]
-    return _markdown(heading, rows, "l" + "r" * 9) + f"\n{counts}.\n{''.join(missed)}\n{_conditions(result)}\n"
+    )
 
 
 def _fine_tuning_row(name: str, one: Mapping[str, Any]) -> tuple[str, ...]:

@@ -11,17 +11,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks import record, tables
 from benchmarks.__main__ import main
 from benchmarks.catalog import all_questions
 from benchmarks.processes import run, take_turns
-from benchmarks.questions import finetune, lora_step
+from benchmarks.questions import demo, encode, finetune, lora_step, zero_shot
 from benchmarks.questions.adapter_size import lora_parameters
 from benchmarks.record import BenchmarkError, Figure, Outcome, Result, figure, read_result, read_results, write_result
 
 ROOT = Path(__file__).resolve().parents[1]
+WATCHED = (sys.executable, "-m", "benchmarks.sides.watched", "--directory")
 
 
 def result(*figures: Figure, name: str = "startup", **changes: Any) -> Result:
@@ -170,6 +172,24 @@ def test_the_table_of_fine_tuning() -> None:
     assert "- **missed**: nuclei_lora: test IoU, tuned: 0.7 [0.68, 0.72], must be ≥ 0.71\n" in text
 
 
+def test_the_table_of_the_demo() -> None:
+    runs = {"0": _demo_run(seconds=170.2), "1": _demo_run(gain=0.09)}
+    text = tables.filled(
+        "<!-- benchmark:demo -->\n<!-- /benchmark:demo -->",
+        {"demo": result(*demo.figures(runs), name="demo", details={"runs": runs})},
+        "docs.md",
+    )
+    assert (
+        "| `python train.py seed=0` | 0.614 → 0.764 | +0.150 [+0.130, +0.170] | 0.600 → 0.700 | 540 s, 500 steps "
+        "| 170 s | 2.00 GiB | 0.00 MB |\n" in text
+    )
+    assert "Test: 42 images, 1860 objects. The first run also draws the images. Adapter 16.80 MB" in text
+    assert re.findall(r"\*\*missed\*\*: (.*)", text) == [
+        "demo, seed 1: tuned − base test IoU: 0.09 [0.07, 0.11], must be ≥ 0.1",
+        "demo, references to elsewhere in report.html: 1 [1, 1], must be ≤ 0",
+    ]
+
+
 def test_markers_are_checked(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="README.md: a benchmark marker has no partner"):
         tables.filled("<!-- benchmark:startup -->\n", {}, "README.md")
@@ -217,7 +237,7 @@ def test_the_list_names_every_benchmark(capsys: pytest.CaptureFixture[str]) -> N
 def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["startups"])
-    assert "no benchmark startups; there are adapter_size, finetune, lora_step" in capsys.readouterr().err
+    assert "no benchmark startups; there are adapter_size, demo, encode, finetune" in capsys.readouterr().err
 
 
 def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(
@@ -239,10 +259,35 @@ def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(
     assert re.search(r"the answer +≤ 43 +42 +met", printed.out)
 
 
-def test_missing_data_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["finetune", "zero_shot"])
+def test_missing_data_is_named_with_the_remedy(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LORA_SAM_DATA", str(tmp_path))
-    with pytest.raises(BenchmarkError, match=r"nuclei is not there\. .*\$LORA_SAM_DATA .*docs/data\.md"):
-        finetune.measure(rehearse=True)
+    with pytest.raises(BenchmarkError, match=r"nuclei is not there\. .*\$LORA_SAM_DATA.* docs/data\.md"):
+        all_questions()[name].measure(rehearse=True)
+
+
+@pytest.mark.parametrize("name", ["demo", "encode", "zero_shot"])
+def test_only_the_packaged_weights_are_measured(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("lora_sam.models.checkpoints.PACKAGED", tmp_path / "weights")
+    monkeypatch.setenv("LORA_SAM_DATA", str(tmp_path))
+    for folder in ("nuclei", "rings"):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(BenchmarkError, match=r"^weights/nano\.safetensors of lora_sam is not there"):
+        all_questions()[name].measure(rehearse=False)
+
+
+def test_a_command_is_watched(tmp_path: Path) -> None:
+    code = "import os, sys; held = b'x' * (200 << 20); sys.exit(print(os.getcwd()))"
+    done = run([*WATCHED, str(tmp_path), sys.executable, "-c", code])
+    answer = json.loads(done.stdout)
+    assert answer["stdout"] == f"{tmp_path}\n"
+    assert 200 << 20 < answer["peak_bytes"] < 300 << 20
+    assert 0 < answer["seconds"] < 60
+
+
+def test_a_watched_command_that_fails_is_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match=r"status 1: no luck$"):
+        run([*WATCHED, str(tmp_path), sys.executable, "-c", "import sys; sys.exit('no luck')"])
 
 
 # --- what is compared ------------------------------------------------------------------------------------------------
@@ -364,6 +409,139 @@ def test_sides_that_compute_something_else_are_not_compared(ours: dict[str, Any]
         lora_step._check_sides(_sides(ours, _side(1.0)))
     with pytest.raises(BenchmarkError, match="the two bases do not compute the same"):
         lora_step._check_bases({"embedding": 2e-3, "logits": 0.0})
+
+
+# --- the packaged weights and the demo -------------------------------------------------------------------------------
+
+
+def test_the_encoders_that_are_timed_compute_the_same() -> None:
+    from benchmarks.settings import settings_for
+    from benchmarks.sides.encode import compare, time_encodings
+
+    settings = settings_for("model=tiny_random")
+    compared = compare(settings)
+    assert compared["shape"] == [1, 32, 4, 4]
+    assert compared["largest"] > 0.1
+    assert 1e-4 < compared["bf16"] < 0.1  # so it was indeed computed in bf16
+    checks = encode.check_same(compared)
+    assert checks["weights"] == f"random, {compared['encoder_parameters']:,} parameters in the encoder"
+    with pytest.raises(BenchmarkError, match=r"differ by 1\.00e-02, 1\.00e-03 is allowed"):
+        encode.check_same(compared | {"peer": 0.01, "largest": 1.0})
+    measured = {side: [time_encodings(settings, side, 3)] * 2 for side in ("fp32", "bf16", "peer")}
+    figures = {one.id: one for one in encode.figures(measured)}
+    assert [one.samples for one in figures.values()] == [6, 6, 6, 6]
+    assert figures["fp32"].value == pytest.approx(1e3 * sorted(measured["fp32"][0]["seconds"])[1])
+    assert figures["embed"].value == pytest.approx(1e3 * sorted(measured["fp32"][0]["embed_seconds"])[1])
+    assert [name for name, one in figures.items() if one.limit is not None] == ["fp32"]
+
+
+def test_boxes_points_and_the_three_masks_are_scored(option: Callable[..., Any], blobs: Path) -> None:
+    from benchmarks.sides.zero_shot import POINT, figures_of, score_three, scores_of
+    from lora_sam.metrics import score_image
+    from lora_sam.predictors import TorchPredictor
+
+    base = option("model/tiny_random").build()
+    predictor = TorchPredictor(base.sam, base.image_size)
+    test = option("data/coco", root=str(blobs)).open(0).test
+    scored = scores_of(predictor, (test[index] for index in range(len(test))), points=True)
+    assert predictor.embedder.encoded == len(test) == 3
+    for index, sample in enumerate(test[index] for index in range(len(test))):
+        prompts = POINT.evaluation_prompts(sample, 0)
+        chosen = predictor.predict(sample.image, prompts, multimask=True)
+        expected = score_image(sample.id, sample.object_ids, chosen.masks, sample.masks)
+        assert scored["multimask"][index].iou.tolist() == expected.iou.tolist()
+        assert scored["multimask"][index].boundary_f1.tolist() == expected.boundary_f1.tolist()
+        three, predicted = score_three(predictor, sample, prompts)
+        assert predicted.max(axis=1).tolist() == chosen.scores.tolist()
+        assert scored["oracle"][index].iou.tolist() == np.max([one.iou for one in three], axis=0).tolist()
+    found = figures_of(scored)
+    assert (found["images"], found["objects"]) == (3, 9)
+    assert found["oracle"]["iou"] >= found["multimask"]["iou"]
+
+
+def test_of_several_scores_one_is_picked_per_object() -> None:
+    from benchmarks.sides.zero_shot import pick
+    from lora_sam.metrics import score_image
+
+    truth = np.zeros((2, 4, 4), bool)
+    truth[:, :2] = True
+    exact, empty = (score_image("a", ("1", "2"), masks, truth) for masks in (truth, np.zeros_like(truth)))
+    picked = pick([exact, empty], np.array([1, 0]))
+    assert (picked.iou.tolist(), picked.false_negative.tolist(), picked.area.tolist()) == ([0, 1], [8, 0], [8, 8])
+
+
+def test_zero_shot_figures_have_the_promised_limits() -> None:
+    def scores(iou: float) -> dict[str, Any]:
+        return {"iou": iou, "iou_interval": [iou - 0.01, iou + 0.01]}
+
+    counts = {"images": 42, "objects": 1860}
+    nuclei = counts | {name: scores(0.45) for name in ("box", "point", "multimask", "oracle")}
+    sets = {"nuclei_test": nuclei, "rings_test": counts | {"box": scores(0.6)}, "rings_all": {"box": scores(0.5)}}
+    found = {one.id: one for one in zero_shot.figures(sets, 15_510_648)}
+    assert {name: (one.limit, one.ok) for name, one in found.items() if one.limit is not None} == {
+        "nuclei_test_box": (0.7, False),
+        "nuclei_test_point": (0.45, True),
+        "rings_test_box": (0.55, True),
+        "file": (20, True),
+    }
+    assert (found["nuclei_test_oracle"].low, found["nuclei_test_oracle"].high) == pytest.approx((0.44, 0.46))
+    assert tables.measured(found["file"]) == "15.5 MB"
+    assert zero_shot.described({"nuclei_test": counts}) == "nuclei_test 42 images, 1,860 objects"
+
+
+@pytest.mark.parametrize(
+    ("page", "found"),
+    [
+        ('<img src="data:image/png;base64,AA"><a href="#top">up</a><link rel="icon" href="data:,">', []),
+        ("<pre>https://example.org/x.js and url(y.png)</pre><svg xmlns='http://www.w3.org/2000/svg'></svg>", []),
+        ("<script src=//cdn.example.org/x.js></script>", ["//cdn.example.org/x.js"]),
+        (
+            '<a href="https://example.org">more</a><img src="overlays/a.png"/>',
+            ["https://example.org", "overlays/a.png"],
+        ),
+        ("<style>@import 'a.css'; p { background: url( \"b.png\" ) url(data:,) }</style>", ["a.css", "b.png"]),
+        ('<p style="background: url(c.png)">', ["c.png"]),
+    ],
+)
+def test_references_to_elsewhere_are_found(page: str, found: list[str]) -> None:
+    assert demo.external_references(page) == found
+
+
+def test_demo_figures_take_the_worst_run_and_the_first_time() -> None:
+    runs = {"0": _demo_run(seconds=181, page="<p>"), "1": _demo_run(seconds=90, peak=4 << 30, page="x" * 6_000_000)}
+    figures = {one.id: one for one in demo.figures(runs)}
+    assert {name: (one.value, one.ok) for name, one in figures.items()} == {
+        "gain_0": (0.15, True),
+        "gain_1": (0.15, True),
+        "first_seconds": (181, False),
+        "memory": (4, False),
+        "report": (6, False),
+        "references": (0, True),
+    }
+    checks = demo.check_runs({"0": _demo_run()})
+    assert checks["base"] == "test IoU 0.6140 on 42 images, 1860 objects with every seed"
+    assert checks["peak memory"].startswith("2.00 GiB of the process (ru_maxrss), 1.50 GiB in evaluation.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"objects": 9}, "the base was measured differently (IoU, images, objects): [(0.614, 42, 9), (0.614, 42, 18"),
+        ({"peak_memory_bytes": 1 << 30}, "seed 1 reports a peak of 1,610,612,736 bytes, its process held 1,073,741"),
+    ],
+)
+def test_demo_runs_that_contradict_each_other_are_no_result(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(BenchmarkError, match=re.escape(message)):
+        demo.check_runs({"0": _demo_run(), "1": _demo_run() | change})
+
+
+def _demo_run(
+    *, gain: float = 0.15, seconds: float = 100, peak: int = 2 << 30, page: str = '<img src="x.png">'
+) -> dict[str, Any]:
+    evaluation = _evaluation()
+    evaluation["tuned"]["iou"] = evaluation["base"]["iou"] + gain
+    evaluation["delta"] |= {"iou": gain, "iou_interval": [gain - 0.02, gain + 0.02]}
+    return demo.collect(evaluation, _facts(), page, {"seconds": seconds, "peak_bytes": peak})
 
 
 def _evaluation() -> dict[str, Any]:

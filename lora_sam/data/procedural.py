@@ -32,6 +32,7 @@ Style = Literal[
     "mosaic",
     "nested",
     "subtle",
+    "terrain",
 ]
 
 T = TypeVar("T")
@@ -128,7 +129,7 @@ class _Scenes:
             disc = filled([ellipse(1, 1) * (0.2 * self.side) + 0.5 * self.side])
             canvas.add(disc.mask, disc.at, (dice.integer(0, 255), dice.integer(0, 255), dice.integer(0, 255)))
             masks = canvas.visible(self.labelled, rng)
-        image = np.array(photographed(dice, canvas.picture))
+        image = np.array(photographed(dice, canvas.picture, faint=canvas.faint))
         return Sample(self._id(index), image, masks, tuple(str(number) for number in range(len(masks))))
 
     def _id(self, index: int) -> str:

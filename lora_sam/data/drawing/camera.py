@@ -12,16 +12,23 @@ from lora_sam.data.drawing import noise
 from lora_sam.data.drawing.dice import Dice
 
 
-def photographed(dice: Dice, picture: Image.Image) -> Image.Image:
-    """The picture as a camera took it: a random choice of faults, often none of a kind. RGB in, RGB out."""
+def photographed(dice: Dice, picture: Image.Image, *, faint: bool = False) -> Image.Image:
+    """The picture as a camera took it: a random choice of faults, often none of a kind.
+
+    Args:
+        dice: Chooses them.
+        picture: RGB.
+        faint: The objects are hard to see already: little noise, no loss of contrast.
+    """
     if dice.chance(0.3):
         picture = _lit(dice, picture)
-    if dice.chance(0.35):
+    if dice.chance(0.4):
         picture = blurred(dice, picture)
-    picture = _toned(dice, picture)
-    if dice.chance(0.5):
-        picture = noisy(dice, picture, dice.log_uniform(2, 30))
-    if dice.chance(0.25):
+    contrast = dice.log_uniform(0.2, 0.7) if not faint and dice.chance(0.1) else 1.0
+    picture = _toned(dice, picture, contrast)
+    if dice.chance(0.2 if faint else 0.5):
+        picture = noisy(dice, picture, dice.log_uniform(1, 4 if faint else max(2, 28 * contrast)))
+    if dice.chance(0.1 if faint else 0.25):
         picture = _compressed(dice, picture)
     return picture
 
@@ -43,16 +50,25 @@ def noisy(dice: Dice, picture: Image.Image, deviation: float) -> Image.Image:
 def blurred(dice: Dice, picture: Image.Image) -> Image.Image:
     """Out of focus, moved, or taken with too few pixels."""
     kind = dice.uniform(0, 1)
-    if kind < 0.35:
-        return picture.filter(ImageFilter.BoxBlur(dice.uniform(0.3, 1)))
-    if kind < 0.55:
-        return picture.filter(ImageFilter.GaussianBlur(dice.log_uniform(0.7, 3)))
-    if kind < 0.75:
+    if kind < 0.3:
+        return picture.filter(ImageFilter.BoxBlur(dice.uniform(0.3, 1.2)))
+    if kind < 0.45:
+        return soft(picture, dice.log_uniform(1, 4))
+    if kind < 0.65:
         reach = dice.uniform(0.5, 3)
         return picture.filter(ImageFilter.BoxBlur((reach, 0) if dice.chance(0.5) else (0, reach)))
     way = dice.pick((Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.NEAREST))
     few = round(picture.width / dice.uniform(1.5, 3))
     return picture.resize((few, few), Image.Resampling.BOX).resize(picture.size, way)
+
+
+def soft(picture: Image.Image, sigma: float) -> Image.Image:
+    """Blurred by a Gaussian of `sigma` pixels; from 1 on at half the resolution, which nobody sees."""
+    if sigma < 1:
+        return picture.filter(ImageFilter.GaussianBlur(sigma))
+    half = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX)
+    half = half.filter(ImageFilter.GaussianBlur(math.sqrt(max(sigma**2 - 0.6, 0.1)) / 2))
+    return half.resize(picture.size, Image.Resampling.BILINEAR)
 
 
 def _lit(dice: Dice, picture: Image.Image) -> Image.Image:
@@ -70,17 +86,15 @@ def _lit(dice: Dice, picture: Image.Image) -> Image.Image:
     return ImageChops.multiply(picture, light)
 
 
-def _toned(dice: Dice, picture: Image.Image) -> Image.Image:
+def _toned(dice: Dice, picture: Image.Image, contrast: float) -> Image.Image:
     """With another tone curve: gamma, contrast, cast, inversion, or without colours."""
     if dice.chance(0.15):
         picture = picture.convert("L").convert("RGB")
-    if dice.chance(0.35):
+    if contrast == 1 and dice.chance(0.4):
         return picture
     levels = np.linspace(0, 1, 256)[None]
     levels = levels ** math.exp(dice.normal(0.35))
-    if dice.chance(0.15):
-        contrast = dice.log_uniform(0.12, 0.6)
-        levels = dice.uniform(0, 1 - contrast) + contrast * levels
+    levels = dice.uniform(0, 1 - contrast) + contrast * levels
     if dice.chance(0.3):
         gain = np.exp(dice.array.normal(0, 0.12, (3, 1)))
         levels = levels * gain

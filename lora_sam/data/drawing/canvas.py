@@ -13,8 +13,6 @@ Box = tuple[int, int, int, int]
 MIN_VISIBLE_PIXELS = 20
 MIN_VISIBLE_SHARE = 0.35
 
-_HALF = [0] * 128 + [255] * 128
-
 
 @dataclass(frozen=True)
 class Drawn:
@@ -37,12 +35,14 @@ class Canvas:
     Attributes:
         side: Height and width in pixels.
         picture: RGB or 8-bit grey; a scene may replace it.
+        faint: Objects are hard to see already: the camera should not hide them.
         objects: What may be labelled.
     """
 
     def __init__(self, side: int) -> None:
         self.side = side
         self.picture = Image.new("RGB", (side, side))
+        self.faint = False
         self.objects: list[Drawn] = []
         self._owners = Image.new("I", (side, side))
         self._last = 0
@@ -69,7 +69,7 @@ class Canvas:
 
     def claim(self, mask: Image.Image, at: tuple[int, int], *, label: bool = True) -> int:
         """Make an object own its pixels without painting them; see `add`."""
-        solid = mask.point(_HALF)
+        solid = mask.convert("1", dither=Image.Dither.NONE)
         self._last += 1
         box = (*at, at[0] + mask.width, at[1] + mask.height)
         self._owners.paste(self._last, box, solid)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from lora_sam.data.drawing import noise
@@ -43,8 +44,12 @@ def apart(dice: Dice, base: Sequence[int], low: float, high: float) -> Colour:
     goal = dice.uniform(low, high)
     other = colour(dice)
     distance = max(abs(a - b) for a, b in zip(other, base, strict=True)) or 1
-    share = min(1.0, goal / distance) if distance > goal else 1.0
-    red, green, blue = (round(b + (a - b) * share) for a, b in zip(other, base, strict=True))
+    return mixed(base, other, min(1.0, goal / distance))
+
+
+def mixed(first: Sequence[int], second: Sequence[int], share: float) -> Colour:
+    """A colour between two; `share` of the second."""
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
@@ -54,12 +59,17 @@ def scaled(base: Sequence[int], factor: float) -> Colour:
     return red, green, blue
 
 
-def palette(stops: Sequence[Colour], positions: Sequence[float] | None = None) -> bytes:
+def palette(stops: Sequence[Colour], positions: tuple[float, ...] | None = None) -> bytes:
     """256 RGB colours that run through `stops`, at `positions` in 0…255 or evenly."""
-    at = np.linspace(0, 255, len(stops)) if positions is None else np.asarray(positions)
-    parts = np.asarray(stops, np.float64)
-    levels = np.arange(256)
-    return np.stack([np.interp(levels, at, parts[:, k]) for k in range(3)], 1).astype(np.uint8).tobytes()
+    if positions is None:
+        positions = tuple(255 * k / max(1, len(stops) - 1) for k in range(len(stops)))
+    return (_weights(positions) @ np.array(stops, np.float32)).astype(np.uint8).tobytes()
+
+
+@cache
+def _weights(positions: tuple[float, ...]) -> NDArray[np.float32]:
+    """Share of every stop in every colour of a palette, [256, stops]."""
+    return np.stack([np.interp(range(256), positions, row) for row in np.eye(len(positions))], 1).astype(np.float32)
 
 
 def coloured(values: Image.Image, colours: bytes) -> Image.Image:
@@ -98,6 +108,25 @@ def _ball(sun: int) -> Image.Image:
 
 
 @cache
+def _round(kind: str) -> Image.Image:
+    y, x = (np.mgrid[:128, :128] - 63.5) / 64
+    distance = np.hypot(x, y)
+    values = 1 - distance if kind == "halo" else 2.6 * (1 - distance)
+    return Image.fromarray((255 * np.clip(values, 0, 1)).astype(np.uint8))
+
+
+@cache
+def _small(kind: str, sun: int) -> Image.Image:
+    return (_ball(sun) if kind == "ball" else _round(kind)).reduce(4)
+
+
+def sprite(kind: str, size: tuple[int, int]) -> Image.Image:
+    """A round mask that fills the window: "halo" falls off from the centre, "spot" at its edge only."""
+    whole = _small(kind, 0) if max(size) <= 40 else _round(kind)
+    return whole.resize(size, Image.Resampling.BILINEAR)
+
+
+@cache
 def _cone(turns: int) -> Image.Image:
     """Brightness that goes up and down `turns` times around the centre. 128 × 128, 8-bit grey."""
     y, x = np.mgrid[:128, :128] - 63.5
@@ -106,7 +135,8 @@ def _cone(turns: int) -> Image.Image:
 
 def ball(size: tuple[int, int], sun: int) -> Image.Image:
     """A lit ball that fills the window; `sun` in 0…11 is where the light comes from, 11 from the front."""
-    return _ball(sun % _SUNS).resize(size, Image.Resampling.BILINEAR)
+    whole = _small("ball", sun % _SUNS) if max(size) <= 40 else _ball(sun % _SUNS)
+    return whole.resize(size, Image.Resampling.BILINEAR)
 
 
 def cone(size: tuple[int, int], turns: int) -> Image.Image:
@@ -120,7 +150,8 @@ def metal(dice: Dice) -> bytes:
         ((0.6, 0.03), (0.6, 0.08), (0.11, 0.55), (0.125, 0.7), (0.05, 0.45), (0.09, 0.3), (dice.uniform(0, 1), 0.5))
     )
     count = dice.integer(3, 8)
-    lights = [dice.uniform(0.1, 0.75) if k % 2 else dice.uniform(0.6, 1.15) for k in range(count)]
+    dark = dice.uniform(0.05, 0.7)
+    lights = [dice.uniform(dark, 0.8) if k % 2 else dice.uniform(0.6, 1.15) for k in range(count)]
     return palette([hsv(hue, saturation * (1.4 - 0.9 * min(light, 1)), light) for light in lights])
 
 
@@ -138,13 +169,12 @@ class Material:
             sun: Where the light comes from, see `ball`.
         """
         self._texture, self._relief, self._sun = texture, relief, sun
-        self._kinds = (dice.pick(_KINDS),)
-        self._zoom = dice.log_uniform(0.5, 3)
+        self._sheet = noise.Sheet(dice, _KINDS, dice.log_uniform(0.5, 3)) if texture > 0.02 else None
         kind = dice.uniform(0, 1)
         second = near(dice, base, 40) if kind < 0.7 else colour(dice)
         gloss = scaled((255, 255, 255), dice.uniform(0.6, 1)) if dice.chance(0.4) else scaled(second, 1.4)
         dark = scaled(base, dice.uniform(0.2, 0.7))
-        plain = texture < 0.02 and relief < 0.02
+        plain = self._sheet is None and not relief
         stops = [base, base] if plain else [dark, base, second, gloss]
         self._colours = (
             metal(dice) if kind > 0.93 and not plain else palette(stops, None if plain else (0, 110, 200, 255))
@@ -155,8 +185,8 @@ class Material:
         light = ball(size, self._sun) if self._relief else Image.new("L", size, 140)
         if self._relief and self._relief < 1:
             light = Image.blend(Image.new("L", size, 140), light, self._relief)
-        if self._texture > 0.02:
-            light = Image.blend(light, noise.texture(dice, size, self._kinds, self._zoom), self._texture)
+        if self._sheet is not None:
+            light = Image.blend(light, self._sheet.piece(dice, size), self._texture)
         return coloured(light, self._colours)
 
 

@@ -11,12 +11,12 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from lora_sam.data.drawing.dice import Dice
 from lora_sam.seeds import generator_for
 
 TILE = 512
+SHEET = 128
 GRAIN = 1024
 
 Field = NDArray[np.float32]
@@ -31,7 +31,7 @@ _TURNS = (
 
 
 def texture(dice: Dice, size: tuple[int, int], kinds: tuple[str, ...] | None = None, zoom: float = 1.0) -> Image.Image:
-    """A texture of (width, height) pixels, 8-bit grey, of full contrast, with details `zoom` times those of the tile."""
+    """A texture of (width, height) pixels, 8-bit grey, of full contrast; `zoom` enlarges its details."""
     bank = _bank()
     tile = dice.pick(bank[dice.pick(kinds or tuple(bank))])
     width, height = size
@@ -41,6 +41,25 @@ def texture(dice: Dice, size: tuple[int, int], kinds: tuple[str, ...] | None = N
     box = (left, top, left + width / zoom, top + height / zoom)
     window = tile.resize(size, Image.Resampling.BILINEAR, box=box)
     return window.transpose(dice.pick(_TURNS)) if width == height and dice.chance(0.5) else window
+
+
+class Sheet:
+    """A texture from which pieces are cut, for many small objects of one kind."""
+
+    def __init__(self, dice: Dice, kinds: tuple[str, ...], zoom: float) -> None:
+        self._kinds = (dice.pick(kinds),)
+        self._zoom = zoom
+        self._picture: Image.Image | None = None
+
+    def piece(self, dice: Dice, size: tuple[int, int]) -> Image.Image:
+        """A piece of (width, height) from any place; a texture of its own where the sheet is too small."""
+        width, height = size
+        if max(size) > SHEET:
+            return texture(dice, size, self._kinds, self._zoom)
+        if self._picture is None:
+            self._picture = texture(dice, (SHEET, SHEET), self._kinds, self._zoom)
+        left, top = dice.integer(0, SHEET - width), dice.integer(0, SHEET - height)
+        return self._picture.crop((left, top, left + width, top + height))
 
 
 def grain(dice: Dice, size: tuple[int, int], *, coloured: bool, coarse: bool) -> Image.Image:
@@ -58,6 +77,8 @@ def smooth(dice: Dice, size: tuple[int, int], cells: int) -> Image.Image:
 
 @cache
 def _grain(coloured: bool, coarse: bool) -> Image.Image:
+    from scipy import ndimage
+
     rng = generator_for("drawing", "grain", int(coloured), int(coarse))
     shape = (GRAIN, GRAIN, 3 if coloured else 1)
     values = rng.standard_normal(shape, dtype=np.float32)
@@ -142,6 +163,8 @@ def _fibres(rng: np.random.Generator, turn: float, stretch: float) -> Field:
 
 
 def _specks(rng: np.random.Generator, count: int, sigma: float) -> Field:
+    from scipy import ndimage
+
     field = np.zeros((TILE, TILE), np.float32)
     np.add.at(field, tuple(rng.integers(0, TILE, (2, count))), rng.uniform(0.3, 1, count).astype(np.float32))
     blurred: Field = ndimage.gaussian_filter(field, sigma, mode="wrap")
@@ -149,6 +172,8 @@ def _specks(rng: np.random.Generator, count: int, sigma: float) -> Field:
 
 
 def _cells(rng: np.random.Generator, count: int, flat: bool) -> Field:
+    from scipy import ndimage
+
     away = np.ones((TILE, TILE), bool)
     away[tuple(rng.integers(0, TILE, (2, count)))] = False
     distance, nearest = ndimage.distance_transform_edt(away, return_indices=True)

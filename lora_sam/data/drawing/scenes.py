@@ -1,4 +1,4 @@
-"""Styles of scenes. Each draws a background and objects on a canvas; sizes are in pixels, numbers grow with the area."""
+"""Styles of scenes. Each draws ground and objects on a canvas; sizes are in pixels, numbers grow with the area."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
 
 from lora_sam.data.drawing import noise
-from lora_sam.data.drawing.camera import noisy
+from lora_sam.data.drawing.camera import noisy, soft
 from lora_sam.data.drawing.canvas import Canvas
 from lora_sam.data.drawing.dice import Dice
 from lora_sam.data.drawing.materials import (
     Colour,
+    Material,
     apart,
     backdrop,
     ball,
@@ -24,10 +25,12 @@ from lora_sam.data.drawing.materials import (
     hsv,
     material,
     metal,
+    mixed,
     near,
     palette,
     ramp,
     scaled,
+    sprite,
 )
 from lora_sam.data.drawing.shapes import (
     Outline,
@@ -56,7 +59,8 @@ Point = tuple[float, float]
 def _crowd(dice: Dice, side: int, radius: float, most: int) -> int:
     """How many objects of this radius: from some to a dense crowd, at most `most` on 512 × 512 pixels."""
     fitting = 0.6 * side * side / (math.pi * radius * radius)
-    return round(dice.log_uniform(2, max(2, min(fitting, most * side * side / _FULL_AREA))))
+    limit = max(2.0, min(fitting, most * side * side / _FULL_AREA))
+    return round(dice.log_uniform(2, limit) if dice.chance(0.4) else dice.log_uniform(limit / 3, limit))
 
 
 def _diameters(dice: Dice, side: int) -> tuple[float, float]:
@@ -76,7 +80,13 @@ def _anywhere(dice: Dice, side: int) -> Point:
 
 
 def scatter(
-    dice: Dice, side: int, radii: Sequence[float] | NDArray[np.float64], *, gap: float, clusters: int = 0
+    dice: Dice,
+    side: int,
+    radii: Sequence[float] | NDArray[np.float64],
+    *,
+    gap: float,
+    clusters: int = 0,
+    spread: float | None = None,
 ) -> list[tuple[int, Point]]:
     """Places for discs: (which radius, centre (x, y)) of those that found room.
 
@@ -86,13 +96,14 @@ def scatter(
         radii: Radii in pixels.
         gap: Least distance of two centres, in sums of their radii: below 1 they overlap.
         clusters: Number of clusters around which they gather; 0 for everywhere.
+        spread: Standard deviation of the places in a cluster in pixels; None for a share of the side.
     """
     rng = dice.array
     count = len(radii)
-    tries = 6
+    tries = 10
     if clusters:
         centres = rng.uniform(0.05, 0.95, (clusters, 2)) * side
-        spread = dice.uniform(0.05, 0.18) * side
+        spread = dice.uniform(0.05, 0.18) * side if spread is None else spread
         candidates = centres[rng.integers(0, clusters, (count, tries))] + rng.normal(0, spread, (count, tries, 2))
     else:
         candidates = rng.uniform(0, side, (count, tries, 2))
@@ -112,15 +123,19 @@ def scatter(
 
 
 def _shadow(dice: Dice, canvas: Canvas, shape: Shape, offset: Point, depth: float) -> None:
-    """Darken what lies beside a shape; computed at a quarter of the resolution."""
-    margin = 24
-    small = shape.mask.reduce(4)
-    wide = Image.new("L", (small.width + margin // 2, small.height + margin // 2))
-    wide.paste(small, (margin // 4, margin // 4))
-    wide = wide.filter(ImageFilter.BoxBlur(dice.uniform(0.4, 2.5))).point([round(v * depth) for v in range(256)])
-    wide = wide.resize((wide.width * 4, wide.height * 4), Image.Resampling.BILINEAR)
+    """Darken what lies beside a shape; that of a large one is computed at a quarter of the resolution."""
+    margin = 8
+    coarse = 4 if max(shape.size) > 60 else 1
+    mask = shape.mask.reduce(coarse) if coarse > 1 else shape.mask
+    wide = Image.new("L", (mask.width + 2 * margin // coarse, mask.height + 2 * margin // coarse))
+    wide.paste(mask, (margin // coarse, margin // coarse))
+    wide = Image.blend(
+        Image.new("L", wide.size), wide.filter(ImageFilter.BoxBlur(dice.uniform(1.5, 7) / coarse)), depth
+    )
+    if coarse > 1:
+        wide = wide.resize((wide.width * coarse, wide.height * coarse), Image.Resampling.BILINEAR)
     at = (round(shape.at[0] - margin + offset[0]), round(shape.at[1] - margin + offset[1]))
-    canvas.picture.paste(dice.pick(((0, 0, 0), (20, 15, 10))), (*at, at[0] + wide.width, at[1] + wide.height), wide)
+    canvas.picture.paste((10, 8, 5), (*at, at[0] + wide.width, at[1] + wide.height), wide)
 
 
 def _clutter(dice: Dice, canvas: Canvas, base: Colour) -> None:
@@ -136,7 +151,7 @@ def _clutter(dice: Dice, canvas: Canvas, base: Colour) -> None:
             shape = filled([place(outline, _anywhere(dice, side), dice.log_uniform(4, 60), dice.uniform(0, _TURN))])
         if dice.chance(0.5):
             shape = Shape(shape.mask.point([round(v * 0.45) for v in range(256)]), shape.at)
-        canvas.picture.paste(tone, (*shape.at, shape.at[0] + shape.size[0], shape.at[1] + shape.size[1]), shape.mask)
+        canvas.picture.paste(tone, shape.box, shape.mask)
 
 
 def natural(dice: Dice, canvas: Canvas) -> None:
@@ -148,29 +163,26 @@ def natural(dice: Dice, canvas: Canvas) -> None:
         _clutter(dice, canvas, base)
     low, high = _diameters(dice, side)
     middle = math.sqrt(low * high) / 2
-    count = min(_crowd(dice, side, middle, 60), 60)
+    count = _crowd(dice, side, middle, 45)
     sun = dice.integer(0, 11)
     offset = (dice.uniform(-10, 10), dice.uniform(-10, 10))
     shadows = dice.uniform(0.2, 0.8) if dice.chance(0.4) else 0.0
     contrast = dice.log_uniform(25, 255)
-    alike = dice.chance(0.35)
-    kind = outline_kind(dice)
-    surface = material(dice, apart(dice, base, contrast / 2, contrast), sun)
+    variety = 1 if dice.chance(0.35) else 6
+    kinds = [outline_kind(dice) for _ in range(variety)]
+    surfaces = [material(dice, apart(dice, base, contrast / 2, contrast), sun) for _ in range(variety)]
     radii = np.exp(dice.array.uniform(math.log(low / 2), math.log(high / 2), count))
     if dice.chance(0.6):
         radii = np.sort(radii)[::-1]
     for index, centre in scatter(dice, side, radii, gap=dice.pick((0.0, 0.5, 0.8, 1.05))):
         radius = float(radii[index])
-        if not alike:
-            kind = outline_kind(dice)
-            surface = material(dice, apart(dice, base, contrast / 2, contrast), sun)
         if radius > 12 and dice.chance(0.12):
             shape = island(dice, centre, radius)
         else:
-            shape = filled([place(kind(dice), centre, radius, dice.uniform(0, _TURN))])
+            shape = filled([place(dice.pick(kinds)(dice), centre, radius, dice.uniform(0, _TURN))])
         if shadows:
             _shadow(dice, canvas, shape, offset, shadows)
-        canvas.add(shape.mask, shape.at, surface.paint(dice, shape.size))
+        canvas.add(shape.mask, shape.at, dice.pick(surfaces).paint(dice, shape.size))
         if radius > 15 and dice.chance(0.15):
             _mark(dice, canvas, shape)
 
@@ -186,7 +198,7 @@ def _mark(dice: Dice, canvas: Canvas, shape: Shape) -> None:
     inside = Image.new("L", shape.size)
     inside.paste(lines.mask, (lines.at[0] - shape.at[0], lines.at[1] - shape.at[1]))
     inside = ImageChops.darker(inside, shape.mask)
-    canvas.picture.paste(colour(dice), (*shape.at, shape.at[0] + width, shape.at[1] + height), inside)
+    canvas.picture.paste(colour(dice), shape.box, inside)
 
 
 _CELL_KINDS = ("cloud", "grain", "blotch", "vein", "patch", "speck")
@@ -194,11 +206,8 @@ _CELL_KINDS = ("cloud", "grain", "blotch", "vein", "patch", "speck")
 
 def _cells(dice: Dice, side: int) -> tuple[NDArray[np.float64], list[tuple[int, Point]], NDArray[np.float64]]:
     """Radii, places and outlines of the cells or nuclei of a micrograph."""
-    if dice.chance(0.8):
-        middle = dice.log_uniform(6, 26)
-    else:
-        middle = dice.log_uniform(20, side / 6)
-    count = min(_crowd(dice, side, middle, 110), 110)
+    middle = dice.log_uniform(6, 26) if dice.chance(0.8) else dice.log_uniform(20, side / 6)
+    count = _crowd(dice, side, middle, 70)
     radii = middle * np.exp(dice.array.normal(0, dice.uniform(0.05, 0.35), count))
     radii = np.clip(radii, SMALLEST / 2, LARGEST_SHARE * side / 2)
     clusters = dice.integer(1, 6) if dice.chance(0.35) else 0
@@ -210,19 +219,22 @@ def _cells(dice: Dice, side: int) -> tuple[NDArray[np.float64], list[tuple[int, 
 def fluorescence(dice: Dice, canvas: Canvas) -> None:
     """Glowing blobs on a dark ground, of very different brightness, some touching; drawn in grey, then coloured."""
     side = canvas.side
+    canvas.faint = True
     size = (side, side)
     dark = dice.uniform(0, 30)
-    haze = noise.smooth(dice, size, dice.integer(2, 9)) if dice.chance(0.5) else noise.texture(dice, size, ("cloud",), 4)
+    haze = (
+        noise.smooth(dice, size, dice.integer(2, 9)) if dice.chance(0.5) else noise.texture(dice, size, ("cloud",), 4)
+    )
     strength = dice.pick((0.0, 0.03, 0.1, 0.25))
     canvas.picture = haze.point([round(dark + v * strength) for v in range(256)])
     radii, places, outlines = _cells(dice, side)
     level, spread = dice.log_uniform(45, 230), dice.pick((0.1, 0.3, 0.6))
     inner = dice.pick((0.0, 0.15, 0.35, 0.6))
     dome = dice.pick((0.0, 0.2, 0.5))
-    kinds = (dice.pick(_CELL_KINDS),)
-    zoom = dice.log_uniform(0.5, 2)
+    chromatin = noise.Sheet(dice, _CELL_KINDS, dice.log_uniform(0.5, 2))
     glow = dice.pick((0.0, 0.0, 0.3))
-    rim = dice.chance(0.25)
+    rim = dice.pick((0.0, 0.0, 0.3, 1.0))
+    tone = dice.pick((0.5, 0.75, 1.3))
     loose = dice.pick((0.0, 0.0, 0.15))
     for index, centre in places:
         radius = float(radii[index])
@@ -232,10 +244,10 @@ def fluorescence(dice: Dice, canvas: Canvas) -> None:
         if dome:
             values = Image.blend(values, ball(shape.size, 11), dome)
         if inner:
-            values = Image.blend(values, noise.texture(dice, shape.size, kinds, zoom), inner)
+            values = Image.blend(values, chromatin.piece(dice, shape.size), inner)
         if radius > 8 and dice.chance(0.3):
             _spots(dice, values, radius)
-        values = values.point([min(255, round(dark * 0.5 + v * bright / 200)) for v in range(256)])
+        values = Image.blend(Image.new("L", shape.size, round(dark)), values, bright / 200)
         if glow:
             _glow(canvas, shape, round(bright * glow))
         mask = shape.mask
@@ -243,12 +255,14 @@ def fluorescence(dice: Dice, canvas: Canvas) -> None:
             mask = mask.filter(ImageFilter.BoxBlur(radius / 6))
             shape = Shape(mask, shape.at)
         canvas.add(mask, shape.at, values)
-        if rim or dice.chance(0.1):
-            _outline(canvas, place(outlines[index], centre, radius), 1, round(bright * dice.pick((0.6, 1.3))))
+        if dice.chance(rim):
+            _outline(
+                canvas, place(outlines[index], centre, radius), max(1, radius * 0.1), min(255, round(bright * tone))
+            )
     if dice.chance(0.15):
         _debris(dice, canvas)
     if dice.chance(0.75):
-        canvas.picture = canvas.picture.filter(ImageFilter.GaussianBlur(dice.log_uniform(0.5, 2.2)))
+        canvas.picture = soft(canvas.picture, dice.log_uniform(0.7, 2.2))
     if dice.chance(0.6):
         canvas.picture = noisy(dice, canvas.picture, dice.log_uniform(1.5, 20))
     if dice.chance(0.3):  # exposed for the brightest
@@ -265,7 +279,9 @@ def _false_colours(dice: Dice) -> bytes:
         return palette([(255, 255, 255), (0, 0, 0)])
     if kind < 0.9:
         hue = dice.pick((0.62, 0.66, 0.33, 0.36, 0.0, 0.5, 0.8))
-        return palette([(0, 0, dice.integer(0, 30)), hsv(hue, 1, 0.8), hsv(hue, dice.uniform(0, 0.9), 1)], (0, 170, 255))
+        return palette(
+            [(0, 0, dice.integer(0, 30)), hsv(hue, 1, 0.8), hsv(hue, dice.uniform(0, 0.9), 1)], (0, 170, 255)
+        )
     return palette([colour(dice) for _ in range(dice.integer(2, 4))])
 
 
@@ -274,32 +290,29 @@ def _spots(dice: Dice, values: Image.Image, radius: float) -> None:
     for _ in range(dice.integer(1, 4)):
         size = max(2, round(radius * dice.uniform(0.15, 0.5)))
         at = (round(values.width * dice.uniform(0.2, 0.7)), round(values.height * dice.uniform(0.2, 0.7)))
-        spot = Image.radial_gradient("L").point(_SPOT).resize((size, size), Image.Resampling.BILINEAR)
+        spot = sprite("spot", (size, size))
         values.paste(dice.pick((90, 120, 240, 255)), (*at, at[0] + size, at[1] + size), spot)
-
-
-_SPOT = [max(0, 255 - max(0, value - 80) * 3) for value in range(256)]
 
 
 def _glow(canvas: Canvas, shape: Shape, level: int) -> None:
     """Light around an object that is out of the plane of focus."""
     width, height = shape.size
-    mask = Image.radial_gradient("L").point(_HALO).resize((width * 2, height * 2), Image.Resampling.BILINEAR)
+    mask = sprite("halo", (width * 2, height * 2))
     at = (shape.at[0] - width // 2, shape.at[1] - height // 2)
     box = (max(0, at[0]), max(0, at[1]), min(canvas.side, at[0] + mask.width), min(canvas.side, at[1] + mask.height))
     if box[0] < box[2] and box[1] < box[3]:
         light = mask.crop((box[0] - at[0], box[1] - at[1], box[2] - at[0], box[3] - at[1]))
-        light = light.point([v * level // 255 for v in range(256)])
+        light = Image.blend(Image.new("L", light.size), light, level / 255)
         canvas.picture.paste(ImageChops.lighter(canvas.picture.crop(box), light), box)
-
-
-_HALO = [max(0, round(255 * (1 - value / 180)) if value < 180 else 0) for value in range(256)]
 
 
 def _outline(canvas: Canvas, outline: Outline, width: float, paint: int | Colour) -> None:
     """Draw an outline on the picture, owned by nobody new."""
-    shape = stroke(np.concatenate([outline, outline[:1]]), width)
-    canvas.picture.paste(paint, (*shape.at, shape.at[0] + shape.size[0], shape.at[1] + shape.size[1]), shape.mask)
+    middle = outline.mean(0)
+    arms = outline - middle
+    share = width / 2 / max(1.0, float(np.abs(arms).max(0).mean()))
+    shape = filled([arms * (1 + share) + middle], [arms * max(0.0, 1 - share) + middle])
+    canvas.picture.paste(paint, shape.box, shape.mask)
 
 
 def _debris(dice: Dice, canvas: Canvas) -> None:
@@ -319,10 +332,16 @@ def stained(dice: Dice, canvas: Canvas) -> None:
     size = (side, side)
     hue = dice.pick((0.78, 0.74, 0.82, 0.9, 0.7, 0.62, 0.07, dice.uniform(0, 1)))
     pale = dice.chance(0.4)
-    ground = hsv(hue + dice.normal(0.04), dice.uniform(0, 0.12) if pale else dice.uniform(0.1, 0.5), dice.uniform(0.65, 0.95))
+    ground = hsv(
+        hue + dice.normal(0.04), dice.uniform(0, 0.12) if pale else dice.uniform(0.1, 0.5), dice.uniform(0.65, 0.95)
+    )
     second = hsv(hue + dice.normal(0.06), dice.uniform(0.05, 0.6), dice.uniform(0.55, 0.95))
     amount = dice.pick((0.1, 0.3, 0.6))
-    stops = [near(dice, ground, 12), ground, tuple(round(a + (b - a) * amount) for a, b in zip(ground, second, strict=True))]
+    stops = [
+        near(dice, ground, 12),
+        ground,
+        mixed(ground, second, amount),
+    ]
     picture = coloured(noise.texture(dice, size, ("fibre", "cloud", "vein"), dice.log_uniform(1, 4)), palette(stops))
     if dice.chance(0.6):
         other = coloured(noise.texture(dice, size, ("fibre", "cloud", "blotch", "marble")), palette(stops[::-1]))
@@ -335,33 +354,36 @@ def stained(dice: Dice, canvas: Canvas) -> None:
     radii, places, outlines = _cells(dice, side)
     dark = hsv(hue + dice.normal(0.03), dice.uniform(0.3, 0.95), dice.uniform(0.2, 0.65))
     faint = dice.pick((0.5, 0.75, 1.0, 1.0))
+    for _ in range(dice.pick((0, 0, 3, 8))):  # out of focus, above or below
+        width, height = round(dice.uniform(1.5, 5) * radii[0]), round(dice.uniform(1.5, 5) * radii[0])
+        ghost = sprite("halo", (width, height))
+        x, y = _anywhere(dice, side)
+        canvas.picture.paste(dark, (int(x) - width // 2, int(y) - height // 2), ghost)
     inner = dice.uniform(0.1, 0.8)
-    kinds = (dice.pick(_CELL_KINDS),)
-    zoom = dice.log_uniform(0.5, 2)
+    chromatin = noise.Sheet(dice, _CELL_KINDS, dice.log_uniform(0.5, 2))
     body = dice.chance(0.35)
+    clear = dice.pick((0.0, 0.0, 0.3, 1.0))
     for index, centre in places:
         radius = float(radii[index])
         outline = place(outlines[index], centre, radius)
         if body:  # the cell around it, unlabelled
             around = filled([place(outlines[index], centre, radius * dice.uniform(1.2, 1.9))])
             tint = around.mask.point([round(v * 0.5) for v in range(256)])
-            canvas.picture.paste(near(dice, second, 15), (*around.at, *(a + s for a, s in zip(around.at, around.size))), tint)
+            canvas.picture.paste(near(dice, second, 15), around.box, tint)
         shape = filled([outline])
         tone = near(dice, dark, 14)
-        light = tuple(round(a + (b - a) * dice.uniform(0.15, 0.7)) for a, b in zip(tone, ground, strict=True))
-        values = noise.texture(dice, shape.size, kinds, zoom)
-        values = Image.blend(Image.new("L", shape.size, dice.integer(60, 140)), values, inner)
+        light = mixed(tone, ground, dice.uniform(0.15, 0.7))
+        values = Image.new("L", shape.size, dice.integer(60, 140))
+        values = Image.blend(values, chromatin.piece(dice, shape.size), inner)
         if radius > 7 and dice.chance(0.3):
             _spots(dice, values, radius)
-        paint = coloured(values, palette([tone, light]))
+        hollow = dice.chance(clear)  # pale inside, dark at the edge
+        paint = coloured(values, palette([light, near(dice, light, 10), tone] if hollow else [tone, light]))
         if faint < 1:
-            box = (*shape.at, shape.at[0] + shape.size[0], shape.at[1] + shape.size[1])
-            paint = Image.blend(canvas.picture.crop(box), paint, faint * dice.uniform(0.6, 1))
+            paint = Image.blend(canvas.picture.crop(shape.box), paint, faint * dice.uniform(0.6, 1))
         canvas.add(shape.mask, shape.at, paint)
-        if dice.chance(0.3):
-            _outline(canvas, outline, dice.uniform(1, 2), scaled(tone, 0.8))
-    if dice.chance(0.6):
-        canvas.picture = canvas.picture.filter(ImageFilter.BoxBlur(dice.uniform(0.3, 1.3)))
+        if hollow or dice.chance(0.25):
+            _outline(canvas, outline, dice.uniform(1, 2.5), scaled(tone, 0.8))
 
 
 def brightfield(dice: Dice, canvas: Canvas) -> None:
@@ -373,7 +395,7 @@ def brightfield(dice: Dice, canvas: Canvas) -> None:
     radii, places, outlines = _cells(dice, side)
     bright, dark = min(255, level + dice.integer(15, 90)), max(0, level - dice.integer(15, 90))
     inner = dice.uniform(0.0, 0.5)
-    kinds = (dice.pick(_CELL_KINDS),)
+    chromatin = noise.Sheet(dice, _CELL_KINDS, dice.log_uniform(0.5, 2))
     halo = dice.uniform(1.5, 5) if dice.chance(0.7) else 0.0
     line = dice.uniform(0.8, 2.5)
     inside_out = dice.chance(0.4)
@@ -381,19 +403,18 @@ def brightfield(dice: Dice, canvas: Canvas) -> None:
         radius = float(radii[index])
         outline = place(outlines[index], centre, radius)
         if halo:
-            _outline(canvas, outline, 2 * halo, near(dice, (bright,) * 3 if not inside_out else (dark,) * 3, 5))
+            around = filled([place(outlines[index], centre, radius + halo)])
+            canvas.picture.paste(near(dice, (dark if inside_out else bright,) * 3, 5), around.box, around.mask)
         shape = filled([outline])
-        values = noise.texture(dice, shape.size, kinds)
-        values = Image.blend(Image.new("L", shape.size, dice.integer(100, 150)), values, inner)
+        values = Image.new("L", shape.size, dice.integer(100, 150))
+        values = Image.blend(values, chromatin.piece(dice, shape.size), inner)
         if dice.chance(0.3):
             values = Image.blend(values, ball(shape.size, 11), 0.4)
         if radius > 8 and dice.chance(0.4):
             _spots(dice, values, radius)
         low, high = near(dice, base, 12), near(dice, base, 12)
         canvas.add(shape.mask, shape.at, coloured(values, palette([scaled(low, 0.75), low, high, scaled(high, 1.25)])))
-        _outline(canvas, outline, line, near(dice, (dark,) * 3 if not inside_out else (bright,) * 3, 8))
-    if dice.chance(0.6):
-        canvas.picture = canvas.picture.filter(ImageFilter.BoxBlur(dice.uniform(0.3, 1.2)))
+        _outline(canvas, outline, line, near(dice, (bright if inside_out else dark,) * 3, 8))
 
 
 def thin(dice: Dice, canvas: Canvas) -> None:
@@ -404,15 +425,15 @@ def thin(dice: Dice, canvas: Canvas) -> None:
     if dice.chance(0.3):
         _clutter(dice, canvas, base)
     contrast = dice.log_uniform(30, 255)
-    kind = dice.pick((_worm, _worm, _crack, _vessel, _river, _letter))
+    kind = dice.pick((_worm, _worm, _crack, _vessel, _river, _letter, _grille))
     mixed = dice.chance(0.3)
     sun = dice.integer(0, 11)
     surface = material(dice, apart(dice, base, contrast / 2, contrast), sun)
     length = dice.log_uniform(24, LARGEST_SHARE * side)
-    count = min(_crowd(dice, side, length / 2, 30), 24)
+    count = _crowd(dice, side, length / 2, 24)
     for _ in range(count):
         if mixed:
-            kind = dice.pick((_worm, _crack, _vessel, _river, _letter))
+            kind = dice.pick((_worm, _crack, _vessel, _river, _letter, _grille))
         shape = kind(dice, _anywhere(dice, side), length * dice.uniform(0.6, 1.2))
         if dice.chance(0.15):
             _shadow(dice, canvas, shape, (dice.uniform(1, 5), dice.uniform(1, 5)), 0.5)
@@ -429,22 +450,23 @@ def _worm(dice: Dice, start: Point, length: float) -> Shape:
 
 def _crack(dice: Dice, start: Point, length: float) -> Shape:
     heading = dice.uniform(0, _TURN)
-    paths = []
+    paths: list[Outline] = []
     for branch in range(dice.integer(1, 4)):
-        origin = start if branch == 0 else tuple(paths[0][dice.integer(0, len(paths[0]) - 1)].tolist())
+        origin = np.array(start) if branch == 0 else paths[0][dice.integer(0, len(paths[0]) - 1)]
         reach = length if branch == 0 else length * dice.uniform(0.2, 0.6)
         angle = heading if branch == 0 else heading + dice.sign() * dice.uniform(0.4, 1.2)
         steps = max(3, round(reach / dice.uniform(4, 14)))
         turns = angle + dice.array.normal(0, dice.uniform(0.3, 0.8), steps)
         hops = np.stack([np.cos(turns), np.sin(turns)], 1) * (reach / steps)
-        paths.append(np.concatenate([np.array([origin]), np.cumsum(hops, 0) + origin]))
+        paths.append(np.concatenate([origin[None], np.cumsum(hops, 0) + origin]))
     width = dice.log_uniform(2, 7)
     return _strokes(paths, [width * dice.array.uniform(0.5, 1.3, len(path)) for path in paths])
 
 
 def _vessel(dice: Dice, start: Point, length: float) -> Shape:
     width = max(3.0, length * dice.log_uniform(0.02, 0.09))
-    paths, widths = [], []
+    paths: list[Outline] = []
+    widths: list[NDArray[np.float64]] = []
     queue = [(start, dice.uniform(0, _TURN), length * 0.5, width)]
     while queue and len(paths) < 9:
         origin, angle, reach, thick = queue.pop(0)
@@ -455,7 +477,9 @@ def _vessel(dice: Dice, start: Point, length: float) -> Shape:
             end = (float(path[-1, 0]), float(path[-1, 1]))
             heading = math.atan2(*(path[-1] - path[-2])[::-1])
             for sign in (-1, 1):
-                queue.append((end, heading + sign * dice.uniform(0.2, 0.7), reach * dice.uniform(0.5, 0.9), thick * 0.7))
+                queue.append(
+                    (end, heading + sign * dice.uniform(0.2, 0.7), reach * dice.uniform(0.5, 0.9), thick * 0.7)
+                )
     return _strokes(paths, widths)
 
 
@@ -482,6 +506,19 @@ def _letter(dice: Dice, start: Point, length: float) -> Shape:
     return _strokes(paths, [np.full(len(path), width) for path in paths])
 
 
+def _grille(dice: Dice, start: Point, length: float) -> Shape:
+    """A comb, ladder, fence or grid."""
+    rows, columns = dice.integer(1, 4), dice.integer(2, 7)
+    height = length * dice.uniform(0.3, 0.8)
+    paths = [np.array([(-0.5, y), (0.5, y)]) for y in np.linspace(-0.5, 0.5, rows)]
+    paths += [np.array([(x, -0.5), (x, 0.5)]) for x in np.linspace(-0.5, 0.5, columns)]
+    turn = dice.uniform(0, _TURN)
+    width = max(2.0, min(length / columns, height / rows) * dice.uniform(0.1, 0.35))
+    return _strokes(
+        [place(path * (length, height), start, 1, turn) for path in paths], [np.full(2, width) for _ in paths]
+    )
+
+
 def _strokes(paths: Sequence[Outline], widths: Sequence[NDArray[np.float64]]) -> Shape:
     pen = Pen(np.concatenate(list(paths)), margin=max(float(width.max()) for width in widths))
     for path, width in zip(paths, widths, strict=True):
@@ -498,7 +535,7 @@ def holed(dice: Dice, canvas: Canvas) -> None:
         _clutter(dice, canvas, base)
     low, high = _diameters(dice, side)
     low = max(low, 14)
-    count = min(_crowd(dice, side, math.sqrt(low * max(high, low)) / 2, 40), 40)
+    count = _crowd(dice, side, math.sqrt(low * max(high, low)) / 2, 30)
     radii = np.sort(np.exp(dice.array.uniform(math.log(low / 2), math.log(max(high, low) / 2), count)))[::-1]
     sun = dice.integer(0, 11)
     contrast = dice.log_uniform(30, 255)
@@ -506,21 +543,22 @@ def holed(dice: Dice, canvas: Canvas) -> None:
     turn = dice.uniform(0, _TURN)
     shadows = dice.uniform(0.2, 0.8) if dice.chance(0.5) else 0.0
     offset = (dice.uniform(-8, 8), dice.uniform(-8, 8))
-    surface = material(dice, apart(dice, base, contrast / 2, contrast), sun)
     alike = dice.chance(0.5)
+    tones = [apart(dice, base, contrast / 2, contrast) for _ in range(1 if alike else 4)]
+    surfaces = [material(dice, tone, sun) for tone in tones]
+    metals = [metal(dice) for _ in tones]
     for index, centre in scatter(dice, side, radii, gap=dice.pick((0.3, 0.6, 1.0))):
         radius = float(radii[index])
         if not alike:
             squeeze = dice.uniform(0.25, 1)
             turn = dice.uniform(0, _TURN)
-            surface = material(dice, apart(dice, base, contrast / 2, contrast), sun)
         shape = ring(dice, centre, radius, squeeze, turn)
         if shadows:
             _shadow(dice, canvas, shape, offset, shadows)
         if radius > 10 and dice.chance(0.35):
-            paint = coloured(cone(shape.size, dice.integer(1, 4)), metal(dice))
+            paint = coloured(cone(shape.size, dice.integer(1, 4)), dice.pick(metals))
         else:
-            paint = surface.paint(dice, shape.size)
+            paint = dice.pick(surfaces).paint(dice, shape.size)
         canvas.add(shape.mask, shape.at, paint)
 
 
@@ -529,7 +567,7 @@ def ring(dice: Dice, centre: Point, radius: float, squeeze: float, turn: float) 
     inner = 1 - max(min(3 / radius, 0.5), dice.log_uniform(0.06, 0.45))
     kind = dice.uniform(0, 1)
     if kind < 0.45:
-        hole = ellipse(inner, inner * squeeze) + (dice.normal(0.02), 0)
+        hole = ellipse(inner, inner * squeeze) + np.array([dice.normal(0.02), 0])
         return filled([place(ellipse(1, squeeze), centre, radius, turn)], [place(hole, centre, radius, turn)])
     if kind < 0.7:
         start = dice.uniform(0, _TURN)
@@ -552,7 +590,11 @@ def worn(dice: Dice, canvas: Canvas) -> None:
     canvas.picture = backdrop(dice, side, base, dice.uniform(0.1, 1))
     if dice.chance(0.6):
         canvas.picture = canvas.picture.resize((side // 8, side // 8), Image.Resampling.BOX).resize((side, side))
-    skin = hsv(dice.uniform(0.02, 0.09), dice.uniform(0.2, 0.6), dice.uniform(0.3, 1)) if dice.chance(0.6) else colour(dice)
+    skin = (
+        hsv(dice.uniform(0.02, 0.09), dice.uniform(0.2, 0.6), dice.uniform(0.3, 1))
+        if dice.chance(0.6)
+        else colour(dice)
+    )
     half = dice.log_uniform(10, side * 0.22)
     turn = dice.uniform(0, _TURN)
     count = dice.integer(1, max(1, min(5, int(side / (2.4 * half)))))
@@ -581,14 +623,15 @@ def _finger(
     shape = filled([outline @ frame + origin])
     angle = math.atan2(float(across[1]), float(across[0]))
     tones = [scaled(skin, f) for f in (0.45, 0.9, 1.12, 1.0, 0.8, 0.4)]
-    box = (max(shape.at[0], 0), max(shape.at[1], 0), min(shape.at[0] + shape.size[0], side), min(shape.at[1] + shape.size[1], side))
-    if box[0] >= box[2] or box[1] >= box[3]:
+    bar = shape.within(side)
+    if bar is None:
         return
-    mask = shape.mask.crop((box[0] - shape.at[0], box[1] - shape.at[1], box[2] - shape.at[0], box[3] - shape.at[1]))
-    values = _across(mask.size, (box[0], box[1]), origin, angle, width)
+    values = _across(bar.size, bar.at, origin, angle, width)
     if dice.chance(0.6):
-        values = Image.blend(values, noise.texture(dice, mask.size, ("cloud", "grain", "fibre", "vein")), dice.uniform(0.03, 0.2))
-    canvas.add(mask, (box[0], box[1]), coloured(values, palette(tones)), label=dice.chance(0.3))
+        values = Image.blend(
+            values, noise.texture(dice, bar.size, ("cloud", "grain", "fibre", "vein")), dice.uniform(0.03, 0.2)
+        )
+    canvas.add(bar.mask, bar.at, coloured(values, palette(tones)), label=dice.chance(0.3))
     shiny = metal(dice)
     for _ in range(1 if dice.chance(0.75) else 2):
         thick = width * dice.log_uniform(0.12, 0.7)
@@ -606,7 +649,9 @@ def _finger(
         pen = Pen((np.concatenate([strip, [[at, -2 * width], [at, 2 * width]]]) @ frame) + origin, margin=width)
         pen.fill(strip @ frame + origin)
         if dice.chance(0.35):
-            stone = place(outline_kind(dice)(dice), (at + bow, dice.normal(0.1 * width)), thick * dice.uniform(0.5, 1.2))
+            stone = place(
+                outline_kind(dice)(dice), (at + bow, dice.normal(0.1 * width)), thick * dice.uniform(0.5, 1.2)
+            )
             pen.fill(stone @ frame + origin)
         worn_band = pen.shape()
         trimmed = worn_band.mask.getbbox()
@@ -617,9 +662,13 @@ def _finger(
         _shadow(dice, canvas, Shape(mask, corner), (dice.normal(2), dice.normal(2)), dice.uniform(0.1, 0.5))
         values = _across(mask.size, corner, origin, angle, reach * dice.uniform(1, 1.3))
         if dice.chance(0.6):
-            values = Image.blend(values, ramp(dice, mask.size, angle + math.pi / 2, dice.uniform(1.2, 4)), dice.uniform(0.2, 0.5))
+            values = Image.blend(
+                values, ramp(dice, mask.size, angle + math.pi / 2, dice.uniform(1.2, 4)), dice.uniform(0.2, 0.5)
+            )
         if dice.chance(0.4):
-            values = Image.blend(values, noise.texture(dice, mask.size, ("weave", "speck", "cell", "vein")), dice.uniform(0.2, 0.6))
+            values = Image.blend(
+                values, noise.texture(dice, mask.size, ("weave", "speck", "cell", "vein")), dice.uniform(0.2, 0.6)
+            )
         canvas.add(mask, corner, coloured(values, shiny))
 
 
@@ -637,7 +686,10 @@ def jewellery(dice: Dice, canvas: Canvas) -> None:
     canvas.picture = backdrop(dice, side, base, dice.uniform(0, 0.15) if dice.chance(0.6) else dice.uniform(0.1, 0.8))
     count = dice.pick((1, 1, 2, 2, 3, 6))
     largest = LARGEST_SHARE * side / 2
-    radius = dice.log_uniform(20, largest) if count < 4 else dice.log_uniform(14, largest / 3)
+    if count > 3:
+        radius = dice.log_uniform(14, largest / 3)
+    else:
+        radius = dice.uniform(0.4 * largest, largest) if dice.chance(0.6) else dice.log_uniform(20, largest)
     colours = metal(dice)
     middle = (dice.uniform(0.35, 0.65) * side, dice.uniform(0.35, 0.65) * side)
     together = dice.chance(0.6)
@@ -674,7 +726,11 @@ def _solid_ring(dice: Dice, canvas: Canvas, centre: Point, radius: float, colour
     if stone:
         extent.append(put(jewel))
     pen = Pen(np.concatenate(extent), margin=2)
-    hull = [put(outer + front), put(outer + back), put(np.array([[-1, -depth / 2], [1, -depth / 2], [1, depth / 2], [-1, depth / 2]]))]
+    hull = [
+        put(outer + front),
+        put(outer + back),
+        put(np.array([[-1, -depth / 2], [1, -depth / 2], [1, depth / 2], [-1, depth / 2]])),
+    ]
     for outline in hull:
         pen.fill(outline)
     seen = Pen(np.concatenate(extent), margin=2)
@@ -715,7 +771,7 @@ def cluster(dice: Dice, canvas: Canvas) -> None:
     base = colour(dice)
     canvas.picture = backdrop(dice, side, base, dice.uniform(0.1, 1))
     radius = dice.log_uniform(6, side / 9)
-    count = min(_crowd(dice, side, radius * 0.7, 110), 100)
+    count = _crowd(dice, side, radius * 0.7, 80)
     tone = apart(dice, base, 30, 255)
     sun = dice.integer(0, 11)
     variety = dice.pick((5.0, 15.0, 40.0))
@@ -727,7 +783,9 @@ def cluster(dice: Dice, canvas: Canvas) -> None:
     shadows = dice.uniform(0.2, 0.6) if dice.chance(0.4) else 0.0
     rim = dice.uniform(0.2, 0.8) if dice.chance(0.5) else 0.0
     glassy = dice.chance(0.15)
-    for index, centre in scatter(dice, side, radii, gap=dice.uniform(0.55, 0.95), clusters=clusters):
+    spread = radius * math.sqrt(count / max(clusters, 1)) * dice.uniform(0.35, 0.8)
+    gap = dice.uniform(0.5, 0.95)
+    for index, centre in scatter(dice, side, radii, gap=gap, clusters=clusters, spread=spread):
         size = float(radii[index])
         outline = place(outlines[index], centre, size)
         shape = filled([outline])
@@ -735,8 +793,7 @@ def cluster(dice: Dice, canvas: Canvas) -> None:
             _shadow(dice, canvas, shape, (dice.normal(2), 3), shadows)
         paint = dice.pick(surfaces).paint(dice, shape.size)
         if glassy:
-            box = (*shape.at, shape.at[0] + shape.size[0], shape.at[1] + shape.size[1])
-            paint = Image.blend(canvas.picture.crop(box), paint, 0.4)
+            paint = Image.blend(canvas.picture.crop(shape.box), paint, 0.4)
         canvas.add(shape.mask, shape.at, paint)
         if rim:
             _outline(canvas, outline, max(1, size * 0.08), scaled(tone, rim))
@@ -745,15 +802,18 @@ def cluster(dice: Dice, canvas: Canvas) -> None:
 def mosaic(dice: Dice, canvas: Canvas) -> None:
     """Cells that fill the plane, with walls or joints between them."""
     side = canvas.side
-    pitch = dice.log_uniform(14, side / 3)
-    rows = math.ceil(side / pitch) + 2
+    pitch = dice.log_uniform(20, side / 3)
+    rows = math.ceil(1.4 * side / pitch) + 3
     jitter = dice.pick((0.0, 0.15, 0.3, 0.45))
     rng = dice.array
-    corner = -pitch * rng.uniform(0.2, 1.2, 2)
+    corner = -pitch * rng.uniform(1, 1.5, 2)
     grid = np.stack(np.meshgrid(np.arange(rows), np.arange(rows)), 2).astype(float)
     grid[:, :, 0] += (np.arange(rows)[:, None] % 2) * dice.pick((0.0, 0.5))
     seeds = (grid + rng.uniform(-jitter, jitter, grid.shape)).reshape(-1, 2) * pitch + corner
-    seeds[:, 1] *= (scale := dice.uniform(0.6, 1.2))
+    seeds[:, 1] *= dice.uniform(0.75, 1.2)
+    seeds += rng.normal(0, 1e-3, seeds.shape)  # no four on a circle
+    focus = rng.uniform(0, side, 2)
+    seeds = seeds[np.argsort(((seeds - focus) ** 2).sum(1))[: 30 + 60 * side * side // _FULL_AREA]]
     wall_tone = colour(dice)
     canvas.picture = backdrop(dice, side, wall_tone, dice.uniform(0, 0.4))
     tone = apart(dice, wall_tone, 15, 255)
@@ -763,11 +823,11 @@ def mosaic(dice: Dice, canvas: Canvas) -> None:
     surfaces = [material(dice, near(dice, tone, variety), sun) for _ in range(4)]
     round_off = dice.chance(0.4)
     missing = dice.pick((0.0, 0.0, 0.15, 0.5))
-    shown = 0
-    for outline in _voronoi(seeds, pitch * max(1.0, scale)):
+    for outline in _voronoi(seeds):
         middle = outline.mean(0)
-        size = float(np.hypot(*(outline - middle).T).mean())
-        if dice.chance(missing) or size < SMALLEST / 2 or shown >= 130:
+        reach = np.hypot(*(outline - middle).T)
+        size = float(reach.mean())
+        if dice.chance(missing) or size < SMALLEST / 2 or float(reach.max()) > 1.05 * pitch:
             continue
         if (outline.max(0) < 0).any() or (outline.min(0) > side).any():
             continue
@@ -776,41 +836,20 @@ def mosaic(dice: Dice, canvas: Canvas) -> None:
             outline = _rounded(outline)
         shape = filled([outline])
         canvas.add(shape.mask, shape.at, dice.pick(surfaces).paint(dice, shape.size))
-        shown += 1
 
 
-def _voronoi(seeds: Outline, reach: float) -> list[Outline]:
-    """Convex cells of seeds, each cut to within about `reach` of its seed."""
+def _voronoi(seeds: Outline) -> list[Outline]:
+    """The cells of the seeds that are bounded, convex outlines, in the order of the seeds."""
+    from scipy.spatial import Voronoi
+
+    diagram = Voronoi(seeds)
     cells = []
-    for index, seed in enumerate(seeds):
-        offsets = seeds - seed
-        square = (offsets**2).sum(1)
-        near_by = np.flatnonzero(square < (2.5 * reach) ** 2)
-        near_by = near_by[np.argsort(square[near_by])][1:14]
-        cell = [(-reach, -reach), (reach, -reach), (reach, reach), (-reach, reach)]
-        for dx, dy, limit in np.column_stack([offsets[near_by], square[near_by] / 2]).tolist():
-            cell = _cut(cell, dx, dy, limit)
-            if len(cell) < 3:
-                break
-        if len(cell) >= 3 and index >= 0:
-            cells.append(np.array(cell) + seed)
+    for seed, region in zip(seeds, diagram.point_region, strict=True):
+        corners = diagram.regions[region]
+        if corners and -1 not in corners:
+            cell = diagram.vertices[corners]
+            cells.append(cell[np.argsort(np.arctan2(*(cell - seed).T))])
     return cells
-
-
-def _cut(cell: list[Point], dx: float, dy: float, limit: float) -> list[Point]:
-    """The part of a convex polygon where x·dx + y·dy is at most `limit`."""
-    kept = []
-    x0, y0 = cell[-1]
-    d0 = x0 * dx + y0 * dy - limit
-    for x, y in cell:
-        d = x * dx + y * dy - limit
-        if (d > 0) != (d0 > 0):
-            share = d0 / (d0 - d)
-            kept.append((x0 + (x - x0) * share, y0 + (y - y0) * share))
-        if d <= 0:
-            kept.append((x, y))
-        x0, y0, d0 = x, y, d
-    return kept
 
 
 def _rounded(outline: Outline) -> Outline:
@@ -829,33 +868,34 @@ def nested(dice: Dice, canvas: Canvas) -> None:
     low, high = _diameters(dice, side)
     low = max(low, 20)
     radius = math.sqrt(low * max(high, low)) / 2
-    count = min(_crowd(dice, side, radius, 50), 40)
+    count = _crowd(dice, side, radius, 35)
     sun = dice.integer(0, 11)
     tone = apart(dice, base, 20, 220)
-    outer = material(dice, tone, sun)
-    inner = material(dice, apart(dice, tone, 20, 220), sun)
     alike = dice.chance(0.7)
+    outers = [material(dice, tone, sun)]
+    if not alike:
+        outers += [material(dice, apart(dice, base, 20, 255), sun) for _ in range(4)]
+    inner = material(dice, apart(dice, tone, 20, 220), sun)
     kind, part = outline_kind(dice), outline_kind(dice)
     radii = np.exp(dice.array.uniform(math.log(low / 2), math.log(max(high, low) / 2), count))
     bodies = blobs(dice, count, dice.uniform(0, 0.3), dice.uniform(1, 2))
+    nuclei = blobs(dice, 12, 0.1, 1.4)
     cells = dice.chance(0.5)
     shadows = dice.uniform(0.2, 0.7) if dice.chance(0.3) else 0.0
     for index, centre in scatter(dice, side, radii, gap=dice.pick((0.7, 1.0))):
         size = float(radii[index])
         turn = dice.uniform(0, _TURN)
-        if not alike:
-            outer = material(dice, apart(dice, base, 20, 255), sun)
         outline = place(bodies[index] if cells else kind(dice), centre, size, turn)
         shape = filled([outline])
         if shadows:
             _shadow(dice, canvas, shape, (3, 4), shadows)
-        whole = canvas.add(shape.mask, shape.at, outer.paint(dice, shape.size))
+        whole = canvas.add(shape.mask, shape.at, dice.pick(outers).paint(dice, shape.size))
         if dice.chance(0.2):
             _outline(canvas, outline, max(1, size * 0.05), scaled(tone, 0.6))
         for _ in range(1 if dice.chance(0.8) else dice.integer(2, 4)):
             share = dice.uniform(0.2, 0.65)
             off = (centre[0] + dice.normal(0.15 * size), centre[1] + dice.normal(0.15 * size))
-            within = filled([place(blobs(dice, 1, 0.1, 1.4)[0] if cells else part(dice), off, size * share, turn)])
+            within = filled([place(nuclei[dice.integer(0, 11)] if cells else part(dice), off, size * share, turn)])
             mask = Image.new("L", within.size)
             mask.paste(shape.mask, (shape.at[0] - within.at[0], shape.at[1] - within.at[1]))
             mask = ImageChops.darker(mask, within.mask)
@@ -863,43 +903,107 @@ def nested(dice: Dice, canvas: Canvas) -> None:
             canvas.include(whole, number)
 
 
+_TEXTURES = ("cloud", "fibre", "wave", "grain", "weave", "cell", "vein", "speck", "marble", "check")
+
+
 def subtle(dice: Dice, canvas: Canvas) -> None:
-    """Things that differ from their surroundings by texture only, by a shade of colour only, or by their outline only."""
+    """Things that differ from their surroundings by texture, by a shade of colour or by their outline only."""
     side = canvas.side
     size = (side, side)
     base = colour(dice)
+    canvas.faint = True
     mode = dice.pick(("texture", "shade", "outline", "turned"))
-    kinds = dice.pick((("cloud",), ("fibre",), ("wave",), ("grain",), ("weave",), ("cell",), ("vein",), ("speck",)))
+    kind = dice.pick(("fibre", "wave") if mode == "turned" else _TEXTURES)
     zoom = dice.log_uniform(0.7, 2.5)
     stops = palette([near(dice, base, 35), near(dice, base, 35), near(dice, base, 35)])
-    values = noise.texture(dice, size, kinds, zoom)
+    values = noise.texture(dice, size, (kind,), zoom)
     canvas.picture = coloured(values, stops) if mode != "shade" else backdrop(dice, side, base, dice.uniform(0, 0.6))
     low, high = _diameters(dice, side)
     low = max(low, 24 if mode in ("texture", "turned") else 10)
     high = max(high, low * 1.2)
-    count = min(_crowd(dice, side, math.sqrt(low * high) / 2, 50), 40)
+    count = _crowd(dice, side, math.sqrt(low * high) / 2, 40)
     radii = np.exp(dice.array.uniform(math.log(low / 2), math.log(high / 2), count))
-    kind = outline_kind(dice)
-    other = dice.pick((("cloud",), ("fibre",), ("wave",), ("grain",), ("weave",), ("cell",), ("marble",), ("check",)))
+    form = outline_kind(dice)
+    other = (dice.pick([name for name in _TEXTURES if name != kind]),)
     shift = [dice.normal(16) for _ in range(3)] if dice.chance(0.5) else [dice.sign() * dice.uniform(7, 30)] * 3
     line = near(dice, base, 70)
     for index, centre in scatter(dice, side, radii, gap=1.05 if mode == "outline" else 0.9):
-        outline = place(kind(dice), centre, float(radii[index]), dice.uniform(0, _TURN))
+        outline = place(form(dice), centre, float(radii[index]), dice.uniform(0, _TURN))
         shape = filled([outline])
-        box = (*shape.at, shape.at[0] + shape.size[0], shape.at[1] + shape.size[1])
         if mode == "texture":
             paint = coloured(noise.texture(dice, shape.size, other, zoom), stops)
         elif mode == "turned":
-            turned = noise.texture(dice, shape.size[::-1], kinds, zoom).transpose(Image.Transpose.ROTATE_90)
+            turned = noise.texture(dice, shape.size[::-1], (kind,), zoom).transpose(Image.Transpose.ROTATE_90)
             paint = coloured(turned, stops)
         elif mode == "shade":
             table = [min(255, max(0, round(v + part))) for part in shift for v in range(256)]
-            paint = canvas.picture.crop(box).point(table)
+            paint = canvas.picture.crop(shape.box).point(table)
         else:
-            paint = canvas.picture.crop(box)
+            paint = canvas.picture.crop(shape.box)
         canvas.add(shape.mask, shape.at, paint)
         if mode == "outline" or dice.chance(0.05):
             _outline(canvas, outline, dice.uniform(1, 3), line)
+
+
+def terrain(dice: Dice, canvas: Canvas) -> None:
+    """Ground parted into large regions, as from the air: shores, fields, rivers, roads, lakes, lesions."""
+    side = canvas.side
+    base = colour(dice)
+    canvas.picture = backdrop(dice, side, base, dice.uniform(0.1, 0.8))
+    canvas.claim(Image.new("L", (side, side), 255), (0, 0), label=dice.chance(0.3))
+    contrast = dice.log_uniform(20, 255)
+    for _ in range(dice.integer(1, 4)):
+        shape = dice.pick((_shore, _stream, _lake))(dice, side).within(side)
+        if shape is None:
+            continue
+        tone = apart(dice, base, contrast / 2, contrast)
+        surface = Material(dice, tone, texture=dice.uniform(0, 0.8), relief=0.0, sun=0)
+        canvas.add(shape.mask, shape.at, surface.paint(dice, shape.size))
+    kind = outline_kind(dice)
+    surface = material(dice, colour(dice), dice.integer(0, 11))
+    for _ in range(dice.pick((0, 0, 3, 8))):
+        outline = place(kind(dice), _anywhere(dice, side), dice.log_uniform(6, 30), dice.uniform(0, _TURN))
+        shape = filled([outline])
+        canvas.add(shape.mask, shape.at, surface.paint(dice, shape.size))
+
+
+def _shore(dice: Dice, side: int) -> Shape:
+    """All that lies on one side of a wavy line through the picture."""
+    along = np.linspace(-1, 1, 80)
+    wave = np.zeros(80)
+    for order in (1, 2, 4, 8, 16):
+        wave += dice.uniform(0, 0.16) / order * np.sin(order * math.pi * along + dice.uniform(0, _TURN))
+    outline = np.concatenate([np.stack([along, wave], 1), [[1.0, 1.5], [-1.0, 1.5]]])
+    middle = (side * dice.uniform(0.2, 0.8), side * dice.uniform(0.2, 0.8))
+    return filled([np.clip(place(outline, middle, 1.2 * side, dice.uniform(0, _TURN)), -4, side + 4)])
+
+
+def _stream(dice: Dice, side: int) -> Shape:
+    """A river or road across the picture."""
+    count = 60
+    along = np.linspace(-1, 1, count)
+    wave, width = np.zeros(count), np.full(count, dice.log_uniform(0.01, 0.12))
+    if dice.chance(0.7):
+        for order in (1, 2, 3):
+            wave += dice.uniform(0, 0.25) / order * np.sin(order * 4 * along + dice.uniform(0, _TURN))
+        width *= np.exp(0.3 * np.sin(dice.uniform(4, 14) * along))
+    outline = np.concatenate([np.stack([along, wave + width], 1), np.stack([along, wave - width], 1)[::-1]])
+    middle = (side * dice.uniform(0.2, 0.8), side * dice.uniform(0.2, 0.8))
+    return filled([np.clip(place(outline, middle, side, dice.uniform(0, _TURN)), -4, side + 4)])
+
+
+def _lake(dice: Dice, side: int) -> Shape:
+    """A large irregular patch, perhaps with islands."""
+    radius = side * dice.uniform(0.12, 0.4)
+    middle = _anywhere(dice, side)
+    if dice.chance(0.5):
+        return island(dice, middle, radius)
+    outline = place(blobs(dice, 1, dice.uniform(0.1, 0.5), 2.5, 96)[0], middle, radius)
+    holes = []
+    for _ in range(dice.pick((0, 0, 1, 2))):
+        at = (middle[0] + dice.normal(0.3 * radius), middle[1] + dice.normal(0.3 * radius))
+        holes.append(place(blobs(dice, 1, 0.2, 2)[0], at, radius * dice.uniform(0.1, 0.3)))
+    return filled([outline], holes)
 
 
 STYLES: dict[str, Callable[[Dice, Canvas], None]] = {
@@ -915,4 +1019,5 @@ STYLES: dict[str, Callable[[Dice, Canvas], None]] = {
     "mosaic": mosaic,
     "nested": nested,
     "subtle": subtle,
+    "terrain": terrain,
 }

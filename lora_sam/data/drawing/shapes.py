@@ -40,10 +40,24 @@ class Shape:
         """(width, height) of the window."""
         return self.mask.size
 
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """XYXY of the window in the picture."""
+        return (*self.at, self.at[0] + self.mask.width, self.at[1] + self.mask.height)
+
+    def within(self, side: int) -> Shape | None:
+        """The part inside a picture of this side; None where nothing is."""
+        left, top, right, bottom = self.box
+        inside = (max(left, 0), max(top, 0), min(right, side), min(bottom, side))
+        if inside[0] >= inside[2] or inside[1] >= inside[3]:
+            return None
+        x, y = inside[0] - left, inside[1] - top
+        return Shape(self.mask.crop((x, y, x + inside[2] - inside[0], y + inside[3] - inside[1])), inside[:2])
+
 
 def filled(outlines: Sequence[Outline], holes: Sequence[Outline] = ()) -> Shape:
     """The area within any of the outlines and none of the holes; outlines in pixels of the picture."""
-    pen = Pen(np.concatenate(list(outlines)))
+    pen = Pen(outlines[0] if len(outlines) == 1 else np.concatenate(list(outlines)))
     for outline in outlines:
         pen.fill(outline)
     for hole in holes:
@@ -67,13 +81,12 @@ class Pen:
         self.at = (math.floor(low[0]) - 1, math.floor(low[1]) - 1)
         width, height = math.ceil(high[0]) + 1 - self.at[0], math.ceil(high[1]) + 1 - self.at[1]
         largest = max(width, height)
-        self.zoom = 4 if largest < 80 else 2 if largest < 400 else 1
+        self.zoom = 4 if largest < 48 else 2 if largest < 400 else 1
         self.image = Image.new("L", (width * self.zoom, height * self.zoom))
         self._draw = ImageDraw.Draw(self.image)
 
     def _points(self, outline: Outline) -> list[float]:
-        # PIL's coordinates are those of pixel centres
-        flat: list[float] = ((outline - self.at) * self.zoom - 0.5).ravel().tolist()
+        flat: list[float] = ((outline - self.at) * self.zoom).ravel().tolist()
         return flat
 
     def fill(self, outline: Outline, value: int = 255) -> None:
@@ -97,7 +110,7 @@ class Pen:
                 width = (dots[k] + dots[k + 1]) / 2
                 self._draw.line(flat[2 * k : 2 * k + 4], fill=value, width=max(1, round(width)))
         for k, width in enumerate(dots):
-            if width > 2:
+            if width > 5:
                 x, y, radius = flat[2 * k], flat[2 * k + 1], width / 2 - 0.5
                 self._draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=value)
 
@@ -109,7 +122,8 @@ class Pen:
 def place(outline: Outline, centre: tuple[float, float], radius: float, turn: float = 0.0) -> Outline:
     """An outline turned by `turn` (radians), enlarged to `radius` and moved to `centre` (x, y)."""
     cos, sin = radius * math.cos(turn), radius * math.sin(turn)
-    return outline @ np.array([[cos, sin], [-sin, cos]]) + centre
+    placed: Outline = outline @ np.array([[cos, sin], [-sin, cos]]) + centre
+    return placed
 
 
 def blobs(dice: Dice, count: int, roughness: float, stretch: float, points: int = 32) -> NDArray[np.float64]:
@@ -131,11 +145,8 @@ def blobs(dice: Dice, count: int, roughness: float, stretch: float, points: int 
 
 def ellipse(width: float, height: float) -> Outline:
     """An ellipse with these half axes."""
-    return _CIRCLE * (width, height)
-
-
-def _blob(dice: Dice) -> Outline:
-    return blobs(dice, 1, dice.uniform(0, 0.35), dice.uniform(1, 3.5), 48)[0]
+    outline: Outline = _CIRCLE * np.array([width, height])
+    return outline
 
 
 def _ellipse(dice: Dice) -> Outline:
@@ -144,7 +155,8 @@ def _ellipse(dice: Dice) -> Outline:
 
 def _superellipse(dice: Dice) -> Outline:
     power = dice.log_uniform(0.5, 8)
-    return np.sign(_CIRCLE) * np.abs(_CIRCLE) ** (2 / power) * (1, dice.uniform(0.3, 1))
+    outline: Outline = np.sign(_CIRCLE) * np.abs(_CIRCLE) ** (2 / power) * np.array([1, dice.uniform(0.3, 1)])
+    return outline
 
 
 def _polygon(dice: Dice) -> Outline:
@@ -231,9 +243,6 @@ def _bottle(dice: Dice) -> Outline:
 
 
 _OUTLINES: tuple[Callable[[Dice], Outline], ...] = (
-    _blob,
-    _blob,
-    _blob,
     _ellipse,
     _ellipse,
     _superellipse,
@@ -255,6 +264,10 @@ _OUTLINES: tuple[Callable[[Dice], Outline], ...] = (
 
 def outline_kind(dice: Dice) -> Callable[[Dice], Outline]:
     """A family of outlines; each call of it gives another member."""
+    if dice.chance(0.2):
+        outlines = blobs(dice, 8, dice.uniform(0, 0.35), dice.uniform(1, 3.5), 48)
+        outlines /= np.hypot(outlines[..., :1], outlines[..., 1:]).max(1, keepdims=True)
+        return lambda dice: outlines[dice.integer(0, 7)]
     return dice.pick(_OUTLINES)
 
 
