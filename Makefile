@@ -32,8 +32,8 @@ help: ## List what there is to do
 
 setup: .venv/.ready ## Install Poetry and everything that poetry.lock pins into this checkout
 
-demo: setup ## Train a tiny random model on generated data, in seconds
-	$(RUN) train.py experiment=smoke $(ARGS)
+demo: setup ## Fine-tune the small SAM of the package on drawn washers, and show before and after
+	$(RUN) train.py experiment=demo $(ARGS)
 
 test: setup ## Run the tests that need neither a GPU nor much time
 	$(PYTEST) -n $(WORKERS) --dist loadfile $(ARGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.packaged import packaged_nano
+from benchmarks.needs import packaged_nano
 from benchmarks.processes import run_side, take_turns
 from benchmarks.record import BenchmarkError, Figure, Outcome, figure, usable_cores
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pictures import write_picture
+from benchmarks.needs import data_directory, packaged_nano
 from benchmarks.processes import run
 from benchmarks.record import (
     ROOT,
@@ -23,14 +23,12 @@ from benchmarks.record import (
     result_path,
     usable_cores,
 )
-from lora_sam.artifacts import RunDirectory
 from lora_sam.evaluation import validate_report
 
 QUESTION = "Test IoU of base and fine-tuned SAM (nano) on nuclei and rings, box prompts"
 QUICK = False
 
 EXPERIMENTS = ("nuclei_lora", "nuclei_decoder", "nuclei_lora_only", "rings_lora")
-PICTURED = "nuclei_lora"
 MUST_BEAT_BASE = ("nuclei_lora", "nuclei_decoder")
 IOU_OF_LORA = 0.71  # a quarter of what the base leaves to be gained on nuclei
 TRAINING_SECONDS = 600.0
@@ -46,8 +44,6 @@ def measure(*, rehearse: bool) -> Outcome:
         for name in experiments:
             sys.stderr.write(f"  python train.py experiment={name}\n")
             runs[name] = _fine_tune(Path(temporary), name, extra, environment)
-            if name == PICTURED and not rehearse:
-                write_picture(RunDirectory(Path(temporary) / name))
     if not rehearse:
         kept = _kept() if set(experiments) != set(EXPERIMENTS) else {}
         runs = {name: runs.get(name) or kept[name] for name in EXPERIMENTS}
@@ -85,24 +81,9 @@ def _kept() -> dict[str, dict[str, Any]]:
 
 
 def _environment() -> dict[str, str]:
-    """Where data and weights are, as absolute paths: the experiments run elsewhere. Raises where they are not."""
-    shared = ROOT.parent / "shared"
-    places = {
-        "LORA_SAM_DATA": Path(os.environ.get("LORA_SAM_DATA", shared / "data")).resolve(),
-        "LORA_SAM_WEIGHTS": Path(os.environ.get("LORA_SAM_WEIGHTS", shared / "weights")).resolve(),
-    }
-    needed = [
-        *(places["LORA_SAM_DATA"] / name for name in ("nuclei", "rings")),
-        places["LORA_SAM_WEIGHTS"] / "sam_nano_interim.safetensors",
-    ]
-    for path in needed:
-        if not path.exists():
-            raise BenchmarkError(
-                f"{path} is not there. This benchmark needs the sets nuclei and rings under $LORA_SAM_DATA and "
-                "sam_nano_interim.safetensors under $LORA_SAM_WEIGHTS; docs/data.md says what the sets are and where "
-                "they come from."
-            )
-    return {**os.environ, **{name: str(path) for name, path in places.items()}}
+    """Where the data are, as an absolute path: the experiments run elsewhere. Raises where data or weights are not."""
+    packaged_nano()
+    return {**os.environ, "LORA_SAM_DATA": str(data_directory())}
 
 
 def _fine_tune(directory: Path, name: str, extra: list[str], environment: dict[str, str]) -> dict[str, Any]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
 from typing import Any
 
-from benchmarks.packaged import packaged_nano
+from benchmarks.needs import data_directory, packaged_nano
 from benchmarks.processes import run_side
-from benchmarks.record import ROOT, BenchmarkError, Figure, Outcome, figure, usable_cores
+from benchmarks.record import Figure, Outcome, figure, usable_cores
 
 QUESTION = "IoU of the packaged nano on nuclei and rings, which it never saw: boxes, and one point per object"
 QUICK = False
@@ -27,41 +24,24 @@ _FIGURES = (
 
 
 def measure(*, rehearse: bool) -> Outcome:
-    """Score the packaged weights, and beside them the interim ones where they are there."""
+    """Score the packaged weights."""
     data = data_directory()
     threads = usable_cores()
     arguments = ["--data", str(data), "--threads", str(threads)]
     if rehearse:
-        measured = {
-            "tiny_random": run_side("zero_shot", [*arguments, "--images", "1", "model=tiny_random"], threads=threads)
-        }
-        weights = None
+        weights, chosen = None, ["--images", "1", "model=tiny_random"]
     else:
-        weights = packaged_nano()
-        measured = {}
-        for name, checkpoint in {"nano": weights, **_interim()}.items():
-            sys.stderr.write(f"  {name}\n")
-            chosen = ["--checkpoint", str(checkpoint), "model=nano"]
-            measured[name] = run_side("zero_shot", [*arguments, *chosen], threads=threads)
-    first = next(iter(measured.values()))
+        weights, chosen = packaged_nano(), ["model=nano"]
+    measured = run_side("zero_shot", [*arguments, *chosen], threads=threads)
     return Outcome(
-        settings={"models": list(measured), "threads": threads, "prompts": "tight boxes; pixel farthest from the edge"},
-        checks={"measured on": described(first["sets"]), "weights": f"{first['source']}, SHA-256 {first['sha256']}"},
-        figures=figures(first["sets"], None if weights is None else weights.stat().st_size),
-        details={"models": measured},
+        settings={"threads": threads, "prompts": "tight boxes; pixel farthest from the edge"},
+        checks={
+            "measured on": described(measured["sets"]),
+            "weights": f"{measured['source']}, SHA-256 {measured['sha256']}",
+        },
+        figures=figures(measured["sets"], None if weights is None else weights.stat().st_size),
+        details=measured,
     )
-
-
-def data_directory() -> Path:
-    """Directory of the sets, absolute. Raises `BenchmarkError` where one of them is not there."""
-    directory = Path(os.environ.get("LORA_SAM_DATA", ROOT.parent / "shared" / "data")).resolve()
-    for name in ("nuclei", "rings"):
-        if not (directory / name).is_dir():
-            raise BenchmarkError(
-                f"{directory / name} is not there. This benchmark needs the sets nuclei and rings under "
-                "$LORA_SAM_DATA; docs/data.md says what they are and where they come from."
-            )
-    return directory
 
 
 def described(sets: dict[str, Any]) -> str:
@@ -85,9 +65,3 @@ def figures(sets: dict[str, Any], file_bytes: int | None) -> list[Figure]:
     if file_bytes is not None:
         found.append(figure("file", "file of the packaged weights", file_bytes / 1e6, unit="MB", limit=FILE_MB))
     return found
-
-
-def _interim() -> dict[str, Path]:
-    directory = Path(os.environ.get("LORA_SAM_WEIGHTS", ROOT.parent / "shared" / "weights")).resolve()
-    path = directory / "sam_nano_interim.safetensors"
-    return {"interim": path} if path.is_file() else {}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lora_sam.models.decode import decode_masks, device_of
+from lora_sam.models.decode import decode_all_masks, decode_masks, device_of
 from lora_sam.models.device import autocast
 
 EMBEDDING = torch.randn(1, 32, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -95,3 +95,37 @@ def test_gradients_reach_embedding_and_decoder(sam: Any) -> None:
 def test_device_of(sam: Any) -> None:
     assert device_of(sam) == torch.device("cpu")
     assert device_of(sam.to("meta")) == torch.device("meta")
+
+
+def package_masks(sam: Any, embedding: torch.Tensor, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The four masks as `segment_anything` computes them."""
+    prompts = KINDS[kind]
+    points = None if prompts["points"] is None else (prompts["points"], prompts["labels"])
+    sparse, dense = sam.prompt_encoder(points=points, boxes=prompts["boxes"], masks=None)
+    masks: tuple[torch.Tensor, torch.Tensor] = sam.mask_decoder.predict_masks(
+        image_embeddings=embedding,
+        image_pe=sam.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+    )
+    return masks
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_masks_are_those_of_segment_anything(sam: Any, kind: str) -> None:
+    logits, iou = decode_all_masks(sam, EMBEDDING, **KINDS[kind])
+    expected_logits, expected_iou = package_masks(sam, EMBEDDING, kind)
+    torch.testing.assert_close(logits, expected_logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(iou, expected_iou, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prompts_of_several_images_are_decoded_each_on_its_own(sam: Any, kind: str) -> None:
+    embeddings = torch.cat([EMBEDDING, EMBEDDING.flip(-1) * 1.5])
+    images = torch.tensor([1, 0, 1])
+    logits, iou = decode_all_masks(sam, embeddings, **KINDS[kind], images=images)
+    for row, image in enumerate(images.tolist()):
+        expected_logits, expected_iou = package_masks(sam, embeddings[image : image + 1], kind)
+        torch.testing.assert_close(logits[row], expected_logits[row], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(iou[row], expected_iou[row], rtol=1e-4, atol=1e-5)
+    assert (logits[0] - package_masks(sam, embeddings[:1], kind)[0][0]).abs().max() > 1e-3

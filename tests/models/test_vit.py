@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import save_file
 from segment_anything import sam_model_registry
 
 from lora_sam.errors import CheckpointError, ConfigError
+from lora_sam.files import sha256_of
+from lora_sam.models.checkpoints import packaged_checkpoint
 from lora_sam.models.projections import fuse_projections, fuse_state_dict, split_projections, split_state_dict
 
 GLOBAL_BLOCKS = {"vit_b": (2, 5, 8, 11), "vit_l": (5, 11, 17, 23), "vit_h": (7, 15, 23, 31)}
@@ -138,8 +138,11 @@ def test_something_else_is_not_a_checkpoint(option, tmp_path):
 def test_missing_checkpoint_and_unofficial_variant(option, tmp_path):
     with pytest.raises(CheckpointError, match=r"no such file; give the path"):
         option("model/nano", checkpoint=str(tmp_path / "absent.pth")).build()
-    with pytest.raises(CheckpointError, match=r"model=nano has no official checkpoint; set model\.checkpoint"):
-        option("model/nano").build()
+    with pytest.raises(
+        CheckpointError,
+        match=r"model=own has neither packaged weights nor an official checkpoint",
+    ):
+        option("model/nano", variant="own").build()
 
 
 def test_contradictory_numbers_are_refused(option):
@@ -159,14 +162,11 @@ def test_random_weights_depend_on_their_seed_only(option):
     assert option("model/tiny_random", weights_seed=1).build().sha256 != first.sha256
 
 
-def test_the_small_pretrained_sam_loads(option):
-    root = Path(__file__).resolve().parents[2]
-    import os
-
-    folder = Path(os.environ.get("LORA_SAM_WEIGHTS", root.parent / "shared" / "weights"))
-    checkpoint = folder / "sam_nano_interim.safetensors"
-    if not checkpoint.is_file():
-        pytest.skip(f"{checkpoint.name} is not in $LORA_SAM_WEIGHTS")
-    base = option("model/nano", checkpoint=str(checkpoint)).build()
-    assert base.sha256 == "a22a085999fd53e44eef5fa419537648f8173847021f12bae046233650dd2c19"
-    assert sum(parameter.numel() for parameter in base.sam.parameters()) == pytest.approx(7.74e6, rel=0.01)
+def test_the_small_sam_comes_with_its_weights(option):
+    base = option("model/nano").build()
+    path = packaged_checkpoint("nano")
+    assert path is not None
+    assert path.stat().st_size <= 20e6
+    assert (base.source, base.sha256) == ("nano.safetensors", sha256_of(path))
+    assert sum(parameter.numel() for parameter in base.sam.parameters()) == pytest.approx(7.6e6, rel=0.02)
+    assert all(parameter.dtype == torch.float32 for parameter in base.sam.parameters())
