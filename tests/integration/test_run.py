@@ -143,13 +143,18 @@ def test_validation_split_folder_data_and_no_tracker(trained, tmp_path):
     assert not (directory / "tensorboard").exists()
 
 
-def test_the_demo_trains_without_a_file(trained):
-    """`make demo` is this, with more epochs."""
-    directory, objective = trained("demo", "experiment=smoke", "trainer.max_epochs=4", "trainer.max_steps=64")
+def test_drawn_ellipses_are_learned_without_a_file(trained):
+    directory, objective = trained("smoke", "experiment=smoke", "trainer.max_epochs=4", "trainer.max_steps=64")
     report = json.loads((directory / "evaluation.json").read_text())
     assert report["images"] == 16
     assert report["delta"]["iou"] > 0.05
     assert objective > 0.05
+    page = (directory / "report.html").read_text(encoding="utf-8")
+    assert f"{report['tuned']['iou']:.3f}" in page
+    assert "experiment=smoke" in page
+    assert page.count("data:image/") >= 6
+    first = json.loads((directory / "metrics.jsonl").read_text().splitlines()[0])
+    assert (first["step"], sorted(first)) == (0, ["epoch", "step", "time", "validation_iou"])
 
 
 def test_interrupted_by_ctrl_c_and_resumed_is_the_same_run(tmp_path, blobs):

@@ -75,13 +75,15 @@ def test_the_demo_runs_from_it_in_an_empty_directory(site: Path, tmp_path: Path)
     where = installed(site, tmp_path, "-c", "import lora_sam; print(lora_sam.__file__)")
     assert Path(where.strip()) == site / "lora_sam" / "__init__.py"
     installed(
-        site, tmp_path, str(site / "bin" / "lora-sam"), "demo", "model=tiny_random", "data=demo", "data.train=2",
-        "data.val=1", "data.test=1", "data.side=128", "trainer.max_epochs=null", "trainer.max_steps=2",
-        "hydra.run.dir=run",
+        site, tmp_path, str(site / "bin" / "lora-sam"), "demo", "data.train=2", "data.val=1", "data.test=1",
+        "trainer.max_epochs=null", "trainer.max_steps=2", "hydra.run.dir=run",
     )  # fmt: skip
     report = json.loads((tmp_path / "run" / "evaluation.json").read_text(encoding="utf-8"))
     assert report["images"] == 1
     assert report["tuned"]["iou"] > 0
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
+    assert (tmp_path / "run" / "report.html").is_file()
+    facts = json.loads((tmp_path / "run" / "adapter" / "lora_sam.json").read_text(encoding="utf-8"))
+    assert facts["base"]["source"] == "nano.safetensors"
     assert (tmp_path / "data" / "washers" / "images" / "train" / "0001.png").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "outputs", "run"]
