@@ -216,7 +216,8 @@ def test_mistakes_in_files_of_the_users_own(command_line: CommandLine, runs: lis
     done = command_line("--config-dir", str(own), "experiment=wrong")
     assert done.code == 2
     assert done.err == (
-        "error: unknown option method=lorra; did you mean method=lora? Options of method: decoder, full, lora, lora_all, mine\n"
+        "error: unknown option method=lorra; did you mean method=lora? "
+        "Options of method: decoder, full, lora, lora_all, mine\n"
     )
     done = command_line(f"--config-dir={own}", "experiment=broken")
     assert (done.code, done.err.count("\n")) == (2, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 from pathlib import Path
@@ -16,9 +17,11 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from PIL import Image
 
+from lora_sam import load, read_image
 from lora_sam.cli.jobs import plain
 from lora_sam.config import settings_from
-from lora_sam.errors import CheckpointError, ConfigError
+from lora_sam.errors import AdapterError, CheckpointError, ConfigError
+from lora_sam.predictors import TorchPredictor
 from lora_sam.resuming import resumed_config
 from lora_sam.run import run
 
@@ -168,3 +171,24 @@ def test_make_targets_in_the_readme_exist():
     assert {"demo", "test"} <= targets
     for name in targets:
         assert re.search(rf"^{name}:", makefile, re.M), name
+
+
+def test_the_weights_of_a_run_are_a_checkpoint(workplace, monkeypatch):
+    """`scripts/weights_of_run.py`, as docs/nano.md calls it."""
+    monkeypatch.chdir(workplace)
+    write_weights = runpy.run_path(str(ROOT / "scripts" / "weights_of_run.py"))["write_weights"]
+    write_weights("outputs/first", Path("whole.safetensors"), half=False)
+    write_weights("outputs/first", Path("half.safetensors"), half=True)
+    assert Path("half.safetensors").stat().st_size < 0.6 * Path("whole.safetensors").stat().st_size
+    boxes = [[8, 10, 28, 30], [2, 2, 40, 40]]
+    tuned = load("outputs/first").segment(read_image("image.png"), boxes=boxes)
+    for name, tolerance in (("whole", 1e-4), ("half", 5e-3)):
+        settings = settings_from(
+            composed("data.root=my_data", *QUICK, "model.weights=pretrained", f"model.checkpoint={name}.safetensors")
+        )
+        base = settings.model.build()
+        merged = TorchPredictor(base.sam, base.image_size).segment(read_image("image.png"), boxes=boxes)
+        scale = np.abs(tuned.low_res_logits).max()
+        assert np.abs(merged.low_res_logits - tuned.low_res_logits).max() <= tolerance * scale
+    with pytest.raises(AdapterError, match="no such run"):
+        write_weights("outputs/absent", Path("x.safetensors"), half=True)

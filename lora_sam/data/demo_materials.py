@@ -14,6 +14,9 @@ from lora_sam.data.demo_shapes import Field
 Pixels = NDArray[np.float32]
 """RGB, 0 to 255, float32 [h, w, 3]."""
 
+Colour = tuple[int, int, int]
+"""RGB, 0 to 255."""
+
 Paint = Callable[[Field, Field], Pixels]
 """Colour at (x, y), in pixels from the middle of the thing."""
 
@@ -31,9 +34,7 @@ def noise(rng: np.random.Generator, size: tuple[int, int], cell: tuple[float, fl
     return np.asarray(grid.resize((size[1], size[0]), Image.Resampling.BICUBIC))
 
 
-def turned_metal(
-    rng: np.random.Generator, colour: tuple[int, int, int], outer: float, inner: float, light: float
-) -> Paint:
+def turned_metal(rng: np.random.Generator, colour: Colour, outer: float, inner: float, light: float) -> Paint:
     """A flat ring turned on a lathe: concentric grooves, highlights to two sides, bevelled edges, sometimes rust.
 
     Args:
@@ -66,7 +67,7 @@ def turned_metal(
     return paint
 
 
-def rubber(colour: tuple[int, int, int], outer: float, inner: float, light: float) -> Paint:
+def rubber(colour: Colour, outer: float, inner: float, light: float) -> Paint:
     """A moulded lip between two radii: dull, round in section."""
     middle, half = (outer + inner) / 2, (outer - inner) / 2
 
@@ -78,7 +79,7 @@ def rubber(colour: tuple[int, int, int], outer: float, inner: float, light: floa
     return paint
 
 
-def machined(colour: tuple[int, int, int], radius: float, hole: float, light: float) -> Paint:
+def machined(colour: Colour, radius: float, hole: float, light: float) -> Paint:
     """The top of a nut or a bolt: a flat face with a chamfer outside `radius`, and a dark recess of radius `hole`."""
 
     def paint(x: Field, y: Field) -> Pixels:
@@ -91,7 +92,7 @@ def machined(colour: tuple[int, int, int], radius: float, hole: float, light: fl
     return paint
 
 
-def threaded(colour: tuple[int, int, int], width: float, pitch: float, angle: float) -> Paint:
+def threaded(colour: Colour, width: float, pitch: float, angle: float) -> Paint:
     """A screw that lies on its side, along `angle`."""
     cos, sin = np.cos(angle), np.sin(angle)
 
@@ -144,6 +145,6 @@ def _edge(position: Field, place: float) -> Field:
     return near
 
 
-def _shaded(colour: tuple[int, int, int], glow: NDArray[np.floating[Any]]) -> Pixels:
+def _shaded(colour: Colour, glow: NDArray[np.floating[Any]]) -> Pixels:
     """`colour` made lighter or darker by the share `glow`."""
     return np.asarray(colour, np.float32) * (1 + glow[..., None]).astype(np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.data import demo_materials as materials
-from lora_sam.data.demo_materials import Paint, Pixels
+from lora_sam.data.demo_materials import Colour, Paint, Pixels
 from lora_sam.data.demo_shapes import Distance, Field, band, bar, disc, hexagon, split_band
 
 MIN_OBJECTS, MAX_OBJECTS = 6, 14
@@ -17,8 +17,6 @@ MIN_OBJECTS, MAX_OBJECTS = 6, 14
 _MIN_VISIBLE = 0.3  # a washer that is covered more is not labelled
 _REFERENCE_SIDE = 512  # lengths below are in pixels of a picture of this side
 _TRIES = 400
-
-Colour = tuple[int, int, int]
 
 
 def draw(rng: np.random.Generator, side: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

@@ -8,10 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Rows of logits held at once. 128 rows of 4096 keys fit into a core's cache; whole windows are taken together.
-_ROWS = 128
-_WINDOW_TOKENS = 256
-_WINDOWS_AT_ONCE = 12
+# Logits held at once: 128 rows of 4096 keys fit into a core's cache, as do 13 windows of 14 x 14 tokens.
+_LOGITS = 128 * 4096
 
 
 def tiled_attention(q: Tensor, k: Tensor, v: Tensor, rh: Tensor, rw: Tensor) -> Tensor:
@@ -31,8 +29,7 @@ def tiled_attention(q: Tensor, k: Tensor, v: Tensor, rh: Tensor, rw: Tensor) -> 
     Returns:
         [B, heads, N, c].
     """
-    tokens = k.shape[2]
-    rows = _ROWS if tokens > _WINDOW_TOKENS else _WINDOWS_AT_ONCE * tokens
+    rows = max(1, _LOGITS // k.shape[2])
     out: Tensor = _TiledAttention.apply(q, k, v, rh, rw, rows)
     return out
 

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from lora_sam.data.drawing import camera, materials, noise, scenes, shapes
+from lora_sam.data.drawing import camera, layout, materials, noise, shapes
 from lora_sam.data.drawing.canvas import Canvas
 from lora_sam.data.drawing.dice import Dice
+from lora_sam.data.drawing.scenes import rings
 
 
 @pytest.fixture
@@ -109,6 +110,18 @@ def test_a_shape_is_cut_at_the_edge_of_the_picture():
     assert disc((-30, 20), 10).within(64) is None
 
 
+def test_what_two_shapes_share_is_in_the_window_of_the_first():
+    first, second = disc((30, 30), 10), disc((38, 30), 10)
+    shared = first.common(second)
+    assert shared.box == first.box
+    pictures = [Image.new("L", (64, 64)) for _ in range(3)]
+    for picture, shape in zip(pictures, (first, second, shared), strict=True):
+        picture.paste(shape.mask, shape.at)
+    one, other, both = (np.asarray(picture) for picture in pictures)
+    assert np.array_equal(both, np.minimum(one, other))
+    assert 0 < (both > 127).sum() < (one > 127).sum()
+
+
 def test_every_family_of_outlines_is_about_as_large_as_asked_for():
     for seed in range(150):
         dice = Dice(np.random.default_rng(seed))
@@ -121,7 +134,7 @@ def test_every_family_of_outlines_is_about_as_large_as_asked_for():
 def test_rings_have_a_hole_or_a_gap():
     for seed in range(60):
         dice = Dice(np.random.default_rng(seed))
-        shape = scenes.ring(dice, (60.0, 60.0), 50.0, dice.uniform(0.4, 1), 0.3)
+        shape = rings.ring(dice, (60.0, 60.0), 50.0, dice.uniform(0.4, 1), 0.3)
         mask = np.asarray(shape.mask) > 127
         whole = Image.new("1", (120, 120))
         whole.paste(Image.fromarray(mask), shape.at)
@@ -208,11 +221,21 @@ def test_a_whole_includes_its_part_and_a_group_its_members():
 
 def test_scattered_discs_keep_their_distance(dice):
     radii = dice.array.uniform(5, 15, 60)
-    found = scenes.scatter(dice, 200, radii, gap=1.0)
+    found = layout.scatter(dice, 200, radii, gap=1.0)
     assert len(found) > 20
-    for k, (index, (x, y)) in enumerate(found):
-        for other, (u, v) in found[:k]:
-            assert math.hypot(x - u, y - v) >= radii[index] + radii[other]
+    for k, (index, (x, y), radius) in enumerate(found):
+        assert radius == radii[index]
+        for _, (u, v), other in found[:k]:
+            assert math.hypot(x - u, y - v) >= radius + other
+
+
+@pytest.mark.parametrize("least", [8.0, 24.0])
+def test_diameters_stay_within_their_limits(dice, least):
+    for _ in range(100):
+        low, high = layout.diameters(dice, 128, least)
+        radii = layout.radii_between(dice, low, high, 5)
+        assert least <= low <= high <= 0.8 * 128
+        assert low / 2 <= radii.min() <= radii.max() <= high / 2
 
 
 def test_blur_moves_nothing():

@@ -1,1 +1,1 @@
-"""Drawing of labelled scenes: dice, noise, shapes, materials, canvas, scenes, camera."""
+"""Drawing of labelled scenes: dice, noise, shapes, materials, canvas, layout, details, scenes, camera."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Box = tuple[int, int, int, int]
+from lora_sam.data.drawing.shapes import Box, Shape
 
 MIN_VISIBLE_PIXELS = 20
 MIN_VISIBLE_SHARE = 0.35
@@ -69,16 +69,13 @@ class Canvas:
 
     def claim(self, mask: Image.Image, at: tuple[int, int], *, label: bool = True) -> int:
         """Make an object own its pixels without painting them; see `add`."""
-        solid = mask.convert("1", dither=Image.Dither.NONE)
+        shape = Shape(mask.convert("1", dither=Image.Dither.NONE), at)
         self._last += 1
-        box = (*at, at[0] + mask.width, at[1] + mask.height)
-        self._owners.paste(self._last, box, solid)
+        self._owners.paste(self._last, shape.box, shape.mask)
         if label:
-            inside = (max(at[0], 0), max(at[1], 0), min(box[2], self.side), min(box[3], self.side))
-            if inside[0] < inside[2] and inside[1] < inside[3]:
-                if inside != box:
-                    solid = solid.crop((inside[0] - at[0], inside[1] - at[1], inside[2] - at[0], inside[3] - at[1]))
-                self.objects.append(Drawn((self._last,), inside, solid.histogram()[255]))
+            inside = shape.within(self.side)
+            if inside is not None:
+                self.objects.append(Drawn((self._last,), inside.box, inside.mask.histogram()[255]))
         return self._last
 
     def group(self, numbers: list[int]) -> None:

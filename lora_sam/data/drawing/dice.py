@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from typing import TypeVar
@@ -29,6 +30,10 @@ class Dice:
     def uniform(self, low: float, high: float) -> float:
         """Uniform in [low, high)."""
         return low + (high - low) * self._scalar.random()
+
+    def angle(self) -> float:
+        """Uniform in [0, 2π), in radians."""
+        return self.uniform(0, math.tau)
 
     def log_uniform(self, low: float, high: float) -> float:
         """Uniform in the logarithm: as many between 1 and 2 as between 2 and 4; `high` below `low` counts as `low`."""

@@ -59,6 +59,11 @@ def scaled(base: Sequence[int], factor: float) -> Colour:
     return red, green, blue
 
 
+def dimmed(picture: Image.Image, factor: float, offset: float = 0.0) -> Image.Image:
+    """A grey picture with its values times `factor`, plus `offset`; both small enough to stay in 0 to 255."""
+    return picture.point([round(offset + value * factor) for value in range(256)])
+
+
 def palette(stops: Sequence[Colour], positions: tuple[float, ...] | None = None) -> bytes:
     """256 RGB colours that run through `stops`, at `positions` in 0…255 or evenly."""
     if positions is None:
@@ -89,7 +94,7 @@ def ramp(dice: Dice, size: tuple[int, int], turn: float, cycles: float = 1.0, ph
     if cycles == 1.0:
         values = values * 255 + 127.5
     else:
-        values = 127.5 + 127.5 * np.cos((2 * math.pi * cycles) * values + np.float32(phase))
+        values = 127.5 + 127.5 * np.cos((math.tau * cycles) * values + np.float32(phase))
     return Image.fromarray(values.astype(np.uint8))
 
 
@@ -99,16 +104,17 @@ def _ball(sun: int) -> Image.Image:
     y, x = (np.mgrid[:128, :128] - 63.5) / 64
     z = np.sqrt(np.clip(1 - x**2 - y**2, 0, 1))
     norm = np.maximum(1, np.hypot(x, y))
-    turn = 2 * math.pi * sun / (_SUNS - 1)
+    turn = math.tau * sun / (_SUNS - 1)
     tilt = 0.75 if sun < _SUNS - 1 else 0.0
     light = (math.sin(tilt) * math.cos(turn), math.sin(tilt) * math.sin(turn), math.cos(tilt))
     diffuse = np.clip(x / norm * light[0] + y / norm * light[1] + z * light[2], 0, 1)
-    values = 30 + 170 * diffuse + 55 * np.clip(diffuse, 0, 1) ** 40
+    values = 30 + 170 * diffuse + 55 * diffuse**40
     return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
 
 
 @cache
 def _round(kind: str) -> Image.Image:
+    """A sprite, see `sprite`. 128 × 128, 8-bit grey."""
     y, x = (np.mgrid[:128, :128] - 63.5) / 64
     distance = np.hypot(x, y)
     values = 1 - distance if kind == "halo" else 2.6 * (1 - distance)
@@ -117,6 +123,7 @@ def _round(kind: str) -> Image.Image:
 
 @cache
 def _small(kind: str, sun: int) -> Image.Image:
+    """A ball or a sprite, see above, at 32 × 32: resized to a small window in less time."""
     return (_ball(sun) if kind == "ball" else _round(kind)).reduce(4)
 
 
@@ -223,7 +230,7 @@ def backdrop(dice: Dice, side: int, base: Colour, contrast: float) -> Image.Imag
         return Image.new("RGB", size, base)
     stops = [near(dice, base, reach) for _ in range(dice.integer(2, 4))]
     if kind < 0.24:
-        return coloured(ramp(dice, size, dice.uniform(0, 2 * math.pi)), palette(stops))
+        return coloured(ramp(dice, size, dice.angle()), palette(stops))
     if kind < 0.34:
         return coloured(noise.smooth(dice, size, dice.integer(2, 8)), palette(stops))
     zoom = dice.log_uniform(0.8, 6)

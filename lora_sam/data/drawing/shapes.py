@@ -17,10 +17,16 @@ from PIL import Image, ImageChops, ImageDraw
 from lora_sam.data.drawing import noise
 from lora_sam.data.drawing.dice import Dice
 
-Outline = NDArray[np.float64]
+Numbers = NDArray[np.float64]
+"""One value per point."""
 
-_TURN = 2 * math.pi
-_CIRCLE = np.stack([np.cos(np.linspace(0, _TURN, 96, False)), np.sin(np.linspace(0, _TURN, 96, False))], 1)
+Outline = NDArray[np.float64]
+"""Points [points, 2], (x, y)."""
+
+Box = tuple[int, int, int, int]
+"""XYXY in pixels."""
+
+_CIRCLE = np.stack([np.cos(np.linspace(0, math.tau, 96, False)), np.sin(np.linspace(0, math.tau, 96, False))], 1)
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Shape:
         return self.mask.size
 
     @property
-    def box(self) -> tuple[int, int, int, int]:
+    def box(self) -> Box:
         """XYXY of the window in the picture."""
         return (*self.at, self.at[0] + self.mask.width, self.at[1] + self.mask.height)
 
@@ -51,8 +57,16 @@ class Shape:
         inside = (max(left, 0), max(top, 0), min(right, side), min(bottom, side))
         if inside[0] >= inside[2] or inside[1] >= inside[3]:
             return None
+        if inside == self.box:
+            return self
         x, y = inside[0] - left, inside[1] - top
         return Shape(self.mask.crop((x, y, x + inside[2] - inside[0], y + inside[3] - inside[1])), inside[:2])
+
+    def common(self, other: Shape) -> Shape:
+        """What this shape and another cover, in this one's window."""
+        mask = Image.new("L", self.size)
+        mask.paste(other.mask, (other.at[0] - self.at[0], other.at[1] - self.at[1]))
+        return Shape(ImageChops.darker(mask, self.mask), self.at)
 
 
 def filled(outlines: Sequence[Outline], holes: Sequence[Outline] = ()) -> Shape:
@@ -129,14 +143,14 @@ def place(outline: Outline, centre: tuple[float, float], radius: float, turn: fl
 def blobs(dice: Dice, count: int, roughness: float, stretch: float, points: int = 32) -> NDArray[np.float64]:
     """Round, irregular outlines [count, points, 2], longer than wide by up to about `stretch`, turned at random."""
     rng = dice.array
-    angle = np.linspace(0, _TURN, points, False)
+    angle = np.linspace(0, math.tau, points, False)
     orders = np.arange(2, 7)
     size = roughness * rng.normal(0, 1, (count, len(orders), 1)) / orders[None, :, None] ** 1.2
-    phase = rng.uniform(0, _TURN, (count, len(orders), 1))
+    phase = rng.uniform(0, math.tau, (count, len(orders), 1))
     radius = np.clip(1 + (size * np.cos(orders[None, :, None] * angle + phase)).sum(1), 0.35, 1.9)
     long = np.sqrt(rng.uniform(1, max(stretch, 1), (count, 1)))
     x, y = radius * np.cos(angle) * long, radius * np.sin(angle) / long
-    turn = rng.uniform(0, _TURN, (count, 1))
+    turn = rng.uniform(0, math.tau, (count, 1))
     outlines: NDArray[np.float64] = np.stack(
         [x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], 2
     )
@@ -159,11 +173,16 @@ def _superellipse(dice: Dice) -> Outline:
     return outline
 
 
+def _polar(angle: Numbers, radius: Numbers, height: float = 1.0) -> Outline:
+    """Points at these angles (radians) and distances from the origin, y times `height`."""
+    return np.stack([np.cos(angle) * radius, np.sin(angle) * radius * height], 1)
+
+
 def _polygon(dice: Dice) -> Outline:
     corners = dice.integer(3, 9)
-    angle = np.linspace(0, _TURN, corners, False) + dice.array.uniform(-1, 1, corners) * dice.uniform(0, 2 / corners)
+    angle = np.linspace(0, math.tau, corners, False) + dice.array.uniform(-1, 1, corners) * dice.uniform(0, 2 / corners)
     radius = dice.array.uniform(dice.uniform(0.4, 1), 1.05, corners)
-    return np.stack([np.cos(angle) * radius, np.sin(angle) * radius * dice.uniform(0.5, 1)], 1)
+    return _polar(angle, radius, dice.uniform(0.5, 1))
 
 
 def _box(dice: Dice) -> Outline:
@@ -173,36 +192,36 @@ def _box(dice: Dice) -> Outline:
 
 def _star(dice: Dice) -> Outline:
     spikes = dice.integer(3, 12)
-    angle = np.linspace(0, _TURN, 2 * spikes, False)
+    angle = np.linspace(0, math.tau, 2 * spikes, False)
     radius = np.where(np.arange(2 * spikes) % 2, dice.uniform(0.3, 0.85), 1)
-    return np.stack([np.cos(angle) * radius, np.sin(angle) * radius], 1)
+    return _polar(angle, radius)
 
 
 def _gear(dice: Dice) -> Outline:
     teeth = dice.integer(4, 20)
-    angle = np.linspace(0, _TURN, 4 * teeth, False)
+    angle = np.linspace(0, math.tau, 4 * teeth, False)
     radius = np.where(np.arange(4 * teeth) % 4 < 2, dice.uniform(0.65, 0.92), 1)
-    return np.stack([np.cos(angle) * radius, np.sin(angle) * radius], 1)
+    return _polar(angle, radius)
 
 
 def _flower(dice: Dice) -> Outline:
-    angle = np.linspace(0, _TURN, 96, False)
+    angle = np.linspace(0, math.tau, 96, False)
     radius = 0.75 + dice.uniform(0.08, 0.3) * np.cos(dice.integer(2, 9) * angle)
-    return np.stack([np.cos(angle) * radius, np.sin(angle) * radius * dice.uniform(0.6, 1)], 1)
+    return _polar(angle, radius, dice.uniform(0.6, 1))
 
 
 def _leaf(dice: Dice) -> Outline:
     along = np.linspace(-1, 1, 24)
     width = dice.uniform(0.15, 0.6) * (1 - along**2) ** dice.uniform(0.6, 1.4)
     bend = dice.uniform(-0.4, 0.4) * along**2
-    return np.concatenate([np.stack([along, bend + width], 1), np.stack([along, bend - width], 1)[::-1]])
+    return strip(along, bend, width)
 
 
 def _bean(dice: Dice) -> Outline:
     along = np.linspace(-1, 1, 24)
     width = dice.uniform(0.12, 0.45) * np.sqrt(np.clip(1 - np.abs(along) ** dice.uniform(2, 8), 0, 1))
     bend = dice.uniform(-0.9, 0.9) * along**2
-    return np.concatenate([np.stack([along, bend + width], 1), np.stack([along, bend - width], 1)[::-1]])
+    return strip(along, bend, width)
 
 
 def _crescent(dice: Dice) -> Outline:
@@ -230,16 +249,16 @@ def _corner(dice: Dice) -> Outline:
 
 def _spiky(dice: Dice) -> Outline:
     corners = dice.integer(10, 40)
-    angle = np.linspace(0, _TURN, corners, False)
+    angle = np.linspace(0, math.tau, corners, False)
     radius = dice.array.uniform(dice.uniform(0.3, 0.8), 1, corners)
-    return np.stack([np.cos(angle) * radius, np.sin(angle) * radius * dice.uniform(0.5, 1)], 1)
+    return _polar(angle, radius, dice.uniform(0.5, 1))
 
 
 def _bottle(dice: Dice) -> Outline:
     knots = dice.integer(3, 7)
     along = np.linspace(-1, 1, 32)
     width = np.interp(along, np.linspace(-1, 1, knots), dice.array.uniform(0.1, 0.6, knots))
-    return np.concatenate([np.stack([along, width], 1), np.stack([along, -width], 1)[::-1]])
+    return strip(along, np.zeros(32), width)
 
 
 _OUTLINES: tuple[Callable[[Dice], Outline], ...] = (
@@ -300,6 +319,11 @@ def band(start: float, end: float, inner: float, squeeze: float) -> Outline:
     points = max(8, int(abs(end - start) * 14))
     outside = arc(start, end, points) * (1, squeeze)
     return np.concatenate([outside, (outside * inner)[::-1]])
+
+
+def strip(along: Numbers, middle: Numbers, half: Numbers) -> Outline:
+    """The outline of a band around the line of (`along`, `middle`), (x, y), that reaches `half` to both sides in y."""
+    return np.concatenate([np.stack([along, middle + half], 1), np.stack([along, middle - half], 1)[::-1]])
 
 
 def walk(dice: Dice, start: tuple[float, float], length: float, bend: float, step: float, turn: float) -> Outline:
