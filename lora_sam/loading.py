@@ -74,6 +74,7 @@ def _base_model(directory: Path, facts: dict[str, Any], base: str | PathLike[str
     random = base is None and facts["base"]["source"] == "random"
     settings = {
         **facts["architecture"],
+        "prompt_frequency": facts["base"].get("prompt_frequency", 1.0),
         "weights": "random" if random else "pretrained",
         "weights_seed": facts["base"].get("weights_seed", 0),
         "checkpoint": None if random else _checkpoint(directory, facts, base),

@@ -361,6 +361,7 @@ class _Pipeline:
                 "source": self.base.source,
                 "sha256": self.base.sha256,
                 "weights_seed": settings.model.weights_seed,
+                "prompt_frequency": settings.model.prompt_frequency,
             },
             "method": {"name": settings.method.name, **_plain(settings.method)},
             "trains_encoder": self.adapted.trains_encoder,

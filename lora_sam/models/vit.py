@@ -52,6 +52,8 @@ class ViTSam:
         window_size: Side of a window in tokens.
         prompt_embed_dim: Channels of image and prompt embeddings, a multiple of 8.
         decoder_mlp_dim: Hidden channels of the mask decoder's transformer.
+        prompt_frequency: Standard deviation of the random spatial frequencies that encode positions in the prompt
+            encoder (Tancik et al., 2020); only random weights are drawn with it, a checkpoint brings its own.
         weights: `pretrained`, or `random` (drawn with `weights_seed`; for tests and benchmarks).
         weights_seed: Seed of random weights.
         checkpoint: Path of a `.pth` or `.safetensors` file with `segment_anything`'s keys; null takes the file that
@@ -69,6 +71,7 @@ class ViTSam:
     window_size: Annotated[int, Field(ge=1, le=256)]
     prompt_embed_dim: Annotated[int, Field(ge=32, le=2048, multiple_of=8)]
     decoder_mlp_dim: Annotated[int, Field(ge=1, le=16384)]
+    prompt_frequency: Annotated[float, Field(gt=0, le=100)]
     weights: Literal["pretrained", "random"]
     weights_seed: Annotated[int, Field(ge=0, lt=2**63)]
     checkpoint: str | None
@@ -183,6 +186,7 @@ class ViTSam:
             # the package leaves them at zero, where neither positions nor their interpolation could be tested
             if name.endswith(("pos_embed", "rel_pos_h", "rel_pos_w")):
                 nn.init.normal_(parameter, std=0.02)
+        sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.mul_(self.prompt_frequency)
         return sam
 
     def _empty(self) -> Sam:

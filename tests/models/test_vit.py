@@ -167,6 +167,9 @@ def test_the_small_sam_comes_with_its_weights(option):
     path = packaged_checkpoint("nano")
     assert path is not None
     assert path.stat().st_size <= 20e6
+    card = (path.parent / "README.md").read_text(encoding="utf-8")
+    assert sha256_of(path) in card
+    assert f"{sum(parameter.numel() for parameter in base.sam.parameters()):,} parameters" in card
     assert (base.source, base.sha256) == ("nano.safetensors", sha256_of(path))
     assert sum(parameter.numel() for parameter in base.sam.parameters()) == pytest.approx(7.6e6, rel=0.02)
     assert all(parameter.dtype == torch.float32 for parameter in base.sam.parameters())

@@ -42,6 +42,19 @@ def _cells(dice: Dice, side: int) -> tuple[float, list[tuple[Outline, Point, flo
     return float(radii[0]), [(outlines[index], centre, radius) for index, centre, radius in places]
 
 
+def _rim(dice: Dice) -> float:
+    """Share of a cell's radius within which its brightness is full: people label cells out to where they fade."""
+    return dice.uniform(0.6, 0.95) if dice.chance(0.6) else 1.0
+
+
+def _fading(shape: Shape, form: Outline, centre: Point, radius: float, full: float) -> Image.Image:
+    """Coverage of a cell that fades towards the outline of `shape` from the share `full` of its radius on."""
+    if full >= 1:
+        return shape.mask
+    core = shape.common(filled([place(form, centre, radius * full)])).mask
+    return ImageChops.multiply(shape.mask, core.filter(ImageFilter.GaussianBlur(0.6 * radius * (1 - full))))
+
+
 def fluorescence(dice: Dice, canvas: Canvas) -> None:
     """Glowing blobs on a dark ground, of very different brightness, some touching; drawn in grey, then coloured."""
     side = canvas.side
@@ -62,6 +75,7 @@ def fluorescence(dice: Dice, canvas: Canvas) -> None:
     rim = dice.pick((0.0, 0.0, 0.3, 1.0))
     tone = dice.pick((0.5, 0.75, 1.3))
     loose = dice.pick((0.0, 0.0, 0.15))
+    full = _rim(dice)
     for form, centre, radius in cells:
         outline = place(form, centre, radius)
         shape = filled([outline])
@@ -76,10 +90,11 @@ def fluorescence(dice: Dice, canvas: Canvas) -> None:
         values = Image.blend(Image.new("L", shape.size, round(dark)), values, bright / 200)
         if glow:
             _glow(canvas, shape, round(bright * glow))
-        mask = shape.mask
+        cover, mask = _fading(shape, form, centre, radius, full), shape.mask
         if loose and dice.chance(loose):
-            mask = mask.filter(ImageFilter.BoxBlur(radius / 6))
-        canvas.add(mask, shape.at, values)
+            cover = mask = mask.filter(ImageFilter.BoxBlur(radius / 6))
+        canvas.picture.paste(values, shape.at, cover)
+        canvas.claim(mask, shape.at)
         if dice.chance(rim):
             edge(canvas, outline, max(1, radius * 0.1), min(255, round(bright * tone)))
     if dice.chance(0.15):
@@ -170,6 +185,7 @@ def stained(dice: Dice, canvas: Canvas) -> None:
     chromatin = noise.Sheet(dice, _CELL_KINDS, dice.log_uniform(0.5, 2))
     body = dice.chance(0.35)
     clear = dice.pick((0.0, 0.0, 0.3, 1.0))
+    full = _rim(dice)
     for form, centre, radius in cells:
         outline = place(form, centre, radius)
         if body:  # the cell around it, unlabelled
@@ -187,7 +203,8 @@ def stained(dice: Dice, canvas: Canvas) -> None:
         paint = coloured(values, palette([light, near(dice, light, 10), tone] if hollow else [tone, light]))
         if faint < 1:
             paint = Image.blend(canvas.picture.crop(shape.box), paint, faint * dice.uniform(0.6, 1))
-        canvas.add(shape.mask, shape.at, paint)
+        canvas.picture.paste(paint, shape.at, shape.mask if hollow else _fading(shape, form, centre, radius, full))
+        canvas.claim(shape.mask, shape.at)
         if hollow or dice.chance(0.25):
             edge(canvas, outline, dice.uniform(1, 2.5), scaled(tone, 0.8))
 
