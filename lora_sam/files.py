@@ -30,9 +30,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)  # with the mode of any other new file, where mkstemp's would be 0600
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         os.replace(temporary, path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
@@ -55,9 +55,9 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         content.mkdir()
         yield content
         for entry in (*content.rglob("*"), content):
-            _sync(entry)
+            sync(entry)
         _exchange(content, path, temporary / "replaced")
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
@@ -110,7 +110,7 @@ def _exchange(new: Path, path: Path, replaced: Path) -> None:
         raise
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Have a file, or the names in a directory, on the disk before going on."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

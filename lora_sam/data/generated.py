@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_sam.errors import DataError
+from lora_sam.files import sync
 
 MANIFEST = "generated.json"
 """File in the directory that says how its content was made, and names every file."""
@@ -45,7 +46,7 @@ def generated_directory(root: Path, recipe: Mapping[str, Any], write: Callable[[
             manifest = json.dumps({"recipe": recipe, "files": names}, indent=1)
             (made / MANIFEST).write_text(manifest + "\n", encoding="utf-8")
             for entry in (*made.rglob("*"), made):
-                _sync(entry)
+                sync(entry)
             try:
                 os.rename(made, root)  # the system refuses it unless `root` is absent or empty
             except OSError:
@@ -53,7 +54,7 @@ def generated_directory(root: Path, recipe: Mapping[str, Any], write: Callable[[
                     raise
                 _is_whole(root, recipe)  # raises if what is there now is not of this recipe
                 _put_back(made, root, [*names, MANIFEST])
-            _sync(root.parent)
+            sync(root.parent)
     except OSError as error:
         raise DataError(
             f"data.root: cannot use {root} ({error.strerror or error}); free some space or choose another place with "
@@ -107,11 +108,3 @@ def _beside(root: Path) -> Iterator[Path]:
         yield made
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
