@@ -69,6 +69,20 @@ class RunDirectory:
         """Best, median and worst cases as pictures."""
         return self.root / "overlays"
 
+    @property
+    def merged(self) -> Path:
+        """Plain SAM weights with the adapter folded in."""
+        return self.root / "merged"
+
+    def openvino(self, precision: str) -> Path:
+        """The two IR parts at `precision` (fp32, fp16, int8, ...)."""
+        return self.root / "openvino" / precision
+
+    @property
+    def backends(self) -> Path:
+        """All back ends on the same prompts."""
+        return self.root / "backends.json"
+
     def point_latest_here(self) -> None:
         """Make `outputs/latest` a link to this run; a file system without links is left alone."""
         temporary = LATEST.with_name(f".latest.{os.getpid()}.tmp")

@@ -146,6 +146,34 @@ def settings_from(config: Mapping[str, Any]) -> Settings:
     return Settings(**built, **{key: getattr(run, key) for key in RUN_KEYS})
 
 
+def step_from(config: Mapping[str, Any]) -> Any:
+    """The checked options of one step: an instance of the class that a flat configuration names by `_target_`.
+
+    Its fields and its `check()` are used as those of a group are in `settings_from`.
+
+    Args:
+        config: Plain values; the content of `conf/<verb>.yaml` with what was overridden.
+
+    Raises:
+        ConfigError: one line for every problem, sorted by key.
+        LoraSamError: what `check()` raised.
+    """
+    cls = class_of_step(config.get("_target_"))
+    problems: list[_Problem] = []
+    step = _build(cls, "", {key: value for key, value in config.items() if key != "_target_"}, problems)
+    if problems:
+        raise ConfigError("\n".join(problem.text for problem in sorted(problems, key=lambda problem: problem.key)))
+    check = getattr(cls, "check", None)
+    if callable(check):
+        check(step)
+    return step
+
+
+def class_of_step(target: Any) -> type[Any]:
+    """The class that the configuration of a step names. Raises `ConfigError` unless it is a settings class of ours."""
+    return _class_of("", target)
+
+
 def unknown_key(key: str, valid: Iterable[str]) -> str:
     """One line for a key that is not among the `valid` dotted keys: the nearest of them, and its valid neighbours."""
     names = sorted(set(valid))
@@ -202,8 +230,8 @@ def _build_group(group: str, values: Any, problems: list[_Problem]) -> Any:
 def _class_of(group: str, target: Any) -> type[Any]:
     """The frozen dataclass that `target` names; importing its module is all that happens."""
     refused = (
-        f"{group}._target_ = {_shown(target)}: must name a settings class of this package, "
-        f"as the files of conf/{group}/ do"
+        f"{group}{'.' if group else ''}_target_ = {_shown(target)}: must name a settings class of this package, "
+        f"as the files of conf/{group}{'/' if group else ''} do"
     )
     match = _TARGET.fullmatch(target) if isinstance(target, str) else None
     if match is None:

@@ -41,11 +41,14 @@ class Prompts:
         boxes: XYXY, float32 [N, 4], or None.
         points: (x, y), float32 [N, K, 2], or None.
         labels: int64 [N, K]: 1 foreground, 0 background, -1 padding; None exactly when `points` is None.
+        mask_inputs: Logits of an earlier prediction (`Masks.low_res_logits`) to be improved, beside boxes or points,
+            float32 [N, S/4, S/4] in the padded input frame, or None.
     """
 
     boxes: NDArray[np.float32] | None = None
     points: NDArray[np.float32] | None = None
     labels: NDArray[np.int64] | None = None
+    mask_inputs: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         assert self.boxes is not None or self.points is not None, "prompts without boxes and points"
@@ -63,6 +66,7 @@ class Prompts:
             boxes=None if self.boxes is None else self.boxes[rows],
             points=None if self.points is None else self.points[rows],
             labels=None if self.labels is None else self.labels[rows],
+            mask_inputs=None if self.mask_inputs is None else self.mask_inputs[rows],
         )
 
 

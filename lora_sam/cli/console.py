@@ -7,11 +7,13 @@ import sys
 
 from lora_sam import __version__
 from lora_sam.cli import report
+from lora_sam.cli.step import VERBS, run_step
 from lora_sam.errors import ConfigError
 
 COMMANDS = {
     "demo": "train on drawn pictures of washers with the weights of the package, and compare with the base",
     "train": "fine-tune on your own images; lora-sam train --help lists every group and option",
+    **VERBS,
 }
 
 
@@ -30,6 +32,8 @@ def console() -> int:
         return 0
     if name not in COMMANDS:
         return report([_unknown(name)])
+    if name in VERBS:
+        return run_step(name, f"lora-sam {name}", arguments)
     try:
         from lora_sam.cli.train import DEMO, run_train  # looks for the configuration files
     except ConfigError as error:
@@ -43,6 +47,7 @@ def _usage() -> str:
     return (
         "Fine-tune Segment Anything on your own labelled images, with few trainable weights.\n\n"
         "usage: lora-sam <command> [group=option ...] [key=value ...]\n"
+        "       lora-sam <command> --help\n"
         "       lora-sam --help | --version\n\n"
         f"{commands}"
     )

@@ -70,7 +70,9 @@ def _problems(error: Exception, arguments: Sequence[str], config_name: str) -> I
             choices.append(str(override.input_line))
     composed = compose(config_name, overrides=choices, return_hydra_config=True)
     keys = set(_keys(OmegaConf.to_container(composed)))
-    valid = {name for name in [*keys, *groups] if name != "hydra" and not name.startswith("hydra.")}
+    # a step after training has options but no groups
+    offered = groups if keys.intersection(groups) - {"hydra"} else []
+    valid = {name for name in [*keys, *offered] if name != "hydra" and not name.startswith("hydra.")}
     for override in values:
         if override.is_add() or override.is_force_add():
             continue

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Generic, Literal, TypeVar, overload
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from lora_sam.data.drawing.camera import photographed
@@ -49,6 +50,8 @@ class Procedural:
         side: Height and width of an image in pixels. Objects keep their size in pixels: a smaller image shows fewer.
         labelled: Largest number of objects of an image that have a mask, a random choice; the rest is clutter.
         styles: Styles of scenes, equally likely; one that is named twice is drawn twice as often.
+        tiled_share: Share of images that are four scenes of half the side put together: more small objects, and on one
+            image several kinds.
         max_objects_per_image: Largest number of objects of an image that one training step uses; null for all.
     """
 
@@ -58,12 +61,13 @@ class Procedural:
     side: Annotated[int, Field(ge=64, le=1024)]
     labelled: Annotated[int, Field(ge=1, le=1000)]
     styles: Annotated[tuple[Style, ...], Field(min_length=1)]
+    tiled_share: Annotated[float, Field(ge=0, le=1)]
     max_objects_per_image: Annotated[int, Field(ge=1)] | None
 
     def open(self, seed: int) -> Splits:
         """The three splits; images are drawn when they are asked for, and differ between splits and seeds."""
         train, val, test = (
-            _Scenes(seed, name, getattr(self, name), self.side, self.labelled, self.styles)
+            _Scenes(seed, name, getattr(self, name), self.side, self.labelled, self.styles, self.tiled_share)
             for name in ("train", "val", "test")
         )
         return Splits(train=train, val=val, test=test, skipped=(), notes=("drawn on the fly, nothing was read",))
@@ -101,6 +105,7 @@ class _Scenes:
     side: int
     labelled: int
     styles: tuple[Style, ...]
+    tiled_share: float
 
     def __len__(self) -> int:
         return self.count
@@ -122,15 +127,38 @@ class _Scenes:
             raise IndexError(index)
         rng = generator_for(self.seed, "procedural", self.split, index)
         dice = Dice(rng)
-        canvas = Canvas(self.side)
-        STYLES[dice.pick(self.styles)](dice, canvas)
-        masks = canvas.visible(self.labelled, rng)
-        if not len(masks):  # everything was too small or covered
-            disc = filled([ellipse(1, 1) * (0.2 * self.side) + 0.5 * self.side])
-            canvas.add(disc.mask, disc.at, (dice.integer(0, 255), dice.integer(0, 255), dice.integer(0, 255)))
-            masks = canvas.visible(self.labelled, rng)
-        image = np.array(photographed(dice, canvas.picture, faint=canvas.faint))
+        # no draw where nothing is tiled, so that images stay what they were before there were tiles
+        if self.tiled_share and dice.chance(self.tiled_share):
+            image, masks = self._tiled(dice, rng)
+        else:
+            image, masks = self._scene(dice, rng, self.side, self.labelled)
         return Sample(self._id(index), image, masks, tuple(str(number) for number in range(len(masks))))
+
+    def _scene(
+        self, dice: Dice, rng: np.random.Generator, side: int, labelled: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """One photographed scene [side, side, 3] and the masks [N, side, side] of its objects, N >= 1."""
+        canvas = Canvas(side)
+        STYLES[dice.pick(self.styles)](dice, canvas)
+        masks = canvas.visible(labelled, rng)
+        if not len(masks):  # everything was too small or covered
+            disc = filled([ellipse(1, 1) * (0.2 * side) + 0.5 * side])
+            canvas.add(disc.mask, disc.at, (dice.integer(0, 255), dice.integer(0, 255), dice.integer(0, 255)))
+            masks = canvas.visible(labelled, rng)
+        return np.array(photographed(dice, canvas.picture, faint=canvas.faint)), masks
+
+    def _tiled(self, dice: Dice, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Four scenes, as `_scene` draws them, side by side and one above the other."""
+        half = self.side // 2
+        image = np.zeros((self.side, self.side, 3), np.uint8)
+        placed = []
+        for top, left in ((0, 0), (0, self.side - half), (self.side - half, 0), (self.side - half, self.side - half)):
+            window = slice(top, top + half), slice(left, left + half)
+            image[window], masks = self._scene(dice, rng, half, max(1, self.labelled // 4))
+            whole = np.zeros((len(masks), self.side, self.side), np.bool_)
+            whole[:, *window] = masks
+            placed.append(whole)
+        return image, np.concatenate(placed)
 
     def _id(self, index: int) -> str:
         return f"{self.split}/{index:07d}.png"

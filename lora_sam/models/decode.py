@@ -45,6 +45,7 @@ def decode_all_masks(
     boxes: Tensor | None,
     points: Tensor | None,
     labels: Tensor | None,
+    mask_inputs: Tensor | None = None,
     images: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """All masks of N prompts on one or several images.
@@ -57,28 +58,47 @@ def decode_all_masks(
         boxes: XYXY in the S frame, [N, 4], or None.
         points: (x, y) in the S frame, [N, K, 2], or None.
         labels: [N, K], 1 foreground, 0 background, -1 padding.
+        mask_inputs: Logits of an earlier prediction, [N, S/4, S/4], or None.
         images: Which of the B images each prompt is for, int64 [N]; None where B is 1.
 
     Returns:
         Low-resolution logits [N, 4, S/4, S/4] and predicted IoU [N, 4]: first the single mask, then the three for
         ambiguous prompts.
     """
-    encoder, decoder = sam.prompt_encoder, sam.mask_decoder
-    sparse, _ = encoder(points=None if points is None else (points, labels), boxes=boxes, masks=None)
-    count = len(sparse)
+    encoder = sam.prompt_encoder
+    masks = None if mask_inputs is None else mask_inputs.unsqueeze(1)
+    sparse, dense = encoder(points=None if points is None else (points, labels), boxes=boxes, masks=masks)
+    if masks is None:  # the same for all prompts, so added before the embedding is repeated
+        image_embeddings = image_embeddings + encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+    source = image_embeddings.expand(len(sparse), -1, -1, -1) if images is None else image_embeddings[images]
+    if masks is not None:
+        source = source + dense
+    logits, iou = masks_from_embeddings(sam, source, sparse)
+    return logits.float(), iou.float()
+
+
+def masks_from_embeddings(sam: Sam, source: Tensor, sparse: Tensor) -> tuple[Tensor, Tensor]:
+    """Masks from what the encoders made; every size is read off a tensor, so that tracing keeps N and K open.
+
+    Args:
+        sam: The model; only its mask decoder runs.
+        source: Image embedding plus embedding of the mask prompt, for every prompt [N, C, S/16, S/16].
+        sparse: Embeddings of points and boxes [N, K, C].
+
+    Returns:
+        Low-resolution logits [N, 4, S/4, S/4] and predicted IoU [N, 4].
+    """
+    decoder = sam.mask_decoder
     outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-    tokens = torch.cat([outputs.expand(count, -1, -1), sparse], dim=1)
-    source = image_embeddings + encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
-    source = source.expand(count, -1, -1, -1) if images is None else source[images]
-    _, channels, height, width = source.shape
-    queries, keys = decoder.transformer(source, encoder.get_dense_pe().expand(count, -1, -1, -1), tokens)
-    upscaled = decoder.output_upscaling(keys.transpose(1, 2).reshape(count, channels, height, width))
+    tokens = torch.cat([outputs.expand(sparse.shape[0], -1, -1), sparse], dim=1)
+    positions = sam.prompt_encoder.get_dense_pe().expand(sparse.shape[0], -1, -1, -1)
+    queries, keys = decoder.transformer(source, positions, tokens)
+    upscaled = decoder.output_upscaling(keys.transpose(1, 2).reshape(source.shape))
     weights = torch.stack(
         [mlp(queries[:, 1 + index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
     )
-    logits = (weights @ upscaled.flatten(2)).view(count, -1, *upscaled.shape[-2:])
-    iou = decoder.iou_prediction_head(queries[:, 0])
-    return logits.float(), iou.float()
+    logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
+    return logits, decoder.iou_prediction_head(queries[:, 0])
 
 
 def device_of(sam: Sam) -> torch.device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 from lora_sam.data.batches import EpochBatches, collate
 from lora_sam.errors import TrainingError
 from lora_sam.models.device import Precision, autocast
+from lora_sam.training.averaging import RunningMean
 from lora_sam.training.state import Progress, load_state, save_state
 from lora_sam.training.step import accumulate_gradients
 from lora_sam.training.stopping import StopRequest, should_stop_early, update_best
@@ -80,19 +82,22 @@ class Fit:
         """
         parameters = self.adapted.trainable()
         optimizer = self.optim.build(parameters)
-        progress = Progress() if resume_from is None else load_state(resume_from, parameters, optimizer)
+        decay = self.options.ema_decay
+        mean = None if decay is None else RunningMean.of(decay, parameters)
+        progress = Progress() if resume_from is None else load_state(resume_from, parameters, optimizer, mean)
         total = self.options.total_steps(self.batches_per_epoch)
         self.display.begin(total)
         if progress.step < total and not should_stop_early(progress, self.options.early_stopping):
             progress.finished = False  # resumed with a higher limit
         with StopRequest() as stop:
             while not progress.finished:
-                self._epoch(progress, parameters, optimizer, total, stop)
+                self._epoch(progress, parameters, optimizer, mean, total, stop)
                 if stop.signal is not None:
-                    self._save_last(progress, parameters, optimizer)
+                    self._save_last(progress, parameters, optimizer, mean)
                     break
-                self._end_epoch(progress, parameters, total)
-                self._save_last(progress, parameters, optimizer)
+                with nullcontext() if mean is None else mean.in_place(parameters):
+                    self._end_epoch(progress, parameters, total)
+                self._save_last(progress, parameters, optimizer, mean)
         return progress
 
     @property
@@ -116,6 +121,7 @@ class Fit:
         progress: Progress,
         parameters: Mapping[str, nn.Parameter],
         optimizer: Optimizer,
+        mean: RunningMean | None,
         total: int,
         stop: StopRequest,
     ) -> None:
@@ -144,12 +150,14 @@ class Fit:
                 continue
             self._optimizer_step(progress, parameters, optimizer, total, sums, pending)
             pending, sums = [], {}
+            if mean is not None:
+                mean.update(parameters, progress.step)
             progress.seconds += time.perf_counter() - clock
             self._report(progress, optimizer)
             if self._interrupted(stop) or progress.step >= total:
                 break
             if self.options.save_every_steps and progress.step % self.options.save_every_steps == 0:
-                self._save_last(progress, parameters, optimizer)
+                self._save_last(progress, parameters, optimizer, mean)
             clock = time.perf_counter()
 
     def _accumulate(self, examples: Sequence[Example], progress: Progress) -> dict[str, float]:
@@ -236,8 +244,14 @@ class Fit:
                 f"{progress.validations_without_gain} validations"
             )
 
-    def _save_last(self, progress: Progress, parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> None:
-        self._save(self.run.last, progress, parameters, optimizer)
+    def _save_last(
+        self,
+        progress: Progress,
+        parameters: Mapping[str, nn.Parameter],
+        optimizer: Optimizer,
+        mean: RunningMean | None,
+    ) -> None:
+        self._save(self.run.last, progress, parameters, optimizer, mean)
         if self.accelerator.is_main_process:
             self.run.point_latest_here()
 
@@ -247,9 +261,10 @@ class Fit:
         progress: Progress,
         parameters: Mapping[str, nn.Parameter],
         optimizer: Optimizer | None = None,
+        mean: RunningMean | None = None,
     ) -> None:
         if self.accelerator.is_main_process:
-            save_state(path, progress, parameters, optimizer)
+            save_state(path, progress, parameters, optimizer, mean)
         self.accelerator.wait_for_everyone()
 
     def _interrupted(self, stop: StopRequest) -> bool:

@@ -37,6 +37,8 @@ class TrainerOptions:
         decoder_chunk: Prompts decoded at once; bounds memory, never changes the result beyond rounding.
         multimask_points: Where an object's prompt is a single point, train the three masks for ambiguous prompts beside
             the single one.
+        ema_decay: Validate, keep as best and save the running mean of the weights instead of the last ones: decay per
+            step of the exponential mean (0.99 to 0.9999; smaller over the first steps); null takes the last weights.
         clip_norm: Largest norm of the gradient; null does not clip.
         precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the hardware computes in it.
         device: `auto`, `cpu`, `cuda` or `mps`.
@@ -56,6 +58,7 @@ class TrainerOptions:
     accumulate: Annotated[int, Field(ge=1)]
     decoder_chunk: Annotated[int, Field(ge=1)]
     multimask_points: bool
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None
     clip_norm: Annotated[float, Field(gt=0)] | None
     precision: Literal["auto", "fp32", "bf16"]
     device: Literal["auto", "cpu", "cuda", "mps"]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
+    from lora_sam.training.averaging import RunningMean
+
 SCHEMA_VERSION = 1
 
 
@@ -53,9 +55,13 @@ class Progress:
 
 
 def save_state(
-    path: Path, progress: Progress, parameters: Mapping[str, nn.Parameter], optimizer: Optimizer | None = None
+    path: Path,
+    progress: Progress,
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: Optimizer | None = None,
+    mean: RunningMean | None = None,
 ) -> None:
-    """Write weights, optimiser, random state and progress to one safetensors file, atomically.
+    """Write weights, their running mean, optimiser, random state and progress to one safetensors file, atomically.
 
     Without an optimiser only weights and progress are written (the best checkpoint).
 
@@ -63,6 +69,8 @@ def save_state(
         TrainingError: the disk is full or read-only.
     """
     tensors = {f"model.{name}": parameter.detach() for name, parameter in parameters.items()}
+    if mean is not None:
+        tensors.update({f"mean.{name}": value for name, value in mean.weights.items()})
     if optimizer is not None:
         tensors["rng.cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
@@ -77,7 +85,12 @@ def save_state(
         temporary.write_bytes(data)
 
 
-def load_state(path: Path, parameters: Mapping[str, nn.Parameter], optimizer: Optimizer | None = None) -> Progress:
+def load_state(
+    path: Path,
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: Optimizer | None = None,
+    mean: RunningMean | None = None,
+) -> Progress:
     """The inverse of `save_state`, in place.
 
     Raises:
@@ -100,6 +113,8 @@ def load_state(path: Path, parameters: Mapping[str, nn.Parameter], optimizer: Op
                     "resume with the configuration of that run"
                 )
             parameter.copy_(value)
+    if mean is not None:
+        _load_mean(path, tensors, mean)
     if optimizer is not None:
         _load_optimizer(path, tensors, parameters, optimizer)
         torch.set_rng_state(tensors["rng.cpu"])
@@ -130,6 +145,14 @@ def _read(path: Path, *, tensors: bool = True) -> tuple[dict[str, Tensor], Progr
         return found, Progress(**fields)
     except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise AdapterError(f"{path} is damaged ({error}); start a new run without resume=") from error
+
+
+def _load_mean(path: Path, tensors: Mapping[str, Tensor], mean: RunningMean) -> None:
+    for name, value in mean.weights.items():
+        saved = tensors.get(f"mean.{name}")
+        if saved is None or saved.shape != value.shape:
+            raise AdapterError(f"{path} holds no running mean of {name}; resume with the configuration of that run")
+        value.copy_(saved)
 
 
 def _load_optimizer(

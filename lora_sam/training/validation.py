@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.seeds import generator_for
+from lora_sam.evaluation import some_objects
 from lora_sam.structures import Sample
 
 if TYPE_CHECKING:
@@ -49,15 +49,10 @@ class Validation:
     def masks(self, sample: Sample) -> NDArray[np.bool_]:
         """What the model predicts for `sample` now, bool [N, H, W]."""
         self.predictor.sam.eval()
-        self.predictor.embedder.forget()
+        self.predictor.forget()
         prompts = self.prompt.evaluation_prompts(sample, self.seed)
         return self.predictor.predict(sample.image, prompts).masks
 
     def some_objects(self, sample: Sample) -> Sample:
         """`sample` with at most `max_objects` objects, the same ones every time."""
-        count = len(sample.masks)
-        if self.max_objects is None or count <= self.max_objects:
-            return sample
-        rows = generator_for(self.seed, "validation", sample.id).choice(count, self.max_objects, replace=False)
-        rows.sort()
-        return Sample(sample.id, sample.image, sample.masks[rows], tuple(sample.object_ids[row] for row in rows))
+        return some_objects(sample, self.max_objects, self.seed)

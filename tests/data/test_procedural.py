@@ -137,3 +137,21 @@ def test_an_image_without_objects_gets_one(opened, monkeypatch):
     assert len(sample.masks) == 1
     assert sample.masks[0].sum() > 1000
     assert np.array_equal(sample.masks, opened(styles=["natural"]).train[0].masks)
+
+
+def test_tiled_images_are_four_scenes(opened):
+    tiled, mixed, plain = (opened(side=129, tiled_share=share).train for share in (1.0, 0.5, 0.0))
+    for index in range(6):
+        sample = tiled[index]
+        assert sample.image.shape == (129, 129, 3)
+        assert np.array_equal(sample.image, tiled[index].image)
+        quarters = [sample.masks[:, rows, columns].any((1, 2)) for rows in HALVES for columns in HALVES]
+        assert (np.sum(quarters, axis=0) == 1).all(), "an object lies in one quarter"
+        assert all(quarter.any() for quarter in quarters), "every quarter has an object"
+        assert len(sample.masks) == len(sample.object_ids)
+    alike = [np.array_equal(mixed[index].image, plain[index].image) for index in range(12)]
+    assert not any(alike), "the draw itself moves the dice"
+    assert len({mixed[index].masks.shape[0] for index in range(12)}) > 1
+
+
+HALVES = (slice(0, 64), slice(65, 129))

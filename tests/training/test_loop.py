@@ -13,9 +13,10 @@ from accelerate import Accelerator
 from lora_sam.artifacts import RunDirectory
 from lora_sam.data.batches import TrainingExamples
 from lora_sam.errors import AdapterError, TrainingError
+from lora_sam.training.averaging import RunningMean
 from lora_sam.training.display import Display
 from lora_sam.training.loop import Fit
-from lora_sam.training.state import read_progress, save_state
+from lora_sam.training.state import load_state, read_progress, save_state
 
 NEVER = {"early_stopping": {"patience": None, "min_delta": 0.001, "warmup_epochs": 0}}
 
@@ -66,6 +67,10 @@ def weights(fit: Fit) -> dict[str, torch.Tensor]:
     return {name: parameter.detach().clone() for name, parameter in fit.adapted.trainable().items()}
 
 
+def weights_of(fit: Fit) -> dict[str, torch.nn.Parameter]:
+    return fit.adapted.trainable()
+
+
 def test_loss_falls(make_fit):
     fit = make_fit(max_epochs=20)
     progress = fit.fit()
@@ -111,6 +116,46 @@ def test_a_run_stopped_anywhere_ends_with_the_same_weights(make_fit, monkeypatch
         for step, values in [*stopped.records, *resumed.records]
     ]
     assert both == record
+
+
+def test_the_running_mean_is_validated_kept_and_resumed(make_fit, monkeypatch):
+    """What is best and what is validated is the mean; training itself goes on as without it."""
+    (plain := make_fit("plain")).fit()
+    expected, seen, stopping = [], [], []
+    original = Fit._optimizer_step
+
+    def step(self, progress, *arguments):
+        original(self, progress, *arguments)
+        if self is whole:
+            expected.append(weights(self))
+        if self in stopping and progress.step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Fit, "_optimizer_step", step)
+    whole = make_fit("whole", ema_decay=0.5)
+    object.__setattr__(whole, "validate", lambda step: seen.append(weights(whole)) or len(seen) / 10)
+    start = weights(whole)
+    whole.fit()
+    for name, value in weights(plain).items():
+        assert torch.equal(value, weights(whole)[name]), name
+    mean = start
+    for done, last in enumerate(expected, 1):
+        decay = min(0.5, (1 + done) / (10 + done))
+        mean = {name: value * decay + last[name] * (1 - decay) for name, value in mean.items()}
+    assert len(expected) == 12
+    for name, value in mean.items():
+        assert torch.allclose(seen[-1][name], value, atol=1e-6), name
+        assert not torch.equal(seen[-1][name], expected[-1][name]), name
+    stopping.append(make_fit("stopped", ema_decay=0.5))
+    assert stopping[0].fit().step == 7
+    resumed = make_fit("stopped", ema_decay=0.5)
+    resumed.fit(resumed.run.last)
+    load_state(whole.run.best, whole.adapted.trainable())
+    load_state(resumed.run.last, resumed.adapted.trainable(), mean=(kept := RunningMean.of(0.5, weights_of(resumed))))
+    for name, value in weights(whole).items():
+        assert torch.equal(value, kept.weights[name]), name
+    with pytest.raises(AdapterError, match="no running mean"):
+        make_fit("plain", ema_decay=0.5).fit(plain.run.last)
 
 
 def test_a_finished_run_goes_on_to_a_higher_limit(make_fit):

@@ -1,0 +1,39 @@
+"""Segment what is in a box with the two exported parts; needs openvino, numpy and pillow, and nothing else.
+
+python segment_openvino.py <directory with the parts> <image> <x1> <y1> <x2> <y2> <mask to write.png>
+"""
+
+import sys
+
+import numpy as np
+import openvino as ov
+from PIL import Image
+
+directory, image_file, *box, mask_file = sys.argv[1:]
+core = ov.Core()
+encoder, decoder = (core.compile_model(f"{directory}/{part}.xml", "CPU") for part in ("image_encoder", "mask_decoder"))
+side = encoder.input("images").shape[3]
+
+image = Image.open(image_file).convert("RGB")
+scale = side / max(image.size)
+width, height = (max(1, int(length * scale + 0.5)) for length in image.size)
+pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)
+pixels = (pixels - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]  # normalised first, then padded with zeros
+images = np.zeros((1, 3, side, side), np.float32)
+images[0, :, :height, :width] = pixels.transpose(2, 0, 1)
+embedding = encoder({"images": images})["image_embeddings"]  # once for an image, however many prompts follow
+
+corners = np.array(box, np.float32).reshape(1, 2, 2) * [width / image.width, height / image.height]
+result = decoder(
+    {
+        "image_embeddings": embedding,
+        "point_coords": corners.astype(np.float32),
+        "point_labels": np.array([[2, 3]], np.float32),  # a box is two points
+        "mask_input": np.zeros((1, 1, side // 4, side // 4), np.float32),
+        "has_mask_input": np.zeros((1, 1), np.float32),
+        "orig_size": np.array([[image.height, image.width]], np.int64),
+    }
+)
+mask = result["upscaled_masks"][0, 0] > 0
+Image.fromarray(mask).save(mask_file)
+print(f"{mask_file}: {mask.sum()} pixels, predicted IoU {result['iou_predictions'][0, 0]:.3f}")

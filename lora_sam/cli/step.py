@@ -1,0 +1,113 @@
+"""The command line of the steps after training: `python -m lora_sam.<verb> [key=value ...]`."""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from lora_sam.cli import BUG, full_errors, main, report
+from lora_sam.cli.conf import conf_directory
+from lora_sam.cli.jobs import plain
+from lora_sam.errors import ConfigError, LoraSamError
+
+VERBS = {
+    "merge": "fold the adapters into the weights: a plain SAM",
+    "export": "write image encoder and mask decoder as OpenVINO IR",
+    "quantize": "make the exported encoder INT8, on your own images",
+    "evaluate": "torch, IR and INT8 in one table, on the same prompts",
+    "deploy": "merge, export, quantize and evaluate, one after the other",
+}
+_HELP = {"--help", "-h"}
+
+
+def run_step(verb: str, program: str, arguments: Sequence[str]) -> int:
+    """Run one step with the options of `conf/<verb>.yaml`.
+
+    Args:
+        verb: A key of `VERBS`.
+        program: How the command was called.
+        arguments: The words after it.
+
+    Returns:
+        Exit code: 0; 1 after a bug; 2 after a user's mistake; 3 where a check that was asked for did not hold; 130
+        after Ctrl-C.
+    """
+    try:
+        conf = conf_directory()
+    except ConfigError as error:
+        return report([str(error)])
+    if _HELP.intersection(arguments):
+        print(usage(verb, program, conf))
+        return 0
+    status = 0
+
+    @hydra.main(version_base="1.3", config_path=str(conf), config_name=verb)
+    def step(config: DictConfig) -> None:
+        nonlocal status
+        status = max(status, _perform(config))
+
+    sys.argv = [program, *arguments]
+    return main(step, conf=conf, config_name=verb) or status
+
+
+def _perform(config: DictConfig) -> int:
+    from lora_sam.config import step_from
+
+    try:
+        return int(step_from(plain(config)).perform() or 0)
+    except LoraSamError as error:
+        if full_errors():
+            raise
+        return report(str(error).splitlines())
+    except KeyboardInterrupt:
+        raise
+    except Exception:
+        if full_errors():
+            raise
+        traceback.print_exc()
+        return BUG
+
+
+def usage(verb: str, program: str, conf: Path) -> str:
+    """The help of a verb: what it does, and every option with its default and meaning, from its docstring."""
+    from lora_sam.config import class_of_step
+
+    values = OmegaConf.load(conf / f"{verb}.yaml")
+    assert isinstance(values, DictConfig)
+    cls = class_of_step(values.get("_target_"))
+    purpose, _, attributes = (cls.__doc__ or "").partition("Attributes:")
+    lines = [" ".join(purpose.split()), "", f"  {program} [key=value ...]", "", "Options and their defaults:"]
+    for name, meaning in _meanings(attributes):
+        lines.append(f"  {name}={_as_typed(values.get(name))}")
+        lines += [f"      {line}" for line in _wrapped(meaning)]
+    lines += ["", f"{program} --cfg job [key=value ...] shows the options in use and stops."]
+    return "\n".join(lines)
+
+
+def _meanings(attributes: str) -> list[tuple[str, str]]:
+    """(name, meaning) for each entry of a docstring's section `Attributes`."""
+    found = re.split(r"\n {8}(\w+): ", "\n" + attributes.strip("\n").rstrip())
+    return [(name, " ".join(meaning.split())) for name, meaning in zip(found[1::2], found[2::2], strict=True)]
+
+
+def _as_typed(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if OmegaConf.is_list(value):
+        return "[" + ",".join(_as_typed(item) for item in value) + "]"
+    return str(value)
+
+
+def _wrapped(text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, 100)

@@ -1,0 +1,173 @@
+"""All objects of an image without a prompt: a grid of points, and of their masks the good ones once each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from lora_sam.predictors.interface import Predictor
+from lora_sam.predictors.prompting import size_of
+from lora_sam.structures import Prompts
+
+_LOGITS_AT_ONCE = 2**25  # of four masks per prompt at the image's size: 128 MiB
+_AMBIGUOUS = slice(1, None)  # of the four masks of `AllMasks`
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutomaticMasks:
+    """How masks are made of a grid of points.
+
+    Segment Anything (Kirillov et al., 2023), section 4 and appendix B; the defaults are those of
+    `SamAutomaticMaskGenerator`, but for fewer points, as each costs a decoding. There are no crops.
+
+    Attributes:
+        points_per_side: Points along each side of the image; all of them are prompts of their own.
+        predicted_iou: Masks whose IoU as predicted by the model is not above this are left out.
+        stability: Masks whose stability is below this are left out.
+        stability_offset: Stability is the IoU of the mask at the logits +offset and -offset.
+        box_overlap: Of two masks whose boxes have a higher IoU, that with the lower predicted IoU is left out.
+    """
+
+    points_per_side: Annotated[int, Field(ge=1, le=64)] = 16
+    predicted_iou: Annotated[float, Field(ge=0, le=1)] = 0.88
+    stability: Annotated[float, Field(ge=0, le=1)] = 0.95
+    stability_offset: Annotated[float, Field(ge=0)] = 1.0
+    box_overlap: Annotated[float, Field(ge=0, le=1)] = 0.7
+
+    def generate(
+        self, predictor: Predictor, image: NDArray[np.uint8], *, on_points: Callable[[int, int], None] | None = None
+    ) -> FoundMasks:
+        """The masks that are left, by falling predicted IoU.
+
+        Args:
+            predictor: Any predictor that offers four masks per prompt.
+            image: RGB, uint8 [H, W, 3].
+            on_points: Called with (points done, all points) after each part.
+
+        Raises:
+            DataError: the image is not uint8 RGB.
+        """
+        size = size_of(image)
+        points = grid_points(self.points_per_side, size)
+        parts = []
+        for part in _parts(points, size):
+            parts.append(self._filtered(predictor, image, part))
+            if on_points is not None:
+                on_points(min(len(points), sum(p.tried for p in parts)), len(points))
+        packed, scores, stability, boxes, chosen = (
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("packed", "scores", "stability", "boxes", "points")
+        )
+        kept = suppress(boxes, scores, self.box_overlap)
+        masks = np.unpackbits(packed[kept], axis=1, count=size[0] * size[1]).reshape(len(kept), *size).astype(np.bool_)
+        return FoundMasks(masks, scores[kept], stability[kept], chosen[kept])
+
+    def _filtered(self, predictor: Predictor, image: NDArray[np.uint8], points: NDArray[np.float32]) -> _Part:
+        prompts = Prompts(points=points[:, None], labels=np.ones((len(points), 1), np.int64))
+        found = predictor.predict_all(image, prompts)
+        logits, scores = found.logits, found.scores
+        if logits.shape[1] > 1:
+            logits, scores = logits[:, _AMBIGUOUS], scores[:, _AMBIGUOUS]
+        places = np.repeat(points, logits.shape[1], axis=0)
+        logits, scores = logits.reshape(-1, *logits.shape[2:]), scores.reshape(-1)
+        good = np.flatnonzero(scores > self.predicted_iou) if self.predicted_iou > 0 else np.arange(len(scores))
+        logits, scores, places = logits[good], scores[good], places[good]
+        stability = stability_of(logits, self.stability_offset)
+        stable = np.flatnonzero(stability >= self.stability) if self.stability > 0 else np.arange(len(stability))
+        masks = logits[stable] > 0
+        return _Part(
+            tried=len(points),
+            packed=np.packbits(masks.reshape(len(masks), masks.shape[1] * masks.shape[2]), axis=1),
+            scores=scores[stable],
+            stability=stability[stable],
+            boxes=_inner_boxes(masks),
+            points=places[stable],
+        )
+
+
+@dataclass(frozen=True)
+class FoundMasks:
+    """Masks that were found without a prompt.
+
+    Attributes:
+        masks: bool [N, H, W].
+        scores: IoU as predicted by the model, float32 [N], falling.
+        stability: See `AutomaticMasks`, float32 [N].
+        points: The grid point (x, y) that gave each mask, float32 [N, 2].
+    """
+
+    masks: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+    stability: NDArray[np.float32]
+    points: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What is left of some points; masks as bits, since a whole grid of them would take gigabytes."""
+
+    tried: int
+    packed: NDArray[np.uint8]
+    scores: NDArray[np.float32]
+    stability: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    points: NDArray[np.float32]
+
+
+def grid_points(per_side: int, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Centres (x, y) of `per_side` x `per_side` equal cells of an image of `size` = (height, width), row by row."""
+    steps = (np.arange(per_side) + 0.5) / per_side
+    x, y = np.meshgrid(steps * size[1], steps * size[0])
+    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+
+
+def stability_of(logits: NDArray[np.float32], offset: float) -> NDArray[np.float32]:
+    """IoU of each mask of [N, H, W] at the logits +offset and -offset; 0 for a mask that is empty at both."""
+    inner = np.count_nonzero(logits > offset, axis=(1, 2))
+    outer = np.count_nonzero(logits > -offset, axis=(1, 2))
+    return np.where(outer > 0, inner / np.maximum(outer, 1), 0).astype(np.float32)
+
+
+def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32], overlap: float) -> NDArray[np.intp]:
+    """Non-maximum suppression: indices by falling score, without boxes that overlap a better one by an IoU above."""
+    order = np.argsort(-scores, kind="stable")
+    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    kept: list[int] = []
+    while len(order):
+        best, order = int(order[0]), order[1:]
+        kept.append(best)
+        sides = np.minimum(boxes[order, 2:], boxes[best, 2:]) - np.maximum(boxes[order, :2], boxes[best, :2])
+        shared = np.prod(np.maximum(sides, 0), axis=1)
+        union = area[order] + area[best] - shared
+        # two boxes without area share nothing
+        order = order[~(shared > overlap * union)]
+    return np.array(kept, np.intp)
+
+
+def _parts(points: NDArray[np.float32], size: tuple[int, int]) -> Iterator[NDArray[np.float32]]:
+    step = max(1, min(64, _LOGITS_AT_ONCE // (4 * size[0] * size[1])))
+    for start in range(0, len(points), step):
+        yield points[start : start + step]
+
+
+def _inner_boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """XYXY of the first and last pixel of each mask (as Segment Anything measures overlap), zeros for an empty one."""
+    rows: NDArray[np.bool_] = np.any(masks, axis=2)
+    columns: NDArray[np.bool_] = np.any(masks, axis=1)
+    height, width = masks.shape[1:]
+    boxes = np.stack(
+        [
+            columns.argmax(axis=1),
+            rows.argmax(axis=1),
+            width - 1 - columns[:, ::-1].argmax(axis=1),
+            height - 1 - rows[:, ::-1].argmax(axis=1),
+        ],
+        axis=1,
+    ).astype(np.float32)
+    boxes[~np.any(rows, axis=1)] = 0
+    return boxes

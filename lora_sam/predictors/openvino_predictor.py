@@ -1,0 +1,264 @@
+"""Prediction with the two exported IR parts on OpenVINO."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lora_sam.errors import AdapterError, ConfigError
+from lora_sam.predictors.interface import AllMasks, Embeddings, best_of_three, no_masks
+from lora_sam.predictors.prompting import prompts_from, size_of
+from lora_sam.structures import Masks, Prompts
+
+if TYPE_CHECKING:
+    import openvino
+
+ENCODER, DECODER = "image_encoder.xml", "mask_decoder.xml"
+PATCH_SIZE = 16
+
+META_NAMES = {"orig_size": "orig_im_size", "upscaled_masks": "masks"}
+"""Where `segment_anything`'s ONNX export has other names than our IR."""
+
+Execution = Literal["f32", "bf16", "auto"]
+"""The arithmetic: `auto` lets OpenVINO choose, which is bf16 on a CPU that multiplies in it."""
+
+Hint = Literal["latency", "throughput"]
+
+
+class OpenVINOPredictor:
+    """Predicts with two IR parts; see `lora_sam.predictors.Predictor`.
+
+    Args:
+        encoder: `image_encoder.xml`, with its `.bin` beside it, or `image_encoder.onnx`.
+        decoder: `mask_decoder.xml`, with its `.bin` beside it, or `mask_decoder.onnx`.
+        execution: Arithmetic. The precision of the files is only how weights are stored.
+        hint: Answer one request soon, or many in a given time.
+        threads: Threads of a request; None leaves it to OpenVINO.
+        chunk: Prompts decoded at once.
+        compile_cache: Keep compiled models in the user's cache directory, so that the next start is faster.
+
+    Raises:
+        AdapterError: a file is missing or damaged, or is not such a part.
+    """
+
+    def __init__(
+        self,
+        encoder: Path,
+        decoder: Path,
+        *,
+        execution: Execution = "f32",
+        hint: Hint = "latency",
+        threads: int | None = None,
+        chunk: int = 16,
+        compile_cache: bool = True,
+    ) -> None:
+        settings = _settings(execution, hint, threads, compile_cache)
+        encoder_model, decoder_model = _read(encoder), _read(decoder)
+        self.image_size = _side_of(encoder_model, encoder)
+        self.offers_all_masks = _offers_all_masks(decoder_model, decoder)
+        self._ranks = {name: len(port.partial_shape) for port in decoder_model.inputs for name in port.names}
+        core = _core()
+        self._encoder = core.compile_model(encoder_model, "CPU", settings).create_infer_request()
+        self._decoder = core.compile_model(decoder_model, "CPU", settings).create_infer_request()
+        self._embeddings: Embeddings[NDArray[np.float32]] = Embeddings(self._encode)
+        self._chunk = chunk
+
+    @property
+    def encoded(self) -> int:
+        """See `Predictor`."""
+        return self._embeddings.encoded
+
+    def set_image(self, image: NDArray[np.uint8]) -> None:
+        """See `Predictor`."""
+        size_of(image)
+        self._embeddings.embed(image)
+
+    def forget(self) -> None:
+        """See `Predictor`."""
+        self._embeddings.forget()
+
+    def predict(
+        self, image: NDArray[np.uint8], prompts: Prompts, *, multimask: bool = False, threshold: float = 0.0
+    ) -> Masks:
+        """See `Predictor`.
+
+        Raises:
+            ConfigError: `multimask` with a decoder that was exported for single masks only.
+        """
+        if multimask and not self.offers_all_masks:
+            raise ConfigError(
+                "multimask = true: this decoder gives single masks only; export it again with multimask=true"
+            )
+        size = size_of(image)
+        if not len(prompts):
+            return no_masks(size, self.image_size)
+        masks, scores, low_res = [], [], []
+        for part in self._decoded(image, prompts, size):
+            best = best_of_three(part.scores) if multimask else np.zeros(len(part.scores), np.intp)
+            rows = np.arange(len(best))
+            masks.append(part.logits[rows, best] > threshold)
+            scores.append(part.scores[rows, best])
+            low_res.append(part.low_res_logits[rows, best])
+        return Masks(np.concatenate(masks), np.concatenate(scores), np.concatenate(low_res))
+
+    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
+        """See `Predictor`."""
+        logits, scores, low_res = [], [], []
+        for part in self._decoded(image, prompts, size_of(image)):
+            logits.append(part.logits.copy())
+            scores.append(part.scores.copy())
+            low_res.append(part.low_res_logits.copy())
+        return AllMasks(np.concatenate(logits), np.concatenate(scores), np.concatenate(low_res))
+
+    def segment(
+        self,
+        image: NDArray[np.uint8],
+        *,
+        boxes: ArrayLike | None = None,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        multimask: bool = False,
+    ) -> Masks:
+        """See `Predictor`."""
+        return self.predict(image, prompts_from(boxes, points, labels, size_of(image)), multimask=multimask)
+
+    def _encode(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        from lora_sam.data.transforms import preprocess
+
+        pixels = preprocess(image, self.image_size).unsqueeze(0).numpy()
+        embedding: NDArray[np.float32] = self._encoder.infer({"images": pixels})["image_embeddings"].copy()
+        return embedding
+
+    def _decoded(self, image: NDArray[np.uint8], prompts: Prompts, size: tuple[int, int]) -> Iterator[AllMasks]:
+        """All masks of some prompts at once; the arrays are overwritten by the next."""
+        embedding = self._embeddings.embed(image)
+        for start in range(0, len(prompts), self._chunk):
+            inputs = decoder_inputs(prompts[slice(start, start + self._chunk)], size, self.image_size)
+            for name in ("has_mask_input", "orig_size"):
+                if self._ranks[name] == 1:  # as in Meta's ONNX
+                    inputs[name] = inputs[name].reshape(-1).astype(np.float32)
+            result = self._decoder.infer({"image_embeddings": embedding, **inputs}, share_outputs=True)
+            yield AllMasks(result["upscaled_masks"], result["iou_predictions"], result["low_res_masks"])
+
+
+def decoder_inputs(prompts: Prompts, size: tuple[int, int], image_size: int) -> dict[str, NDArray[Any]]:
+    """The decoder's inputs, but for the embedding, for N prompts on an image of `size` = (height, width).
+
+    A box is two points with the labels 2 and 3. Points without a box get one point of padding, label -1, as SAM's
+    prompt encoder adds it.
+    """
+    from lora_sam.data.transforms import boxes_to_input_frame, points_to_input_frame
+
+    count = len(prompts)
+    coords, labels = [], []
+    if prompts.points is not None:
+        assert prompts.labels is not None
+        coords.append(points_to_input_frame(prompts.points, size, image_size))
+        labels.append(prompts.labels.astype(np.float32))
+    if prompts.boxes is not None:
+        coords.append(boxes_to_input_frame(prompts.boxes, size, image_size).reshape(count, 2, 2))
+        labels.append(np.tile(np.array([2, 3], np.float32), (count, 1)))
+    else:
+        coords.append(np.zeros((count, 1, 2), np.float32))
+        labels.append(np.full((count, 1), -1, np.float32))
+    masks = prompts.mask_inputs
+    side = image_size // 4
+    return {
+        "point_coords": np.concatenate(coords, axis=1).astype(np.float32),
+        "point_labels": np.concatenate(labels, axis=1),
+        "mask_input": np.zeros((1, 1, side, side), np.float32) if masks is None else masks[:, None].astype(np.float32),
+        "has_mask_input": np.full((1, 1), masks is not None, np.float32),
+        "orig_size": np.array([size], np.int64),
+    }
+
+
+def openvino_directory(path: Path) -> tuple[Path, Path]:
+    """Both IR parts, given either of them or their directory.
+
+    Raises:
+        AdapterError: one of the four files is missing.
+    """
+    directory = path if path.is_dir() else path.parent
+    for name in (ENCODER, DECODER):
+        for file in (directory / name, (directory / name).with_suffix(".bin")):
+            if not file.is_file():
+                raise AdapterError(f"{file} is missing; a model is {ENCODER} and {DECODER} with a .bin beside each")
+    return directory / ENCODER, directory / DECODER
+
+
+def quiet_openvino() -> None:
+    """Keep OpenVINO's and NNCF's Python packages from reporting home and from logging; before either is imported."""
+    os.environ.setdefault("NNCF_CI", "1")
+    if "openvino_telemetry" not in sys.modules:
+        # what Python takes for a package that is not there: both go on without
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    for name in ("nncf", "openvino"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _core() -> openvino.Core:
+    quiet_openvino()
+    import openvino
+
+    return openvino.Core()
+
+
+def _read(path: Path) -> openvino.Model:
+    for file in (path, path.with_suffix(".bin") if path.suffix == ".xml" else path):
+        if not file.is_file():
+            raise AdapterError(f"{file} is missing; export the model again, or give the path of both parts")
+    try:
+        model = _core().read_model(path)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise AdapterError(f"{path} cannot be read as OpenVINO IR ({reason[:200]}); export the model again") from error
+
+    for port in (*model.inputs, *model.outputs):
+        for ours, theirs in META_NAMES.items():
+            if theirs in port.names:
+                port.get_tensor().add_names({ours})
+    return model
+
+
+def _side_of(model: openvino.Model, path: Path) -> int:
+    shape = list(model.inputs[0].partial_shape) if len(model.inputs) == 1 else []
+    if "images" not in {name for found in model.inputs for name in found.names} or len(shape) != 4:
+        raise AdapterError(f"{path} is not an image encoder: it has no input 'images' [1, 3, S, S]")
+    side = shape[3]
+    if not side.is_static or side.get_length() % PATCH_SIZE:
+        raise AdapterError(f"{path}: input 'images' is {shape}, must be [1, 3, S, S] with S a multiple of {PATCH_SIZE}")
+    return int(side.get_length())
+
+
+def _offers_all_masks(model: openvino.Model, path: Path) -> bool:
+    wanted = {"image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input", "orig_size"}
+    missing = wanted - {name for found in model.inputs for name in found.names}
+    outputs = {name: output for output in model.outputs for name in output.names}
+    missing |= {"upscaled_masks", "iou_predictions", "low_res_masks"} - outputs.keys()
+    if missing:
+        raise AdapterError(f"{path} is not a mask decoder of ours: it lacks {', '.join(sorted(missing))}")
+    masks = outputs["iou_predictions"].partial_shape[1]
+    return bool(masks.is_static and masks.get_length() > 1)
+
+
+def _settings(execution: Execution, hint: Hint, threads: int | None, compile_cache: bool) -> dict[str, Any]:
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": hint.upper()}
+    if execution != "auto":
+        settings["INFERENCE_PRECISION_HINT"] = execution
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    if compile_cache:
+        settings["CACHE_DIR"] = str(_cache_directory())
+    return settings
+
+
+def _cache_directory() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return cache / "lora_sam" / "openvino"

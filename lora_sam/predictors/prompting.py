@@ -1,0 +1,113 @@
+"""Prompts as people write them, as plain lists, checked against the image."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lora_sam.errors import DataError
+from lora_sam.structures import Prompts
+
+
+def prompts_from(
+    boxes: ArrayLike | None, points: ArrayLike | None, labels: ArrayLike | None, size: tuple[int, int]
+) -> Prompts:
+    """Checked prompts for an image of `size` = (height, width), given as plain lists.
+
+    Args:
+        boxes: XYXY in pixels, [N, 4] or one box [4].
+        points: (x, y) in pixels: one point per object [N, 2], or K per object [N, K, 2].
+        labels: 1 foreground, 0 background, -1 padding: [N] for one point per object; [N, K] for K of them, or [K] for
+            the same in every object. All foreground if left out.
+        size: (height, width) of the image.
+
+    Raises:
+        DataError: neither boxes nor points, shapes that do not fit, or coordinates outside the image.
+    """
+    if boxes is None and points is None:
+        raise DataError("no prompt: give boxes=[[x1, y1, x2, y2], ...] or points=[[x, y], ...]")
+    if points is None and labels is not None:
+        raise DataError("labels without points: give points=[[x, y], ...] as well, or leave labels out")
+    box_array = None if boxes is None else _as_boxes(boxes, size)
+    if points is None:
+        return Prompts(boxes=box_array)
+    point_array = _as_points(points)
+    label_array = _as_labels(labels, point_array.shape[:2])
+    inside = ((point_array >= 0) & (point_array <= size[::-1])).all(axis=2)
+    for row, column in np.argwhere(~inside & (label_array >= 0)):
+        raise DataError(f"point {point_array[row, column].tolist()} of object {row} lies outside {_described(size)}")
+    if box_array is not None and len(box_array) != len(point_array):
+        raise DataError(
+            f"{len(box_array)} boxes and points for {len(point_array)} objects: give the same number of both; "
+            "several points of one object have shape [1, K, 2]"
+        )
+    return Prompts(boxes=box_array, points=point_array, labels=label_array)
+
+
+def _as_boxes(values: ArrayLike, size: tuple[int, int]) -> NDArray[np.float32]:
+    boxes = _numbers("boxes", values)
+    boxes = boxes.reshape(0, 4) if boxes.shape == (0,) else np.atleast_2d(boxes)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise DataError(f"boxes have shape {list(boxes.shape)}, must be [N, 4] as x1, y1, x2, y2 in pixels")
+    for row, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
+        corners = f"box {row} is [{x1:g}, {y1:g}, {x2:g}, {y2:g}]"
+        if x1 >= x2 or y1 >= y2:
+            raise DataError(f"{corners}, must be x1, y1, x2, y2 with x1 < x2 and y1 < y2 (not width and height)")
+        if x1 >= size[1] or y1 >= size[0] or x2 <= 0 or y2 <= 0:
+            raise DataError(f"{corners} and lies outside {_described(size)}")
+    return boxes
+
+
+def _as_points(values: ArrayLike) -> NDArray[np.float32]:
+    """Points [N, K, 2]."""
+    points = _numbers("points", values)
+    given = list(points.shape)
+    if points.shape == (0,):
+        points = points.reshape(0, 1, 2)
+    if points.ndim == 2:
+        points = points[:, None]
+    if points.ndim != 3 or points.shape[2] != 2 or points.shape[1] == 0:
+        raise DataError(f"points have shape {given}, must be [N, 2] or [N, K, 2] as x, y in pixels")
+    return points
+
+
+def _as_labels(values: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Labels for K points of each of N objects, `shape` = (N, K)."""
+    if values is None:
+        return np.ones(shape, np.int64)
+    labels = _numbers("labels", values)
+    given = list(labels.shape)
+    objects, points = shape
+    if labels.ndim == 1:
+        labels = labels[:, None] if points == 1 else np.tile(labels, (objects, 1))
+    if labels.shape != shape:
+        allowed = f"[{objects}]" if points == 1 else f"[{objects}, {points}] or, the same for every object, [{points}]"
+        raise DataError(f"labels have shape {given}, must be {allowed}: one for each point")
+    for wrong in labels[~np.isin(labels, (-1, 0, 1))]:
+        raise DataError(f"label {wrong:g} is unknown, must be 1 (foreground), 0 (background) or -1 (padding)")
+    return labels.astype(np.int64)
+
+
+def _numbers(name: str, values: ArrayLike) -> NDArray[np.float32]:
+    try:
+        with np.errstate(over="ignore"):
+            numbers = np.asarray(values, dtype=np.float64).astype(np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} must be numbers, in rows of equal length: {error}") from error
+    if not np.isfinite(numbers).all():
+        raise DataError(f"{name} hold NaN or infinity, must be finite numbers")
+    return numbers
+
+
+def size_of(image: NDArray[np.uint8]) -> tuple[int, int]:
+    """(height, width) of an image. Raises `DataError` unless it is uint8 RGB."""
+    remedy = "must be a NumPy array, uint8 [H, W, 3] in RGB order; lora_sam.read_image reads a file so"
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"image is a {type(image).__name__}, {remedy}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise DataError(f"image has dtype {image.dtype} and shape {list(image.shape)}, {remedy}")
+    return image.shape[0], image.shape[1]
+
+
+def _described(size: tuple[int, int]) -> str:
+    return f"the image of {size[1]} x {size[0]} pixels (width x height)"

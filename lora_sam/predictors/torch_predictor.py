@@ -1,0 +1,192 @@
+"""Prediction with a torch SAM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lora_sam.predictors.interface import AllMasks, Embeddings, best_of_three, no_masks
+from lora_sam.predictors.prompting import prompts_from, size_of
+from lora_sam.structures import Masks, Prompts
+
+if TYPE_CHECKING:
+    import torch
+    from segment_anything.modeling import Sam
+
+    from lora_sam.methods.adapted import AdaptedSam
+
+Context = Callable[[], AbstractContextManager[None]]
+
+
+class ImageEmbedder:
+    """Encodes images with a torch SAM, remembering the last few by content."""
+
+    def __init__(self, sam: Sam, image_size: int, *, context: Context = nullcontext, remember: int = 2) -> None:
+        self._sam = sam
+        self._image_size = image_size
+        self._context = context
+        self._embeddings: Embeddings[torch.Tensor] = Embeddings(self._encode, remember=remember)
+
+    @property
+    def encoded(self) -> int:
+        """Images encoded so far."""
+        return self._embeddings.encoded
+
+    def embed(self, image: NDArray[np.uint8]) -> torch.Tensor:
+        """Image embedding [1, C, S/16, S/16] of an RGB image [H, W, 3]."""
+        return self._embeddings.embed(image)
+
+    def forget(self) -> None:
+        """Drop all embeddings; needed whenever weights have changed."""
+        self._embeddings.forget()
+
+    def _encode(self, image: NDArray[np.uint8]) -> torch.Tensor:
+        import torch
+
+        from lora_sam.data.transforms import preprocess
+        from lora_sam.models.decode import device_of
+
+        pixels = preprocess(image, self._image_size).unsqueeze(0).to(device_of(self._sam))
+        with torch.no_grad(), self._context():
+            embedding: torch.Tensor = self._sam.image_encoder(pixels)
+        return embedding
+
+
+class TorchPredictor:
+    """Predicts with a torch SAM; see `lora_sam.predictors.Predictor`.
+
+    Args:
+        sam: The model, split or fused; it is neither moved nor changed.
+        image_size: Side S of its input.
+        embedder: Shares embeddings with another predictor where both encode alike; None makes one.
+        context: Entered around every computation, e.g. to switch an adapter off or to compute in bf16.
+        chunk: Prompts decoded at once.
+    """
+
+    def __init__(
+        self,
+        sam: Sam,
+        image_size: int,
+        *,
+        embedder: ImageEmbedder | None = None,
+        context: Context = nullcontext,
+        chunk: int = 16,
+    ) -> None:
+        self.sam = sam
+        self.image_size = image_size
+        self.embedder = embedder or ImageEmbedder(sam, image_size, context=context)
+        self._context = context
+        self._chunk = chunk
+
+    @property
+    def encoded(self) -> int:
+        """See `Predictor`."""
+        return self.embedder.encoded
+
+    def set_image(self, image: NDArray[np.uint8]) -> None:
+        """See `Predictor`."""
+        size_of(image)
+        self.embedder.embed(image)
+
+    def forget(self) -> None:
+        """See `Predictor`."""
+        self.embedder.forget()
+
+    def predict(
+        self, image: NDArray[np.uint8], prompts: Prompts, *, multimask: bool = False, threshold: float = 0.0
+    ) -> Masks:
+        """See `Predictor`."""
+        from lora_sam.data.transforms import logits_to_original
+
+        size = size_of(image)
+        if not len(prompts):
+            return no_masks(size, self.image_size)
+        embedding = self.embedder.embed(image)
+        masks, scores, low_res = [], [], []
+        for part in self._parts(prompts):
+            logits, iou = self._decode(embedding, part, size)
+            best = best_of_three(iou.cpu().numpy()) if multimask else np.zeros(len(iou), np.intp)
+            rows = np.arange(len(best))
+            logits, iou = logits[rows, best], iou[rows, best]
+            masks.append((logits_to_original(logits, size, self.image_size) > threshold).cpu().numpy())
+            scores.append(iou.cpu().numpy())
+            low_res.append(logits.cpu().numpy())
+        return Masks(np.concatenate(masks), np.concatenate(scores), np.concatenate(low_res))
+
+    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
+        """See `Predictor`."""
+        from lora_sam.data.transforms import logits_to_original
+
+        size = size_of(image)
+        embedding = self.embedder.embed(image)
+        enlarged, scores, low_res = [], [], []
+        for part in self._parts(prompts):
+            logits, iou = self._decode(embedding, part, size)
+            original = logits_to_original(logits.flatten(0, 1), size, self.image_size)
+            enlarged.append(original.unflatten(0, iou.shape).cpu().numpy())
+            scores.append(iou.cpu().numpy())
+            low_res.append(logits.cpu().numpy())
+        return AllMasks(np.concatenate(enlarged), np.concatenate(scores), np.concatenate(low_res))
+
+    def segment(
+        self,
+        image: NDArray[np.uint8],
+        *,
+        boxes: ArrayLike | None = None,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        multimask: bool = False,
+    ) -> Masks:
+        """See `Predictor`."""
+        return self.predict(image, prompts_from(boxes, points, labels, size_of(image)), multimask=multimask)
+
+    def _parts(self, prompts: Prompts) -> Iterator[Prompts]:
+        for start in range(0, len(prompts), self._chunk):
+            yield prompts[slice(start, start + self._chunk)]
+
+    def _decode(
+        self, embedding: torch.Tensor, prompts: Prompts, size: tuple[int, int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Low-resolution logits [N, 4, S/4, S/4] and predicted IoU [N, 4] for some prompts at once."""
+        import torch
+
+        from lora_sam.data.transforms import boxes_to_input_frame, points_to_input_frame
+        from lora_sam.models.decode import decode_all_masks
+
+        boxes = None if prompts.boxes is None else boxes_to_input_frame(prompts.boxes, size, self.image_size)
+        points = None if prompts.points is None else points_to_input_frame(prompts.points, size, self.image_size)
+        with torch.no_grad(), self._context():
+            return decode_all_masks(
+                self.sam,
+                embedding,
+                boxes=_tensor(boxes, embedding.device),
+                points=_tensor(points, embedding.device),
+                labels=_tensor(prompts.labels, embedding.device),
+                mask_inputs=_tensor(prompts.mask_inputs, embedding.device),
+            )
+
+
+def predictors_for(
+    adapted: AdaptedSam, image_size: int, *, chunk: int = 16, context: Context = nullcontext
+) -> dict[str, TorchPredictor]:
+    """Predictors `base` and `tuned` that share one model, and its embeddings where the encoder is frozen."""
+
+    @contextmanager
+    def without_adapter() -> Iterator[None]:
+        with context(), adapted.base():
+            yield
+
+    tuned = TorchPredictor(adapted.sam, image_size, context=context, chunk=chunk)
+    shared = None if adapted.trains_encoder else tuned.embedder
+    base = TorchPredictor(adapted.sam, image_size, embedder=shared, context=without_adapter, chunk=chunk)
+    return {"base": base, "tuned": tuned}
+
+
+def _tensor(values: NDArray[np.generic] | None, device: torch.device) -> torch.Tensor | None:
+    import torch
+
+    return None if values is None else torch.as_tensor(np.asarray(values), device=device)
