@@ -135,9 +135,8 @@ def compared(reference: Predictor, exported: Predictor, run: RunDirectory) -> di
     """
     import numpy as np
 
-    settings = settings_of(run)
     try:
-        cases, of = list(_validation_cases(settings)), "validation"
+        cases, of = list(_validation_cases(settings_of(run))), "validation"
     except LoraSamError:
         cases, of = list(_random_cases()), "random"
     ious: list[float] = []

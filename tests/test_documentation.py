@@ -19,7 +19,8 @@ from PIL import Image
 
 from lora_sam import load, read_image
 from lora_sam.cli.jobs import plain
-from lora_sam.config import settings_from
+from lora_sam.cli.step import VERBS
+from lora_sam.config import settings_from, step_from
 from lora_sam.errors import AdapterError, CheckpointError, ConfigError
 from lora_sam.predictors import TorchPredictor
 from lora_sam.resuming import resumed_config
@@ -58,6 +59,19 @@ def commands() -> list[tuple[str, str]]:
 
 
 COMMANDS = commands()
+
+
+def steps() -> list[tuple[str, str, str]]:
+    """Lines that call a step after training, of all pages, fenced or inline: page, verb, options."""
+    found = []
+    for page in PAGES:
+        for match in re.finditer(r"python -m lora_sam\.(\w+)((?: +[^\s`#]+)*)", page.read_text(encoding="utf-8")):
+            if "..." not in match[2] and "<" not in match[2]:
+                found.append((page.name, match[1], match[2].strip()))
+    return sorted(set(found))
+
+
+STEPS = steps()
 
 
 @pytest.fixture(scope="session")
@@ -125,6 +139,20 @@ def test_a_documented_command_is_valid(page, command, workplace, monkeypatch):
             raise
 
 
+def test_there_are_steps_to_test():
+    assert {verb for _, verb, _ in STEPS} >= set(VERBS)
+
+
+@pytest.mark.parametrize(("page", "verb", "options"), STEPS, ids=[" ".join(step) for step in STEPS])
+def test_a_documented_step_is_valid(page, verb, options):
+    assert verb in VERBS, f"{page}: python -m lora_sam.{verb}"
+    arguments = shlex.split(options)
+    if arguments == ["--help"]:
+        return
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        step_from(plain(compose(verb, arguments)))
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -152,6 +180,11 @@ def test_there_are_snippets_to_test():
 @pytest.mark.parametrize(("page", "text"), SNIPPETS, ids=[f"{page}-{n}" for n, (page, _) in enumerate(SNIPPETS)])
 def test_a_documented_snippet_runs(page, text, workplace, monkeypatch):
     monkeypatch.chdir(workplace)
+    if "openvino" in text:  # what the page has done before
+        for verb in ("merge", "export"):
+            with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+                step_from(plain(compose(verb, ["run=outputs/first"]))).perform()
+        text = text.replace("outputs/latest", "outputs/first")
     names: dict[str, Any] = {}
     exec(compile(text, page, "exec"), names)
     if "result" in names:

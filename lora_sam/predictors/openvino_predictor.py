@@ -75,10 +75,20 @@ class OpenVINOPredictor:
         """See `Predictor`."""
         return self._embeddings.encoded
 
+    @property
+    def execution(self) -> str:
+        """The encoder's arithmetic as OpenVINO reports it (f32, bf16, ...): a CPU without bf16 computes in f32."""
+        hint = self._encoder.get_compiled_model().get_property("INFERENCE_PRECISION_HINT")
+        return str(hint.get_type_name())
+
     def set_image(self, image: NDArray[np.uint8]) -> None:
         """See `Predictor`."""
+        self.embedding(image)
+
+    def embedding(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Image embedding [1, C, S/16, S/16] of an RGB image [H, W, 3]. Raises `DataError` unless it is uint8 RGB."""
         size_of(image)
-        self._embeddings.embed(image)
+        return self._embeddings.embed(image)
 
     def forget(self) -> None:
         """See `Predictor`."""
@@ -130,9 +140,10 @@ class OpenVINOPredictor:
         return self.predict(image, prompts_from(boxes, points, labels, size_of(image)), multimask=multimask)
 
     def _encode(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        from lora_sam.data.transforms import preprocess
+        # the array, because importing torch would take more memory than all else here
+        from lora_sam.data.transforms import preprocess_array
 
-        pixels = preprocess(image, self.image_size).unsqueeze(0).numpy()
+        pixels = preprocess_array(image, self.image_size)[np.newaxis]
         embedding: NDArray[np.float32] = self._encoder.infer({"images": pixels})["image_embeddings"].copy()
         return embedding
 
