@@ -12,9 +12,9 @@ from pydantic import Field
 
 from lora_sam.artifacts import RunDirectory, find_run
 from lora_sam.errors import AdapterError, ConfigError, LoraSamError
-from lora_sam.files import atomic_directory, read_json, sha256_of
+from lora_sam.files import read_json, sha256_of
 from lora_sam.merge import load_merged, require_merged
-from lora_sam.steps import Step, command, is_done, require_step, write_step
+from lora_sam.steps import Step, command, is_done, require_step, step_directory, write_step
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,8 +62,8 @@ class Export:
         """Do it unless it was done before; returns 0.
 
         Raises:
-            AdapterError: the merged weights are missing or stale, or the parts do not compute the same.
-            TrainingError: the directory cannot be written.
+            AdapterError: the merged weights are missing or stale, the parts do not compute the same, or the directory
+                cannot be written.
         """
         run = find_run(self.run)
         directory = run.openvino(self.precision) if self.format == "openvino" else run.root / "onnx"
@@ -87,7 +87,8 @@ class Export:
         from lora_sam.predictors.openvino_predictor import DECODER, ENCODER, OpenVINOPredictor
 
         base = load_merged(run)
-        with atomic_directory(directory) as temporary:
+        remedy = command(STEP, run.root, precision=self.precision, format=self.format)
+        with step_directory(directory, remedy) as temporary:
             if self.format == "onnx":
                 save_onnx(base.sam, base.image_size, temporary, multimask=self.multimask)
                 parts = [temporary / Path(name).with_suffix(".onnx") for name in (ENCODER, DECODER)]

@@ -48,7 +48,7 @@ def load_adapted(path: str | PathLike[str] = "latest", *, base: str | PathLike[s
 
     directory = _adapter_directory(path)
     facts = read_facts(directory)
-    model = _base_model(directory, facts, base)
+    model = build_base(directory, facts, base)
     return adapted.load(model.sam, directory, trains_encoder=facts["trains_encoder"])
 
 
@@ -59,25 +59,50 @@ def load_base(path: str | PathLike[str] = "latest", *, base: str | PathLike[str]
     those of `load`.
     """
     directory = _adapter_directory(path)
-    return _base_model(directory, read_facts(directory), base)
+    return build_base(directory, read_facts(directory), base)
+
+
+def build_base(directory: Path, facts: dict[str, Any], base: str | PathLike[str] | None = None) -> BaseModel:
+    """The base that the adapter in `directory` was trained on; `facts` are those of its `lora_sam.json`.
+
+    Arguments and errors are those of `load`.
+    """
+    random = base is None and facts["base"]["source"] == "random"
+    built = _build(directory, facts, None if random else _checkpoint(directory, facts, base), random=random)
+    check_base(facts, built, directory)
+    return built
+
+
+def build_with(directory: Path, facts: dict[str, Any], weights: Path) -> BaseModel:
+    """A model of the architecture that an adapter belongs to, with the weights of a file whatever they are.
+
+    Args:
+        directory: The adapter's.
+        facts: Content of its `lora_sam.json`.
+        weights: A `.safetensors` or `.pth` file with the keys of `segment_anything`.
+
+    Raises:
+        AdapterError: the facts do not describe an architecture.
+        CheckpointError: the file is missing, damaged, or holds another architecture.
+    """
+    return _build(directory, facts, str(weights), random=False)
 
 
 def _adapter_directory(path: str | PathLike[str]) -> Path:
     return find_adapter(find_run("latest").root if str(path) == "latest" else Path(path))
 
 
-def _base_model(directory: Path, facts: dict[str, Any], base: str | PathLike[str] | None) -> BaseModel:
+def _build(directory: Path, facts: dict[str, Any], checkpoint: str | None, *, random: bool) -> BaseModel:
     from pydantic import TypeAdapter, ValidationError
 
     from lora_sam.models.vit import ViTSam
 
-    random = base is None and facts["base"]["source"] == "random"
     settings = {
         **facts["architecture"],
         "prompt_frequency": facts["base"].get("prompt_frequency", 1.0),
         "weights": "random" if random else "pretrained",
         "weights_seed": facts["base"].get("weights_seed", 0),
-        "checkpoint": None if random else _checkpoint(directory, facts, base),
+        "checkpoint": checkpoint,
         "offline": False,
     }
     try:
@@ -90,9 +115,7 @@ def _base_model(directory: Path, facts: dict[str, Any], base: str | PathLike[str
         raise AdapterError(f"{directory}/lora_sam.json: {group}.{where}: {first['msg']}") from error
     except ConfigError as error:
         raise AdapterError(f"{directory}/lora_sam.json: {error}") from error
-    built = model.build()
-    check_base(facts, built, directory)
-    return built
+    return model.build()
 
 
 def _checkpoint(directory: Path, facts: dict[str, Any], base: str | PathLike[str] | None) -> str | None:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from lora_sam import __version__
-from lora_sam.errors import AdapterError
-from lora_sam.files import read_json, sha256_of, write_text
+from lora_sam.errors import AdapterError, TrainingError
+from lora_sam.files import atomic_directory, read_json, sha256_of, write_text
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -135,6 +138,30 @@ def is_done(directory: Path, step: str, made_from: Mapping[str, str], settings: 
         return False
     # as JSON, in which tuples are lists
     return bool(found.settings == json.loads(json.dumps(dict(settings))))
+
+
+@contextmanager
+def step_directory(directory: Path, remedy: str) -> Iterator[Path]:
+    """`atomic_directory` with errors in the words of a step.
+
+    Args:
+        directory: What the step writes; appears whole or not at all.
+        remedy: The command that makes it.
+
+    Raises:
+        AdapterError: the disk is full or the directory cannot be written.
+    """
+    try:
+        with atomic_directory(directory) as temporary:
+            try:
+                yield temporary
+            except SafetensorError as error:  # its word for a full disk
+                raise OSError(str(error)) from error
+    except TrainingError as error:
+        raise AdapterError(
+            f"{directory} cannot be written: {error.__cause__ or error}; make room or the directory writable, then: "
+            f"{remedy}"
+        ) from error
 
 
 def digest_of(values: Mapping[str, Any]) -> str:

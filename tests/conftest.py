@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,14 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("LORA_SAM_OFFLINE", "1")
 # nothing reports home, whichever way the tests are started
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
+
+
+def pytest_configure() -> None:
+    """OpenVINO imports absl, whose log handler closes what was sys.stderr then when logging is configured anew."""
+    with suppress(ImportError):
+        from absl import logging
+
+        logging.get_absl_handler().python_handler.close = lambda: None
 
 
 @pytest.fixture(scope="session")
@@ -43,9 +53,20 @@ def tiny_sam(option: Callable[..., Any]) -> Callable[[], Any]:
 
 @pytest.fixture(scope="session")
 def finished_run(option: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes the directory of a finished run, with an adapter of weights that have moved; returns the model saved."""
+    """Makes the directory of a finished run, with an adapter of weights that have moved; returns the model saved.
 
-    def make(root: Path, method: str = "lora", checkpoint: Path | None = None, **changes: Any) -> Any:
+    `settings` change those of the method, `seed` how its weights move, anything else the base.
+    """
+
+    def make(
+        root: Path,
+        method: str = "lora",
+        checkpoint: Path | None = None,
+        *,
+        settings: dict[str, Any] | None = None,
+        seed: int = 1,
+        **changes: Any,
+    ) -> Any:
         import torch
 
         from lora_sam.artifacts import RunDirectory, save_adapter
@@ -55,9 +76,9 @@ def finished_run(option: Callable[..., Any]) -> Callable[..., Any]:
         model = option(
             "model/tiny_random", weights=weights, checkpoint=None if checkpoint is None else str(checkpoint), **changes
         )
-        chosen = option(f"method/{method}")
+        chosen = option(f"method/{method}", **(settings or {}))
         base = model.build()
-        torch.manual_seed(1)
+        torch.manual_seed(seed)
         adapted = chosen.apply(base.sam)
         for parameter in adapted.trainable().values():
             parameter.data.add_(torch.randn_like(parameter) * 0.05)
@@ -77,6 +98,34 @@ def finished_run(option: Callable[..., Any]) -> Callable[..., Any]:
         # torch's matrix product takes another path, and rounds otherwise, for weights that train
         adapted.peft.requires_grad_(False)
         return adapted
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def exported_run(
+    finished_run: Callable[..., Any], blobs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Path], Path]:
+    """Copies a finished run on the images of `blobs`, with merged weights and IR parts in fp32 and fp16."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from lora_sam.config import step_from
+
+    root = tmp_path_factory.mktemp("exported") / "run"
+    finished_run(root)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = OmegaConf.to_container(compose("train", ["model=tiny_random", f"data.root={blobs}"]), resolve=True)
+    (root / "config.json").write_text(json.dumps(config))
+    (root / "report.html").write_text("<!DOCTYPE html><html><body><main><p>a page</p></main></body></html>")
+    for verb, changes in (("merge", {}), ("export", {"precision": "fp32"}), ("export", {"precision": "fp16"})):
+        values = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / f"{verb}.yaml"))
+        del values["defaults"]
+        assert step_from({**values, "run": str(root), **changes}).perform() == 0
+
+    def make(path: Path) -> Path:
+        shutil.copytree(root, path)
+        return path
 
     return make
 

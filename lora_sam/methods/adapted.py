@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper
-from torch import nn
+from torch import Tensor, nn
 
 from lora_sam.errors import AdapterError, ConfigError
 from lora_sam.files import read_json
@@ -74,6 +75,14 @@ class AdaptedSam:
         with self.peft.disable_adapter():
             yield
 
+    def strength(self) -> Strength:
+        """A handle that scales the adapter between the base (0), as trained (1), and beyond.
+
+        Raises:
+            AdapterError: the adapter is not a difference to the base: DoRA, or trained biases of the base.
+        """
+        return Strength(self)
+
     def merge(self) -> Sam:
         """Fold the adapter into the weights and fuse the projections, in place; the adapter is gone afterwards.
 
@@ -92,6 +101,59 @@ class AdaptedSam:
             if not bool(torch.isfinite(value).all()):
                 raise AdapterError(f"cannot merge: {name} is not finite; train again, with a lower optim.lr")
         return sam.eval().requires_grad_(False)
+
+
+class Strength:
+    """Scales an adapter in place: W + a (W' - W), for LoRA layers and for whole parts that were trained.
+
+    Args:
+        adapted: The model with its adapter, at full strength.
+
+    Raises:
+        AdapterError: the adapter is not a difference to the base: DoRA, or trained biases of the base.
+    """
+
+    def __init__(self, adapted: AdaptedSam) -> None:
+        obstacles = [text for config in _configs(adapted) for text in _not_differences(config)]
+        if obstacles:
+            raise AdapterError(
+                f"an adapter with {' and '.join(obstacles)} cannot be scaled or combined: it is not a difference that "
+                "is added to the base. Merge it alone, with alpha=1"
+            )
+        self._scalings: list[tuple[dict[str, float], dict[str, float]]] = [
+            (module.scaling, dict(module.scaling)) for module in adapted.peft.modules() if isinstance(module, LoraLayer)
+        ]
+        self._parts: list[tuple[nn.Parameter, Tensor, Tensor]] = [
+            (trained, base.detach(), trained.detach().clone())
+            for module in adapted.peft.modules()
+            if isinstance(module, ModulesToSaveWrapper)
+            for copy in module.modules_to_save.values()
+            for trained, base in zip(copy.parameters(), module.original_module.parameters(), strict=True)
+        ]
+        self.alpha = 1.0
+
+    def set(self, alpha: float) -> None:
+        """Let the model compute at strength `alpha`; image embeddings made before are no longer its own."""
+        for scaling, trained in self._scalings:
+            scaling.update({name: alpha * value for name, value in trained.items()})
+        with torch.no_grad():
+            for parameter, base, full in self._parts:
+                # exactly the trained weights at 1
+                parameter.copy_(full if alpha == 1 else torch.lerp(base, full, alpha))
+        self.alpha = alpha
+
+
+def _configs(adapted: AdaptedSam) -> list[PeftConfig]:
+    return list(adapted.peft.peft_config.values())
+
+
+def _not_differences(config: PeftConfig) -> Iterator[str]:
+    """What an adapter has, in the words of `conf/method/`, that is not added to weights of the base."""
+    if getattr(config, "use_dora", False):
+        yield "DoRA (method.dora=true)"
+    bias = getattr(config, "bias", "none")
+    if bias != "none":
+        yield f"trained biases of the base (method.bias={bias})"
 
 
 def insert(sam: Sam, config: LoraConfig, *, trains_encoder: bool) -> AdaptedSam:

@@ -117,8 +117,8 @@ class ViTSam:
             else:
                 path, sha256 = self._locate()
                 sam, source = self._load(path), path.name
-            sam.requires_grad_(False)
-            return BaseModel(split_projections(sam).eval(), self.variant, self.image_size, sha256, source)
+            split = split_projections(sam).eval().requires_grad_(False)
+            return BaseModel(split, self.variant, self.image_size, sha256, source)
 
     def _locate(self) -> tuple[Path, str]:
         from lora_sam.files import sha256_of

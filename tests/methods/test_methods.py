@@ -113,6 +113,80 @@ def test_switching_off_gives_the_base(method, tiny_sam):
     assert list(adapted.trainable()) == trainable
 
 
+def trained_weights(adapted) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in adapted.peft.state_dict().items()}
+
+
+@pytest.mark.parametrize("case", ["lora", "rslora gaussian", "lora in the decoder", "decoder", "full"])
+def test_strength_goes_from_the_base_to_what_was_trained_and_back(option, tiny_sam, case):
+    name, changes = CASES[case]
+    adapted = option(name, **changes).apply(tiny_sam())
+    disturb(adapted)
+    adapted.peft.requires_grad_(False)
+    base, tuned, weights = logits(tiny_sam()), logits(adapted.sam), trained_weights(adapted)
+    strength = adapted.strength()
+    assert strength.alpha == 1
+    strength.set(0)
+    assert strength.alpha == 0
+    assert torch.equal(logits(adapted.sam), base)
+    strength.set(0.5)
+    half = logits(adapted.sam)
+    assert min((half - base).abs().max(), (half - tuned).abs().max()) > 1e-3
+    strength.set(1.5)
+    assert (logits(adapted.sam) - tuned).abs().max() > 1e-3
+    strength.set(1)
+    assert torch.equal(logits(adapted.sam), tuned)
+    found = trained_weights(adapted)
+    assert all(torch.equal(found[key], weights[key]) for key in weights)
+
+
+def test_half_strength_of_the_decoder_is_the_mean_of_the_weights(option, tiny_sam):
+    adapted = option("method/decoder").apply(tiny_sam())
+    disturb(adapted)
+    wrapped = adapted.sam.mask_decoder
+    base, full = (
+        {name: value.clone() for name, value in module.named_parameters()}
+        for module in (wrapped.original_module, wrapped.modules_to_save["default"])
+    )
+    adapted.strength().set(0.5)
+    for name, value in wrapped.modules_to_save["default"].named_parameters():
+        torch.testing.assert_close(value, (base[name] + full[name]) / 2, rtol=0, atol=1e-7)
+
+
+def test_strength_folds(option, tiny_sam):
+    adapted = option("method/lora").apply(tiny_sam())
+    disturb(adapted)
+    adapted.peft.requires_grad_(False)
+    strength = adapted.strength()
+    strength.set(0.3)
+    expected = logits(adapted.sam)
+    merged = adapted.merge()
+    plain = option("model/tiny_random")._empty().eval()
+    plain.load_state_dict(merged.state_dict(), strict=True)
+    assert (logits(plain) - expected).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changes", "obstacle"),
+    [
+        ({"dora": True}, "DoRA (method.dora=true)"),
+        ({"bias": "all"}, "trained biases of the base (method.bias=all)"),
+        (
+            {"dora": True, "bias": "lora_only"},
+            "DoRA (method.dora=true) and trained biases of the base (method.bias=lora_only)",
+        ),
+    ],
+)
+def test_what_is_no_difference_to_the_base_cannot_be_scaled(option, tiny_sam, changes, obstacle):
+    adapted = option("method/lora", **changes).apply(tiny_sam())
+    with pytest.raises(AdapterError) as caught:
+        adapted.strength()
+    assert str(caught.value) == (
+        f"an adapter with {obstacle} cannot be scaled or combined: it is not a difference that is added to the base. "
+        "Merge it alone, with alpha=1"
+    )
+
+
 def test_counts(option, tiny_sam):
     total = sum(parameter.numel() for parameter in tiny_sam().parameters())
     decoder = sum(parameter.numel() for parameter in tiny_sam().mask_decoder.parameters())
