@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from lora_sam.errors import AdapterError, DataError
 from lora_sam.metrics import METRICS, NO_IMAGE, PER_OBJECT_METRICS, SIZES, ImageScores, compare, score_image
+from lora_sam.seeds import generator_for
+from lora_sam.structures import Sample
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from lora_sam.data.splits import SampleSource
     from lora_sam.predictors import Predictor
-    from lora_sam.structures import Prompts, Sample
+    from lora_sam.structures import Masks, Prompts
 
 SCHEMA_VERSION = 1
 
@@ -91,6 +93,9 @@ def evaluate(
     source: SampleSource,
     prompts_for: Callable[[Sample], Prompts],
     *,
+    multimask: bool = False,
+    threshold: float = 0.0,
+    on_masks: Callable[[str, Sample, Masks], None] | None = None,
     on_image: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Score every predictor on every image of `source`, which is read once, all with the same prompts.
@@ -99,6 +104,9 @@ def evaluate(
         predictors: What to measure, by name.
         source: Labelled images.
         prompts_for: Makes one prompt per object of a sample, in pixels of its image.
+        multimask: As in `Predictor.predict`.
+        threshold: As in `Predictor.predict`.
+        on_masks: Called with the name of the predictor, the sample and what was predicted, which it must not keep.
         on_image: Called with (images done, all images) after each image.
 
     Raises:
@@ -114,12 +122,24 @@ def evaluate(
         assert len(prompts) == len(sample.masks), f"{len(prompts)} prompts for {len(sample.masks)} objects"
         for name, predictor in predictors.items():
             # held for one predictor at a time: masks of 300 objects in a photograph take gigabytes
-            masks = predictor.predict(sample.image, prompts).masks
-            scores[name].append(score_image(sample.id, sample.object_ids, masks, sample.masks))
-            del masks
+            predicted = predictor.predict(sample.image, prompts, multimask=multimask, threshold=threshold)
+            scores[name].append(score_image(sample.id, sample.object_ids, predicted.masks, sample.masks))
+            if on_masks is not None:
+                on_masks(name, sample, predicted)
+            del predicted
         if on_image is not None:
             on_image(index + 1, count)
     return Evaluation({name: tuple(images) for name, images in scores.items()})
+
+
+def some_objects(sample: Sample, most: int | None, seed: int) -> Sample:
+    """`sample` with at most `most` of its objects, a draw that depends on `seed` and its id only; None for all."""
+    count = len(sample.masks)
+    if most is None or count <= most:
+        return sample
+    rows = generator_for(seed, "validation", sample.id).choice(count, most, replace=False)
+    rows.sort()
+    return Sample(sample.id, sample.image, sample.masks[rows], tuple(sample.object_ids[row] for row in rows))
 
 
 def evaluation_report(

@@ -66,7 +66,7 @@ class Boxes:
     short: dict[int, int]
     seen: list[NDArray[np.float32]] = field(default_factory=list)
 
-    def predict(self, image: NDArray[np.uint8], prompts: Prompts) -> Masks:
+    def predict(self, image: NDArray[np.uint8], prompts: Prompts, **_: Any) -> Masks:
         assert prompts.boxes is not None
         self.seen.append(prompts.boxes)
         masks = np.zeros((len(prompts), *image.shape[:2]), np.bool_)

@@ -36,6 +36,13 @@ def input_extent(size: tuple[int, int], image_size: int) -> tuple[int, int]:
 
 
 def preprocess(image: NDArray[np.uint8], image_size: int) -> Tensor:
+    """`preprocess_array` as a tensor, float32 [3, S, S]."""
+    import torch
+
+    return torch.from_numpy(preprocess_array(image, image_size))
+
+
+def preprocess_array(image: NDArray[np.uint8], image_size: int) -> NDArray[np.float32]:
     """Scale (PIL bilinear), normalise, then pad with zeros: the order matters, padding is the mean colour.
 
     Args:
@@ -45,13 +52,11 @@ def preprocess(image: NDArray[np.uint8], image_size: int) -> Tensor:
     Returns:
         float32 [3, S, S].
     """
-    import torch
-
     height, width = input_extent((image.shape[0], image.shape[1]), image_size)
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float()
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
-    padded = torch.zeros(3, image_size, image_size)
+    pixels = np.asarray(resized).transpose(2, 0, 1).astype(np.float32)
+    mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+    padded = np.zeros((3, image_size, image_size), np.float32)
     padded[:, :height, :width] = (pixels - mean) / std
     return padded
 

@@ -65,7 +65,7 @@ class Short:
     source: Squares
     columns: dict[int, int]
 
-    def predict(self, image: NDArray[np.uint8], prompts: Prompts) -> Masks:
+    def predict(self, image: NDArray[np.uint8], prompts: Prompts, **_: Any) -> Masks:
         index = int(image[0, 0, 0])
         masks = short(self.source[index], self.columns[index])
         return Masks(masks, np.ones(2, np.float32), np.zeros((2, 4, 4), np.float32))
