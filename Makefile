@@ -6,7 +6,7 @@
 # ARGS="..." is handed to the command of a target, e.g. make test ARGS="-k resume".
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all coverage lint type benchmark app lock lock-check clean FORCE
+.PHONY: help setup demo test test-all test-browser coverage lint type benchmark app lock lock-check clean chromium FORCE
 
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 # tried by running it: a version manager's stand-in may be on PATH without the Python behind it
@@ -42,6 +42,13 @@ test-all: setup ## Run the slow tests too, and require 90 % of the branches
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not gpu and not browser" --cov $(ARGS)
 	@$(MAKE) --no-print-directory coverage
 
+test-browser: setup chromium ## Run the tests that drive a browser; installs Debian's Chromium where there is none
+	$(PYTEST) -m browser tests/browser $(ARGS)
+
+# Playwright has no browser of its own here: it drives the one of the system
+chromium:
+	@command -v chromium >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
+
 coverage: setup ## Tell what the last run with --cov covered, and require 90 % of the branches
 	@$(RUN) -m coverage json --quiet -o - | $(RUN) scripts/branch_coverage.py 90
 
@@ -56,11 +63,8 @@ type: setup ## Check types
 benchmark: setup ## Measure speed and memory against the peers
 	$(RUN) -m benchmarks $(ARGS)
 
-app: app.py setup ## Open the web app
+app: setup ## Compare base and tuned masks in a browser
 	$(RUN) app.py $(ARGS)
-
-app.py:
-	@echo "app.py is not there: this version has no web app yet. Use train.py, or lora_sam as a library." >&2; exit 1
 
 lock: .poetry/.ready ## Resolve the dependencies of pyproject.toml into poetry.lock
 	$(POETRY) lock $(ARGS)

@@ -75,7 +75,7 @@ def _table(kind: str, results: Mapping[str, Result], document: str) -> str:
     if kind not in results:
         return f"*Not measured yet: `python -m benchmarks {kind}`.*\n"
     result = results[kind]
-    return {"finetune": fine_tuning, "demo": demo}.get(kind, every_figure)(result)
+    return {"finetune": fine_tuning, "demo": demo, "deploy": deployment}.get(kind, every_figure)(result)
 
 
 def promises(results: Mapping[str, Result]) -> str:
@@ -145,6 +145,48 @@ def demo(result: Result) -> str:
     checks = "".join(f"- checked, {what}: {found}\n" for what, found in result.checks.items())
     table = _markdown(heading, rows, "l" + "r" * 7)
     return f"{table}\n{counts}\n{_missed(result)}\n{_conditions(result)}\n\n{checks}"
+
+
+def deployment(result: Result) -> str:
+    """Every back end on the same prompts, and the promises about merging, exporting and INT8."""
+    heading = (
+        "back end",
+        "IoU",
+        "Dice",
+        "boundary F1",
+        "mask AP",
+        "IoU with torch",
+        "encode",
+        "next prompt",
+        "files",
+        "peak memory",
+    )
+    rows = [_backend_row(name, one) for name, one in result.details["backends"]["backends"].items()]
+    promised = [
+        (one.what, limit_of(one), measured(one), verdict(one), one.note)
+        for one in result.figures
+        if one.limit is not None
+    ]
+    checks = "".join(f"- checked, {what}: {found}\n" for what, found in result.checks.items())
+    return (
+        _markdown(heading, rows, "l" + "r" * 9)
+        + "\n"
+        + _markdown(("what", "must", "measured", "", "note"), promised, "lrrll")
+        + f"\n{_conditions(result)}\n\n{checks}"
+    )
+
+
+def _backend_row(name: str, one: Mapping[str, Any]) -> tuple[str, ...]:
+    memory, torch_iou = one["peak_memory_bytes"], one["iou_with_torch"]
+    return (
+        f"{name} ({one['runtime']}, {one['weights']} files, {one['execution']})",
+        *(f"{one[key]:.3f}" for key in ("iou", "dice", "boundary_f1", "map")),
+        "–" if torch_iou is None else f"{torch_iou:.4f}",
+        f"{one['encoder_ms']:.0f} ms",
+        f"{one['next_prompt_ms']:.1f} ms",
+        f"{one['bytes'] / 1e6:.1f} MB",
+        "–" if memory is None else f"{memory / 2**30:.2f} GiB",
+    )
 
 
 def _demo_row(seed: str, one: Mapping[str, Any]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGETS = ("setup", "demo", "test", "test-all", "lint", "type", "benchmark", "app")
+TARGETS = ("setup", "demo", "test", "test-all", "test-browser", "lint", "type", "benchmark", "app")
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -54,7 +54,7 @@ def test_help_is_the_default_and_describes_every_target(arguments: tuple[str, ..
     assert set(TARGETS) <= described.keys()
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert phony is not None
-    assert set(phony[1].split()) - {"FORCE"} == described.keys()
+    assert set(phony[1].split()) - {"FORCE", "chromium"} == described.keys()
 
 
 def test_tests_run_in_private_environments() -> None:
@@ -82,11 +82,11 @@ def test_a_python_that_will_not_do_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / ".poetry").exists()
 
 
-def test_the_app_target_says_what_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text(encoding="utf-8"), encoding="utf-8")
-    result = make("-C", str(tmp_path), "app")
-    assert result.returncode == 2
-    assert "app.py is not there" in result.stderr
+def test_the_app_and_its_tests_need_the_environment_only() -> None:
+    assert ".venv/bin/python app.py --port 7861" in make("--dry-run", "app", "ARGS=--port 7861").stdout
+    planned = make("--dry-run", "test-browser").stdout
+    assert "apt-get install --yes --no-install-recommends chromium" in planned
+    assert "-m browser tests/browser" in planned
 
 
 # --- dependencies ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.needs import data_directory, packaged_nano
 from benchmarks.processes import run
 from benchmarks.record import (
     ROOT,
@@ -81,9 +80,24 @@ def _kept() -> dict[str, dict[str, Any]]:
 
 
 def _environment() -> dict[str, str]:
-    """Where the data is, as an absolute path: the experiments run elsewhere. Raises where it is not."""
-    packaged_nano()
-    return {**os.environ, "LORA_SAM_DATA": str(data_directory())}
+    """Where data and weights are, as absolute paths: the experiments run elsewhere. Raises where they are not."""
+    shared = ROOT.parent / "shared"
+    places = {
+        "LORA_SAM_DATA": Path(os.environ.get("LORA_SAM_DATA", shared / "data")).resolve(),
+        "LORA_SAM_WEIGHTS": Path(os.environ.get("LORA_SAM_WEIGHTS", shared / "weights")).resolve(),
+    }
+    needed = [
+        *(places["LORA_SAM_DATA"] / name for name in ("nuclei", "rings")),
+        places["LORA_SAM_WEIGHTS"] / "sam_nano_interim.safetensors",
+    ]
+    for path in needed:
+        if not path.exists():
+            raise BenchmarkError(
+                f"{path} is not there. This benchmark needs the sets nuclei and rings under $LORA_SAM_DATA and "
+                "sam_nano_interim.safetensors under $LORA_SAM_WEIGHTS; docs/data.md says what the sets are and where "
+                "they come from."
+            )
+    return {**os.environ, **{name: str(path) for name, path in places.items()}}
 
 
 def _fine_tune(directory: Path, name: str, extra: list[str], environment: dict[str, str]) -> dict[str, Any]:

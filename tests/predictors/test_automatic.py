@@ -1,0 +1,79 @@
+"""Automatic masks: the same as those of segment_anything, and the parts they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from segment_anything import SamAutomaticMaskGenerator
+
+from lora_sam.models.projections import fuse_projections
+from lora_sam.predictors import TorchPredictor
+from lora_sam.predictors.automatic import AutomaticMasks, grid_points, stability_of, suppress
+
+
+@pytest.mark.parametrize("size", [(48, 64), (64, 50), (100, 150)], ids=str)
+@pytest.mark.parametrize(("iou", "stability", "overlap"), [(0.0, 0.0, 0.7), (0.0, 0.3, 0.9), (0.05, 0.2, 0.3)])
+def test_equals_the_generator_of_segment_anything(
+    tiny_sam: Callable[[], Any], size: tuple[int, int], iou: float, stability: float, overlap: float
+) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (*size, 3), np.uint8)
+    sam = tiny_sam()
+    # the logits of random weights are small
+    settings = AutomaticMasks(
+        points_per_side=8, predicted_iou=iou, stability=stability, stability_offset=0.01, box_overlap=overlap
+    )
+    found = settings.generate(TorchPredictor(sam, 64), image)
+    reference = SamAutomaticMaskGenerator(
+        fuse_projections(tiny_sam()),
+        points_per_side=8,
+        pred_iou_thresh=iou,
+        stability_score_thresh=stability,
+        stability_score_offset=0.01,
+        box_nms_thresh=overlap,
+        output_mode="coco_rle",
+    ).generate(image)
+    assert len(found.masks) == len(reference) >= 1
+    assert np.array_equal(found.masks, [coco_mask.decode(one["segmentation"]).astype(bool) for one in reference])
+    assert found.scores == pytest.approx([one["predicted_iou"] for one in reference], abs=1e-5)
+    assert found.stability == pytest.approx([one["stability_score"] for one in reference], abs=1e-5)
+    assert found.points == pytest.approx(np.array([one["point_coords"][0] for one in reference]), abs=1e-3)
+
+
+def test_parts_of_the_grid_change_nothing(tiny_sam: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (48, 64, 3), np.uint8)
+    settings = AutomaticMasks(points_per_side=6, predicted_iou=0, stability=0)
+    predictor = TorchPredictor(tiny_sam(), 64)
+    whole = settings.generate(predictor, image)
+    monkeypatch.setattr("lora_sam.predictors.automatic._LOGITS_AT_ONCE", 4 * 48 * 64 * 5)
+    calls: list[tuple[int, int]] = []
+    parts = settings.generate(predictor, image, on_points=lambda done, count: calls.append((done, count)))
+    assert calls == [(done, 36) for done in (5, 10, 15, 20, 25, 30, 35, 36)]
+    assert np.array_equal(whole.masks, parts.masks)
+
+
+def test_nothing_is_found_above_every_score(tiny_sam: Callable[[], Any]) -> None:
+    image = np.zeros((20, 30, 3), np.uint8)
+    found = AutomaticMasks(points_per_side=2, predicted_iou=1.0).generate(TorchPredictor(tiny_sam(), 64), image)
+    assert found.masks.shape == (0, 20, 30)
+    assert found.points.shape == (0, 2)
+
+
+def test_the_grid_lies_in_the_middle_of_its_cells() -> None:
+    assert grid_points(2, (40, 80)).tolist() == [[20, 10], [60, 10], [20, 30], [60, 30]]
+
+
+def test_stability_is_the_overlap_of_two_thresholds() -> None:
+    logits = np.array([[[2, 0.5], [-0.5, -2]], [[-3, -3], [-3, -3]]], np.float32)
+    assert stability_of(logits, 1.0) == pytest.approx([1 / 3, 0])
+
+
+def test_of_two_boxes_that_overlap_the_better_one_stays() -> None:
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [5, 5, 5, 5]], np.float32)
+    scores = np.array([0.8, 0.9, 0.7, 0.1], np.float32)
+    assert suppress(boxes, scores, 0.7).tolist() == [1, 2, 3]
+    assert suppress(boxes, scores, 0.95).tolist() == [1, 0, 2, 3]
+    assert suppress(boxes[:0], scores[:0], 0.5).tolist() == []
