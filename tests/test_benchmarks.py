@@ -237,7 +237,9 @@ def test_the_list_names_every_benchmark(capsys: pytest.CaptureFixture[str]) -> N
 def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["startups"])
-    assert "no benchmark startups; there are adapter_size, app, demo, deploy, encode, finetune" in capsys.readouterr().err
+    assert (
+        "no benchmark startups; there are adapter_size, app, demo, deploy, encode, finetune" in capsys.readouterr().err
+    )
 
 
 def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(

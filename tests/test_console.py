@@ -15,11 +15,15 @@ import pytest
 import train as script
 from lora_sam import __version__
 from lora_sam.cli import conf as conf_module
+from lora_sam.cli import console as console_module
 from lora_sam.cli import train as train_module
 from lora_sam.cli.conf import conf_directory
 from lora_sam.cli.console import COMMANDS, console
+from lora_sam.cli.step import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
+
+LISTED = "Commands: demo, train, merge, export, quantize, evaluate, deploy; lora-sam --help describes them"
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -46,10 +50,11 @@ def test_help_and_version(call: Call) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tran"], "unknown command tran; did you mean train? Commands: demo, train; lora-sam --help describes them"),
-        (["x"], "unknown command x. Commands: demo, train; lora-sam --help describes them"),
-        (["method.rank=4"], "unknown command method.rank=4. Commands: demo, train; lora-sam --help describes them"),
-        ([], "no command given. Commands: demo, train; lora-sam --help describes them"),
+        (["tran"], f"unknown command tran; did you mean train? {LISTED}"),
+        (["x"], f"unknown command x. {LISTED}"),
+        (["method.rank=4"], f"unknown command method.rank=4. {LISTED}"),
+        (["evaluat"], f"unknown command evaluat; did you mean evaluate? {LISTED}"),
+        ([], f"no command given. {LISTED}"),
     ],
 )
 def test_mistakes_name_the_commands(call: Call, arguments: list[str], message: str) -> None:
@@ -82,6 +87,26 @@ def test_commands_hand_the_rest_to_the_program_of_train_py(
     assert code == 7
     assert calls == [(script.train, train_module.CONF, [f"/usr/bin/lora-sam {arguments[0]}", *handed_over])]
     assert ("this is the demo" in error) == (arguments == ["train"])
+
+
+@pytest.mark.parametrize("verb", list(VERBS))
+def test_steps_get_the_rest(call: Call, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    calls: list[Any] = []
+
+    def step(*given: Any) -> int:
+        calls.append(given)
+        return 3
+
+    monkeypatch.setattr(console_module, "run_step", step)
+    assert call(verb, "run=here", "--cfg", "job")[0] == 3
+    assert calls == [(verb, f"lora-sam {verb}", ["run=here", "--cfg", "job"])]
+
+
+def test_a_step_explains_itself(call: Call) -> None:
+    code, out, err = call("deploy", "--help")
+    assert (code, err) == (0, "")
+    assert "  lora-sam deploy [key=value ...]\n" in out
+    assert "  max_drop=null\n" in out
 
 
 def test_the_script_is_declared() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from lora_sam.evaluation import Evaluation, verdict
 from lora_sam.files import write_text
 from lora_sam.metrics import PER_OBJECT_METRICS, SIZES
+from lora_sam.report.backends import place_of_backends
 from lora_sam.report.charts import histogram, line_chart
 from lora_sam.report.curves import loss_chart, validation_chart
 from lora_sam.report.markup import Child, append, element, serialize
@@ -80,6 +81,7 @@ def report_html(
         _pictures(pictures) if pictures else None,
         _training(report, log, facts),
         _figures(report, object_iou),
+        *place_of_backends(),
         _settings(report, config, facts, data, notes, overrides),
         _next(next_steps, usage),
     )
