@@ -71,8 +71,7 @@ def quantize(overrides: Sequence[str], directory: Path) -> dict[str, Any]:
 
     from benchmarks.settings import settings_for
     from lora_sam.data.transforms import preprocess
-    from lora_sam.exporting import save_ir
-    from lora_sam.quantizing.compression import Recipe, quantized, read_half
+    from lora_sam.quantizing.compression import Recipe, quantized, read, save
     from lora_sam.quantizing.ladder import Rung
 
     side = settings_for(*overrides).model.image_size
@@ -80,12 +79,9 @@ def quantize(overrides: Sequence[str], directory: Path) -> dict[str, Any]:
     for made in (target, scratch):
         made.mkdir(parents=True, exist_ok=True)
     examples = [{"images": preprocess(picture(side), side).unsqueeze(0).numpy()}]
-    encoder = read_half(source / "image_encoder.xml", scratch)
-    save_ir(
-        quantized(encoder, examples, Rung("default"), Recipe("mixed", fast=True)),
-        target / "image_encoder.xml",
-        half=True,
-    )
+    save(read(source / "image_encoder.xml"), scratch / "image_encoder.xml")
+    encoder = read(scratch / "image_encoder.xml")
+    save(quantized(encoder, examples, Rung("default"), Recipe("mixed", fast=True)), target / "image_encoder.xml")
     for suffix in (".xml", ".bin"):
         shutil.copy(source / f"mask_decoder{suffix}", target)
     return {"bytes": (target / "image_encoder.bin").stat().st_size}
