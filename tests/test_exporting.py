@@ -16,7 +16,14 @@ from PIL import Image
 from lora_sam.errors import AdapterError, ConfigError, DataError
 from lora_sam.exporting import decoder_ir, encoder_ir, save_ir, save_onnx
 from lora_sam.predictors import TorchPredictor
-from lora_sam.predictors.openvino_predictor import OpenVINOPredictor, openvino_directory, quiet_openvino
+from lora_sam.predictors.openvino_predictor import (
+    DECODER,
+    ENCODER,
+    OpenVINOPredictor,
+    openvino_core,
+    openvino_directory,
+    quiet_openvino,
+)
 from lora_sam.structures import Prompts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -146,11 +153,13 @@ def test_an_image_is_encoded_once(exported: Callable[..., Any]) -> None:
 
 def test_openvino_model_api_loads_both_parts(parts: Callable[..., Path], exported: Callable[..., Any]) -> None:
     quiet_openvino()
+    from model_api.adapters import OpenvinoAdapter
     from model_api.models import Model, SAMDecoder, SAMImageEncoder
     from model_api.models.visual_prompting import Prompt, SAMVisualPrompter
 
-    encoder = Model.create_model(str(parts() / "image_encoder.xml"))
-    decoder = Model.create_model(str(parts() / "mask_decoder.xml"))
+    files = (str(parts() / ENCODER), str(parts() / DECODER))
+    # runtimes of its own would leave this process without a stack for signals
+    encoder, decoder = (Model.create_model(OpenvinoAdapter(openvino_core(), file)) for file in files)
     assert isinstance(encoder, SAMImageEncoder)
     assert isinstance(decoder, SAMDecoder)
     image = picture((64, 64))  # the input's own size, so that its way to resize does not matter
@@ -165,10 +174,7 @@ def test_openvino_model_api_loads_both_parts(parts: Callable[..., Path], exporte
 def test_onnx_has_the_names_of_segment_anything_and_computes_the_same(sam: Any, tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="the optional package onnx is not installed")
     save_onnx(sam, 64, tmp_path, multimask=False)
-    quiet_openvino()
-    import openvino
-
-    model = openvino.Core().read_model(tmp_path / "mask_decoder.onnx")
+    model = openvino_core().read_model(tmp_path / "mask_decoder.onnx")
     names = [port.get_any_name() for port in (*model.inputs, *model.outputs)]
     inputs = ["image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input", "orig_im_size"]
     assert names == [*inputs, "masks", "iou_predictions", "low_res_masks"]
@@ -246,3 +252,23 @@ def test_telemetry_is_off() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_signal_after_predictors_have_gone(parts: Callable[..., Path]) -> None:
+    code = (
+        "import gc, os, signal, sys, time\n"
+        "from pathlib import Path\n"
+        "from lora_sam.predictors import OpenVINOPredictor\n"
+        "files = Path(sys.argv[1], 'image_encoder.xml'), Path(sys.argv[1], 'mask_decoder.xml')\n"
+        "predictors = [OpenVINOPredictor(*files, compile_cache=False) for _ in range(3)]\n"
+        "while predictors:\n"
+        "    del predictors[0]\n"
+        "    gc.collect()\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('handled'))\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "time.sleep(0.01)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(parts())], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -64,7 +65,7 @@ class OpenVINOPredictor:
         self.image_size = _side_of(encoder_model, encoder)
         self.offers_all_masks = _offers_all_masks(decoder_model, decoder)
         self._ranks = {name: len(port.partial_shape) for port in decoder_model.inputs for name in port.names}
-        core = _core()
+        core = openvino_core()
         self._encoder = core.compile_model(encoder_model, "CPU", settings).create_infer_request()
         self._decoder = core.compile_model(decoder_model, "CPU", settings).create_infer_request()
         self._embeddings: Embeddings[NDArray[np.float32]] = Embeddings(self._encode)
@@ -214,7 +215,14 @@ def quiet_openvino() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def _core() -> openvino.Core:
+@cache
+def openvino_core() -> openvino.Core:
+    """OpenVINO's runtime, one for the process and as long as it lives.
+
+    The CPU plugin of every runtime gives the thread that makes it a stack for signal handlers, and frees that with the
+    runtime; where several end in another order than they began, the thread is left with a stack that is gone, and the
+    next signal, even Ctrl-C, is a segmentation fault.
+    """
     quiet_openvino()
     import openvino
 
@@ -226,7 +234,7 @@ def _read(path: Path) -> openvino.Model:
         if not file.is_file():
             raise AdapterError(f"{file} is missing; export the model again, or give the path of both parts")
     try:
-        model = _core().read_model(path)
+        model = openvino_core().read_model(path)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise AdapterError(f"{path} cannot be read as OpenVINO IR ({reason[:200]}); export the model again") from error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
-from lora_sam.predictors.openvino_predictor import quiet_openvino
+from lora_sam.predictors.openvino_predictor import openvino_core, quiet_openvino
 from lora_sam.quantizing.ladder import Rung
 
 if TYPE_CHECKING:
@@ -56,10 +56,7 @@ class Recipe:
 
 def read(path: Path) -> openvino.Model:
     """The IR at `path`, an `.xml` with a `.bin`, which is read from as long as the model is used."""
-    quiet_openvino()
-    import openvino
-
-    return openvino.Core().read_model(path)
+    return openvino_core().read_model(path)
 
 
 def save(model: openvino.Model, path: Path) -> None:
@@ -76,10 +73,7 @@ def save(model: openvino.Model, path: Path) -> None:
 
 def compiled(path: Path) -> openvino.CompiledModel:
     """An IR ready to compute, in fp32."""
-    quiet_openvino()
-    import openvino
-
-    return openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
 
 def depth_of(encoder: openvino.Model) -> int:
