@@ -156,20 +156,21 @@ def test_the_table_of_promises_leaves_out_what_has_no_limit() -> None:
 
 
 def test_the_table_of_fine_tuning() -> None:
-    runs = {"nuclei_lora": finetune.collect(_evaluation(), _facts(), wall_seconds=700.04)}
+    slow = {**_evaluation(), "seconds": 700.0}
+    runs = {"nuclei_lora": finetune.collect(slow, _facts(), wall_seconds=800.04)}
     figures = finetune._figures(runs)
     assert {one.id: one.ok for one in figures} == {
-        "nuclei_lora_iou": False,
+        "nuclei_lora_iou": None,
         "nuclei_lora_gain": True,
-        "nuclei_lora_seconds": True,
+        "nuclei_lora_seconds": False,
     }
     text = tables.fine_tuning(result(*figures, name="finetune", details={"runs": runs}))
     assert (
         "| nuclei_lora | 0.614 → 0.700 | +0.086 [+0.070, +0.100] | 0.700 → 0.800 | 0.800 → 0.900 | 0.600 → 0.700 "
-        "| 4,200,000 (52.5 %) | 16.80 MB | 9.0 min | 1.50 GiB |\n" in text
+        "| 4,200,000 (52.5 %) | 16.80 MB | 11.7 min | 1.50 GiB |\n" in text
     )
     assert "nuclei_lora: 42 images, 1860 objects, 500 steps (best 450, validation IoU 0.710)." in text
-    assert "- **missed**: nuclei_lora: test IoU, tuned: 0.7 [0.68, 0.72], must be ≥ 0.71\n" in text
+    assert "- **missed**: nuclei_lora: time of training: 700 s, must be ≤ 600 s\n" in text
 
 
 def test_the_table_of_the_demo() -> None:
@@ -268,7 +269,7 @@ def test_missing_data_is_named_with_the_remedy(name: str, monkeypatch: pytest.Mo
         all_questions()[name].measure(rehearse=True)
 
 
-@pytest.mark.parametrize("name", ["demo", "encode", "zero_shot"])
+@pytest.mark.parametrize("name", ["demo", "encode", "finetune", "zero_shot"])
 def test_only_the_packaged_weights_are_measured(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("lora_sam.models.checkpoints.PACKAGED", tmp_path / "weights")
     monkeypatch.setenv("LORA_SAM_DATA", str(tmp_path))

@@ -25,7 +25,7 @@ def measure(*, rehearse: bool) -> Outcome:
     """Fine-tune, deploy with the defaults, and read what the steps measured of themselves."""
     packaged_nano()
     environment = {**os.environ, "LORA_SAM_DATA": str(data_directory())}
-    training = ["model.checkpoint=null", "tracker=none"]
+    training = ["tracker=none"]
     training += ["trainer.max_steps=2", "trainer.validation_objects=2"] if rehearse else ["trainer.max_epochs=4"]
     experiment = "rings_lora" if rehearse else "nuclei_lora"
     with tempfile.TemporaryDirectory() as temporary:

@@ -43,6 +43,10 @@ def next_steps(
 
     steps = [
         NextStep("Train on your own images", command("model=vit_b", "data=coco", "data.root=my_data")),
+        NextStep(
+            "Two OpenVINO files, INT8 too, beside the torch model",
+            f"{_deploy(program)} {shlex.quote(f'run={_quoted(shown)}')}",
+        ),
     ]
     method = config["method"]
     target = str(method["_target_"])
@@ -74,6 +78,12 @@ def python_lines(directory: Path) -> str:
         'result = predictor.segment(read_image("image.png"), boxes=[[10, 10, 60, 60]])\n'
         "print(result.masks.shape, result.scores)\n"
     )
+
+
+def _deploy(program: str) -> str:
+    """How the step after training is called, where training is called `program`."""
+    console, _, verb = program.rpartition(" ")
+    return f"{console} deploy" if verb == "train" else "python -m lora_sam.deploy"
 
 
 def _quoted(value: str) -> str:

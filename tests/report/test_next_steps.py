@@ -34,8 +34,10 @@ def composed(*overrides: str) -> dict[str, Any]:
 )
 def test_commands_compose_and_pass_the_check(overrides: list[str], tmp_path: Path) -> None:
     same = [part for part in overrides if not part.startswith("resume=")]
-    steps = next_steps(tmp_path / "my run", composed(*same), overrides)
-    assert len(steps) == 4
+    steps = list(next_steps(tmp_path / "my run", composed(*same), overrides))
+    assert len(steps) == 5
+    deploy = steps.pop(1)
+    assert deploy.command.startswith("python -m lora_sam.deploy ")
     for step in steps:
         program, script, *arguments = shlex.split(step.command)
         assert (program, script) == ("python", "train.py")
@@ -60,15 +62,24 @@ def test_the_run_itself_goes_on_for_longer(tmp_path: Path, monkeypatch: pytest.M
         assert composed(shlex.split(elsewhere)[2])["resume"] == f"{tmp_path.parent}/{name}"
 
 
+def test_the_run_can_be_deployed(tmp_path: Path) -> None:
+    for name in ("a b", "it's", "1"):
+        command = next_steps(tmp_path / name, composed("experiment=smoke"), [], "lora-sam train")[1].command
+        *program, argument = shlex.split(command)
+        assert program == ["lora-sam", "deploy"]
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            assert compose("deploy", [argument]).run == str(tmp_path / name)
+
+
 def test_other_methods_are_proposed(tmp_path: Path) -> None:
     lora = next_steps(tmp_path, composed("data.root=x", "method.rank=2"), ["data.root=x", "method.rank=2"])
-    assert [step.command for step in lora[1:3]] == [
+    assert [step.command for step in lora[2:4]] == [
         "python train.py data.root=x method=decoder",
         "python train.py -m data.root=x method.rank=4,8,16",
     ]
     decoder = next_steps(tmp_path, composed("data.root=x", "method=decoder"), ["data.root=x", "method=decoder"])
-    assert decoder[1].command == "python train.py data.root=x method=lora"
-    assert "optim.lr=" in decoder[2].command
+    assert decoder[2].command == "python train.py data.root=x method=lora"
+    assert "optim.lr=" in decoder[3].command
 
 
 def test_python_lines_compile(tmp_path: Path) -> None:
