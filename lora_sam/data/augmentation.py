@@ -78,8 +78,8 @@ class Augmentation:
         if not left.any():
             return sample
         pixels = np.ascontiguousarray(image.as_subclass(torch.Tensor).permute(1, 2, 0).numpy())
-        names = tuple(name for name, keep in zip(sample.object_ids, left, strict=True) if keep)
-        return replace(sample, image=pixels, masks=moved if left.all() else moved[left], object_ids=names)
+        changed = replace(sample, image=pixels, masks=moved)
+        return changed if left.all() else changed.only(np.flatnonzero(left))
 
     def _does_nothing(self) -> bool:
         moves = self.horizontal_flip, self.vertical_flip, self.rotate90

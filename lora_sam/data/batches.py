@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from lora_sam.data.augmentation import Augmentation
 from lora_sam.data.splits import SampleSource
-from lora_sam.data.transforms import boxes_to_input_frame, masks_to_input_frame, points_to_input_frame, preprocess
+from lora_sam.data.transforms import (
+    boxes_to_input_frame,
+    mask_inputs_to_input_frame,
+    masks_to_input_frame,
+    points_to_input_frame,
+    preprocess,
+)
 from lora_sam.seeds import generator_for
-from lora_sam.structures import Prompts, Sample
+from lora_sam.structures import Corrections, Prompts, Sample
 
 
 @dataclass(frozen=True)
@@ -24,12 +31,15 @@ class Example:
     Attributes:
         id: Id of the sample.
         image: Pre-processed, float32 [3, S, S].
-        boxes: XYXY, float32 [N, 4], or None.
+        boxes: XYXY, float32 [N, 4], or None; NaN as in `Prompts`.
         points: (x, y), float32 [N, K, 2], or None.
         labels: int64 [N, K] as in `Prompts`, or None.
         targets: bool [N, S, S].
         size: (height, width) in pixels after augmentation, before scaling to the input frame.
         object_ids: Names of the N objects.
+        mask_inputs: Logits, float32 [N, S/4, S/4], or None; NaN as in `Prompts`.
+        places: `Corrections.places` of the rounds after the first, float64 [N, R], or None for one round.
+        corrected_masks: `Corrections.masks`, bool [N, R], or None with `places`.
     """
 
     id: str
@@ -40,6 +50,9 @@ class Example:
     targets: Tensor
     size: tuple[int, int]
     object_ids: tuple[str, ...]
+    mask_inputs: Tensor | None = None
+    places: Tensor | None = None
+    corrected_masks: Tensor | None = None
 
 
 class TrainingPrompts(Protocol):
@@ -47,6 +60,15 @@ class TrainingPrompts(Protocol):
 
     def training_prompts(self, sample: Sample, seed: int, epoch: int) -> Prompts:
         """One prompt per object; a pure function of its arguments."""
+        ...
+
+
+@runtime_checkable
+class CorrectedPrompts(Protocol):
+    """What training needs of a prompt source with rounds of correction."""
+
+    def corrections(self, sample: Sample, seed: int, epoch: int) -> Corrections:
+        """The draws for the rounds after the first; a pure function of its arguments."""
         ...
 
 
@@ -86,11 +108,13 @@ class TrainingExamples(Dataset[Example]):
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
         """The example for `key` = (epoch, index). Raises `DataError` when its files changed since they were checked."""
-        epoch, index = key
-        sample = self._with_some_objects(self._source[index], epoch)
-        sample = self._augmentation.apply(sample, self._seed, epoch, sample.id)
-        prompts = self._prompt.training_prompts(sample, self._seed, epoch)
+        epoch, _ = key
+        sample, prompts = self.prompted(key)
+        corrections = None
+        if isinstance(self._prompt, CorrectedPrompts):
+            corrections = self._prompt.corrections(sample, self._seed, epoch)
         size, side = sample.size, self._image_size
+        masks = None if prompts.mask_inputs is None else mask_inputs_to_input_frame(prompts.mask_inputs, side)
         boxes = None if prompts.boxes is None else boxes_to_input_frame(prompts.boxes, size, side)
         points = None if prompts.points is None else points_to_input_frame(prompts.points, size, side)
         return Example(
@@ -102,15 +126,24 @@ class TrainingExamples(Dataset[Example]):
             targets=masks_to_input_frame(sample.masks, side),
             size=size,
             object_ids=sample.object_ids,
+            mask_inputs=None if masks is None else torch.from_numpy(masks),
+            places=None if corrections is None else torch.from_numpy(corrections.places),
+            corrected_masks=None if corrections is None else torch.from_numpy(corrections.masks),
         )
+
+    def prompted(self, key: tuple[int, int]) -> tuple[Sample, Prompts]:
+        """What `key` = (epoch, index) is before it is brought into the input frame: augmented sample and prompts."""
+        epoch, index = key
+        sample = self._with_some_objects(self._source[index], epoch)
+        sample = self._augmentation.apply(sample, self._seed, epoch, sample.id)
+        return sample, self._prompt.training_prompts(sample, self._seed, epoch)
 
     def _with_some_objects(self, sample: Sample, epoch: int) -> Sample:
         count = len(sample.object_ids)
         if self._max_objects is None or count <= self._max_objects:
             return sample
         draws = generator_for(self._seed, "objects", epoch, sample.id)
-        rows = sorted(int(row) for row in draws.choice(count, self._max_objects, replace=False))
-        return replace(sample, masks=sample.masks[rows], object_ids=tuple(sample.object_ids[row] for row in rows))
+        return sample.only(np.sort(draws.choice(count, self._max_objects, replace=False)))
 
 
 @dataclass(frozen=True)

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from lora_sam.data.coco_masks import EncodedMasks, encode, is_number
+from lora_sam.data.annotation_files import check_box, identifier_of, parsed_json, whole, without_collecting
+from lora_sam.data.coco_layouts import USUAL, CocoLayout, find_layout
+from lora_sam.data.coco_masks import EncodedMasks, encode
 from lora_sam.data.images import MAX_PIXELS, image_size, read_image
 from lora_sam.data.labelled import LabelledImage, LabelledImages, check_mask_memory, size_mismatch
-from lora_sam.data.paths import data_root, inside, shown, within
+from lora_sam.data.paths import data_root, inside, is_text, shown, within
 from lora_sam.data.skipping import Ledger, attempt_all
 from lora_sam.data.splits import Splits, read_splits
 from lora_sam.errors import DataError
-
-MAX_ANNOTATION_BYTES = 2 * 2**30
-"""Larger annotation files are refused before they are read."""
-
-_BOX_SLACK = 1.0  # pixels by which a bounding box may leave the image: tools round differently
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +25,16 @@ class Coco:
     """Images and COCO instance annotations: polygons, uncompressed or compressed RLE.
 
     Everything is checked when the data is opened; masks and pixels are decoded later, one image at a time. Annotations
-    with `iscrowd` are not objects, and images without objects are left out.
+    with `iscrowd` are not objects, and images without objects are left out. Where the file lists categories, their
+    names are the classes of the objects.
 
     Attributes:
         root: Directory of the data set; nothing outside it is read.
-        images: Directory of a split's images, relative to `root`; `{split}` stands for the split's name.
+        images: Directory of a split's images, relative to `root`; `{split}` stands for the split's name. Null looks
+            where tools put them: `images/{split}`, `{split}2017`, beside the annotations, ...
         annotations: Annotation file of a split, relative to `root`; `{split}` stands for the split's name. Without
-            `{split}` it is one set, out of which val and test are carved.
+            `{split}` it is one set, out of which val and test are carved. Null looks where tools put it:
+            `annotations/instances_{split}.json`, `{split}/_annotations.coco.json`, `{split}.json`, a single file, ...
         train: Name of the training split.
         val: Name of the validation split; null, or a name without annotation file, carves it out of train.
         test: Name of the test split; null, or a name without annotation file, carves it out of train.
@@ -49,8 +48,8 @@ class Coco:
     """
 
     root: str
-    images: str
-    annotations: str
+    images: str | None
+    annotations: str | None
     train: str
     val: str | None
     test: str | None
@@ -73,13 +72,17 @@ class Coco:
         """
         root = data_root(self.root)
         ledger = Ledger(self.on_error, self.max_skipped)
-        single = "{split}" not in self.annotations
+        layout = self.layout(root)
+        single = "{split}" not in layout.annotations
 
         def read(split: str, notes: list[str]) -> LabelledImages | None:
-            file = inside(root, within(self.annotations, split), "data.annotations")
-            return _read_split(self, root, file, split, ledger, notes) if file.exists() else None
+            file = inside(root, within(layout.annotations, split), "data.annotations")
+            if not file.exists():
+                return None
+            with without_collecting():
+                return _read_split(self, layout, root, file, split, ledger, notes)
 
-        return read_splits(
+        splits = read_splits(
             read,
             ledger,
             train=self.train,
@@ -88,8 +91,24 @@ class Coco:
             val_fraction=self.val_fraction,
             test_fraction=self.test_fraction,
             seed=seed,
-            place=lambda split: str(root / within(self.annotations, split)),
+            place=lambda split: str(root / within(layout.annotations, split)),
         )
+        elsewhere = [
+            f"{what} are read from {found}"
+            for what, given, found, usual in (
+                ("annotations", self.annotations, layout.annotations, USUAL.annotations),
+                ("images", self.images, layout.images, USUAL.images),
+            )
+            if given is None and found != usual
+        ]
+        return replace(splits, notes=(*elsewhere, *splits.notes)) if elsewhere else splits
+
+    def layout(self, root: Path) -> CocoLayout:
+        """Where annotations and images are: as configured, or found under `root` (as returned by `data_root`)."""
+        if self.images is not None and self.annotations is not None:
+            return CocoLayout(self.annotations, self.images, found=True)
+        layout = find_layout(root, self.train, self.annotations)
+        return layout if self.images is None else replace(layout, images=self.images)
 
 
 @dataclass(frozen=True)
@@ -101,15 +120,20 @@ class _Image:
     size: tuple[int, int]
     ids: list[str] = field(default_factory=list)
     counts: list[bytes] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
 
 
-def _read_split(config: Coco, root: Path, file: Path, split: str, ledger: Ledger, notes: list[str]) -> LabelledImages:
-    folder = inside(root, within(config.images, split), "data.images")
+def _read_split(
+    config: Coco, layout: CocoLayout, root: Path, file: Path, split: str, ledger: Ledger, notes: list[str]
+) -> LabelledImages:
+    folder = inside(root, within(layout.images, split), "data.images")
     if not folder.is_dir():
         raise DataError(f"{folder}: the images of {file.name} are not there; correct data.images or data.root.")
-    content = _parsed(file)
+    content = parsed_json(file, ("images", "annotations"), "COCO instances")
     images = _read_images(content["images"], root, folder, file, ledger)
-    left_out = _attach_annotations(content["annotations"], images, file, config.min_area, ledger)
+    categories = _categories(content.get("categories"), file)
+    left_out = _attach_annotations(content["annotations"], images, categories, file, config.min_area, ledger)
+    del content
     notes.extend(f"{split}: {count} {what}" for what, count in left_out.items() if count)
     unlabelled = sum(image is not None and not image.ids for image in images.values())
     if unlabelled:
@@ -131,26 +155,9 @@ def _read_split(config: Coco, root: Path, file: Path, split: str, ledger: Ledger
             ledger.skip_image(outcome, objects=len(image.ids))
         else:
             masks = EncodedMasks(tuple(image.counts))
-            good.append(LabelledImage(image.name, image.path, image.size, tuple(image.ids), masks))
+            ids, classes = tuple(image.ids), tuple(image.classes)
+            good.append(LabelledImage(image.name, image.path, image.size, ids, masks, classes))
     return LabelledImages(tuple(good))
-
-
-def _parsed(file: Path) -> dict[str, list[Any]]:
-    if not file.is_file():
-        raise DataError(f"{file}: is not a regular file; correct data.annotations.")
-    if file.stat().st_size > MAX_ANNOTATION_BYTES:
-        limit = MAX_ANNOTATION_BYTES // 2**30
-        raise DataError(f"{file}: is larger than {limit} GiB; split the data set, or store masks as compressed RLE.")
-    try:
-        content = json.loads(file.read_bytes())
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); check its permissions.") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: is not valid JSON ({error}); export the annotations again.") from error
-    for key in ("images", "annotations"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise DataError(f'{file}: has no list "{key}"; it must be COCO instances: export the annotations again.')
-    return content  # type: ignore[no-any-return]
 
 
 def _read_images(entries: list[Any], root: Path, folder: Path, file: Path, ledger: Ledger) -> dict[str, _Image | None]:
@@ -158,7 +165,7 @@ def _read_images(entries: list[Any], root: Path, folder: Path, file: Path, ledge
     images: dict[str, _Image | None] = {}
     names: set[str] = set()
     for position, entry in enumerate(entries):
-        identifier = _identifier(entry, "id")
+        identifier = identifier_of(entry, "id")
         owner = f"{file}: image {identifier or f'number {position} in the list'}"
         try:
             if identifier is None:
@@ -180,7 +187,7 @@ def _read_images(entries: list[Any], root: Path, folder: Path, file: Path, ledge
 
 
 def _read_image_entry(entry: dict[str, Any], root: Path, folder: Path, owner: str) -> _Image:
-    height, width = (_whole(entry.get(key)) for key in ("height", "width"))
+    height, width = (whole(entry.get(key)) for key in ("height", "width"))
     if height is None or width is None or height * width > MAX_PIXELS:
         found = f"width {shown(entry.get('width'))}, height {shown(entry.get('height'))}"
         raise DataError(f"{owner} has {found}; it takes whole numbers of pixels, at most {MAX_PIXELS} in all.")
@@ -191,14 +198,37 @@ def _read_image_entry(entry: dict[str, Any], root: Path, folder: Path, owner: st
     return _Image(path.relative_to(root).as_posix(), path, (height, width))
 
 
+def _categories(entries: object, file: Path) -> dict[str, str]:
+    """Names of the categories by id; empty where the file lists none."""
+    if entries is None:
+        return {}
+    if not isinstance(entries, list):
+        raise DataError(f'{file}: "categories" is {shown(entries)}; it takes a list of {{"id": 1, "name": "..."}}.')
+    names: dict[str, str] = {}
+    for position, entry in enumerate(entries):
+        identifier = identifier_of(entry, "id")
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if identifier is None or not isinstance(name, str) or not name.strip() or not is_text(name):
+            raise DataError(f"{file}: category number {position} in the list has no id or no name; give it both.")
+        if names.setdefault(identifier, name) != name:
+            raise DataError(f"{file}: category {identifier} is listed twice, with different names; keep one of them.")
+    return names
+
+
 def _attach_annotations(
-    entries: list[Any], images: dict[str, _Image | None], file: Path, min_area: int, ledger: Ledger
+    entries: list[Any],
+    images: dict[str, _Image | None],
+    categories: dict[str, str],
+    file: Path,
+    min_area: int,
+    ledger: Ledger,
 ) -> Counter[str]:
-    """Give every annotation to its image; returns how many were left out on purpose, by reason."""
+    """Give every annotation to its image, and empty the list; returns how many were left out on purpose, by reason."""
     left_out: Counter[str] = Counter()
     seen: set[str] = set()
     for position, entry in enumerate(entries):
-        identifier = _identifier(entry, "id")
+        entries[position] = None  # its polygons take many times the memory of the encoded mask
+        identifier = identifier_of(entry, "id")
         owner = f"{file}: annotation {identifier or f'number {position} in the list'}"
         if isinstance(entry, dict) and entry.get("iscrowd") in (1, "1"):
             left_out["crowd annotations (iscrowd) are not objects"] += 1
@@ -210,7 +240,7 @@ def _attach_annotations(
             if identifier in seen:
                 raise DataError(f"{owner} is listed twice; ids must be unique: remove one entry.")
             seen.add(identifier)
-            image_id = _identifier(entry, "image_id")
+            image_id = identifier_of(entry, "image_id")
             if image_id not in images:
                 wanted = shown(entry.get("image_id"))
                 raise DataError(f"{owner} belongs to image {wanted}, which is not listed; add the image or remove it.")
@@ -218,7 +248,7 @@ def _attach_annotations(
             if image is None:
                 ledger.lost_object()
                 continue
-            _check_box(entry.get("bbox"), image.size, owner)
+            check_box(entry.get("bbox"), image.size, owner)
             try:
                 counts, area = encode(entry.get("segmentation"), image.size)
             except DataError as error:
@@ -231,32 +261,10 @@ def _attach_annotations(
             continue
         image.ids.append(identifier)
         image.counts.append(counts)
+        if categories:
+            name = categories.get(identifier_of(entry, "category_id") or "")
+            if name is None:
+                name = f"category {shown(entry.get('category_id'))}"
+                left_out["objects are of a category that the file does not list"] += 1
+            image.classes.append(name)
     return left_out
-
-
-def _check_box(box: object, size: tuple[int, int], owner: str) -> None:
-    if box is None:
-        return
-    height, width = size
-    numbers = [value for value in box if is_number(value)] if isinstance(box, list) and len(box) == 4 else []
-    if len(numbers) != 4 or min(numbers[2:]) < 0:
-        raise DataError(f"{owner} has the box {shown(box)}; it takes four finite numbers [x, y, width, height].")
-    x, y, w, h = numbers
-    if x < -_BOX_SLACK or y < -_BOX_SLACK or x + w > width + _BOX_SLACK or y + h > height + _BOX_SLACK:
-        raise DataError(
-            f"{owner} has a box outside the image: {shown(box)} (x, y, width, height) in {width}x{height} pixels; "
-            "correct it, or check that the image was not scaled after labelling."
-        )
-
-
-def _identifier(entry: object, key: str) -> str | None:
-    """An id as text, so that 7 and "7" are one; None when there is none."""
-    value = entry.get(key) if isinstance(entry, dict) else None
-    return str(value) if type(value) is int or (isinstance(value, str) and value) else None
-
-
-def _whole(value: object) -> int | None:
-    """A positive whole number, also when a tool wrote it as 640.0."""
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and value > 0 else None

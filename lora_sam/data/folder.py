@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lora_sam.data.images import SUFFIXES, image_size, read_image
-from lora_sam.data.labelled import LabelledImage, LabelledImages, check_mask_memory
 from lora_sam.data.mask_files import MaskFile, MaskRules
-from lora_sam.data.paths import data_root, inside, within
-from lora_sam.data.skipping import Ledger, attempt_all
-from lora_sam.data.splits import Splits, read_splits
-from lora_sam.errors import DataError
+from lora_sam.data.pairs import Pairing, open_pairs
+from lora_sam.data.splits import Splits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,103 +70,9 @@ class Folder:
         Raises:
             DataError: anything is missing, damaged or inconsistent; names the file and the remedy.
         """
-        root = data_root(self.root)
-        ledger = Ledger(self.on_error, self.max_skipped)
-        names = [name for name in (self.train, self.val, self.test) if name is not None]
-        absent = not any(inside(root, within(self.images, name), "data.images").exists() for name in names)
-        if absent and "{split}" in self.images and inside(root, _flat(self.images), "data.images").is_dir():
-            images, masks = _flat(self.images), _flat(self.masks)
-        else:
-            images, masks = self.images, self.masks
-        single = "{split}" not in images
+        rules = MaskRules(self.mask_values, self.instances, self.threshold, self.min_area)
 
-        def read(split: str, notes: list[str]) -> LabelledImages | None:
-            folder = inside(root, within(images, split), "data.images")
-            if not folder.exists():
-                return None
-            return _read_split(self, root, folder, inside(root, within(masks, split), "data.masks"), ledger, notes)
+        def reader(root: Path, images: Path) -> Callable[[Path], MaskFile]:
+            return lambda file: MaskFile(file, rules)
 
-        return read_splits(
-            read,
-            ledger,
-            train=self.train,
-            val=None if single else self.val,
-            test=None if single else self.test,
-            val_fraction=self.val_fraction,
-            test_fraction=self.test_fraction,
-            seed=seed,
-            place=lambda split: str(root / within(images, split)),
-        )
-
-
-def _flat(template: str) -> str:
-    """The template of a data set without splits: `{split}/images` and `images/{split}` both become `images`."""
-    return "/".join(part for part in template.split("/") if part != "{split}")
-
-
-def _read_split(
-    config: Folder, root: Path, images: Path, masks: Path, ledger: Ledger, notes: list[str]
-) -> LabelledImages:
-    for folder, key in ((images, "images"), (masks, "masks")):
-        if not folder.is_dir():
-            raise DataError(f"{folder}: is not a folder; put the {key} there, or correct data.{key}.")
-    image_files, mask_files = _by_stem(images, notes), _by_stem(masks, notes)
-    rules = MaskRules(config.mask_values, config.instances, config.threshold, config.min_area)
-
-    def pair(stem: str) -> tuple[LabelledImage, int]:
-        image, mask = (_only(files.get(stem, []), root) for files in (image_files, mask_files))
-        if mask is None:
-            raise DataError(f"{image}: has no mask {masks / stem}.(png, tif, ...); add it, or remove the image.")
-        if image is None:
-            raise DataError(f"{mask}: has no image {images / stem}.(png, jpg, ...); add it, or remove the mask.")
-        size = image_size(image)
-        stored = MaskFile(mask, rules)
-        _, names, small = stored.objects(size)
-        check_mask_memory(str(mask), len(names), size)
-        if config.check == "full":
-            read_image(image)
-        return LabelledImage(image.relative_to(root).as_posix(), image, size, names, stored), small
-
-    found: list[LabelledImage] = []
-    too_small = 0
-    for outcome in attempt_all(pair, sorted(image_files.keys() | mask_files.keys())):
-        ledger.saw(images=1)
-        if isinstance(outcome, DataError):
-            ledger.skip_image(outcome)
-            continue
-        image, small = outcome
-        ledger.saw(objects=len(image.object_ids))
-        too_small += small
-        if image.object_ids:
-            found.append(image)
-        else:
-            notes.append(f"{image.id} was left out: all its objects are smaller than data.min_area={config.min_area}")
-    if too_small:
-        notes.append(f"{images}: {too_small} objects smaller than data.min_area={config.min_area} pixels were left out")
-    return LabelledImages(tuple(found))
-
-
-def _by_stem(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
-    files: dict[str, list[Path]] = {}
-    others = []
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed ({error.strerror}); correct its permissions.") from error
-    for path in entries:
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            files.setdefault(path.stem, []).append(path)
-        elif not path.name.startswith("."):
-            others.append(path.name)
-    if others:
-        notes.append(f"{folder}: {len(others)} entries that are not images were not read, e.g. {others[0]}")
-    return files
-
-
-def _only(paths: list[Path], root: Path) -> Path | None:
-    if not paths:
-        return None
-    if len(paths) > 1:
-        names = " and ".join(path.name for path in paths)
-        raise DataError(f"{paths[0].parent}: {names} have the same name but for the ending; keep one of them.")
-    return inside(root, paths[0].relative_to(root).as_posix(), str(paths[0]))
+        return open_pairs(self, Pairing(self.images, self.masks, "masks", "mask"), reader, seed)

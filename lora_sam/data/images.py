@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,23 @@ _UPRIGHT = {
 }
 
 
-def read_image(path: str | PathLike[str]) -> NDArray[np.uint8]:
+class ImageFile(Protocol):
+    """What is needed of a file with a picture: a `pathlib.Path`, or a picture inside another file. `str` names it."""
+
+    def is_file(self) -> bool:
+        """Whether there is something to read."""
+        ...
+
+    def exists(self) -> bool:
+        """Whether it is there, as a file or as something else."""
+        ...
+
+    def open(self, mode: Literal["rb"], /) -> IO[bytes]:
+        """Its bytes, to be closed."""
+        ...
+
+
+def read_image(path: str | PathLike[str] | ImageFile) -> NDArray[np.uint8]:
     """The picture as it is meant to be seen: RGB, uint8 [H, W, 3], EXIF orientation applied.
 
     PNG, JPEG, TIFF, WebP or BMP. Grey becomes three equal channels, palettes are looked up, an alpha channel is
@@ -47,7 +63,7 @@ def read_image(path: str | PathLike[str]) -> NDArray[np.uint8]:
         DataError: the file is missing, truncated, no such image, has several pages, more than `MAX_PIXELS` pixels,
             or values that are not 8 or 16 bit.
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, (str, PathLike)) else path
     with _opened(path) as image:
         picture = _upright(image, path)
         if picture.mode == "F":
@@ -64,20 +80,42 @@ def read_image(path: str | PathLike[str]) -> NDArray[np.uint8]:
         return np.repeat(grey[:, :, None], 3, axis=2)
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: ImageFile) -> tuple[int, int]:
     """(height, width) in pixels after EXIF orientation, from the header alone. Raises `DataError` as `read_image`."""
     with _opened(path) as image:
         width, height = image.size
         return (width, height) if _orientation(image, path) in (5, 6, 7, 8) else (height, width)
 
 
-def is_jpeg(path: Path) -> bool:
+def is_jpeg(path: ImageFile) -> bool:
     """Whether the content is JPEG, whatever the file is called. Raises `DataError` as `read_image` does."""
     with _opened(path) as image:
         return image.format in ("JPEG", "MPO")
 
 
-def read_mask(path: Path) -> NDArray[Any]:
+def pixel_kind(path: ImageFile) -> Literal["grey", "palette", "colour"]:
+    """What the pixels of a file are, from its header. Raises `DataError` as `read_image` does."""
+    with _opened(path) as image:
+        if image.mode in ("P", "PA"):
+            return "palette"
+        return "grey" if image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I") else "colour"
+
+
+def read_reduced(path: ImageFile, width: int, height: int) -> NDArray[np.uint8]:
+    """The whole picture shrunk to `width` x `height` pixels of grey, uint8 [height, width], by averaging.
+
+    Of a JPEG no more is decoded than that takes. Raises `DataError` as `read_image` does.
+    """
+    with _opened(path) as image:
+        if image.format in ("JPEG", "MPO"):
+            image.draft("L", (4 * width, 4 * height))
+            grey = _upright(image, path).convert("L")
+        else:
+            grey = Image.fromarray(read_image(path)).convert("L")
+        return np.asarray(grey.resize((width, height), Image.Resampling.BOX))
+
+
+def read_mask(path: ImageFile) -> NDArray[Any]:
     """The values stored in a mask file: integers [H, W], EXIF orientation applied, nothing scaled.
 
     1-bit, 8-bit and 16-bit grey give their values, a palette image its indices, and grey stored as RGB(A) one
@@ -109,7 +147,7 @@ def read_mask(path: Path) -> NDArray[Any]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: ImageFile) -> Iterator[Image.Image]:
     """An image whose header was read, with every failure on it, now or while it is decoded, as a `DataError`."""
     try:
         if not path.is_file():
@@ -138,17 +176,17 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{path}: truncated or damaged ({reason}); {_REMEDY}.") from error
 
 
-def _too_large(path: Path, what: str) -> DataError:
+def _too_large(path: ImageFile, what: str) -> DataError:
     return DataError(f"{path}: {what}; at most {MAX_PIXELS // 10**6} megapixels are read. Scale it down or cut tiles.")
 
 
-def _upright(image: Image.Image, path: Path) -> Image.Image:
+def _upright(image: Image.Image, path: ImageFile) -> Image.Image:
     method = _UPRIGHT.get(_orientation(image, path))
     image.load()
     return image if method is None else image.transpose(method)
 
 
-def _orientation(image: Image.Image, path: Path) -> int:
+def _orientation(image: Image.Image, path: ImageFile) -> int:
     if image.format == "TIFF":
         return 1  # Pillow turns TIFF by itself, and its header size is the turned one
     if image.format == "PNG" and "exif" not in image.info and _has_exif_chunk(path):
@@ -158,7 +196,7 @@ def _orientation(image: Image.Image, path: Path) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def _has_exif_chunk(path: Path) -> bool:
+def _has_exif_chunk(path: ImageFile) -> bool:
     with path.open("rb") as file:
         file.seek(8)
         while len(head := file.read(8)) == 8:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.data.images import read_image
+from lora_sam.data.images import ImageFile, image_size, read_image
 from lora_sam.errors import DataError
 from lora_sam.structures import Sample
 
@@ -36,13 +35,15 @@ class LabelledImage:
         size: (height, width) in pixels.
         object_ids: Names of the N >= 1 objects.
         masks: The N masks.
+        classes: Name of the class of each object; empty where the data has no classes.
     """
 
     id: str
-    path: Path
+    path: ImageFile
     size: tuple[int, int]
     object_ids: tuple[str, ...]
     masks: StoredMasks
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class LabelledImages:
         """Number of objects of every sample."""
         return tuple(len(image.object_ids) for image in self.images)
 
+    @cached_property
+    def classes(self) -> tuple[tuple[str, ...], ...]:
+        """For every sample the class of each object; empty where the data has no classes."""
+        return tuple(image.classes for image in self.images)
+
     def __getitem__(self, index: int) -> Sample:
         """Decode one sample. Raises `DataError` when its files changed since they were checked."""
         image = self.images[index]
@@ -78,7 +84,7 @@ class LabelledImages:
             raise size_mismatch(str(image.path), pixels.shape[:2], "when the data was opened", image.size)
         masks = image.masks.read(image.size)
         assert len(masks) == len(image.object_ids)
-        return Sample(image.id, pixels, masks, image.object_ids)
+        return Sample(image.id, pixels, masks, image.object_ids, image.classes)
 
 
 def check_mask_memory(owner: str, objects: int, size: tuple[int, int]) -> None:
@@ -93,6 +99,17 @@ def check_mask_memory(owner: str, objects: int, size: tuple[int, int]) -> None:
             f"{owner}: {objects} masks of {size[1]}x{size[0]} pixels need {needed / 2**30:.1f} GiB; at most "
             f"{MAX_MASK_BYTES / 2**30:g} GiB per image. Cut the image into tiles or scale it down."
         )
+
+
+def check_size(path: ImageFile, size: tuple[int, int]) -> None:
+    """Refuse a mask that is not of the `size` (height, width) of its image, by its header, before it is decoded.
+
+    Raises:
+        DataError: it has another size, or cannot be read.
+    """
+    found = image_size(path)
+    if found != size:
+        raise size_mismatch(str(path), found, "in its image", size)
 
 
 def size_mismatch(owner: str, size: tuple[int, ...], other: str, expected: tuple[int, int]) -> DataError:

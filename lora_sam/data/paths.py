@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 
 from lora_sam.errors import DataError
 
 _MAX_SHOWN = 120
+_SHORT = reprlib.Repr()  # what comes from a file may be long, or nested deeper than `repr` can follow
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 4, 20, 20
+_SHORT.maxstring = _SHORT.maxother = 2 * _MAX_SHOWN
 
 
 def shown(value: object) -> str:
     """`value` from an untrusted file as one short line."""
-    text = repr(value)
+    text = _SHORT.repr(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
@@ -46,6 +50,11 @@ def inside(root: Path, relative: str, owner: str, *, base: Path | None = None) -
     return base / relative
 
 
+def is_text(value: str) -> bool:
+    """Whether a string can be written as UTF-8: half a surrogate pair cannot, which JSON and file names may have."""
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def within(template: str, split: str) -> str:
     """`template` with `{split}` replaced; nothing else in it is interpreted."""
     return template.replace("{split}", split)
@@ -54,6 +63,8 @@ def within(template: str, split: str) -> str:
 def _escape(root: Path, base: Path, relative: str) -> str | None:
     if not relative or "\0" in relative:
         return "is empty or has a NUL character"
+    if not is_text(relative):
+        return "is not UTF-8"
     parts = relative.replace("\\", "/").split("/")
     if Path(relative).is_absolute() or relative.startswith(("/", "\\")) or parts[0].endswith(":"):
         return "is absolute"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal, TypeVar
 
 from lora_sam.errors import DataError
@@ -14,6 +16,19 @@ OnError = Literal["raise", "skip"]
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _SHOWN = 3
+
+_listener: ContextVar[list[str] | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def collected() -> Iterator[list[str]]:
+    """The message of everything that is skipped meanwhile, also where opening the data fails in the end."""
+    messages: list[str] = []
+    token = _listener.set(messages)
+    try:
+        yield messages
+    finally:
+        _listener.reset(token)
 
 
 class Ledger:
@@ -66,6 +81,9 @@ class Ledger:
         self._skipped["images"] += images
         self._skipped["objects"] += objects
         self._messages.append(str(error))
+        listener = _listener.get()
+        if listener is not None:
+            listener.append(str(error))
 
 
 def attempt_all(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result | DataError]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from lora_sam.data.duplicates import groups_of_duplicates
+from lora_sam.data.labelled import LabelledImages
 from lora_sam.data.skipping import Ledger
 from lora_sam.errors import DataError
 from lora_sam.seeds import generator_for
 from lora_sam.structures import Sample
+
+_SPELLINGS = {"train": ("training",), "val": ("valid", "validation"), "test": ("testing",)}
 
 
 class SampleSource(Protocol):
@@ -40,6 +45,16 @@ class SampleSource(Protocol):
         ...
 
 
+@runtime_checkable
+class Classified(Protocol):
+    """A source that knows the classes of its objects without decoding them."""
+
+    @property
+    def classes(self) -> Sequence[tuple[str, ...]]:
+        """For every sample the class of each object; empty where the data has no classes."""
+        ...
+
+
 @dataclass(frozen=True)
 class Subset:
     """Some samples of another source."""
@@ -66,6 +81,13 @@ class Subset:
         """Number of objects of every sample, where the other source knows it."""
         counts = self.source.object_counts
         return None if counts is None else tuple(counts[index] for index in self.indices)
+
+    @cached_property
+    def classes(self) -> tuple[tuple[str, ...], ...]:
+        """For every sample the class of each object; empty where the data has no classes."""
+        if not isinstance(self.source, Classified):
+            return ((),) * len(self.indices)
+        return tuple(self.source.classes[index] for index in self.indices)
 
     def __getitem__(self, index: int) -> Sample:
         """Decode one sample."""
@@ -114,8 +136,11 @@ def read_splits(
 ) -> Splits:
     """Read the splits by name, and carve those that are absent out of train.
 
-    An absent split gets `fraction` of the training images, at least one, by a permutation that depends on `seed` and
-    the number of images only; which images test gets does not depend on whether val is absent too.
+    A split that is called train, val or test may also be spelled training, valid, validation or testing. An absent
+    split gets `fraction` of the training images, at least one, by a permutation that depends on `seed` and the number
+    of images only; which images test gets does not depend on whether val is absent too. Images that look alike
+    (`lora_sam.data.duplicates`) stay together: a group of them moves as its first image in the permutation does, or
+    stays in train where it is larger than what the split still lacks.
 
     Args:
         read: Reads one split.
@@ -132,7 +157,7 @@ def read_splits(
         DataError: train is absent, a split is empty, nothing is left to train on, or too much was skipped.
     """
     notes: list[str] = []
-    found = {name: read(name, notes) for name in dict.fromkeys((train, val, test)) if name is not None}
+    found = {name: _read(read, name, notes) for name in dict.fromkeys((train, val, test)) if name is not None}
     skipped = ledger.close()
     for name, source in found.items():
         if source is not None and len(source) == 0:
@@ -142,23 +167,99 @@ def read_splits(
         raise DataError(f"{place(train)}: does not exist, so there is nothing to train on; docs/data.md shows layouts.")
     present = {"test": found[test] if test is not None else None, "val": found[val] if val is not None else None}
     fractions = {"test": test_fraction, "val": val_fraction}
+    counts = {role: max(1, round(fractions[role] * len(rest))) for role, source in present.items() if source is None}
     order = [int(index) for index in generator_for(seed, "split").permutation(len(rest))]
-    carved: dict[str, SampleSource] = {}
-    for role, source in present.items():
-        if source is None:
-            count = max(1, round(fractions[role] * len(rest)))
-            taken, order = order[:count], order[count:]
-            carved[role] = Subset(rest, tuple(sorted(taken)))
-            notes.append(f"no {role} split: {len(taken)} of {len(rest)} training images were set aside for it")
-    if not order:
+    if len(order) <= sum(counts.values()):
         raise DataError(
-            f"{place(train)}: {len(rest)} images are too few to set aside {' and '.join(carved)}; "
+            f"{place(train)}: {len(rest)} images are too few to set aside {' and '.join(counts)}; "
             "add images, give these splits, or lower data.val_fraction and data.test_fraction."
         )
-    training: SampleSource = Subset(rest, tuple(sorted(order))) if carved else rest
-    splits = {"train": training} | {role: source or carved[role] for role, source in present.items()}
+    taken, about = carve(order, counts, _lookalikes(rest) if counts else ())
+    carved: dict[str, SampleSource] = {role: Subset(rest, tuple(sorted(taken[role]))) for role in counts}
+    notes.extend(
+        f"no {role} split: {len(taken[role])} of {len(rest)} training images were set aside for it" for role in counts
+    )
+    notes.extend(about)
+    gone = {index for indices in taken.values() for index in indices}
+    training: SampleSource = Subset(rest, tuple(index for index in range(len(rest)) if index not in gone))
+    splits = {"train": training if carved else rest}
+    splits |= {role: source or carved[role] for role, source in present.items()}
     notes.extend(_shared_images(splits))
     return Splits(splits["train"], splits["val"], splits["test"], skipped, tuple(notes))
+
+
+def carve(
+    order: Sequence[int], counts: Mapping[str, int], groups: Sequence[Sequence[int]] | None
+) -> tuple[dict[str, list[int]], list[str]]:
+    """Set images aside for splits, in turn, in the order of a permutation, without parting a group.
+
+    Args:
+        order: Permutation of the n images.
+        counts: How many each split gets; together fewer than n.
+        groups: Images that have to stay together; None where they are not known.
+
+    Returns:
+        For each split the images it gets, as many as it asked for where the groups allow it; and what to tell the user.
+    """
+    if groups is None:
+        about = ["images that look alike were not looked for before setting images aside: the data set is too large"]
+        groups = ()
+    elif groups:
+        inside = sum(len(group) for group in groups)
+        about = [f"{len(groups)} groups of images that look alike ({inside} images) were kept on one side each"]
+    else:
+        about = []
+    group_of = {index: tuple(group) for group in groups for index in group}
+    units = list(dict.fromkeys(group_of.get(index, (index,)) for index in order))
+    if len(units) <= len(counts):
+        about = [f"nearly all of the {len(order)} images look alike, and had to be parted: figures will flatter"]
+        units = [(index,) for index in order]
+    taken: dict[str, list[int]] = {}
+    for later, (role, count) in zip(range(len(counts) - 1, -1, -1), counts.items(), strict=True):
+        spare = len(units) - later - 1  # the other splits and train need one each
+        chosen: list[tuple[int, ...]] = []
+        lacking = count
+        for unit in units:
+            if len(unit) <= lacking and len(chosen) < spare:
+                chosen.append(unit)
+                lacking -= len(unit)
+        chosen = chosen or [min(units, key=len)]
+        taken[role] = [index for unit in chosen for index in unit]
+        gone = set(chosen)
+        units = [unit for unit in units if unit not in gone]
+    return taken, about
+
+
+def split_ids(splits: Splits) -> dict[str, list[str]]:
+    """Ids of the samples of train, val and test: what a run writes down, so that its splits can be had again."""
+    return {role: list(getattr(splits, role).ids) for role in ("train", "val", "test")}
+
+
+def class_counts(source: SampleSource) -> dict[str, int]:
+    """Number of objects of every class, the most frequent first; empty where the data has no classes."""
+    if not isinstance(source, Classified):
+        return {}
+    counts = Counter(name for classes in source.classes for name in classes)
+    return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
+
+
+def spellings(split: str) -> tuple[str, ...]:
+    """The name of a split, and how else it may be spelled."""
+    return split, *_SPELLINGS.get(split, ())
+
+
+def _read(read: ReadSplit, name: str, notes: list[str]) -> SampleSource | None:
+    for spelling in spellings(name):
+        source = read(spelling, notes)
+        if source is not None:
+            return source
+    return None
+
+
+def _lookalikes(source: SampleSource) -> tuple[tuple[int, ...], ...] | None:
+    if not isinstance(source, LabelledImages):
+        return ()
+    return groups_of_duplicates([image.path for image in source.images], source.sizes)
 
 
 def _shared_images(splits: dict[str, SampleSource]) -> list[str]:

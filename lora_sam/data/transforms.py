@@ -111,6 +111,18 @@ def masks_to_input_frame(masks: NDArray[np.bool_], image_size: int) -> Tensor:
     return torch.from_numpy(scaled)
 
 
+def mask_inputs_to_input_frame(mask_inputs: NDArray[np.float32], image_size: int) -> NDArray[np.float32]:
+    """Mask prompts [N, M, M] scaled (bilinear) to the S/4 that the prompt encoder takes; unchanged where M is that."""
+    side = image_size // 4
+    if mask_inputs.shape[-1] == side:
+        return mask_inputs
+    # Pillow averages what it shrinks, where torch would leave pixels out
+    scaled = [
+        np.asarray(Image.fromarray(logits).resize((side, side), Image.Resampling.BILINEAR)) for logits in mask_inputs
+    ]
+    return np.array(scaled, np.float32).reshape(len(mask_inputs), side, side)
+
+
 def logits_to_original(low_res_logits: Tensor, size: tuple[int, int], image_size: int) -> Tensor:
     """Mask logits from the decoder at the size of the original image, bilinear without aligned corners.
 

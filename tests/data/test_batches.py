@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from lora_sam.data.batches import EpochBatches, Example, TrainingExamples, collate
 from lora_sam.data.transforms import preprocess
 from lora_sam.prompts import BoxPrompt
-from lora_sam.structures import Prompts, Sample
+from lora_sam.structures import Corrections, Prompts, Sample
 
 Make = Callable[..., Any]
 
@@ -49,8 +49,8 @@ class Points:
         return Prompts(points=np.full((count, 1, 2), 30, np.float32), labels=np.ones((count, 1), np.int64))
 
 
-BOXES = BoxPrompt(jitter_pixels=1.0, jitter_fraction=0.1, jitter_evaluation=False)
-TIGHT = BoxPrompt(jitter_pixels=0.0, jitter_fraction=0.0, jitter_evaluation=False)
+BOXES = BoxPrompt(jitter="uniform", jitter_pixels=1.0, jitter_fraction=0.1, jitter_evaluation=False)
+TIGHT = BoxPrompt(jitter="uniform", jitter_pixels=0.0, jitter_fraction=0.0, jitter_evaluation=False)
 
 
 def examples(sample: Sample, augmentation: Any, prompt: Any = BOXES, **changes: Any) -> TrainingExamples:
@@ -94,6 +94,31 @@ def test_points_are_moved_too(augmentation: Make, sample: Sample) -> None:
     torch.testing.assert_close(example.points, torch.tensor([[[16.0, 15.75]]] * 3))
     assert example.labels is not None
     assert example.labels.tolist() == [[1]] * 3
+
+
+class Masks:
+    def training_prompts(self, sample: Sample, seed: int, epoch: int) -> Prompts:
+        masks = np.full((len(sample.masks), 64, 64), np.nan, np.float32)
+        masks[0, :, :32], masks[0, :, 32:] = 5, -5
+        return Prompts(boxes=sample.boxes.copy(), mask_inputs=masks)
+
+    def corrections(self, sample: Sample, seed: int, epoch: int) -> Corrections:
+        return Corrections(np.full((len(sample.masks), 2), 0.25), np.ones((len(sample.masks), 2), np.bool_))
+
+
+def test_masks_are_scaled_and_corrections_come_along(augmentation: Make, sample: Sample) -> None:
+    example = examples(sample, augmentation("none"), Masks())[0, 0]
+    assert example.mask_inputs is not None
+    assert example.places is not None
+    assert example.corrected_masks is not None
+    assert example.mask_inputs.shape == (3, 8, 8)
+    assert example.mask_inputs[0, :, 0].tolist() == [5.0] * 8
+    assert example.mask_inputs[0, :, 7].tolist() == [-5.0] * 8
+    assert example.mask_inputs[1:].isnan().all()
+    assert example.places.tolist() == [[0.25, 0.25]] * 3
+    assert example.corrected_masks.all()
+    plain = examples(sample, augmentation("none"), Points())[0, 0]
+    assert plain.mask_inputs is plain.places is plain.corrected_masks is None
 
 
 def test_an_example_is_a_function_of_its_key(augmentation: Make, sample: Sample) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_sam.data import coco as coco_module
-from lora_sam.data import labelled
+from lora_sam.data import annotation_files, labelled
+from lora_sam.data.peeking import first_file_name, json_kind
+from lora_sam.data.splits import class_counts
 from lora_sam.errors import DataError
 
 Make = Callable[..., Any]
@@ -258,7 +260,7 @@ def test_limits_hold_before_memory_is_taken(coco: Make, coco_set: Make, monkeypa
     monkeypatch.setattr(labelled, "MAX_MASK_BYTES", 1000)
     with pytest.raises(DataError, match=r"train0\.png: 2 masks of 30x20 pixels need .* Cut the image into tiles"):
         coco(root).open(0)
-    monkeypatch.setattr(coco_module, "MAX_ANNOTATION_BYTES", 10)
+    monkeypatch.setattr(annotation_files, "MAX_ANNOTATION_BYTES", 10)
     with pytest.raises(DataError, match="is larger than 0 GiB; split the data set"):
         coco(root).open(0)
 
@@ -282,3 +284,132 @@ def test_an_image_in_two_splits_is_noted(coco: Make, coco_set: Make) -> None:
         os.replace(path, root / "images/all" / path.name)
     notes = coco(root, images="images/all").open(0).notes
     assert notes == ("3 images are in both train and val (e.g. images/all/train0.png): figures flatter",)
+
+
+def test_categories_are_the_classes_of_objects(coco: Make, coco_set: Make) -> None:
+    def edit(content: dict[str, Any], root: Path) -> None:
+        content["categories"] = [{"id": 3, "name": "nut"}, {"id": "4", "name": "bolt"}]
+        for index, annotation in enumerate(content["annotations"]):
+            annotation["category_id"] = (3, 4, "3", 4.5, None, 4)[index]
+
+    splits = coco(coco_set(edit=edit)).open(0)
+    assert splits.train.classes == (("nut", "bolt"), ("nut", "category 4.5"), ("category None", "bolt"))
+    assert splits.train[0].classes == ("nut", "bolt")
+    assert splits.val.classes == ((), (), ())
+    assert splits.notes == ("train: 2 objects are of a category that the file does not list",)
+    assert class_counts(splits.train) == {"bolt": 2, "nut": 2, "category 4.5": 1, "category None": 1}
+    assert class_counts(splits.val) == {}
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        ({"1": "nut"}, r"\"categories\" is \{'1': 'nut'\}; it takes a list"),
+        ([{"id": 1}], "category number 0 in the list has no id or no name"),
+        ([{"id": 1, "name": "a"}, {"id": 1.5, "name": "b"}], "category number 1 in the list has no id"),
+        ([{"id": 1, "name": "a"}, {"id": "1", "name": "b"}], "category 1 is listed twice, with different names"),
+        ([{"id": 1, "name": "\ud800"}], "category number 0 in the list has no id or no name"),
+    ],
+)
+def test_categories_that_cannot_be_used(coco: Make, coco_set: Make, categories: Any, message: str) -> None:
+    root = coco_set(edit=lambda content, root: content.update(categories=categories))
+    with pytest.raises(DataError, match=message):
+        coco(root).open(0)
+
+
+def test_classes_go_with_their_objects(coco: Make, coco_set: Make) -> None:
+    def edit(content: dict[str, Any], root: Path) -> None:
+        content["categories"] = [{"id": 1, "name": "nut"}, {"id": 2, "name": "bolt"}]
+        for index, annotation in enumerate(content["annotations"]):
+            annotation["category_id"] = 1 + index % 2
+        content["annotations"][0]["segmentation"] = {"size": [20, 30], "counts": [100, 3, 497]}
+        content["annotations"][2]["iscrowd"] = 1
+
+    splits = coco(coco_set(edit=edit), min_area=4).open(0)
+    assert splits.train.classes == (("bolt",), ("bolt",), ("nut", "bolt"))
+
+
+LAYOUTS = [
+    ("annotations/instances_{split}2017.json", "{split}2017"),
+    ("annotations/instances_{split}.json", "images/{split}2014"),
+    ("{split}/_annotations.coco.json", "{split}"),
+    ("{split}/labels.json", "{split}/data"),
+    ("{split}.json", "images"),
+    ("annotations/{split}.json", "."),
+]
+
+
+@pytest.mark.parametrize(("annotations", "images"), LAYOUTS)
+def test_the_layouts_of_other_tools_are_found(coco: Make, coco_set: Make, annotations: str, images: str) -> None:
+    root = coco_set()
+    names = {"train": "train", "val": "valid", "test": "test"}  # as Roboflow calls them
+    for split, name in names.items():
+        file, folder = root / annotations.replace("{split}", name), root / images.replace("{split}", name)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted((root / "images" / split).iterdir()):
+            os.replace(path, folder / path.name)
+        (root / "images" / split).rmdir()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(root / "annotations" / f"instances_{split}.json", file)
+    splits = coco(root).open(0)
+    assert [len(source) for source in (splits.train, splits.val, splits.test)] == [3, 3, 3]
+    assert [Path(name).name for name in splits.val.ids] == ["val0.png", "val1.png", "val2.png"]
+    usual = ("annotations/instances_{split}.json", "images/{split}")
+    assert splits.notes == tuple(
+        f"{what} are read from {found}"
+        for what, found, place in zip(("annotations", "images"), (annotations, images), usual, strict=True)
+        if found != place
+    )
+    assert coco(root, annotations=annotations, images=images).open(0).notes == ()
+
+
+def test_a_single_file_of_any_name_is_found(coco: Make, coco_set: Make) -> None:
+    root = coco_set(count=10, splits=("train",))
+    os.replace(root / "annotations/instances_train.json", root / "export 7.json")
+    (root / "package.json").write_text('{"name": "x"}')
+    splits = coco(root).open(0)
+    assert [len(source) for source in (splits.train, splits.val, splits.test)] == [8, 1, 1]
+    assert splits.notes[:1] == ("annotations are read from export 7.json",)
+    (root / "another.json").write_text((root / "export 7.json").read_text())
+    with pytest.raises(DataError, match=r"annotations/instances_train\.json: does not exist"):
+        coco(root).open(0)
+    assert len(coco(root, annotations="another.json").open(0).test) == 1
+
+
+def test_the_file_of_another_split_is_not_taken_for_all(coco: Make, coco_set: Make) -> None:
+    with pytest.raises(DataError, match=r"annotations/instances_train\.json: does not exist"):
+        coco(coco_set(splits=("val",))).open(0)
+
+
+def test_large_files_are_known_by_their_ends(tmp_path: Path) -> None:
+    images = [{"id": index, "file_name": f"{index}.png"} for index in range(20_000)]
+    annotations = [{"id": index, "image_id": index, "segmentation": [[1.5] * 20]} for index in range(20_000)]
+    file = tmp_path / "a.json"
+    for content in ({"images": images, "annotations": annotations}, {"annotations": annotations, "images": images}):
+        file.write_text(json.dumps(content))
+        assert json_kind(file) == "coco"
+    assert first_file_name(file) is not None
+    items = {"categories": {"label": {}}, "items": [{"id": str(index), "annotations": []} for index in range(30_000)]}
+    file.write_text(json.dumps(items))
+    assert json_kind(file) == "datumaro"
+    for text in ('{"name": 1}', "", '{"images": 7}'):
+        file.write_text(text)
+        assert json_kind(file) is None
+        assert first_file_name(file) is None
+    file.write_text('{"images": [{"file_name": "\\x"}]}')
+    assert first_file_name(file) is None
+    assert json_kind(tmp_path) is None
+    assert json_kind(tmp_path / "gone.json") is None
+
+
+def test_the_garbage_collector_is_switched_on_again(coco: Make, coco_set: Make) -> None:
+    root = coco_set()
+    assert gc.isenabled()
+    coco(root).open(0)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        coco(root).open(0)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

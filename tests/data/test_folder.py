@@ -22,7 +22,8 @@ def read(path: Path, values: np.ndarray, **rules: Any) -> tuple[np.ndarray, tupl
     Image.fromarray(values).save(path)
     defaults = {"mask_values": "auto", "instances": "auto", "threshold": 128, "min_area": 1}
     stored = MaskFile(path, MaskRules(**(defaults | rules)))
-    _, names, small = stored.objects(values.shape[:2])
+    found = stored.label_map(values.shape[:2])
+    names, small = found.names, found.too_small
     masks = stored.read(values.shape[:2])
     assert len(masks) == len(names)
     return masks, names, small

@@ -4,10 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from lora_sam.data import duplicates
 from lora_sam.data.paths import data_root, inside, shown
 from lora_sam.data.skipping import Ledger, attempt_all
+from lora_sam.data.splits import Subset, class_counts, split_ids
+from lora_sam.data.synthetic import Ellipses
 from lora_sam.errors import DataError
 
 Make = Callable[..., Any]
@@ -83,3 +88,64 @@ def test_paths_stay_under_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "pictures").mkdir()
     assert data_root("~/pictures") == root / "pictures"
     assert len(shown("x" * 1000)) == 121
+
+
+def lookalike(root: Path, names: list[str]) -> None:
+    """Makes these images nearly the same picture."""
+    picture = np.random.default_rng(9).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    large = np.asarray(Image.fromarray(picture).resize((30, 20), Image.Resampling.BICUBIC)).astype(int)
+    for index, name in enumerate(names):
+        Image.fromarray((large + index).clip(0, 255).astype(np.uint8)).save(root / name)
+
+
+def test_images_that_look_alike_are_in_one_split(folder: Make, folder_set: Make) -> None:
+    root = folder_set(count=12, splits=("train",))
+    config = folder(root, val_fraction=0.25, test_fraction=0.25)
+    apart = config.open(1)
+    group = [apart.train.ids[0], apart.test.ids[0], apart.val.ids[0]]
+    lookalike(root, group)
+    splits = config.open(1)
+    ids = split_ids(splits)
+    assert sum(bool(set(group) & set(ids[role])) for role in ids) == 1
+    assert {role: len(names) for role, names in ids.items()} == {"train": 6, "val": 3, "test": 3}
+    assert splits.notes[-1] == "1 groups of images that look alike (3 images) were kept on one side each"
+    assert split_ids(config.open(1)) == ids
+    assert split_ids(config.open(2)) != ids
+    assert len(apart.notes) == 2
+
+
+def test_given_splits_are_not_changed_by_lookalikes(folder: Make, folder_set: Make) -> None:
+    root = folder_set(count=4)
+    lookalike(root, ["train/images/train0.png", "train/images/train1.png", "test/images/test0.png"])
+    splits = folder(root).open(0)
+    assert splits.notes == ()
+    assert [len(source) for source in (splits.train, splits.val, splits.test)] == [4, 4, 4]
+
+
+def test_it_is_said_where_lookalikes_were_not_looked_for(
+    folder: Make, folder_set: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "MAX_IMAGES", 3)
+    notes = folder(folder_set(count=4, splits=("train",))).open(0).notes
+    assert notes[-1].startswith("images that look alike were not looked for")
+
+
+def test_the_ids_of_every_split_are_listed(folder: Make, folder_set: Make) -> None:
+    ids = split_ids(folder(folder_set(count=2)).open(0))
+    assert ids == {
+        role: [f"{role}/images/{role}{index}.png" for index in range(2)] for role in ("train", "val", "test")
+    }
+
+
+@pytest.mark.parametrize(("split", "spelling"), [("train", "training"), ("val", "valid"), ("val", "validation")])
+def test_splits_may_be_spelled_otherwise(folder: Make, folder_set: Make, split: str, spelling: str) -> None:
+    root = folder_set()
+    (root / split).rename(root / spelling)
+    splits = folder(root).open(0)
+    assert getattr(splits, split).ids[0] == f"{spelling}/images/{split}0.png"
+    assert splits.notes == ()
+    assert class_counts(splits.train) == class_counts(Ellipses(**DRAWN).open(0).train) == {}
+    assert Subset(Ellipses(**DRAWN).open(0).train, (1, 0)).classes == ((), ())
+
+
+DRAWN: Any = {"train": 2, "val": 1, "test": 1, "side": 32, "objects": 1, "max_objects_per_image": None}

@@ -1,0 +1,262 @@
+"""The format of a data set, found out by what is in its directory."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field
+
+from lora_sam.data.coco_layouts import find_layout
+from lora_sam.data.common_semantic import CLASS_FILES
+from lora_sam.data.images import SUFFIXES
+from lora_sam.data.labels import LABEL_SUFFIXES
+from lora_sam.data.paths import data_root, within
+from lora_sam.data.peeking import json_kind
+from lora_sam.data.splits import Splits, spellings
+from lora_sam.data.voc import CLASSES, IMAGES, OBJECTS
+from lora_sam.errors import ConfigError, DataError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_IMAGE_FOLDERS = ("images", "imgs", "image", "img")
+_MASK_FOLDERS = ("masks", "mask")
+_LABEL_FOLDERS = ("labels", "label")
+_PARQUET = ("*.parquet", "*/*.parquet")
+_MAX_HINTS = 50  # directories below the root that are looked into, to say where a data set may be
+
+
+class DataFormat(Protocol):
+    """The options of one format."""
+
+    @property
+    def max_objects_per_image(self) -> int | None:
+        """Largest number of objects of an image that one training step uses; None for all."""
+        ...
+
+    def open(self, seed: int) -> Splits:
+        """Read and check everything. Raises `DataError`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auto:
+    """Labelled images in whichever format `root` has them: COCO, Pascal VOC, Common Semantic Segmentation, Datumaro,
+    images and masks, images and label images, or a table of Hugging Face.
+
+    The options of that format that are not here have the values of its file in `conf/data`; `data=<format>` sets them.
+
+    Attributes:
+        root: Directory of the data set; nothing outside it is read.
+        train: Name of the training split.
+        val: Name of the validation split; null, or a name that is not there, carves it out of train.
+        test: Name of the test split; null, or a name that is not there, carves it out of train.
+        val_fraction: Share of the training images that becomes an absent val split.
+        test_fraction: Share of the training images that becomes an absent test split.
+        on_error: `raise` stops at the first bad image or label, `skip` leaves it out and lists it.
+        max_skipped: Share of images or of objects that `skip` may leave out before it stops.
+        min_area: Objects with fewer pixels are left out.
+        max_objects_per_image: Training uses at most this many objects of an image per step; null for all.
+        check: `full` also decodes every image once, which finds truncated files before training; `header` trusts them.
+    """
+
+    root: str
+    train: str
+    val: str | None
+    test: str | None
+    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    test_fraction: Annotated[float, Field(gt=0, lt=1)]
+    on_error: Literal["raise", "skip"]
+    max_skipped: Annotated[float, Field(ge=0, le=1)]
+    min_area: Annotated[int, Field(ge=1)]
+    max_objects_per_image: Annotated[int, Field(ge=1)] | None
+    check: Literal["full", "header"]
+
+    def open(self, seed: int) -> Splits:
+        """Find the format, then read and check everything; a note says which format it is and why.
+
+        Args:
+            seed: Decides which training images become an absent split.
+
+        Raises:
+            DataError: there is no format, or more than one, or what the format raises.
+        """
+        found = self.found()
+        splits = self._built(found).open(seed)
+        return replace(splits, notes=(f"read as data={found.option}: {found.why}", *splits.notes))
+
+    def chosen(self) -> DataFormat:
+        """The options of the format that was found. Raises `DataError` as `found` does."""
+        return self._built(self.found())
+
+    def found(self) -> Found:
+        """The one format that `root` has.
+
+        Raises:
+            DataError: `root` is no directory, cannot be listed, or has no known format or several.
+        """
+        root = data_root(self.root)
+        try:
+            matches = detected(root, self.train)
+            if not matches:
+                raise _nothing(root, self.train)
+        except OSError as error:
+            raise DataError(f"{root}: cannot be looked into ({error.strerror}); check its permissions.") from error
+        if len(matches) > 1:
+            kinds = "; ".join(f"data={match.option} ({match.why})" for match in matches)
+            raise DataError(f"{root}: can be read in several ways: {kinds}. Say which one with data=<format>.")
+        return matches[0]
+
+    def _built(self, found: Found) -> DataFormat:
+        target, values = stored_option(found.option)
+        module, _, name = target.rpartition(".")
+        cls = getattr(importlib.import_module(module), name)
+        names = {field.name for field in fields(cls)}
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name in names}
+        for role in ("train", "val", "test"):
+            if values[role] in spellings(own[role] or ""):
+                del own[role]  # what the format calls it
+        built: DataFormat = cls(**{**values, **own, **found.changes})
+        return built
+
+
+@dataclass(frozen=True)
+class Found:
+    """A format that a directory has.
+
+    Attributes:
+        option: Its file in `conf/data`, without the ending.
+        why: By what it was recognised.
+        changes: Options whose values follow from what is there.
+    """
+
+    option: str
+    why: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def detected(root: Path, train: str) -> list[Found]:
+    """Every format that `root` has, judged by the names of files and the ends of JSON files.
+
+    Args:
+        root: As returned by `data_root`.
+        train: Name of the training split.
+
+    Raises:
+        OSError: a directory cannot be listed.
+    """
+    matches = (detect(root, train) for detect, _ in _FORMATS.values())
+    return [match for match in matches if match is not None]
+
+
+def stored_option(option: str) -> tuple[str, dict[str, Any]]:
+    """`_target_` and values of `conf/data/<option>.yaml`; lists become tuples.
+
+    Raises:
+        ConfigError: the file is missing, so the installation is incomplete.
+    """
+    import yaml
+
+    # inside an installed package, beside it in a checkout, as `lora_sam.cli.conf` finds them, which is above this
+    places = [place / "data" / f"{option}.yaml" for place in (_PACKAGE / "conf", _PACKAGE.parent / "conf")]
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise ConfigError(f"no configuration file {places[0]} or {places[1]}; install lora_sam again.")
+    stored: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    return str(values.pop("_target_")), values
+
+
+def _coco(root: Path, train: str) -> Found | None:
+    layout = find_layout(root, train)
+    changes = {"annotations": layout.annotations, "images": layout.images}
+    return Found("coco", f"annotations in {layout.annotations}", changes) if layout.found else None
+
+
+def _voc(root: Path, train: str) -> Found | None:
+    masks = [name for name in (OBJECTS, CLASSES) if (root / name).is_dir()]
+    return Found("voc", f"{IMAGES} and {masks[0]}") if masks and (root / IMAGES).is_dir() else None
+
+
+def _common_semantic(root: Path, train: str) -> Found | None:
+    folders = _folders(root, train, _MASK_FOLDERS, SUFFIXES)
+    if folders is None:
+        return None
+    places = [root, *(root / split for split in spellings(train))]
+    lists = [name for place in places for name in CLASS_FILES if (place / name).is_file()]
+    if not lists:
+        return None
+    images, masks = folders
+    return Found("common_semantic", f"{images}, {masks} and {lists[0]}", {"images": images, "masks": masks})
+
+
+def _datumaro(root: Path, train: str) -> Found | None:
+    for split in (*spellings(train), "default"):
+        file = root / "annotations" / f"{split}.json"
+        if json_kind(file) == "datumaro":
+            return Found("datumaro", f'"items" in {file.relative_to(root)}')
+    return None
+
+
+def _labels(root: Path, train: str) -> Found | None:
+    folders = _folders(root, train, _LABEL_FOLDERS, LABEL_SUFFIXES)
+    if folders is None:
+        return None
+    images, labels = folders
+    return Found("labels", f"{images} and {labels}", {"images": images, "labels": labels})
+
+
+def _folder(root: Path, train: str) -> Found | None:
+    folders = _folders(root, train, _MASK_FOLDERS, SUFFIXES)
+    if folders is None or _common_semantic(root, train) is not None:
+        return None
+    images, masks = folders
+    return Found("folder", f"{images} and {masks}", {"images": images, "masks": masks})
+
+
+def _hugging_face(root: Path, train: str) -> Found | None:
+    for name in ("dataset_dict.json", "state.json"):
+        if (root / name).is_file():
+            return Found("hf", name)
+    table = next((path for pattern in _PARQUET for path in sorted(root.glob(pattern))), None)
+    return None if table is None else Found("hf", str(table.relative_to(root)))
+
+
+_FORMATS: Mapping[str, tuple[Callable[[Path, str], Found | None], str]] = {
+    "coco": (_coco, "COCO instances: annotations/instances_{split}.json, {split}/_annotations.coco.json, one file"),
+    "voc": (_voc, f"Pascal VOC: {IMAGES} with {OBJECTS} or {CLASSES}"),
+    "common_semantic": (_common_semantic, f"class masks: images, masks and {' or '.join(CLASS_FILES)}"),
+    "datumaro": (_datumaro, "Datumaro: annotations/{split}.json"),
+    "folder": (_folder, "masks: images and masks, {split}/images and {split}/masks"),
+    "labels": (_labels, "label images: images and labels, {split}/images and {split}/labels"),
+    "hf": (_hugging_face, "Hugging Face: dataset_dict.json, state.json, *.parquet"),
+}
+
+
+def _folders(root: Path, train: str, kinds: Iterable[str], suffixes: frozenset[str]) -> tuple[str, str] | None:
+    """Where images and label files of a split are, relative to `root`, with `{split}` for its name."""
+    for images in _IMAGE_FOLDERS:
+        for labels in kinds:
+            for form in ("{split}/%s", "%s/{split}", "%s"):
+                for split in spellings(train):
+                    pair = root / within(form % images, split), root / within(form % labels, split)
+                    if pair[0].is_dir() and _has_file(pair[1], suffixes):
+                        return form % images, form % labels
+    return None
+
+
+def _has_file(folder: Path, suffixes: frozenset[str]) -> bool:
+    return folder.is_dir() and any(path.suffix.lower() in suffixes for path in folder.iterdir())
+
+
+def _nothing(root: Path, train: str) -> DataError:
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))[:_MAX_HINTS]
+    below = [path for folder in folders for path in (folder, *sorted(folder.glob("VOC*"))) if detected(path, train)]
+    if below:
+        hint = f"It is in {below[0].name}, so set data.root={below[0]}."
+    else:
+        hint = "Put it into one of these, or name the places with data=<format> and its options (docs/data.md)."
+    looked = "; ".join(f"data={option}, {within(what, train)}" for option, (_, what) in _FORMATS.items())
+    return DataError(f"{root}: has no labelled images in a known layout. {hint} Looked for: {looked}.")

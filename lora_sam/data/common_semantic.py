@@ -1,0 +1,130 @@
+"""Common Semantic Segmentation, as OpenVINO Training Extensions and Datumaro read it: images and class masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from lora_sam.data.class_table import ClassTable, read_dataset_meta, read_label_lines
+from lora_sam.data.label_map import LabelMap
+from lora_sam.data.pairs import Pairing, open_pairs
+from lora_sam.data.paths import inside
+from lora_sam.data.splits import Splits
+from lora_sam.errors import DataError
+
+CLASS_FILES = ("dataset_meta.json", "labelmap.txt", "label_colors.txt")
+"""Files that may list the classes with their colours, the first that is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonSemantic:
+    """Images and class masks paired by file name without its ending, and a file that lists the classes.
+
+    A mask has one colour per class (RGB or palette) or one value per class (grey). Background and `VOID` are no
+    objects; a value or colour that is not listed is an error. If no split has a folder, but the folders without
+    `{split}` are there, they are the training split.
+
+    Attributes:
+        root: Directory of the data set; nothing outside it is read.
+        images: Directory of a split's images, relative to `root`; `{split}` stands for the split's name.
+        masks: Directory of a split's masks, relative to `root`; `{split}` stands for the split's name.
+        classes: File that lists the classes, relative to `root`; null takes `dataset_meta.json`, `labelmap.txt` or
+            `label_colors.txt`, of the split if it has its own, else of `root`.
+        train: Name of the training split.
+        val: Name of the validation split; null, or a name without folder, carves it out of train.
+        test: Name of the test split; null, or a name without folder, carves it out of train.
+        val_fraction: Share of the training images that becomes an absent val split.
+        test_fraction: Share of the training images that becomes an absent test split.
+        instances: `components`: every connected component of a class is one object; `classes`: every class of an image
+            is one object.
+        on_error: `raise` stops at the first bad image or mask, `skip` leaves the pair out and lists it.
+        max_skipped: Share of images or of objects that `skip` may leave out before it stops.
+        min_area: Objects with fewer pixels are left out.
+        max_objects_per_image: Training uses at most this many objects of an image per step; null for all.
+        check: `full` also decodes every image once, which finds truncated files before training; `header` trusts them.
+            Masks are always decoded, to know their objects.
+    """
+
+    root: str
+    images: str
+    masks: str
+    classes: str | None
+    train: str
+    val: str | None
+    test: str | None
+    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    test_fraction: Annotated[float, Field(gt=0, lt=1)]
+    instances: Literal["components", "classes"]
+    on_error: Literal["raise", "skip"]
+    max_skipped: Annotated[float, Field(ge=0, le=1)]
+    min_area: Annotated[int, Field(ge=1)]
+    max_objects_per_image: Annotated[int, Field(ge=1)] | None
+    check: Literal["full", "header"]
+
+    def open(self, seed: int) -> Splits:
+        """Read and check all masks and image headers (and pixels, with `check=full`).
+
+        Args:
+            seed: Decides which training images become an absent split.
+
+        Raises:
+            DataError: anything is missing, damaged or inconsistent; names the file and the remedy.
+        """
+
+        def reader(root: Path, images: Path) -> Callable[[Path], ClassMask]:
+            table = self._table(root, images)
+            return lambda file: ClassMask(file, table, self.instances == "components", self.min_area)
+
+        return open_pairs(self, Pairing(self.images, self.masks, "masks", "mask"), reader, seed)
+
+    def _table(self, root: Path, images: Path) -> ClassTable:
+        """The classes of the split with these images."""
+        if self.classes is not None:
+            return read_classes(inside(root, self.classes, "data.classes"))
+        split = images.parent.relative_to(root)
+        for folder in (split, Path()):
+            for name in CLASS_FILES:
+                file = inside(root, (folder / name).as_posix(), "data.classes")
+                if file.exists():
+                    return read_classes(file)
+        raise DataError(
+            f"{root}: has no {', '.join(CLASS_FILES[:-1])} or {CLASS_FILES[-1]}, so the classes of its masks are not "
+            "known; add one, name it with data.classes=<file>, or read the masks without classes with data=folder."
+        )
+
+
+@dataclass(frozen=True)
+class ClassMask:
+    """One class mask, and how to read it.
+
+    Attributes:
+        path: The mask.
+        table: What its values or colours mean.
+        components: Whether every connected component of a class is an object of its own.
+        min_area: Objects with fewer pixels are left out.
+    """
+
+    path: Path
+    table: ClassTable
+    components: bool
+    min_area: int
+
+    def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Bool [N, H, W] for an image of `size` = (H, W). Raises `DataError` as `label_map` does."""
+        return self.label_map(size).masks()
+
+    def label_map(self, size: tuple[int, int]) -> LabelMap:
+        """The objects with their classes, maybe none. Raises `DataError` as `ClassTable.read` does."""
+        objects = self.table.objects(self.path, size)
+        return (objects.components() if self.components else objects).without_small(self.min_area)
+
+
+def read_classes(file: Path) -> ClassTable:
+    """The classes in a JSON file as `dataset_meta.json`, or in lines of text. Raises `DataError`."""
+    return read_dataset_meta(file) if file.suffix.lower() == ".json" else read_label_lines(file)

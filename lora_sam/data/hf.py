@@ -1,0 +1,168 @@
+"""Labels in data sets of Hugging Face: tables with a column of images and one of masks or objects."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lora_sam.data.hf_masks import Stored, find_columns, read_row
+from lora_sam.data.hf_tables import Cell, fetched, find_tables, open_table, schema_of
+from lora_sam.data.images import image_size, read_image
+from lora_sam.data.labelled import LabelledImage, LabelledImages, check_mask_memory
+from lora_sam.data.mask_files import MaskRules
+from lora_sam.data.pairs import gathered
+from lora_sam.data.paths import data_root
+from lora_sam.data.skipping import Ledger, attempt_all
+from lora_sam.data.splits import Splits, read_splits
+from lora_sam.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuggingFace:
+    """A directory of parquet files, or one that `save_to_disk` of the package datasets wrote.
+
+    Masks are a picture per row (binary, or one value per object, as in `data=folder`), a list of pictures (one object
+    each), or a column of COCO-like objects with polygons or RLE. Pictures are decoded by this package, from bytes in
+    the table or files under the root; nothing is unpickled, no code of a data set runs, and nothing is fetched unless
+    `download` says so. Parquet is converted into the cache of the package datasets once.
+
+    Attributes:
+        root: Directory of the data set; nothing outside it is read. With `download`, `owner/name` of one on the hub.
+        download: Whether a data set that is no directory is fetched from the Hugging Face hub (parquet files only).
+        image_column: Column of the images; null finds it: `image`, or else the only one with pictures.
+        mask_column: Column of the masks; null finds it: `mask`, `label`, `annotation`, `segmentation`, `objects`, ...
+        train: Name of the training split.
+        val: Name of the validation split; null, or a name that is not there, carves it out of train.
+        test: Name of the test split; null, or a name that is not there, carves it out of train.
+        val_fraction: Share of the training images that becomes an absent val split.
+        test_fraction: Share of the training images that becomes an absent test split.
+        mask_values: Of a mask per row: `binary`: any object or none; `labels`: every value but 0 is an object; `auto`:
+            by the number of values, and JPEG is binary. Pictures in a list are binary.
+        instances: Of a mask per row: `whole`: all that is not background is one object; `components`: every connected
+            component is one; `auto`: a binary mask is one object, every label is one object.
+        threshold: Foreground of a binary mask with more than two values (JPEG, soft edges) is at or above this.
+        on_error: `raise` stops at the first bad row, `skip` leaves it out and lists it.
+        max_skipped: Share of images or of objects that `skip` may leave out before it stops.
+        min_area: Objects with fewer pixels are left out.
+        max_objects_per_image: Training uses at most this many objects of an image per step; null for all.
+        check: `full` also decodes every image once, which finds truncated files before training; `header` trusts them.
+            Masks are always decoded, to know their objects.
+    """
+
+    root: str
+    download: bool
+    image_column: str | None
+    mask_column: str | None
+    train: str
+    val: str | None
+    test: str | None
+    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    test_fraction: Annotated[float, Field(gt=0, lt=1)]
+    mask_values: Literal["auto", "binary", "labels"]
+    instances: Literal["auto", "whole", "components"]
+    threshold: Annotated[int, Field(ge=1, le=65535)]
+    on_error: Literal["raise", "skip"]
+    max_skipped: Annotated[float, Field(ge=0, le=1)]
+    min_area: Annotated[int, Field(ge=1)]
+    max_objects_per_image: Annotated[int, Field(ge=1)] | None
+    check: Literal["full", "header"]
+
+    def open(self, seed: int) -> Splits:
+        """Read and check all masks and image headers (and pixels, with `check=full`).
+
+        Args:
+            seed: Decides which training images become an absent split.
+
+        Raises:
+            DataError: the package datasets is not installed, or anything is missing, damaged or inconsistent; names the
+                table, the row and the remedy.
+        """
+        root, folder = self._places()
+        tables = find_tables(root, folder)
+        ledger = Ledger(self.on_error, self.max_skipped)
+        only = next(iter(tables)) if len(tables) == 1 and self.train not in tables else None
+        training = self.train if only is None else only
+        used: set[str] = set()
+
+        def read(split: str, notes: list[str]) -> LabelledImages | None:
+            name = training if split == self.train else split
+            if name not in tables:
+                return None
+            if name != split:
+                notes.append(f"{split}: taken from the split {name}")
+            used.add(name)
+            return _read_split(self, root, folder, name, tables[name], ledger, notes)
+
+        splits = read_splits(
+            read,
+            ledger,
+            train=self.train,
+            val=None if self.val == only else self.val,
+            test=None if self.test == only else self.test,
+            val_fraction=self.val_fraction,
+            test_fraction=self.test_fraction,
+            seed=seed,
+            place=lambda split: f"{folder}: the split {split!r} (there are {', '.join(tables)})",
+        )
+        unused = (f"the split {name} is not used" for name in tables if name not in used)
+        return replace(splits, notes=(*splits.notes, *unused))
+
+    def _places(self) -> tuple[Path, Path]:
+        """What nothing is read outside of, and the directory of the data set in it."""
+        if self.download and not Path(self.root).expanduser().exists():
+            folder = fetched(self.root).resolve()
+            return folder.parents[1], folder  # the files are links into a folder beside that of the snapshots
+        try:
+            root = data_root(self.root)
+        except DataError as error:
+            raise DataError(
+                f"{error} A data set of the Hugging Face hub is fetched with data.download=true only."
+            ) from error
+        return root, root
+
+
+def _read_split(
+    config: HuggingFace,
+    root: Path,
+    folder: Path,
+    split: str,
+    files: tuple[Path, ...],
+    ledger: Ledger,
+    notes: list[str],
+) -> LabelledImages:
+    place = str(files[0]) if len(files) == 1 else f"{folder}: split {split}"
+    columns = find_columns(schema_of(files), config.image_column, config.mask_column, place)
+    table = open_table(root, place, files, [columns.image, columns.mask])
+    rules = MaskRules(config.mask_values, config.instances, config.threshold, config.min_area)
+    left_out: Counter[str] = Counter()
+
+    def read(row: int) -> tuple[LabelledImage, Stored, str | None]:
+        image = Cell(table, row, columns.image)
+        size = image_size(image)
+        stored = read_row(table, row, columns, size, rules)
+        check_mask_memory(str(image), len(stored.names), size)
+        if config.check == "full":
+            read_image(image)
+        labelled = LabelledImage(f"{split}/{row}", image, size, stored.names, stored.masks, stored.classes)
+        return labelled, stored, image.file_name()
+
+    outcomes: list[tuple[LabelledImage, int] | DataError] = []
+    names: Counter[str | None] = Counter()
+    results = attempt_all(read, range(len(table)))
+    for result in results:
+        if not isinstance(result, DataError):
+            names[result[2]] += 1
+            left_out["crowd objects (iscrowd) are not objects"] += result[1].crowds
+    unique = None not in names and all(count == 1 for count in names.values())
+    for result in results:
+        if isinstance(result, DataError):
+            outcomes.append(result)
+        else:
+            image, stored, name = result
+            outcomes.append((replace(image, id=f"{split}/{name}") if unique else image, stored.too_small))
+    notes.extend(f"{split}: {count} {what}" for what, count in left_out.items() if count)
+    return gathered(outcomes, ledger, notes, place=split, min_area=config.min_area)

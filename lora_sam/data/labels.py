@@ -1,0 +1,178 @@
+"""Instance label images beside the images: 0 is background, and every other value is one object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from lora_sam.data.images import MAX_PIXELS, SUFFIXES, is_jpeg, read_mask
+from lora_sam.data.label_map import LabelMap, numbered
+from lora_sam.data.labelled import check_size, size_mismatch
+from lora_sam.data.pairs import Pairing, open_pairs
+from lora_sam.data.splits import Splits
+from lora_sam.errors import DataError
+
+LABEL_SUFFIXES = SUFFIXES | {".npy"}
+"""Lower-case file name endings of label images."""
+
+_MAX_HEADER = 4096  # characters of an .npy header; one of a plain array has 128
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Images and instance label images paired by file name without its ending, as PNG, TIFF or NumPy's `.npy`.
+
+    Unlike `data=folder`, a file with a single value is one label like any other, no value means a soft edge, and an
+    image without objects is left out and counted instead of refused. Everything is checked when the data is opened.
+    If no split has a folder, but the folders without `{split}` are there, they are the training split.
+
+    Attributes:
+        root: Directory of the data set; nothing outside it is read.
+        images: Directory of a split's images, relative to `root`; `{split}` stands for the split's name.
+        labels: Directory of a split's label images, relative to `root`; `{split}` stands for the split's name.
+        train: Name of the training split.
+        val: Name of the validation split; null, or a name without folder, carves it out of train.
+        test: Name of the test split; null, or a name without folder, carves it out of train.
+        val_fraction: Share of the training images that becomes an absent val split.
+        test_fraction: Share of the training images that becomes an absent test split.
+        instances: `values`: every value is one object; `components`: every connected component of a value is one.
+        on_error: `raise` stops at the first bad image or label image, `skip` leaves the pair out and lists it.
+        max_skipped: Share of images or of objects that `skip` may leave out before it stops.
+        min_area: Objects with fewer pixels are left out.
+        max_objects_per_image: Training uses at most this many objects of an image per step; null for all.
+        check: `full` also decodes every image once, which finds truncated files before training; `header` trusts them.
+            Label images are always decoded, to know their objects.
+    """
+
+    root: str
+    images: str
+    labels: str
+    train: str
+    val: str | None
+    test: str | None
+    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    test_fraction: Annotated[float, Field(gt=0, lt=1)]
+    instances: Literal["values", "components"]
+    on_error: Literal["raise", "skip"]
+    max_skipped: Annotated[float, Field(ge=0, le=1)]
+    min_area: Annotated[int, Field(ge=1)]
+    max_objects_per_image: Annotated[int, Field(ge=1)] | None
+    check: Literal["full", "header"]
+
+    def open(self, seed: int) -> Splits:
+        """Read and check all label images and image headers (and pixels, with `check=full`).
+
+        Args:
+            seed: Decides which training images become an absent split.
+
+        Raises:
+            DataError: anything is missing, damaged or inconsistent; names the file and the remedy.
+        """
+
+        def reader(root: Path, images: Path) -> Callable[[Path], LabelFile]:
+            return lambda file: LabelFile(file, self.instances == "components", self.min_area)
+
+        return open_pairs(
+            self, Pairing(self.images, self.labels, "labels", "label image", LABEL_SUFFIXES), reader, seed
+        )
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """One label image, and how to read it.
+
+    Attributes:
+        path: PNG, TIFF, WebP, BMP or `.npy`.
+        components: Whether every connected component of a value is an object of its own.
+        min_area: Objects with fewer pixels are left out.
+    """
+
+    path: Path
+    components: bool
+    min_area: int
+
+    def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Bool [N, H, W] for an image of `size` = (H, W). Raises `DataError` as `label_map` does."""
+        return self.label_map(size).masks()
+
+    def label_map(self, size: tuple[int, int]) -> LabelMap:
+        """The objects, named by their values ("7", or "7.2" for the second component); maybe none.
+
+        Raises:
+            DataError: the file cannot be read, is a JPEG, has another size, or no whole numbers from 0.
+        """
+        values = self._values(size)
+        stored = np.unique(values)
+        stored = stored[stored != 0]
+        objects = LabelMap(numbered(values, stored), tuple(str(int(value)) for value in stored))
+        return (objects.components() if self.components else objects).without_small(self.min_area)
+
+    def _values(self, size: tuple[int, int]) -> NDArray[Any]:
+        if self.path.suffix.lower() == ".npy":
+            return read_npy(self.path, size)
+        if is_jpeg(self.path):
+            raise DataError(f"{self.path}: JPEG blurs label values; save label images as PNG, TIFF or .npy.")
+        check_size(self.path, size)
+        return read_mask(self.path)
+
+
+def read_npy(path: Path, size: tuple[int, int]) -> NDArray[Any]:
+    """The whole numbers in NumPy's `.npy` file, [H, W], of any integer type or Boolean; never unpickles.
+
+    Type, shape and length are checked in the header, before memory is taken (the format is NEP 1 of NumPy).
+
+    Args:
+        path: The file.
+        size: (H, W) that it must have.
+
+    Raises:
+        DataError: it is no such file, or has another type or shape, negative values, or fewer bytes than it says.
+    """
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            if version not in _HEADERS:
+                raise ValueError(f"version {version[0]}.{version[1]} of the format")
+            shape, _, dtype = _HEADERS[version](file, max_header_size=_MAX_HEADER)
+            _check_header(path, shape, dtype, size)
+            present = path.stat().st_size - file.tell()
+            expected = dtype.itemsize * shape[0] * shape[1]
+            if present != expected:
+                raise ValueError(f"{present} bytes of values, {expected} expected")
+            file.seek(0)
+            values: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False, max_header_size=_MAX_HEADER)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); restore it, or check its permissions.") from error
+    except DataError:
+        raise
+    except Exception as error:  # the header is parsed as Python literals, which fails in many ways
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise DataError(f"{path}: is damaged or no .npy file ({reason}); save it again with numpy.save.") from error
+    values = values.view(np.uint8) if values.dtype == np.bool_ else values
+    if values.dtype.kind == "i" and int(values.min()) < 0:
+        raise DataError(f"{path}: has negative values ({int(values.min())}); use 0 for background, labels > 0.")
+    return values
+
+
+def _check_header(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], size: tuple[int, int]) -> None:
+    if dtype.hasobject:
+        raise DataError(
+            f"{path}: holds pickled Python objects, which can run any code and are never loaded; save the labels as "
+            "an array of integers."
+        )
+    if dtype.kind not in "biu":
+        raise DataError(f"{path}: has {dtype} values; save labels as uint8, uint16 or int32.")
+    if len(shape) != 2:
+        raise DataError(f"{path}: has the shape {shape}; save one label image of shape (height, width) per file.")
+    if shape != size or shape[0] * shape[1] > MAX_PIXELS:
+        raise size_mismatch(str(path), shape, "in its image", size)
