@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +18,35 @@ class Sample:
         image: RGB, uint8 [H, W, 3].
         masks: One binary mask per object, bool [N, H, W]; N >= 1 and no mask is empty.
         object_ids: N names of the objects (annotation ids, or label values), for error messages and reports.
+        classes: Name of the class of each object; empty where the data has no classes.
     """
 
     id: str
     image: NDArray[np.uint8]
     masks: NDArray[np.bool_]
     object_ids: tuple[str, ...]
+    classes: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.image.shape[0], self.image.shape[1]
+
+    @cached_property
+    def boxes(self) -> NDArray[np.float32]:
+        """The smallest boxes that hold the masks (see `tight_boxes`), float32 [N, 4]; read-only."""
+        boxes = tight_boxes(self.masks)
+        boxes.flags.writeable = False
+        return boxes
+
+    def only(self, rows: NDArray[np.integer]) -> Sample:
+        """The same image with some of its objects: those at `rows`, in that order."""
+        return replace(
+            self,
+            masks=self.masks[rows],
+            object_ids=tuple(self.object_ids[row] for row in rows),
+            classes=tuple(self.classes[row] for row in rows) if self.classes else (),
+        )
 
 
 @dataclass(frozen=True)
@@ -37,12 +56,16 @@ class Prompts:
     The frame is continuous: pixel column i covers [i, i+1), so a one-pixel mask at (row 3, column 5) has the tight
     box (5, 3, 6, 4). Points are (x, y).
 
+    Objects of one image may be prompted in different ways: see `kinds`.
+
     Attributes:
-        boxes: XYXY, float32 [N, 4], or None.
+        boxes: XYXY, float32 [N, 4], or None; NaN for an object without a box.
         points: (x, y), float32 [N, K, 2], or None.
-        labels: int64 [N, K]: 1 foreground, 0 background, -1 padding; None exactly when `points` is None.
+        labels: int64 [N, K]: 1 foreground, 0 background, -1 padding; None exactly when `points` is None. Padding alone
+            beside a box is no point at all.
         mask_inputs: Logits of an earlier prediction (`Masks.low_res_logits`) to be improved, beside boxes or points,
-            float32 [N, S/4, S/4] in the padded input frame, or None.
+            float32 [N, M, M] in the padded input frame, or None; NaN in its first cell for an object without. Where M
+            is not S/4 they are scaled to it.
     """
 
     boxes: NDArray[np.float32] | None = None
@@ -69,6 +92,51 @@ class Prompts:
             mask_inputs=None if self.mask_inputs is None else self.mask_inputs[rows],
         )
 
+    def kinds(self) -> list[tuple[NDArray[np.intp], Prompts]]:
+        """The objects parted by what prompts them, as (rows, prompts without what those objects lack).
+
+        SAM's prompt encoder adds padding where there is no box, and the decoder attends to padding: objects can be
+        decoded together, with the result of each alone, only if they have the same parts.
+        """
+        nothing, everything = np.zeros(len(self), np.bool_), np.ones(len(self), np.bool_)
+        boxes = nothing if self.boxes is None else ~np.isnan(self.boxes[:, 0])
+        points = nothing if self.labels is None else everything
+        if self.labels is not None and self.boxes is not None:
+            points = (self.labels != -1).any(axis=1) | ~boxes
+        masks = nothing if self.mask_inputs is None else ~np.isnan(self.mask_inputs[:, 0, 0])
+        codes = 4 * boxes + 2 * points + 1 * masks
+        parts = []
+        for code in np.unique(codes).tolist():
+            rows = np.flatnonzero(codes == code)
+            part = self if len(rows) == len(self) else self[rows]
+            with_points = bool(code & 2)
+            parts.append(
+                (
+                    rows,
+                    Prompts(
+                        boxes=part.boxes if code & 4 else None,
+                        points=part.points if with_points else None,
+                        labels=part.labels if with_points else None,
+                        mask_inputs=part.mask_inputs if code & 1 else None,
+                    ),
+                )
+            )
+        return parts
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """How N prompts are corrected in the R rounds after the first, decided before the predictions are known.
+
+    Attributes:
+        places: Which pixel of the error gets the next click (`lora_sam.prompts.clicks.random_click`), 0 to 1, float64
+            [N, R]; NaN for a round without a new click.
+        masks: Whether the logits of the round before are the mask prompt, bool [N, R].
+    """
+
+    places: NDArray[np.float64]
+    masks: NDArray[np.bool_]
+
 
 @dataclass(frozen=True)
 class Masks:
@@ -83,3 +151,34 @@ class Masks:
     masks: NDArray[np.bool_]
     scores: NDArray[np.float32]
     low_res_logits: NDArray[np.float32]
+
+
+def tight_boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The smallest boxes that hold the masks, in the frame of `Prompts`.
+
+    Args:
+        masks: bool [N, H, W], none empty.
+
+    Returns:
+        XYXY, float32 [N, 4]: a single pixel at row 3, column 5 has the box (5, 3, 6, 4).
+    """
+    rows, columns = _occupied(masks)
+    assert np.any(rows, axis=1).all(), "an empty mask has no box"
+    sides = (
+        columns.argmax(axis=1),
+        rows.argmax(axis=1),
+        columns.shape[1] - columns[:, ::-1].argmax(axis=1),
+        rows.shape[1] - rows[:, ::-1].argmax(axis=1),
+    )
+    return np.stack(sides, axis=1).astype(np.float32)
+
+
+def _occupied(masks: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which rows [N, H] and which columns [N, W] of masks [N, H, W] have a pixel."""
+    if masks.shape[2] % 8 or not masks.flags.c_contiguous:
+        return np.any(masks, axis=2), np.any(masks, axis=1)
+    # eight pixels at a time: bytes of 0 and 1 stay such when words are combined
+    words = masks.view(np.uint64)
+    rows: NDArray[np.bool_] = np.bitwise_or.reduce(words, axis=2) != 0
+    columns = np.ascontiguousarray(np.bitwise_or.reduce(words, axis=1)).view(np.bool_)
+    return rows, columns

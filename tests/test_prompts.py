@@ -12,7 +12,7 @@ from lora_sam.structures import Sample
 
 
 def prompt(pixels: float = 0.0, fraction: float = 0.0, evaluation: bool = False) -> BoxPrompt:
-    return BoxPrompt(jitter_pixels=pixels, jitter_fraction=fraction, jitter_evaluation=evaluation)
+    return BoxPrompt(jitter="uniform", jitter_pixels=pixels, jitter_fraction=fraction, jitter_evaluation=evaluation)
 
 
 def squares(size: tuple[int, int] = (100, 200), *windows: tuple[int, int, int, int]) -> Sample:

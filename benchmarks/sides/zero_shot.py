@@ -23,7 +23,7 @@ from lora_sam.structures import Prompts, Sample
 
 SEED = 0
 CHUNK = 16
-BOX = BoxPrompt(jitter_pixels=0.0, jitter_fraction=0.0, jitter_evaluation=False)
+BOX = BoxPrompt(jitter="uniform", jitter_pixels=0.0, jitter_fraction=0.0, jitter_evaluation=False)
 POINT = PointPrompt(farthest_share=1.0)
 
 Scored = dict[str, list[ImageScores]]

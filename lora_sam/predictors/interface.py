@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from lora_sam.structures import Masks, Prompts
 
 E = TypeVar("E")
+R = TypeVar("R", Masks, "AllMasks")
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,19 @@ class Embeddings(Generic[E]):
     def forget(self) -> None:
         """Drop all embeddings; needed whenever weights have changed."""
         self._embeddings.clear()
+
+
+def by_kind(prompts: Prompts, predict: Callable[[Prompts], R]) -> R:
+    """What `predict` says for prompts of one kind, put together in the order of `prompts` (see `Prompts.kinds`)."""
+    parts = prompts.kinds()
+    if len(parts) < 2:
+        return predict(parts[0][1] if parts else prompts)
+    results = [predict(part) for _, part in parts]
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    names = [field.name for field in dataclasses.fields(results[0])]
+    return type(results[0])(
+        **{name: np.concatenate([getattr(result, name) for result in results])[order] for name in names}
+    )
 
 
 def best_of_three(scores: NDArray[np.float32]) -> NDArray[np.intp]:

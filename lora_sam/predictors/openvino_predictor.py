@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lora_sam.errors import AdapterError, ConfigError
-from lora_sam.predictors.interface import AllMasks, Embeddings, best_of_three, no_masks
+from lora_sam.predictors.interface import AllMasks, Embeddings, best_of_three, by_kind, no_masks
 from lora_sam.predictors.prompting import prompts_from, size_of
 from lora_sam.structures import Masks, Prompts
 
@@ -107,11 +107,14 @@ class OpenVINOPredictor:
             raise ConfigError(
                 "multimask = true: this decoder gives single masks only; export it again with multimask=true"
             )
-        size = size_of(image)
         if not len(prompts):
-            return no_masks(size, self.image_size)
+            return no_masks(size_of(image), self.image_size)
+        return by_kind(prompts, lambda part: self._predict(image, part, multimask, threshold))
+
+    def _predict(self, image: NDArray[np.uint8], prompts: Prompts, multimask: bool, threshold: float) -> Masks:
+        """`predict` for prompts of one kind."""
         masks, scores, low_res = [], [], []
-        for part in self._decoded(image, prompts, size):
+        for part in self._decoded(image, prompts, size_of(image)):
             best = best_of_three(part.scores) if multimask else np.zeros(len(part.scores), np.intp)
             rows = np.arange(len(best))
             masks.append(part.logits[rows, best] > threshold)
@@ -121,6 +124,10 @@ class OpenVINOPredictor:
 
     def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
         """See `Predictor`."""
+        return by_kind(prompts, lambda part: self._predict_all(image, part))
+
+    def _predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
+        """`predict_all` for prompts of one kind."""
         logits, scores, low_res = [], [], []
         for part in self._decoded(image, prompts, size_of(image)):
             logits.append(part.logits.copy())
@@ -161,14 +168,15 @@ class OpenVINOPredictor:
 
 
 def decoder_inputs(prompts: Prompts, size: tuple[int, int], image_size: int) -> dict[str, NDArray[Any]]:
-    """The decoder's inputs, but for the embedding, for N prompts on an image of `size` = (height, width).
+    """The decoder's inputs, but for the embedding, for N prompts of one kind on an image of `size` = (height, width).
 
     A box is two points with the labels 2 and 3. Points without a box get one point of padding, label -1, as SAM's
     prompt encoder adds it.
     """
-    from lora_sam.data.transforms import boxes_to_input_frame, points_to_input_frame
+    from lora_sam.data.transforms import boxes_to_input_frame, mask_inputs_to_input_frame, points_to_input_frame
 
     count = len(prompts)
+    assert prompts.boxes is None or not np.isnan(prompts.boxes).any(), "prompts of several kinds"
     coords, labels = [], []
     if prompts.points is not None:
         assert prompts.labels is not None
@@ -180,7 +188,7 @@ def decoder_inputs(prompts: Prompts, size: tuple[int, int], image_size: int) -> 
     else:
         coords.append(np.zeros((count, 1, 2), np.float32))
         labels.append(np.full((count, 1), -1, np.float32))
-    masks = prompts.mask_inputs
+    masks = None if prompts.mask_inputs is None else mask_inputs_to_input_frame(prompts.mask_inputs, image_size)
     side = image_size // 4
     return {
         "point_coords": np.concatenate(coords, axis=1).astype(np.float32),

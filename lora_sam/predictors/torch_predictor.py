@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lora_sam.predictors.interface import AllMasks, Embeddings, best_of_three, no_masks
+from lora_sam.predictors.interface import AllMasks, Embeddings, best_of_three, by_kind, no_masks
 from lora_sam.predictors.prompting import prompts_from, size_of
 from lora_sam.structures import Masks, Prompts
 
@@ -100,11 +100,15 @@ class TorchPredictor:
         self, image: NDArray[np.uint8], prompts: Prompts, *, multimask: bool = False, threshold: float = 0.0
     ) -> Masks:
         """See `Predictor`."""
+        if not len(prompts):
+            return no_masks(size_of(image), self.image_size)
+        return by_kind(prompts, lambda part: self._predict(image, part, multimask, threshold))
+
+    def _predict(self, image: NDArray[np.uint8], prompts: Prompts, multimask: bool, threshold: float) -> Masks:
+        """`predict` for prompts of one kind."""
         from lora_sam.data.transforms import logits_to_original
 
         size = size_of(image)
-        if not len(prompts):
-            return no_masks(size, self.image_size)
         embedding = self.embedder.embed(image)
         masks, scores, low_res = [], [], []
         for part in self._parts(prompts):
@@ -119,6 +123,10 @@ class TorchPredictor:
 
     def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
         """See `Predictor`."""
+        return by_kind(prompts, lambda part: self._predict_all(image, part))
+
+    def _predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
+        """`predict_all` for prompts of one kind."""
         from lora_sam.data.transforms import logits_to_original
 
         size = size_of(image)
@@ -154,11 +162,14 @@ class TorchPredictor:
         """Low-resolution logits [N, 4, S/4, S/4] and predicted IoU [N, 4] for some prompts at once."""
         import torch
 
-        from lora_sam.data.transforms import boxes_to_input_frame, points_to_input_frame
+        from lora_sam.data.transforms import boxes_to_input_frame, mask_inputs_to_input_frame, points_to_input_frame
         from lora_sam.models.decode import decode_all_masks
 
         boxes = None if prompts.boxes is None else boxes_to_input_frame(prompts.boxes, size, self.image_size)
         points = None if prompts.points is None else points_to_input_frame(prompts.points, size, self.image_size)
+        masks = (
+            None if prompts.mask_inputs is None else mask_inputs_to_input_frame(prompts.mask_inputs, self.image_size)
+        )
         with torch.no_grad(), self._context():
             return decode_all_masks(
                 self.sam,
@@ -166,7 +177,7 @@ class TorchPredictor:
                 boxes=_tensor(boxes, embedding.device),
                 points=_tensor(points, embedding.device),
                 labels=_tensor(prompts.labels, embedding.device),
-                mask_inputs=_tensor(prompts.mask_inputs, embedding.device),
+                mask_inputs=_tensor(masks, embedding.device),
             )
 
 

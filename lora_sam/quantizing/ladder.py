@@ -45,7 +45,7 @@ class Attempt:
     drop: float | None
 
     def __str__(self) -> str:
-        lost = "not measured" if self.drop is None else f"{self.drop:.2f} points of IoU lost"
+        lost = "not measured" if self.drop is None else f"IoU {-self.drop:+.2f} points"
         return f"{self.rung.name}: {lost}"
 
 

@@ -62,10 +62,12 @@ def masks_of(encoder: openvino.CompiledModel, decoder: openvino.CompiledModel) -
     def predict(image: NDArray[np.uint8], prompts: Prompts) -> NDArray[np.bool_]:
         size = image.shape[0], image.shape[1]
         embedding = embedding_of(encoder, image)
-        masks = []
-        for start in range(0, len(prompts), CHUNK):
-            inputs = decoder_inputs(prompts[slice(start, start + CHUNK)], size, encoder.inputs[0].shape[3])
-            masks.append(decoder({"image_embeddings": embedding, **inputs})["upscaled_masks"][:, 0] > 0)
-        return np.concatenate(masks)
+        masks: NDArray[np.bool_] = np.empty((len(prompts), *size), np.bool_)
+        for rows, part in prompts.kinds():
+            for start in range(0, len(rows), CHUNK):
+                chunk = slice(start, start + CHUNK)
+                inputs = decoder_inputs(part[chunk], size, encoder.inputs[0].shape[3])
+                masks[rows[chunk]] = decoder({"image_embeddings": embedding, **inputs})["upscaled_masks"][:, 0] > 0
+        return masks
 
     return predict

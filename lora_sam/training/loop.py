@@ -170,6 +170,7 @@ class Fit:
             examples,
             chunk=self.options.decoder_chunk,
             multimask_points=self.options.multimask_points,
+            multimask=self.options.multimask,
             scale=1 / share,
             autocast=autocast(self.accelerator.device, self.precision),
         )

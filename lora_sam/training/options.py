@@ -9,6 +9,9 @@ from pydantic import Field
 
 from lora_sam.errors import ConfigError
 
+Multimask = Literal["mean", "best_loss", "best_iou"]
+"""How the losses of several masks become one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyStopping:
@@ -36,7 +39,9 @@ class TrainerOptions:
         accumulate: Micro-batches of one optimiser step.
         decoder_chunk: Prompts decoded at once; bounds memory, never changes the result beyond rounding.
         multimask_points: Where an object's prompt is a single point, train the three masks for ambiguous prompts beside
-            the single one.
+            the single one; the one with the smallest loss is trained.
+        multimask: Train those three masks beside the single one whatever the prompt is: `mean` all alike, `best_loss`
+            the one with the smallest loss, `best_iou` the one with the highest predicted IoU; null does not.
         ema_decay: Validate, keep as best and save the running mean of the weights instead of the last ones: decay per
             step of the exponential mean (0.99 to 0.9999; smaller over the first steps); null takes the last weights.
         clip_norm: Largest norm of the gradient; null does not clip.
@@ -58,6 +63,7 @@ class TrainerOptions:
     accumulate: Annotated[int, Field(ge=1)]
     decoder_chunk: Annotated[int, Field(ge=1)]
     multimask_points: bool
+    multimask: Multimask | None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None
     clip_norm: Annotated[float, Field(gt=0)] | None
     precision: Literal["auto", "fp32", "bf16"]
@@ -72,7 +78,12 @@ class TrainerOptions:
     early_stopping: EarlyStopping
 
     def check(self) -> None:
-        """Raise `ConfigError` if nothing limits training."""
+        """Raise `ConfigError` if nothing limits training, or two options say how several masks are trained."""
+        if self.multimask_points and self.multimask is not None:
+            raise ConfigError(
+                f"trainer.multimask_points = true and trainer.multimask = {self.multimask}: both say how the three "
+                "masks are trained; choose one"
+            )
         if self.max_epochs is None and self.max_steps is None:
             raise ConfigError("trainer.max_epochs and trainer.max_steps are both null: set at least one of them")
 

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from lora_sam.artifacts import RunDirectory
 from lora_sam.data.batches import TrainingExamples
-from lora_sam.errors import AdapterError, TrainingError
+from lora_sam.errors import AdapterError, ConfigError, TrainingError
 from lora_sam.training.averaging import RunningMean
 from lora_sam.training.display import Display
 from lora_sam.training.loop import Fit
@@ -27,12 +27,12 @@ def make_fit(option, tiny_sam, blobs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     splits = option("data/coco", root=str(blobs)).open(0)
 
-    def make(directory="run", *, values=None, method="lora", optim=None, **options) -> Fit:
+    def make(directory="run", *, values=None, method="lora", optim=None, prompt=None, **options) -> Fit:
         torch.manual_seed(0)
         adapted = option(f"method/{method}", **({"dropout": 0.2} if method == "lora" else {})).apply(tiny_sam())
         examples = TrainingExamples(
             splits.train,
-            option("prompt/box", jitter_pixels=2),
+            prompt or option("prompt/box", jitter_pixels=2),
             option("augmentation/flips"),
             image_size=64,
             seed=0,
@@ -81,6 +81,37 @@ def test_loss_falls(make_fit):
     rates = [record["learning_rate"] for _, record in fit.records if "loss" in record]
     assert rates[0] < max(rates) == pytest.approx(1e-2)
     assert rates[-1] < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("prompt", "changes"),
+    [
+        ("points", {"negative_margin": 0.5}),
+        ("mixed", {"both_weight": 1.0}),
+        ("mask", {}),
+        ("iterative", {"rounds": 3, "last_without_click": True}),
+        ("none", {}),
+    ],
+)
+def test_loss_falls_with_every_kind_of_prompt(make_fit, option, prompt, changes):
+    fit = make_fit(max_epochs=12, prompt=option(f"prompt/{prompt}", **changes))
+    fit.fit()
+    losses = [record["loss"] for _, record in fit.records if "loss" in record]
+    assert len(losses) == 36
+    assert sum(losses[-6:]) < 0.9 * sum(losses[:6])
+
+
+@pytest.mark.parametrize("multimask", ["mean", "best_loss", "best_iou"])
+def test_several_masks_are_an_option(make_fit, multimask):
+    fit = make_fit(max_epochs=1, multimask=multimask)
+    fit.fit()
+    assert all(record["several_masks"] > 0 for _, record in fit.records if "loss" in record)
+
+
+def test_two_ways_to_train_several_masks_are_one_too_many(option):
+    with pytest.raises(ConfigError, match=r"multimask_points = true and trainer\.multimask = mean.*choose one"):
+        option("trainer/default", multimask="mean", multimask_points=True).check()
+    option("trainer/default", multimask="mean").check()
 
 
 @pytest.mark.parametrize("method", ["lora", "decoder"])

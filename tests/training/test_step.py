@@ -10,6 +10,8 @@ import torch
 
 from lora_sam.data.batches import Example
 from lora_sam.models.decode import decode_masks
+from lora_sam.training import step
+from lora_sam.training.prompted import alike
 from lora_sam.training.step import accumulate_gradients, mask_losses, several_masks_loss
 
 OBJECTS = (5, 2)
@@ -154,3 +156,204 @@ def test_of_several_masks_only_the_best_needs_to_be_right(option):
     assert not logits.grad[0, 2].any()
     # the best mask is perfect; of the predicted IoU 0, 1, 0.5 the last is wrong (true: 0), by 0.25 over 3 masks
     assert value.item() == pytest.approx(loss.iou * 0.25 / 3, abs=1e-3)
+
+
+# --- several masks ---------------------------------------------------------------------------------------------------
+
+
+def test_reductions_of_several_masks(option):
+    loss = option("loss/sam")
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(20, 3, 16, 16, generator=generator) * 5
+    iou = torch.rand(20, 3, generator=generator)
+    targets = torch.rand(20, 64, 64, generator=generator) > 0.7
+    values = {name: several_masks_loss(loss, logits, iou, targets, name) for name in ("mean", "best_loss", "best_iou")}
+    each = [mask_losses(loss, logits[:, index], iou[:, index], targets) for index in range(3)]
+    masks = torch.stack([parts["loss"] - loss.iou * parts["iou"] for parts in each], dim=1)
+    errors = loss.iou * torch.stack([parts["iou"] for parts in each], dim=1).mean(dim=1)
+    torch.testing.assert_close(values["mean"], masks.mean(dim=1) + errors)
+    torch.testing.assert_close(values["best_loss"], masks.min(dim=1).values + errors)
+    torch.testing.assert_close(values["best_iou"], masks[torch.arange(20), iou.argmax(dim=1)] + errors)
+    assert (values["best_loss"] < values["mean"]).all()
+    assert (values["best_loss"] <= values["best_iou"]).all()
+    assert (values["best_loss"] < values["best_iou"]).any()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "best_loss", "best_iou"])
+def test_several_masks_train_whatever_the_prompt_is(option, tiny_sam, reduction):
+    adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam")
+    single = accumulate_gradients(
+        adapted, loss, examples(), chunk=3, multimask_points=False, scale=1.0, autocast=nullcontext()
+    )
+    adapted.peft.zero_grad(set_to_none=True)
+    parts = accumulate_gradients(
+        adapted,
+        loss,
+        examples(),
+        chunk=3,
+        multimask_points=False,
+        multimask=reduction,
+        scale=1.0,
+        autocast=nullcontext(),
+    )
+    assert parts["loss"] == pytest.approx(single["loss"] + parts["several_masks"], rel=1e-5)
+    trained = [bool(layer.layers[0].weight.grad.any()) for layer in adapted.sam.mask_decoder.output_hypernetworks_mlps]
+    assert trained[0]
+    assert any(trained[1:])
+    assert all(trained) or reduction != "mean"
+
+
+# --- prompts of several kinds, and rounds ----------------------------------------------------------------------------
+
+
+def mixed_examples() -> list[Example]:
+    """In each image boxes for some objects, a point for others, both for the last, and a mask for the first."""
+    made = []
+    for example, single in zip(examples(), point_examples(), strict=True):
+        boxes, labels = example.boxes.clone(), single.labels.clone()
+        boxes[1::2] = torch.nan
+        boxes[-1] = example.boxes[-1]
+        labels[::2] = -1
+        labels[-1] = 1
+        masks = torch.full((len(boxes), 16, 16), torch.nan)
+        masks[0] = 3.0
+        made.append(replace(example, boxes=boxes, points=single.points, labels=labels, mask_inputs=masks))
+    return made
+
+
+def gradients(adapted, loss, batch, chunk=16, **changes):
+    adapted.peft.zero_grad(set_to_none=True)
+    parts = accumulate_gradients(
+        adapted,
+        loss,
+        batch,
+        **{"chunk": chunk, "multimask_points": False, "scale": 1.0, "autocast": nullcontext(), **changes},
+    )
+    return parts, {
+        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
+        for name, parameter in adapted.trainable().items()
+    }
+
+
+def assert_close(one, other):
+    for name, value in one.items():
+        assert (value - other[name]).abs().max() <= 1e-4 * float(value.abs().max()) + 1e-8, name
+
+
+def test_objects_of_one_image_may_be_prompted_differently(option, tiny_sam):
+    """The gradient is the sum of those of the objects alone."""
+    adapted, loss = option("method/lora").apply(tiny_sam()), option("loss/sam")
+    batch = mixed_examples()
+    assert len(alike(batch)) == 4
+    parts, together = gradients(adapted, loss, batch, chunk=2)
+    total, sums = 0.0, {name: torch.zeros_like(value) for name, value in together.items()}
+    for example in batch:
+        for row in range(len(example.targets)):
+            has_box, has_point = not example.boxes[row].isnan().any(), bool((example.labels[row] == 1).any())
+            has_mask = not example.mask_inputs[row].isnan().any()
+            one = slice(row, row + 1)
+            alone = replace(
+                example,
+                boxes=example.boxes[one] if has_box else None,
+                points=example.points[one] if has_point else None,
+                labels=example.labels[one] if has_point else None,
+                mask_inputs=example.mask_inputs[one] if has_mask else None,
+                targets=example.targets[one],
+            )
+            single, gradient = gradients(adapted, loss, [alone])
+            total += single["loss"]
+            sums = {name: sums[name] + value for name, value in gradient.items()}
+    objects = sum(OBJECTS)
+    assert parts["loss"] == pytest.approx(total / objects, rel=1e-5)
+    assert_close({name: value / objects for name, value in sums.items()}, together)
+
+
+def corrected_examples(rounds: int, batch=None) -> list[Example]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        replace(
+            example,
+            places=torch.rand(len(example.targets), rounds - 1, generator=generator, dtype=torch.float64),
+            corrected_masks=torch.rand(len(example.targets), rounds - 1, generator=generator) < 0.5,
+        )
+        for example in batch or examples()
+    ]
+
+
+@pytest.mark.parametrize("kind", ["boxes", "mixed"])
+def test_gradients_of_rounds_do_not_depend_on_chunks(option, tiny_sam, kind):
+    adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam")
+    # the first wrong pixel: rounding may turn one where the logit is 0, which would move a click at any other place
+    batch = [
+        replace(example, places=torch.zeros_like(example.places))
+        for example in corrected_examples(4, examples() if kind == "boxes" else mixed_examples())
+    ]
+    parts, whole = gradients(adapted, loss, batch, chunk=16)
+    assert any(value.any() for value in whole.values())
+    for chunk in (1, 2, 3):
+        again, gradient = gradients(adapted, loss, batch, chunk=chunk)
+        assert again["loss"] == pytest.approx(parts["loss"], rel=1e-4)
+        assert_close(whole, gradient)
+
+
+def test_rounds_encode_once_and_decode_a_chunk_at_a_time(option, tiny_sam, monkeypatch):
+    adapted, loss = option("method/lora").apply(tiny_sam()), option("loss/sam")
+    encoded, decoded = [], []
+    adapted.sam.image_encoder.register_forward_hook(lambda *_: encoded.append(1))
+    original = step.decode_all_masks
+
+    def decode(*arguments, **options):
+        decoded.append({name: None if value is None else tuple(value.shape) for name, value in options.items()})
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(step, "decode_all_masks", decode)
+    batch = corrected_examples(3)
+    gradients(adapted, loss, batch, chunk=3)
+    assert len(encoded) == 1
+    assert all(call["boxes"][0] <= 3 for call in decoded)
+    points = [0 if call["points"] is None else call["points"][1] for call in decoded]
+    assert sum(call["boxes"][0] for call, number in zip(decoded, points, strict=True) if number == 0) == sum(OBJECTS)
+    assert sum(call["boxes"][0] for call, number in zip(decoded, points, strict=True) if number == 2) == sum(OBJECTS)
+    with_masks = sum(call["mask_inputs"][0] for call in decoded if call["mask_inputs"] is not None)
+    assert with_masks == sum(int(example.corrected_masks.sum()) for example in batch)
+
+
+def test_the_first_of_several_rounds_is_what_one_round_is(option, tiny_sam, monkeypatch):
+    """Corrections that change nothing: the mean over rounds is the loss of one."""
+    adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam")
+    once, gradient = gradients(adapted, loss, examples())
+    idle = [
+        replace(
+            example,
+            places=torch.full((len(example.targets), 2), torch.nan, dtype=torch.float64),
+            corrected_masks=torch.zeros(len(example.targets), 2, dtype=torch.bool),
+        )
+        for example in examples()
+    ]
+    thrice, same = gradients(adapted, loss, idle)
+    assert thrice == pytest.approx(once, rel=1e-5)
+    assert_close(gradient, same)
+
+
+def test_clicks_lie_where_the_prediction_is_wrong():
+    (batch,) = alike(corrected_examples(3))
+    logits = torch.randn(len(batch.images), 16, 16, generator=torch.Generator().manual_seed(2))
+    after = batch.corrected(logits, 0)
+    assert after.points.shape == (7, 1, 2)
+    enlarged = torch.nn.functional.interpolate(logits.unsqueeze(1), (64, 64), mode="bilinear")[:, 0] > 0
+    for row, ((x, y), label) in enumerate(zip(after.points[:, 0].tolist(), after.labels[:, 0].tolist(), strict=True)):
+        assert enlarged[row, int(y), int(x)] != batch.targets[row, int(y), int(x)]
+        assert label == batch.targets[row, int(y), int(x)]
+    assert torch.equal(after.boxes, batch.boxes)
+    with_mask = ~after.mask_inputs.isnan().any(dim=(1, 2))
+    assert torch.equal(with_mask, batch.corrected_masks[:, 0])
+    assert torch.equal(after.mask_inputs[with_mask], logits[with_mask])
+    twice = after.corrected(logits, 1)
+    assert twice.points.shape == (7, 2, 2)
+    assert torch.equal(twice.points[:, :1], after.points)
+    # the padding of the frame is no place for a click, whatever is predicted there
+    low = replace(batch, extents=torch.tensor([[40, 64]]).expand(7, 2), targets=batch.targets.clone())
+    low.targets[:, 40:] = False
+    everywhere = low.corrected(torch.ones_like(logits), 0)
+    assert (everywhere.points[:, 0, 1] < 40).all()
+    assert (everywhere.labels == 0).all()
