@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -16,6 +16,10 @@ EncodedMask: TypeAlias = dict[str, Any]
 _DETECTIONS = 100
 
 _CATEGORY = 1
+
+_ANY_SIZE = (0.0, 1e10)
+# true area in pixels of the original image; what lies on a limit belongs to both (Lin et al., 2014)
+_SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,19 @@ class AveragePrecision:
     map: float
     map_50: float
     map_75: float
+
+
+@dataclass(frozen=True)
+class PrecisionAndRecall:
+    """COCO's figures for masks of some sizes, 0 to 1; None where no true mask has such a size.
+
+    Attributes:
+        precision: Average precision, mean over IoU 0.50 to 0.95: AP.
+        recall: Share of the true masks that are found, mean over IoU 0.50 to 0.95: AR.
+    """
+
+    precision: float | None
+    recall: float | None
 
 
 @dataclass(frozen=True)
@@ -78,23 +95,54 @@ def average_precision(images: Sequence[ImageDetections]) -> AveragePrecision:
     Args:
         images: At least one image with a true mask.
     """
+    precision, _, thresholds = _accumulated(images, {"all": _ANY_SIZE})
+    found = precision[:, :, 0]
+    return AveragePrecision(
+        map=float(found.mean()),
+        map_50=float(found[np.isclose(thresholds, 0.5)].mean()),
+        map_75=float(found[np.isclose(thresholds, 0.75)].mean()),
+    )
+
+
+def precision_and_recall(images: Sequence[ImageDetections]) -> Mapping[str, PrecisionAndRecall]:
+    """COCO's average precision and recall for masks of `all` sizes, and `small`, `medium` and `large` ones.
+
+    Sizes are those of the true masks, limits 32² and 96² pixels. As many predictions of an image count as in
+    `average_precision`, so AR is that at 100 predictions, or more where an image has more.
+
+    Args:
+        images: At least one image with a true mask.
+    """
+    areas = {"all": _ANY_SIZE, **_SIZES}
+    precision, recall, _ = _accumulated(images, areas)
+    return {
+        # COCO marks what cannot be measured with -1
+        name: PrecisionAndRecall(
+            *(None if (values == -1).all() else float(values.mean()) for values in (precision[..., k], recall[:, k]))
+        )
+        for k, name in enumerate(areas)
+    }
+
+
+def _accumulated(
+    images: Sequence[ImageDetections], areas: Mapping[str, tuple[float, float]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Precision [thresholds of IoU, levels of recall, areas], recall [thresholds of IoU, areas], and the thresholds."""
     from faster_coco_eval import COCO, COCOeval_faster
 
     most = max(_DETECTIONS, *(len(image.predicted) for image in images))
     truth, predicted = COCO(_dataset(images)), COCO(_dataset(images, predicted=True))
     evaluation = COCOeval_faster(truth, predicted, iouType="segm", print_function=_silent)
     evaluation.params.maxDets = [most]
-    evaluation.params.areaRng = [[0, 1e10]]
-    evaluation.params.areaRngLbl = ["all"]
+    evaluation.params.areaRng = [list(limits) for limits in areas.values()]
+    evaluation.params.areaRngLbl = list(areas)
     evaluation.evaluate()
     evaluation.accumulate()
-    # [thresholds of IoU, levels of recall, categories, areas, limits]
-    precision = np.asarray(evaluation.eval["precision"])[:, :, 0, 0, 0]
-    thresholds = np.asarray(evaluation.params.iouThrs)
-    return AveragePrecision(
-        map=float(precision.mean()),
-        map_50=float(precision[np.isclose(thresholds, 0.5)].mean()),
-        map_75=float(precision[np.isclose(thresholds, 0.75)].mean()),
+    # the axes left out are categories and limits of predictions, one of each
+    return (
+        np.asarray(evaluation.eval["precision"])[:, :, 0, :, 0],
+        np.asarray(evaluation.eval["recall"])[:, 0, :, 0],
+        np.asarray(evaluation.params.iouThrs),
     )
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion
-from scipy.spatial import KDTree
 
+from lora_sam.contours import boundary_f1, window_of_both
 from lora_sam.errors import DataError
 from lora_sam.seeds import generator_for
 
@@ -99,12 +98,12 @@ def score_image(
     counts = np.zeros((3, len(truth)), np.int64)
     boundary = np.ones(len(truth))
     for n in range(len(truth)):
-        window = _window(prediction[n], truth[n])
+        window = window_of_both(prediction[n], truth[n])
         if window is None:
             continue
         predicted, true = prediction[n][window], truth[n][window]
         counts[:, n] = [np.count_nonzero(part) for part in (predicted & true, predicted & ~true, true & ~predicted)]
-        boundary[n] = _boundary_f1(predicted, true, tolerance)
+        boundary[n] = boundary_f1(predicted, true, tolerance)
     true_positive, false_positive, false_negative = counts
     union = counts.sum(axis=0)
     return ImageScores(
@@ -123,11 +122,11 @@ def score_image(
 def summarize(scores: Sequence[ImageScores], seed: int) -> dict[str, Any]:
     """Figures over all objects of all images, with 95 % intervals, ready for JSON.
 
-    `iou`, `dice` and `boundary_f1` are means over objects, with `..._median` beside them; `f1` is computed once from
-    the pixels of all objects. `..._interval` is the [low, high] percentile interval of a bootstrap that resamples whole
-    images, because the objects of an image are not independent (cluster bootstrap: Davison and Hinkley, 1997,
-    section 3.8); `resampled` says so, or says `objects` where there is only one image. `by_size` has `objects`, `iou`
-    and `dice` (None where there is no object) by COCO's limits on the true area in original pixels.
+    `iou`, `dice` and `boundary_f1` are means over objects, with `..._median` beside them; `f1` and `iou_pooled` are
+    computed once from the pixels of all objects. `..._interval` is the [low, high] percentile interval of a bootstrap
+    that resamples whole images, because the objects of an image are not independent (cluster bootstrap: Davison and
+    Hinkley, 1997, section 3.8); `resampled` says so, or says `objects` where there is only one image. `by_size` has
+    `objects`, `iou` and `dice` (None where there is no object) by COCO's limits on the true area in original pixels.
 
     Raises:
         DataError: there is no image.
@@ -164,6 +163,56 @@ def compare(base: Sequence[ImageScores], tuned: Sequence[ImageScores], seed: int
     }
 
 
+@dataclass(frozen=True)
+class PairedMeans:
+    """Means over objects before and after, with 95 % intervals (low, high).
+
+    Attributes:
+        base: Mean before.
+        tuned: Mean after.
+        delta: tuned - base.
+        base_interval: Interval of `base`.
+        tuned_interval: Interval of `tuned`.
+        delta_interval: Interval of `delta` from drawing the same images for both.
+    """
+
+    base: float
+    tuned: float
+    delta: float
+    base_interval: tuple[float, float]
+    tuned_interval: tuple[float, float]
+    delta_interval: tuple[float, float]
+
+
+def compare_means(
+    base: Sequence[NDArray[np.floating[Any]]], tuned: Sequence[NDArray[np.floating[Any]]], seed: int
+) -> PairedMeans:
+    """Compare the mean of any figure per object by the paired bootstrap of `compare`, with the same draws.
+
+    Args:
+        base: A figure of the objects of every image, float [N] each, N >= 1.
+        tuned: The same of the same objects.
+        seed: Draws the resamples.
+
+    Raises:
+        DataError: there is no image.
+    """
+    assert [len(image) for image in base] == [len(image) for image in tuned], "other objects"
+    if not base:
+        raise DataError(NO_IMAGE)
+    # a cluster is an image, or an object where there is only one image
+    pairs = np.stack([np.concatenate(base), np.concatenate(tuned)], axis=1).astype(np.float64)
+    counts = np.ones(len(pairs)) if len(base) == 1 else np.array([len(image) for image in base], np.float64)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.intp)
+    table = np.add.reduceat(pairs, starts, axis=0)
+    draws = np.concatenate([(drawn @ table) / (drawn @ counts)[:, None] for drawn in _drawn(len(counts), seed)])
+    tail = (100 - CONFIDENCE) / 2
+    columns = np.column_stack([draws, draws[:, 1] - draws[:, 0]])
+    low, high = np.percentile(columns, [tail, 100 - tail], axis=0).tolist()
+    first, second = pairs.mean(axis=0).tolist()
+    return PairedMeans(first, second, second - first, *((one, other) for one, other in zip(low, high, strict=True)))
+
+
 def size_of(area: NDArray[np.int64]) -> NDArray[np.int64]:
     """0 small, 1 medium, 2 large for areas in original pixels: index into `SIZES`, int64 of the same shape."""
     return np.digitize(area, [MEDIUM_FROM, LARGE_FROM]).astype(np.int64)
@@ -174,45 +223,6 @@ def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDAr
     return np.where(denominator == 0, 1.0, numerator / np.maximum(denominator, 1))
 
 
-def _window(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> tuple[slice, slice] | None:
-    """Smallest rectangle with every pixel of both masks, or None where both are empty.
-
-    What lies outside a mask's own rectangle is background, and so is what lies outside the image, so contours found
-    within this window are those of the whole image.
-    """
-    rows = np.flatnonzero(predicted.any(axis=1) | true.any(axis=1))
-    if not len(rows):
-        return None
-    band = slice(int(rows[0]), int(rows[-1]) + 1)
-    columns = np.flatnonzero(predicted[band].any(axis=0) | true[band].any(axis=0))
-    return band, slice(int(columns[0]), int(columns[-1]) + 1)
-
-
-def _boundary_f1(predicted: NDArray[np.bool_], true: NDArray[np.bool_], tolerance: float) -> float:
-    """F-measure of two contours, at least one of them not empty.
-
-    Precision is the share of predicted contour pixels with a true one at most `tolerance` away (Euclidean, between
-    pixel centres), recall the reverse; matches need not be one to one, as in DAVIS (Perazzi et al., 2016). Distances
-    come from a search tree over contour pixels: their number grows with the perimeter, not with the area.
-    """
-    contours = [_contour(predicted), _contour(true)]
-    if not (len(contours[0]) and len(contours[1])):
-        return 0.0
-    trees = [KDTree(contour, balanced_tree=False, compact_nodes=False) for contour in contours]
-    shares = []
-    for contour, other in ((contours[0], trees[1]), (contours[1], trees[0])):
-        # the search is for distances strictly below its bound; without a bound it would be slow for poor masks
-        distance, _ = other.query(contour, distance_upper_bound=tolerance + 0.5)
-        shares.append(np.count_nonzero(distance <= tolerance) / len(contour))
-    precision, recall = shares
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-
-
-def _contour(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(row, column) of the pixels of `mask` that touch background, or the edge of the image, with a side: [P, 2]."""
-    return np.argwhere(mask & ~binary_erosion(mask))
-
-
 def _point_estimates(scores: Sequence[ImageScores]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for name in PER_OBJECT_METRICS:
@@ -221,6 +231,7 @@ def _point_estimates(scores: Sequence[ImageScores]) -> dict[str, Any]:
         figures[f"{name}_median"] = float(np.median(values))
     pixels = np.array([[_objects(scores, name).sum() for name in _PIXELS]], dtype=np.float64)
     figures["f1"] = float(_pooled_f1(pixels)[0])
+    figures["iou_pooled"] = figures["f1"] / (2 - figures["f1"])
     sizes, iou, dice = size_of(_objects(scores, "area")), _objects(scores, "iou"), _objects(scores, "dice")
     figures["by_size"] = {
         name: {
@@ -251,17 +262,22 @@ def _resample(runs: Sequence[Sequence[ImageScores]], seed: int) -> list[NDArray[
     """
     tables = [_sums_per_cluster(run) for run in runs]
     clusters = len(tables[0])
-    generator = generator_for(seed, "bootstrap")
-    chance = np.full(clusters, 1 / clusters)
     parts: list[list[NDArray[np.float64]]] = [[] for _ in tables]
-    rows = max(1, _COUNTS_AT_ONCE // clusters)
-    for start in range(0, RESAMPLES, rows):
-        drawn = generator.multinomial(clusters, chance, size=min(rows, RESAMPLES - start)).astype(np.float64)
+    for drawn in _drawn(clusters, seed):
         for part, table in zip(parts, tables, strict=True):
             sums = drawn @ table
             iou, dice, boundary_f1 = (sums[:, 1:4] / sums[:, :1]).T
             part.append(np.column_stack([iou, dice, _pooled_f1(sums[:, 4:]), boundary_f1]))
     return [np.concatenate(part) for part in parts]
+
+
+def _drawn(clusters: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """How often each cluster is drawn, in batches of resamples: [at most RESAMPLES, clusters], RESAMPLES in all."""
+    generator = generator_for(seed, "bootstrap")
+    chance = np.full(clusters, 1 / clusters)
+    rows = max(1, _COUNTS_AT_ONCE // clusters)
+    for start in range(0, RESAMPLES, rows):
+        yield generator.multinomial(clusters, chance, size=min(rows, RESAMPLES - start)).astype(np.float64)
 
 
 def _sums_per_cluster(scores: Sequence[ImageScores]) -> NDArray[np.float64]:

@@ -13,7 +13,15 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from lora_sam.detection import AveragePrecision, ImageDetections, average_precision, encode_masks, pairwise_iou
+from lora_sam.detection import (
+    AveragePrecision,
+    ImageDetections,
+    PrecisionAndRecall,
+    average_precision,
+    encode_masks,
+    pairwise_iou,
+    precision_and_recall,
+)
 
 
 def square(top: int, left: int, side: int, size: tuple[int, int] = (60, 80)) -> NDArray[np.bool_]:
@@ -46,12 +54,12 @@ def random_images(rng: np.random.Generator, images: int, objects: int, *, ties: 
     return made
 
 
-def by_pycocotools(images: list[ImageDetections]) -> AveragePrecision:
-    """The reference implementation, through its own JSON-like interface."""
+def evaluated_by_pycocotools(images: list[ImageDetections], size: tuple[int, int]) -> dict[str, NDArray[np.float64]]:
+    """The reference implementation, through its own JSON-like interface: tables of precision and recall."""
     truth: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "object"}]}
     results = []
     for number, image in enumerate(images, 1):
-        truth["images"].append({"id": number, "height": 60, "width": 80})
+        truth["images"].append({"id": number, "height": size[0], "width": size[1]})
         for mask in image.truth:
             entry = {"id": len(truth["annotations"]) + 1, "image_id": number, "category_id": 1, "iscrowd": 0}
             area = float(coco_mask.area(mask))
@@ -66,7 +74,14 @@ def by_pycocotools(images: list[ImageDetections]) -> AveragePrecision:
         evaluation.params.maxDets = [1, 10, max(100, *(len(image.predicted) for image in images))]
         evaluation.evaluate()
         evaluation.accumulate()
-    precision = evaluation.eval["precision"][:, :, 0, 0, -1]
+    return {
+        "precision": evaluation.eval["precision"][:, :, 0, :, -1],
+        "recall": evaluation.eval["recall"][:, 0, :, -1],
+    }
+
+
+def by_pycocotools(images: list[ImageDetections]) -> AveragePrecision:
+    precision = evaluated_by_pycocotools(images, (60, 80))["precision"][:, :, 0]
     return AveragePrecision(precision.mean(), precision[0].mean(), precision[5].mean())
 
 
@@ -120,3 +135,51 @@ def test_pairwise_iou() -> None:
     first = encode_masks(np.stack([square(0, 0, 10), square(0, 0, 10), empty, empty]))
     second = encode_masks(np.stack([square(0, 0, 10), square(5, 0, 10), empty, square(0, 0, 4)]))
     assert pairwise_iou(first, second) == pytest.approx([1, 50 / 150, 1, 0])
+
+
+def images_of_all_sizes(rng: np.random.Generator, sides: list[int]) -> list[ImageDetections]:
+    size = (300, 400)
+    made = []
+    for _ in range(4):
+        truth, predicted = [], []
+        for side in sides:
+            top, left = int(rng.integers(0, size[0] - side)), int(rng.integers(0, size[1] - side))
+            shift = int(rng.integers(0, 1 + side // 4))
+            truth.append(square(top, left, side, size))
+            predicted.append(square(top, left + shift, side, size))
+        predicted[0][:] = False
+        scores = rng.uniform(0, 1, len(sides)).astype(np.float32)
+        made.append(ImageDetections(encode_masks(np.stack(truth)), encode_masks(np.stack(predicted)), scores))
+    return made
+
+
+@pytest.mark.parametrize(
+    "sides", [[6, 10, 20, 31, 32, 33, 50, 90, 96, 97, 120], [20, 25, 28], [100, 130]], ids=["all", "small", "large"]
+)
+def test_figures_by_size_equal_pycocotools(sides: list[int]) -> None:
+    """32 x 32 and 96 x 96 lie on limits, which belong to both sides."""
+    made = images_of_all_sizes(np.random.default_rng(len(sides)), sides)
+    found, reference = precision_and_recall(made), evaluated_by_pycocotools(made, (300, 400))
+    assert list(found) == ["all", "small", "medium", "large"]
+    measured = 0
+    for index, figures in enumerate(found.values()):
+        for ours, table in (
+            (figures.precision, reference["precision"][..., index]),
+            (figures.recall, reference["recall"][:, index]),
+        ):
+            # pycocotools marks sizes without a true mask with -1
+            expected = table[table > -1].mean() if (table > -1).any() else None
+            assert ours == (None if expected is None else pytest.approx(expected, abs=1e-6))
+            measured += expected is not None and 0 < expected < 1
+    assert measured >= 4
+    assert found["all"].precision == pytest.approx(average_precision(made).map, abs=1e-12)
+
+
+def test_recall_by_hand() -> None:
+    """One of two found, at IoU 0.8: recall 1/2 at seven of ten thresholds."""
+    truth, part, lost = square(5, 5, 10), square(5, 5, 10), square(30, 40, 12)
+    part[13:] = False
+    found = precision_and_recall([detections([truth, lost], [part], [0.9])])
+    assert found["all"].recall == pytest.approx(0.35)
+    assert found["small"] == found["all"]
+    assert found["medium"] == found["large"] == PrecisionAndRecall(None, None)

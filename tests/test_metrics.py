@@ -17,6 +17,7 @@ from lora_sam.errors import DataError, LoraSamError
 from lora_sam.metrics import (
     ImageScores,
     compare,
+    compare_means,
     default_boundary_tolerance,
     score_image,
     size_of,
@@ -92,6 +93,18 @@ class TestOverlap:
             metric.update(torch.from_numpy(prediction).int(), torch.from_numpy(truth).int())
             scores.append(score_image(str(index), names(count), prediction, truth))
         assert summarize(scores, 0)["f1"] == pytest.approx(float(metric.compute()), abs=1e-6)
+
+    def test_pooled_iou_agrees_with_torchmetrics(self) -> None:
+        import torch
+        from torchmetrics.classification import BinaryJaccardIndex
+
+        metric, scores = BinaryJaccardIndex(), []
+        for index, (count, height, width) in enumerate([(3, 20, 31), (1, 64, 12), (5, 9, 9)]):
+            prediction = random_masks(2 * index, count, height, width)
+            truth = random_masks(2 * index + 1, count, height, width)
+            metric.update(torch.from_numpy(prediction).int(), torch.from_numpy(truth).int())
+            scores.append(score_image(str(index), names(count), prediction, truth))
+        assert summarize(scores, 0)["iou_pooled"] == pytest.approx(float(metric.compute()), abs=1e-6)
 
     def test_agrees_with_monai(self) -> None:
         import torch
@@ -231,7 +244,7 @@ class TestSummary:
             *("iou", "dice", "f1", "boundary_f1"),
             *("iou_median", "dice_median", "boundary_f1_median"),
             *("iou_interval", "dice_interval", "f1_interval", "boundary_f1_interval"),
-            *("by_size", "resampled"),
+            *("by_size", "resampled", "iou_pooled"),
         }
         iou = np.concatenate([image.iou for image in scores])
         assert summary["iou"] == pytest.approx(iou.mean())
@@ -248,6 +261,7 @@ class TestSummary:
         summary = summarize([perfect, missed], 0)
         assert summary["iou"] == 0.5
         assert summary["f1"] == pytest.approx(200 / 204)
+        assert summary["iou_pooled"] == pytest.approx(100 / 104)
         assert summary["iou_interval"] == [0.0, 1.0]
 
     def test_sizes_have_cocos_limits_in_original_pixels(self) -> None:
@@ -326,7 +340,8 @@ class TestComparison:
         assert result["base"] == summarize(base, 0)
         assert result["tuned"] == summarize(tuned, 0)
         assert set(result["delta"]) == set(result["base"])
-        for key in ("iou", "dice", "f1", "boundary_f1", "iou_median", "dice_median", "boundary_f1_median"):
+        keys = ("iou", "dice", "f1", "boundary_f1", "iou_median", "dice_median", "boundary_f1_median", "iou_pooled")
+        for key in keys:
             assert result["delta"][key] == pytest.approx(result["tuned"][key] - result["base"][key])
         small = [result[part]["by_size"]["small"] for part in ("base", "tuned", "delta")]
         assert small[2]["objects"] == small[0]["objects"] == 15
@@ -356,3 +371,20 @@ class TestComparison:
         other = scores_from(np.random.default_rng(1), 3, 0.1)
         with pytest.raises(LoraSamError, match="base and tuned have other objects in image 'image 0'"):
             compare(scores, other, 0)
+
+    @pytest.mark.parametrize("images", [1, 2, 30])
+    def test_means_of_any_figure_have_the_intervals_of_the_comparison(self, images: int) -> None:
+        base, tuned = (scores_from(np.random.default_rng(seed), images, 0.1, 0.05 * seed) for seed in (0, 1))
+        tuned = [
+            ImageScores(**{**vars(one), "iou": np.resize(other.iou, one.iou.shape)})
+            for one, other in zip(base, tuned, strict=True)
+        ]
+        expected = compare(base, tuned, 3)
+        found = compare_means([image.iou for image in base], [image.iou for image in tuned], 3)
+        for name in ("base", "tuned", "delta"):
+            assert getattr(found, name) == pytest.approx(expected[name]["iou"], abs=1e-12)
+            assert list(getattr(found, f"{name}_interval")) == pytest.approx(expected[name]["iou_interval"], abs=1e-12)
+
+    def test_means_of_no_image(self) -> None:
+        with pytest.raises(DataError, match="there is no image to measure"):
+            compare_means([], [], 0)

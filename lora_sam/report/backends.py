@@ -51,9 +51,25 @@ def put_backends(path: Path, content: Mapping[str, Any], verdicts: Sequence[str]
     Raises:
         TrainingError: it cannot be written.
     """
+    return put_section(path, (_BEGIN, _END), backends_section(content, verdicts))
+
+
+def put_section(path: Path, place: tuple[str, str], section: Element) -> bool:
+    """Put a section into a page between two comments, replacing what is there; at the end where there are none.
+
+    Args:
+        path: `report.html` of a run.
+        place: Content of the two comments.
+        section: The section.
+
+    Returns:
+        Whether the page was written; a file that is no page of ours is left alone.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
     page = path.read_text(encoding="utf-8", errors="replace")
-    section = serialize(backends_section(content, verdicts))
-    begin, end = (f"<!--{name}-->" for name in (_BEGIN, _END))
+    begin, end = (f"<!--{name}-->" for name in place)
     before, found, rest = page.partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):  # a page without the place for it, or with half of it
@@ -61,7 +77,7 @@ def put_backends(path: Path, content: Mapping[str, Any], verdicts: Sequence[str]
         if not closed:
             return False
         after = closed + rest
-    write_text(path, "".join((before, begin, section, end, after)))
+    write_text(path, "".join((before, begin, serialize(section), end, after)))
     return True
 
 

@@ -44,31 +44,41 @@ def line_chart(chart: Chart) -> Element:
     return svg
 
 
-def histogram(title: str, x_label: str, counted: str, samples: Sequence[tuple[str, str, Sequence[float]]]) -> Element:
-    """How many values lie in each of 20 bins from 0 to 1.
+def histogram(
+    title: str,
+    x_label: str,
+    counted: str,
+    samples: Sequence[tuple[str, str, Sequence[float]]],
+    edges: Sequence[float] | None = None,
+) -> Element:
+    """How many values lie in each bin.
 
     Args:
         title: Heading.
         x_label: What the values are.
         counted: What each value belongs to, in the plural.
         samples: (name, kind, values) of each distribution.
+        edges: Limits of the bins, rising; None for 20 bins from 0 to 1. Values beyond them count in the outer bins.
     """
-    edges = np.linspace(0.0, 1.0, _BINS + 1)
-    counts = [np.histogram(np.clip(values, 0.0, 1.0), edges)[0] for _, _, values in samples]
+    if edges is None:
+        edges = np.linspace(0.0, 1.0, _BINS + 1).tolist()
+        across = Axis(0.0, 1.0, tuple(round(0.2 * k, 1) for k in range(6)))
+    else:
+        across = axis(edges, whole_ticks=False)
+    counts = [np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] for _, _, values in samples]
     described = "; ".join(
         f"{name}: median {np.median(values):.2f} of {len(values)} {counted}"
         for name, _, values in samples
         if len(values)
     )
     svg = _canvas(title, described, [(name, kind) for name, kind, _ in samples])
-    across = Axis(0.0, 1.0, tuple(round(0.2 * k, 1) for k in range(6)))
     up = axis([0.0, *(float(count.max()) for count in counts)])
     _axes(svg, across, up, x_label)
     for (_, kind, _), count in zip(samples, counts, strict=True):
-        corners = [(0.0, 0.0)]
+        corners = [(float(edges[0]), 0.0)]
         for low, high, height in zip(edges[:-1], edges[1:], count, strict=True):
             corners += [(float(low), float(height)), (float(high), float(height))]
-        path = _path([*corners, (1.0, 0.0)], across, up)
+        path = _path([*corners, (float(edges[-1]), 0.0)], across, up)
         append(svg, element("path", d=path, class_=f"area {kind}"))
     return svg
 
@@ -126,7 +136,8 @@ def _described(chart: Chart) -> str:
         return "Nothing was logged."
     finite = [point for piece in chart.curves[-1].pieces for point in piece]
     (first_step, first), (last_step, last) = finite[0], finite[-1]
-    text = f"From {first:.3f} at step {first_step:,.0f} to {last:.3f} at step {last_step:,.0f}"
+    at = f"at {chart.x_label}"
+    text = f"From {first:.3f} {at} {first_step:,.10g} to {last:.3f} {at} {last_step:,.10g}"
     return f"{text}; {chart.best[1]}." if chart.best is not None else f"{text}."
 
 

@@ -42,7 +42,7 @@ def next_steps(
         return " ".join([program, *(shlex.quote(argument) for argument in arguments)])
 
     steps = [
-        NextStep("Train on your own images", command("model=vit_b", "data=coco", "data.root=my_data")),
+        NextStep("Train on your own images", command("model=vit_b", "data=auto", "data.root=my_data")),
         NextStep(
             "Two OpenVINO files, INT8 too, beside the torch model",
             f"{_deploy(program)} {shlex.quote(f'run={_quoted(shown)}')}",

@@ -22,6 +22,7 @@ from lora_sam.report.curves import loss_chart, validation_chart
 from lora_sam.report.markup import Child, append, element, serialize
 from lora_sam.report.next_steps import NextStep
 from lora_sam.report.pictures import ReportPicture, data_uri
+from lora_sam.report.robustness import place_of_robustness
 
 _METRICS = {
     "iou": ("IoU", "overlap of predicted and true object: 0 none, 1 perfect; mean over objects"),
@@ -82,6 +83,7 @@ def report_html(
         _training(report, log, facts),
         _figures(report, object_iou),
         *place_of_backends(),
+        *place_of_robustness(),
         _settings(report, config, facts, data, notes, overrides),
         _next(next_steps, usage),
     )

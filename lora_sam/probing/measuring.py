@@ -1,0 +1,206 @@
+"""Base and tuned on the same images with many kinds of prompts, each image encoded once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lora_sam.contours import hausdorff95
+from lora_sam.detection import EncodedMask, ImageDetections, encode_masks
+from lora_sam.evaluation import evaluate, some_objects
+from lora_sam.interactive import iou_after_clicks
+from lora_sam.metrics import ImageScores
+
+if TYPE_CHECKING:
+    from lora_sam.data.splits import SampleSource
+    from lora_sam.predictors import Predictor
+    from lora_sam.structures import Masks, Prompts, Sample
+
+PromptsFor = Callable[["Sample"], "Prompts"]
+
+OWN = "own"
+"""Name of the prompts that a run was evaluated with."""
+
+
+@dataclass(frozen=True)
+class Some:
+    """The samples of a source with at most so many objects each; see `lora_sam.evaluation.some_objects`.
+
+    Attributes:
+        source: Labelled images.
+        most: Largest number of objects; None for all.
+        seed: Draws them.
+    """
+
+    source: SampleSource
+    most: int | None
+    seed: int
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.source)
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Ids of the samples, in order."""
+        return self.source.ids
+
+    @property
+    def sizes(self) -> Sequence[tuple[int, int]]:
+        """(height, width) of every image in pixels."""
+        return self.source.sizes
+
+    @property
+    def object_counts(self) -> None:
+        """Unknown before an image is read."""
+
+    def __getitem__(self, index: int) -> Sample:
+        """Decode one sample."""
+        return some_objects(self.source[index], self.most, self.seed)
+
+
+@dataclass(frozen=True)
+class _One:
+    """A source of one sample that is there already."""
+
+    sample: Sample
+
+    def __len__(self) -> int:
+        return 1
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return (self.sample.id,)
+
+    @property
+    def sizes(self) -> Sequence[tuple[int, int]]:
+        return (self.sample.size,)
+
+    @property
+    def object_counts(self) -> Sequence[int]:
+        return (len(self.sample.masks),)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.sample
+
+
+@dataclass
+class LabelPixels:
+    """Pixels of one class, pooled over images: the masks of its objects are one mask.
+
+    Attributes:
+        shared: Pixels in prediction and truth.
+        predicted: Pixels in the prediction.
+        true: Pixels in the truth.
+    """
+
+    shared: int = 0
+    predicted: int = 0
+    true: int = 0
+
+    @property
+    def dice(self) -> float:
+        """Dice of the pooled pixels."""
+        return 2 * self.shared / (self.predicted + self.true)
+
+
+@dataclass
+class Kept:
+    """What one predictor gave for the run's own prompts, image by image.
+
+    Attributes:
+        predicted_iou: IoU as predicted by the model, float [N] per image.
+        hausdorff: Hausdorff 95 in pixels, float64 [N] per image.
+        detections: Masks and truth as COCO's figures need them.
+        labels: Pixels by name of the class.
+        clicked: IoU after each click, float64 [N, clicks] per image.
+    """
+
+    predicted_iou: list[NDArray[np.float32]] = field(default_factory=list)
+    hausdorff: list[NDArray[np.float64]] = field(default_factory=list)
+    detections: list[ImageDetections] = field(default_factory=list)
+    labels: dict[str, LabelPixels] = field(default_factory=lambda: defaultdict(LabelPixels))
+    clicked: list[NDArray[np.float64]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured.
+
+    Attributes:
+        scores: Scores of all images by name of the prompts, then by name of the predictor.
+        kept: More about the run's own prompts, by name of the predictor.
+        classes: Class of each object of each image; empty tuples where the data has none.
+    """
+
+    scores: Mapping[str, Mapping[str, Sequence[ImageScores]]]
+    kept: Mapping[str, Kept]
+    classes: Sequence[tuple[str, ...]]
+
+
+def measure(
+    predictors: Mapping[str, Predictor],
+    source: SampleSource,
+    prompts: Mapping[str, PromptsFor],
+    *,
+    outlines: bool = False,
+    detection: bool = False,
+    clicks: int = 0,
+    on_image: Callable[[int, int], None] | None = None,
+) -> Measured:
+    """Measure every predictor with every kind of prompt; each image is read once.
+
+    Args:
+        predictors: What to measure, by name.
+        source: Labelled images, at least one.
+        prompts: Make one prompt per object of a sample, by name. Of `OWN`, more is kept than scores.
+        outlines: Measure Hausdorff 95 too, for `OWN`.
+        detection: Keep encoded masks too, for `OWN`.
+        clicks: Most simulated clicks on an object; 0 for none.
+        on_image: Called with (images done, all images) after each image.
+
+    Raises:
+        DataError: an image cannot be used.
+    """
+    scores: dict[str, dict[str, list[ImageScores]]] = {kind: {name: [] for name in predictors} for kind in prompts}
+    kept = {name: Kept() for name in predictors}
+    classes: list[tuple[str, ...]] = []
+    for index in range(len(source)):
+        sample = source[index]
+        classes.append(sample.classes)
+        truth = encode_masks(sample.masks) if detection else ()
+
+        def keep(name: str, sample: Sample, found: Masks, truth: tuple[EncodedMask, ...] = truth) -> None:
+            _keep(kept[name], sample, found, truth, outlines=outlines)
+
+        for kind, prompts_for in prompts.items():
+            found = evaluate(predictors, _One(sample), prompts_for, on_masks=keep if kind == OWN else None)
+            for name in predictors:
+                scores[kind][name] += found.scores[name]
+        if clicks:
+            for name, predictor in predictors.items():
+                kept[name].clicked.append(iou_after_clicks(predictor, sample, most=clicks))
+        if on_image is not None:
+            on_image(index + 1, len(source))
+    return Measured(scores, kept, classes)
+
+
+def _keep(kept: Kept, sample: Sample, found: Masks, truth: tuple[EncodedMask, ...], *, outlines: bool) -> None:
+    kept.predicted_iou.append(found.scores)
+    if outlines:
+        pairs = zip(found.masks, sample.masks, strict=True)
+        kept.hausdorff.append(np.array([hausdorff95(predicted, true) for predicted, true in pairs]))
+    if truth:
+        kept.detections.append(ImageDetections(truth, encode_masks(found.masks), found.scores))
+    for label in dict.fromkeys(sample.classes):
+        rows = np.array([name == label for name in sample.classes])
+        predicted, true = found.masks[rows].any(axis=0), sample.masks[rows].any(axis=0)
+        pixels = kept.labels[label]
+        pixels.shared += int(np.count_nonzero(predicted & true))
+        pixels.predicted += int(np.count_nonzero(predicted))
+        pixels.true += int(np.count_nonzero(true))
