@@ -35,6 +35,15 @@ class RunDirectory:
         return self.root / "config.json"
 
     @property
+    def splits(self) -> Path:
+        """Ids of the images of each split."""
+        return self.root / "splits.json"
+
+    def prompts(self, split: str) -> Path:
+        """What prompted the objects of a split when it was evaluated."""
+        return self.root / "prompts" / f"{split}.json"
+
+    @property
     def metrics(self) -> Path:
         """One JSON object per line: the source of truth for curves."""
         return self.root / "metrics.jsonl"

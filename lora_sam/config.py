@@ -80,6 +80,7 @@ class Settings:
         seed: Seed of everything random.
         resume: Run directory to go on with, or `latest`; None starts anew.
         evaluate_split: Split of the final comparison of base and tuned.
+        semantic: Take all objects of a class in an image as one.
     """
 
     model: ViTSam
@@ -94,6 +95,16 @@ class Settings:
     seed: int
     resume: str | None
     evaluate_split: Literal["val", "test"]
+    semantic: bool
+
+    def open_data(self) -> Splits:
+        """The labelled images as this run takes them. Raises `DataError` as `DataSource.open` does."""
+        splits = self.data.open(self.seed)
+        if self.semantic:
+            from lora_sam.data.semantic import by_class
+
+            return by_class(splits)
+        return splits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +115,7 @@ class _Run:
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     resume: Annotated[str, Field(min_length=1)] | None
     evaluate_split: Literal["val", "test"]
+    semantic: bool
 
 
 RUN_KEYS = tuple(field.name for field in dataclasses.fields(_Run))
@@ -244,7 +256,12 @@ def _class_of(group: str, target: Any) -> type[Any]:
             raise  # a dependency is missing, which is not the user's mistake in this key
         raise ConfigError(refused) from error
     cls = getattr(module, name, None)
-    if not isinstance(cls, type) or not dataclasses.is_dataclass(cls) or cls.__module__ != module_name:
+    # a package may offer the classes of its own modules
+    if (
+        not isinstance(cls, type)
+        or not dataclasses.is_dataclass(cls)
+        or not f"{cls.__module__}.".startswith(f"{module_name}.")
+    ):
         raise ConfigError(refused)
     if not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]  # not in typeshed
         raise ConfigError(refused)

@@ -52,7 +52,7 @@ class Evaluate:
         threads: Threads to compute with; null leaves it to torch and OpenVINO.
         base: Checkpoint of the base weights; null takes the file that the run used.
         data_root: Directory of labelled images; only for IR parts without their run.
-        data_format: How those are labelled, coco or folder, in the layout of data=coco or data=folder.
+        data_format: How those are labelled, as in data=...; auto looks what is there.
         output: File for the figures as JSON instead of the run's `backends.json`; nothing is written into the run then.
     """
 
@@ -67,15 +67,14 @@ class Evaluate:
     threads: Annotated[int, Field(ge=1, le=4096)] | None
     base: str | None
     data_root: Annotated[str, Field(min_length=1)] | None
-    data_format: Literal["coco", "folder"]
+    data_format: Literal["auto", "coco", "common_semantic", "datumaro", "folder", "hf", "labels", "voc"]
     output: Annotated[str, Field(min_length=1)] | None
 
     def check(self) -> None:
         """Raise `ConfigError` where options contradict each other."""
         if is_parts(self.run) and self.data_root is None:
             raise ConfigError(
-                f"run = {self.run}: IR parts come without images to measure them on; add data_root=<directory>, and "
-                "data_format=folder unless they are labelled in COCO's format"
+                f"run = {self.run}: IR parts come without images to measure them on; add data_root=<directory>"
             )
         if is_parts(self.run) and self.base is not None:
             raise ConfigError("base: IR parts need no base weights; leave it out")
@@ -127,7 +126,7 @@ class Evaluate:
         names = in_order(self.backends or origin.offered)
         origin.require(names)  # before images are read, which may take long
         settings = settings_of(run)
-        splits = settings.data.open(settings.seed)
+        splits = settings.open_data()
         split = self.split or settings.evaluate_split
         return origin, names, Task(splits, split, settings.prompt, settings.seed, self.max_images)
 

@@ -139,7 +139,7 @@ def some_objects(sample: Sample, most: int | None, seed: int) -> Sample:
         return sample
     rows = generator_for(seed, "validation", sample.id).choice(count, most, replace=False)
     rows.sort()
-    return Sample(sample.id, sample.image, sample.masks[rows], tuple(sample.object_ids[row] for row in rows))
+    return sample.only(rows)
 
 
 def evaluation_report(

@@ -171,7 +171,7 @@ def _validation_cases(settings: Settings) -> Iterator[tuple[NDArray[np.uint8], l
     from lora_sam.evaluation import some_objects
     from lora_sam.prompts import PointPrompt
 
-    source = settings.data.open(settings.seed).val
+    source = settings.open_data().val
     for index in range(min(CHECKED_IMAGES, len(source))):
         sample = some_objects(source[index], CHECKED_OBJECTS, settings.seed)
         kinds = (settings.prompt, PointPrompt(farthest_share=1.0))

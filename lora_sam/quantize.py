@@ -80,7 +80,7 @@ class Quantize:
         run = find_run(self.run)
         exported = require_exported(run, "fp32")
         settings = settings_of(run)
-        splits = settings.data.open(settings.seed) if self.mode == "int8" or self.max_drop is not None else None
+        splits = settings.open_data() if self.mode == "int8" or self.max_drop is not None else None
         directory = run.openvino(self.mode)
         origin, options = made_from(run, splits), self._options(exported)
         if is_done(directory, STEP, origin, options):
@@ -200,7 +200,7 @@ def _summary(directory: Path, exported: Path, step: Step) -> list[str]:
     if checks["drop"] is not None:
         lines.append(
             f"  IoU {checks['iou_fp32']:.4f} -> {checks['iou']:.4f} on {checks['images']} validation images: "
-            f"{checks['drop']:.2f} points lost (allowed {step.settings['max_drop']:g})"
+            f"{-checks['drop']:+.2f} points (it may lose {step.settings['max_drop']:g})"
         )
     return lines
 

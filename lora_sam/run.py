@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lora_sam import __version__
 from lora_sam.artifacts import SCHEMA_VERSION, RunDirectory, adapter_bytes, save_adapter, write_facts
 from lora_sam.card import model_card
+from lora_sam.data.splits import split_ids
 from lora_sam.errors import TrainingError
 from lora_sam.files import write_text
 from lora_sam.resuming import copy_state, flat
@@ -65,7 +66,7 @@ def run(
     """
     settings.method.check_depth(settings.model.depth)
     earlier = None if settings.resume is None else copy_state(settings.resume, output_dir)
-    splits = settings.data.open(settings.seed)
+    splits = settings.open_data()
     pipeline = _Pipeline(settings, RunDirectory(output_dir), splits, dict(config), overrides, program)
     try:
         progress = pipeline.train(earlier)
@@ -112,6 +113,7 @@ class _Pipeline:
         if self.main:
             _check_disk(directory.root, self.adapted)
             write_text(directory.saved_config, json.dumps(config, indent=2) + "\n")
+            write_text(directory.splits, json.dumps(split_ids(splits), indent=2) + "\n")
         self.config = config
         self.overrides = overrides
         self.program = program
@@ -314,6 +316,7 @@ class _Pipeline:
         """Content of `evaluation.json`; pictures and IoU of every object for the report."""
         from lora_sam.evaluation import evaluate, evaluation_report
         from lora_sam.overlays import write_overlays
+        from lora_sam.prompts.stored import write_prompts
         from lora_sam.report.page import object_ious
         from lora_sam.report.pictures import draw_cases
 
@@ -327,6 +330,14 @@ class _Pipeline:
         def prompts_for(sample: Sample) -> Prompts:
             return settings.prompt.evaluation_prompts(sample, settings.seed)
 
+        write_prompts(
+            self.directory.prompts(settings.evaluate_split),
+            (source[index] for index in range(len(source))),
+            prompts_for,
+            split=settings.evaluate_split,
+            seed=settings.seed,
+            settings=_plain(settings.prompt),
+        )
         evaluation = evaluate(predictors, source, prompts_for)
         trainable, total = self.adapted.count()
         report = evaluation_report(

@@ -491,12 +491,12 @@ def test_help_lists_every_group_with_its_options(command_line: CommandLine) -> N
         if options:
             assert f"\n{folder.name}: {', '.join(options)}\n" in done.out
     for command in (
-        "python train.py data=coco data.root=my_data ",
+        "python train.py data.root=my_data ",
         "method=decoder ",
         "python train.py -m method.rank=2,4,8 optim.lr=1e-4,3e-4 ",
         "python train.py resume=latest ",
         "python train.py --cfg job ",
     ):
         assert command in done.out
-    assert "model=vit_b method=lora data=coco" in done.out
+    assert "model=vit_b method=lora data=auto" in done.out
     assert "model=vit_b method=full" in command_line("--help", "model=vit_b", "method=full").out

@@ -23,7 +23,7 @@ from lora_sam.cli.step import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
 
-LISTED = "Commands: demo, train, merge, export, quantize, evaluate, deploy; lora-sam --help describes them"
+LISTED = "Commands: demo, train, merge, export, quantize, robustness, evaluate, deploy; lora-sam --help describes them"
 
 Call = Callable[..., tuple[int, str, str]]
 

@@ -21,6 +21,7 @@ VERBS = {
     "merge": "fold the adapters into the weights: a plain SAM",
     "export": "write image encoder and mask decoder as OpenVINO IR",
     "quantize": "make the exported encoder INT8, on your own images",
+    "robustness": "base and tuned with other prompts, with clicks, and on shapes of another kind",
     "evaluate": "torch, IR and INT8 in one table, on the same prompts",
     "deploy": "merge, export, quantize and evaluate, one after the other",
 }

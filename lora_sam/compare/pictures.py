@@ -169,7 +169,7 @@ def images_of(run: Run) -> EvaluatedImages:
             f"{run.name}: config.json is not that of a run of this version, so its test images are not known"
         ) from error
     try:
-        splits = settings.data.open(settings.seed)
+        splits = settings.open_data()
     except LoraSamError as error:
         raise DataError(f"the test images of {run.name} cannot be read: {error}") from error
     report = run.report

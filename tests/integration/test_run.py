@@ -151,7 +151,7 @@ def test_drawn_ellipses_are_learned_without_a_file(trained):
     assert objective > 0.05
     page = (directory / "report.html").read_text(encoding="utf-8")
     assert f"{report['tuned']['iou']:.3f}" in page
-    assert "python train.py model=vit_b data=coco data.root=my_data" in page
+    assert "python train.py model=vit_b data=auto data.root=my_data" in page
     assert page.count("data:image/") >= 6
     first = json.loads((directory / "metrics.jsonl").read_text().splitlines()[0])
     assert (first["step"], sorted(first)) == (0, ["epoch", "step", "time", "validation_iou"])
