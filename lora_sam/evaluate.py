@@ -214,7 +214,7 @@ def from_conf(name: str, **values: Any) -> Any:
     """The settings in the file of `conf/` called `name`, some of them replaced. Raises `ConfigError` as `step_from`."""
     from omegaconf import OmegaConf
 
-    from lora_sam.cli.conf import conf_directory
+    from lora_sam.conf_files import conf_directory
     from lora_sam.config import step_from
 
     stored = OmegaConf.to_container(OmegaConf.load(conf_directory() / f"{name}.yaml"))

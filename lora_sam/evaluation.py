@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_sam.errors import AdapterError, DataError
 from lora_sam.metrics import METRICS, NO_IMAGE, PER_OBJECT_METRICS, SIZES, ImageScores, compare, score_image
-from lora_sam.seeds import generator_for
+from lora_sam.seeds import drawn_places
 from lora_sam.structures import Sample
 
 if TYPE_CHECKING:
@@ -118,28 +118,42 @@ def evaluate(
     scores: dict[str, list[ImageScores]] = {name: [] for name in predictors}
     for index in range(count):
         sample = source[index]
-        prompts = prompts_for(sample)
-        assert len(prompts) == len(sample.masks), f"{len(prompts)} prompts for {len(sample.masks)} objects"
-        for name, predictor in predictors.items():
-            # held for one predictor at a time: masks of 300 objects in a photograph take gigabytes
-            predicted = predictor.predict(sample.image, prompts, multimask=multimask, threshold=threshold)
-            scores[name].append(score_image(sample.id, sample.object_ids, predicted.masks, sample.masks))
-            if on_masks is not None:
-                on_masks(name, sample, predicted)
-            del predicted
+        found = score_sample(
+            predictors, sample, prompts_for(sample), multimask=multimask, threshold=threshold, on_masks=on_masks
+        )
+        for name in predictors:
+            scores[name].append(found[name])
         if on_image is not None:
             on_image(index + 1, count)
     return Evaluation({name: tuple(images) for name, images in scores.items()})
 
 
+def score_sample(
+    predictors: Mapping[str, Predictor],
+    sample: Sample,
+    prompts: Prompts,
+    *,
+    multimask: bool = False,
+    threshold: float = 0.0,
+    on_masks: Callable[[str, Sample, Masks], None] | None = None,
+) -> dict[str, ImageScores]:
+    """Score every predictor on one image with the same prompts, one per object; arguments as in `evaluate`."""
+    assert len(prompts) == len(sample.masks), f"{len(prompts)} prompts for {len(sample.masks)} objects"
+    scores = {}
+    for name, predictor in predictors.items():
+        # held for one predictor at a time: masks of 300 objects in a photograph take gigabytes
+        predicted = predictor.predict(sample.image, prompts, multimask=multimask, threshold=threshold)
+        scores[name] = score_image(sample.id, sample.object_ids, predicted.masks, sample.masks)
+        if on_masks is not None:
+            on_masks(name, sample, predicted)
+        del predicted
+    return scores
+
+
 def some_objects(sample: Sample, most: int | None, seed: int) -> Sample:
     """`sample` with at most `most` of its objects, a draw that depends on `seed` and its id only; None for all."""
-    count = len(sample.masks)
-    if most is None or count <= most:
-        return sample
-    rows = generator_for(seed, "validation", sample.id).choice(count, most, replace=False)
-    rows.sort()
-    return sample.only(rows)
+    rows = drawn_places(len(sample.masks), most, seed, "validation", sample.id)
+    return sample if rows is None else sample.only(rows)
 
 
 def evaluation_report(

@@ -179,10 +179,10 @@ def preview(arguments: Sequence[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from lora_sam.cli import full_errors, report
-    from lora_sam.cli.conf import conf_directory
     from lora_sam.cli.jobs import plain
     from lora_sam.cli.overrides import explain
     from lora_sam.cli.train import with_job
+    from lora_sam.conf_files import conf_directory
 
     own = [argument.removeprefix(PREFIX) for argument in arguments if argument.startswith(PREFIX)]
     others = [argument for argument in arguments if not argument.startswith(PREFIX)]

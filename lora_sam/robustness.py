@@ -125,10 +125,10 @@ class Robustness:
     ) -> Findings:
         from lora_sam.backends.measuring import plain_fields, progress
         from lora_sam.probing import findings
-        from lora_sam.probing.measuring import OWN, Some, measure
+        from lora_sam.probing.measuring import OWN, measure
 
         asked, seed = set(self._sections), task.seed
-        source = Some(task.images(task.split), self.max_objects, seed)
+        source = task.images(task.split)
         prompts = self._prompts(task)
         what = f"measuring base and tuned on {len(source)} images with {len(prompts)} kinds of prompts"
         with progress(what, "images") as on_image:
@@ -136,6 +136,8 @@ class Robustness:
                 predictors,
                 source,
                 prompts,
+                max_objects=self.max_objects,
+                seed=seed,
                 outlines="outlines" in asked,
                 detection="detection" in asked,
                 clicks=self.clicks if "clicks" in asked else 0,
@@ -208,13 +210,19 @@ class Robustness:
     def _generic(self, predictors: Mapping[str, Predictor], task: Task) -> Measured:
         """The run's own prompts on drawn shapes of all styles, none of which it can have seen."""
         from lora_sam.backends.measuring import progress
-        from lora_sam.probing.measuring import OWN, Some, measure
+        from lora_sam.probing.measuring import OWN, measure
         from lora_sam.seeds import seed_for
 
         drawn = from_conf("data/synthetic", test=self.shapes, side=_SIDE).open(seed_for(task.seed, _SHAPES)).test
         with progress(f"measuring base and tuned on {self.shapes} images of drawn shapes", "images") as on_image:
-            shapes = Some(drawn, self.max_objects, task.seed)
-            return measure(predictors, shapes, {OWN: task.prompts_for}, on_image=on_image)
+            return measure(
+                predictors,
+                drawn,
+                {OWN: task.prompts_for},
+                max_objects=self.max_objects,
+                seed=task.seed,
+                on_image=on_image,
+            )
 
     def _tell(self, run: RunDirectory, findings: Findings) -> None:
         """Write and print what was measured."""

@@ -316,7 +316,7 @@ class _Pipeline:
         """Content of `evaluation.json`; pictures and IoU of every object for the report."""
         from lora_sam.evaluation import evaluate, evaluation_report
         from lora_sam.overlays import write_overlays
-        from lora_sam.prompts.stored import write_prompts
+        from lora_sam.prompts.stored import entry, write_prompts
         from lora_sam.report.page import object_ious
         from lora_sam.report.pictures import draw_cases
 
@@ -327,18 +327,24 @@ class _Pipeline:
         self.adapted.sam.eval()
         predictors = self._predictors()
 
+        used: list[dict[str, Any]] = []
+
         def prompts_for(sample: Sample) -> Prompts:
             return settings.prompt.evaluation_prompts(sample, settings.seed)
 
+        def noted(sample: Sample) -> Prompts:
+            prompts = prompts_for(sample)
+            used.append(entry(sample, prompts))
+            return prompts
+
+        evaluation = evaluate(predictors, source, noted)
         write_prompts(
             self.directory.prompts(settings.evaluate_split),
-            (source[index] for index in range(len(source))),
-            prompts_for,
+            used,
             split=settings.evaluate_split,
             seed=settings.seed,
             settings=_plain(settings.prompt),
         )
-        evaluation = evaluate(predictors, source, prompts_for)
         trainable, total = self.adapted.count()
         report = evaluation_report(
             evaluation,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 def seed_for(*parts: int | str) -> int:
@@ -16,3 +17,10 @@ def seed_for(*parts: int | str) -> int:
 def generator_for(*parts: int | str) -> np.random.Generator:
     """A NumPy generator seeded with `seed_for(*parts)`."""
     return np.random.default_rng(seed_for(*parts))
+
+
+def drawn_places(count: int, most: int | None, *parts: int | str) -> NDArray[np.int64] | None:
+    """At most `most` places of `count`, ascending, drawn by `generator_for(*parts)`; None where all may stay."""
+    if most is None or count <= most:
+        return None
+    return np.sort(generator_for(*parts).choice(count, most, replace=False))

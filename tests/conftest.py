@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,24 @@ def pytest_configure() -> None:
         from absl import logging
 
         logging.get_absl_handler().python_handler.close = lambda: None
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What one call of a command line did."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def quiet_logging() -> Iterator[None]:
+    """Hydra configures the root logger anew, with a stream that ends with the test."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = before
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime as real_datetime
 from pathlib import Path
 from types import ModuleType
@@ -20,26 +18,12 @@ from lora_sam.cli import main
 from lora_sam.cli.jobs import sweep_table
 from lora_sam.cli.train import CONF, run_train
 from lora_sam.config import Settings
+from tests.conftest import Done
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@dataclass(frozen=True)
-class Done:
-    """What one call of the command line did."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture(autouse=True)
-def quiet_logging() -> Iterator[None]:
-    """Hydra configures the root logger anew, with a stream that ends with the test."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = before
+pytestmark = pytest.mark.usefixtures("quiet_logging")
 
 
 @pytest.fixture

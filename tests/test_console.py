@@ -14,12 +14,12 @@ import pytest
 
 import train as script
 from lora_sam import __version__
-from lora_sam.cli import conf as conf_module
+from lora_sam import conf_files as conf_module
 from lora_sam.cli import console as console_module
 from lora_sam.cli import train as train_module
-from lora_sam.cli.conf import conf_directory
 from lora_sam.cli.console import COMMANDS, console
 from lora_sam.cli.step import VERBS
+from lora_sam.conf_files import conf_directory
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -209,12 +209,11 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     from lora_sam import evaluation
 
     samples: dict[bytes, Any] = {}
-    original = evaluation.evaluate
+    original = evaluation.score_sample
 
-    def remember(predictors: Any, source: Any, *arguments: Any, **named: Any) -> Any:
-        for index in range(len(source)):
-            samples[source[index].image.tobytes()] = source[index]
-        return original(predictors, source, *arguments, **named)
+    def remember(predictors: Any, sample: Any, *arguments: Any, **named: Any) -> Any:
+        samples[sample.image.tobytes()] = sample
+        return original(predictors, sample, *arguments, **named)
 
     def truth(image: NDArray[np.uint8], prompts: Prompts) -> NDArray[np.bool_]:
         sample = samples[image.tobytes()]
@@ -223,7 +222,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         return np.stack([_at(sample.masks, points) for points in prompts.points])
 
     def put(**predictors: dict[str, float]) -> None:
-        monkeypatch.setattr("lora_sam.probing.measuring.evaluate", remember)
+        monkeypatch.setattr("lora_sam.probing.measuring.score_sample", remember)
         opened = {name: Knows(truth, **settings) for name, settings in predictors.items()}
         monkeypatch.setattr(RunBackEnds, "open", lambda *_, **__: opened)
 

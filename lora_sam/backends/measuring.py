@@ -21,7 +21,7 @@ from lora_sam.data.splits import SampleSource, Splits, Subset
 from lora_sam.errors import ConfigError
 from lora_sam.metrics import METRICS, compare, summarize
 from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
-from lora_sam.seeds import generator_for
+from lora_sam.seeds import drawn_places
 from lora_sam.steps import digest_of
 
 if TYPE_CHECKING:
@@ -54,10 +54,8 @@ class Task:
     def images(self, split: Split) -> SampleSource:
         """The images of a split, or `max_images` of them, in their order."""
         source: SampleSource = getattr(self.splits, split)
-        if self.max_images is None or self.max_images >= len(source):
-            return source
-        chosen = generator_for(self.seed, "evaluate").choice(len(source), self.max_images, replace=False)
-        return Subset(source, tuple(sorted(int(index) for index in chosen)))
+        chosen = drawn_places(len(source), self.max_images, self.seed, "evaluate")
+        return source if chosen is None else Subset(source, tuple(chosen.tolist()))
 
     def prompts_for(self, sample: Sample) -> Prompts:
         """One prompt per object, always the same."""

@@ -13,8 +13,8 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from lora_sam.cli import BUG, full_errors, main, report
-from lora_sam.cli.conf import conf_directory
 from lora_sam.cli.jobs import plain
+from lora_sam.conf_files import conf_directory
 from lora_sam.errors import ConfigError, LoraSamError
 
 VERBS = {

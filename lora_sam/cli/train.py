@@ -11,8 +11,8 @@ import hydra
 from omegaconf import DictConfig
 
 from lora_sam.cli import main
-from lora_sam.cli.conf import conf_directory
 from lora_sam.cli.jobs import run_job
+from lora_sam.conf_files import conf_directory
 
 CONF = conf_directory()
 DEMO = "experiment=demo"

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
+from lora_sam.conf_files import conf_places
 from lora_sam.data.coco_layouts import find_layout
 from lora_sam.data.common_semantic import CLASS_FILES
 from lora_sam.data.images import SUFFIXES
@@ -20,7 +21,6 @@ from lora_sam.data.splits import Splits, spellings
 from lora_sam.data.voc import CLASSES, IMAGES, OBJECTS
 from lora_sam.errors import ConfigError, DataError
 
-_PACKAGE = Path(__file__).resolve().parents[1]
 _IMAGE_FOLDERS = ("images", "imgs", "image", "img")
 _MASK_FOLDERS = ("masks", "mask")
 _LABEL_FOLDERS = ("labels", "label")
@@ -159,8 +159,7 @@ def stored_option(option: str) -> tuple[str, dict[str, Any]]:
     """
     import yaml
 
-    # inside an installed package, beside it in a checkout, as `lora_sam.cli.conf` finds them, which is above this
-    places = [place / "data" / f"{option}.yaml" for place in (_PACKAGE / "conf", _PACKAGE.parent / "conf")]
+    places = [place / "data" / f"{option}.yaml" for place in conf_places()]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
         raise ConfigError(f"no configuration file {places[0]} or {places[1]}; install lora_sam again.")

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -20,7 +19,7 @@ from lora_sam.data.transforms import (
     points_to_input_frame,
     preprocess,
 )
-from lora_sam.seeds import generator_for
+from lora_sam.seeds import drawn_places, generator_for
 from lora_sam.structures import Corrections, Prompts, Sample
 
 
@@ -139,11 +138,8 @@ class TrainingExamples(Dataset[Example]):
         return sample, self._prompt.training_prompts(sample, self._seed, epoch)
 
     def _with_some_objects(self, sample: Sample, epoch: int) -> Sample:
-        count = len(sample.object_ids)
-        if self._max_objects is None or count <= self._max_objects:
-            return sample
-        draws = generator_for(self._seed, "objects", epoch, sample.id)
-        return sample.only(np.sort(draws.choice(count, self._max_objects, replace=False)))
+        rows = drawn_places(len(sample.object_ids), self._max_objects, self._seed, "objects", epoch, sample.id)
+        return sample if rows is None else sample.only(rows)
 
 
 @dataclass(frozen=True)

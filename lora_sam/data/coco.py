@@ -85,12 +85,9 @@ class Coco:
         splits = read_splits(
             read,
             ledger,
-            train=self.train,
-            val=None if single else self.val,
-            test=None if single else self.test,
-            val_fraction=self.val_fraction,
-            test_fraction=self.test_fraction,
+            self,
             seed=seed,
+            single=single,
             place=lambda split: str(root / within(layout.annotations, split)),
         )
         elsewhere = [

@@ -92,14 +92,12 @@ class DatumaroImport:
             used.add(name)
             return _read_subset(self, root, name, subsets[name], ledger, notes)
 
+        # what trains is not held out as well
+        val, test = (None if name == training else name for name in (self.val, self.test))
         splits = read_splits(
             read,
             ledger,
-            train=self.train,
-            val=None if self.val == training else self.val,
-            test=None if self.test == training else self.test,
-            val_fraction=self.val_fraction,
-            test_fraction=self.test_fraction,
+            replace(self, val=val, test=test),
             seed=seed,
             place=lambda split: f"{root}: the subset {split!r} of {self.format} ({_listed(list(subsets))})",
         )

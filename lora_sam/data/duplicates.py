@@ -20,8 +20,11 @@ MAX_IMAGES = 20_000
 MAX_PIXELS = 2 * 10**9
 """Nor in sets with more pixels to decode than that; of a JPEG about an eighth is."""
 
-_WIDTH, _HEIGHT = 9, 8
-_MAX_DIFFERENCE = 8.0  # mean over the reduced pictures, of 255: hashes of flat pictures say little
+MAX_DIFFERENCE = 8.0
+"""And differ by at most so much on the mean of their reduced pictures, of 255: hashes of flat pictures say little."""
+
+REDUCED = (9, 8)
+"""Width and height in pixels of what is hashed."""
 
 
 def groups_of_duplicates(
@@ -41,7 +44,7 @@ def groups_of_duplicates(
     """
     if len(paths) > MAX_IMAGES or _work(paths, sizes) > MAX_PIXELS:
         return None
-    pictures = attempt_all(lambda path: read_reduced(path, _WIDTH, _HEIGHT), paths)
+    pictures = attempt_all(lambda path: read_reduced(path, *REDUCED), paths)
     rows = [index for index, picture in enumerate(pictures) if not isinstance(picture, DataError)]
     if not rows:
         return ()
@@ -53,7 +56,7 @@ def groups_of_duplicates(
     for row in range(len(reduced) - 1):
         near = row + 1 + np.flatnonzero(distances(hashes[row], hashes[row + 1 :]) <= MAX_DISTANCE)
         near = near[labels[near] != labels[row]]
-        near = near[np.abs(levels[near] - levels[row]).mean(axis=1) <= _MAX_DIFFERENCE]
+        near = near[np.abs(levels[near] - levels[row]).mean(axis=1) <= MAX_DIFFERENCE]
         labels[np.isin(labels, labels[near])] = labels[row]
     members: dict[int, list[int]] = {}
     for index, label in zip(rows, labels[copy_of.ravel()].tolist(), strict=True):

@@ -97,14 +97,12 @@ class HuggingFace:
             used.add(name)
             return _read_split(self, root, folder, name, tables[name], ledger, notes)
 
+        # what trains is not held out as well
+        val, test = (None if name == only else name for name in (self.val, self.test))
         splits = read_splits(
             read,
             ledger,
-            train=self.train,
-            val=None if self.val == only else self.val,
-            test=None if self.test == only else self.test,
-            val_fraction=self.val_fraction,
-            test_fraction=self.test_fraction,
+            replace(self, val=val, test=test),
             seed=seed,
             place=lambda split: f"{folder}: the split {split!r} (there are {', '.join(tables)})",
         )

@@ -12,7 +12,7 @@ from lora_sam.data.label_map import LabelMap
 from lora_sam.data.labelled import LabelledImage, LabelledImages, StoredMasks, check_mask_memory
 from lora_sam.data.paths import data_root, inside, within
 from lora_sam.data.skipping import Ledger, OnError, attempt_all
-from lora_sam.data.splits import Splits, read_splits
+from lora_sam.data.splits import SplitOptions, Splits, read_splits
 from lora_sam.errors import DataError
 
 
@@ -24,37 +24,12 @@ class StoredObjects(StoredMasks, Protocol):
         ...
 
 
-class PairOptions(Protocol):
+class PairOptions(SplitOptions, Protocol):
     """The options that all formats of two folders have; see `lora_sam.data.folder.Folder`."""
 
     @property
     def root(self) -> str:
         """Directory of the data set."""
-        ...
-
-    @property
-    def train(self) -> str:
-        """Name of the training split."""
-        ...
-
-    @property
-    def val(self) -> str | None:
-        """Name of the validation split."""
-        ...
-
-    @property
-    def test(self) -> str | None:
-        """Name of the test split."""
-        ...
-
-    @property
-    def val_fraction(self) -> float:
-        """Share for an absent val."""
-        ...
-
-    @property
-    def test_fraction(self) -> float:
-        """Share for an absent test."""
         ...
 
     @property
@@ -135,12 +110,9 @@ def open_pairs(
     return read_splits(
         read,
         ledger,
-        train=config.train,
-        val=None if single else config.val,
-        test=None if single else config.test,
-        val_fraction=config.val_fraction,
-        test_fraction=config.test_fraction,
+        config,
         seed=seed,
+        single=single,
         place=lambda split: str(root / within(images, split)),
     )
 

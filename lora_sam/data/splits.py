@@ -122,17 +122,43 @@ class ReadSplit(Protocol):
         ...
 
 
+class SplitOptions(Protocol):
+    """The options that every format has for its splits; see `lora_sam.data.coco.Coco`."""
+
+    @property
+    def train(self) -> str:
+        """Name of the training split."""
+        ...
+
+    @property
+    def val(self) -> str | None:
+        """Name of the validation split; None to carve it out of train."""
+        ...
+
+    @property
+    def test(self) -> str | None:
+        """Name of the test split; None to carve it out of train."""
+        ...
+
+    @property
+    def val_fraction(self) -> float:
+        """Share of the training images for an absent val."""
+        ...
+
+    @property
+    def test_fraction(self) -> float:
+        """Share of the training images for an absent test."""
+        ...
+
+
 def read_splits(
     read: ReadSplit,
     ledger: Ledger,
+    options: SplitOptions,
     *,
-    train: str,
-    val: str | None,
-    test: str | None,
-    val_fraction: float,
-    test_fraction: float,
     seed: int,
     place: Callable[[str], str],
+    single: bool = False,
 ) -> Splits:
     """Read the splits by name, and carve those that are absent out of train.
 
@@ -145,17 +171,16 @@ def read_splits(
     Args:
         read: Reads one split.
         ledger: Where `read` counts what it skips; closed here.
-        train: Name of the training split.
-        val: Name of the validation split; None to carve it out of train.
-        test: Name of the test split; None to carve it out of train.
-        val_fraction: Share of the training images for an absent val.
-        test_fraction: Share of the training images for an absent test.
+        options: Names of the splits, and shares of those that are absent.
         seed: Seed of the run.
         place: Where a split by that name is looked for, for messages.
+        single: Whether there is one set only, out of which val and test are carved whatever they are called.
 
     Raises:
         DataError: train is absent, a split is empty, nothing is left to train on, or too much was skipped.
     """
+    train = options.train
+    val, test = (None, None) if single else (options.val, options.test)
     notes: list[str] = []
     found = {name: _read(read, name, notes) for name in dict.fromkeys((train, val, test)) if name is not None}
     skipped = ledger.close()
@@ -166,7 +191,7 @@ def read_splits(
     if rest is None:
         raise DataError(f"{place(train)}: does not exist, so there is nothing to train on; docs/data.md shows layouts.")
     present = {"test": found[test] if test is not None else None, "val": found[val] if val is not None else None}
-    fractions = {"test": test_fraction, "val": val_fraction}
+    fractions = {"test": options.test_fraction, "val": options.val_fraction}
     counts = {role: max(1, round(fractions[role] * len(rest))) for role, source in present.items() if source is None}
     order = [int(index) for index in generator_for(seed, "split").permutation(len(rest))]
     if len(order) <= sum(counts.values()):

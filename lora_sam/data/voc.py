@@ -112,11 +112,7 @@ class Voc:
         return read_splits(
             read,
             ledger,
-            train=self.train,
-            val=self.val,
-            test=self.test,
-            val_fraction=self.val_fraction,
-            test_fraction=self.test_fraction,
+            self,
             seed=seed,
             place=lambda split: str(lists / f"{split}.txt"),
         )

@@ -10,12 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lora_sam.data.duplicates import MAX_DISTANCE, difference_hashes, distances
+from lora_sam.data.duplicates import MAX_DIFFERENCE, MAX_DISTANCE, REDUCED, difference_hashes, distances
 
-MAX_DIFFERENCE = 8.0
-"""Images that look alike differ by at most so much on the mean of their reduced pictures, in grey levels of 255."""
-
-_REDUCED = (9, 8)  # width and height for the difference hash
 _FLAT = 2.0  # standard deviation of a reduced picture, in grey levels, below which its hash tells nothing
 
 
@@ -36,7 +32,7 @@ def likeness(image: NDArray[np.uint8]) -> Likeness:
     """What is kept of an RGB image uint8 [H, W, 3]."""
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(image).data)
-    grey = Image.fromarray(image).convert("L").resize(_REDUCED, Image.Resampling.BOX)
+    grey = Image.fromarray(image).convert("L").resize(REDUCED, Image.Resampling.BOX)
     return Likeness(digest.digest(), np.asarray(grey))
 
 

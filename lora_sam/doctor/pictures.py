@@ -14,7 +14,7 @@ from lora_sam.doctor.samples import Look, spread
 from lora_sam.errors import DataError
 from lora_sam.preview import prompted_picture
 from lora_sam.prompts import PromptSource
-from lora_sam.seeds import generator_for
+from lora_sam.seeds import drawn_places
 from lora_sam.structures import Prompts, Sample
 
 SIDE = 320
@@ -99,10 +99,9 @@ def first_prompts(prompt: PromptSource, sample: Sample, seed: int, most: int | N
         The sample with those objects that are prompted first, and at most `MOST_OBJECTS`; the prompts.
     """
     count = len(sample.masks)
-    rows = np.arange(count)
-    if most is not None and count > most:  # the draw of lora_sam.data.batches, which needs torch
-        rows = np.sort(generator_for(seed, "objects", 0, sample.id).choice(count, most, replace=False))
-    prompts = prompt.training_prompts(sample if len(rows) == count else sample.only(rows), seed, 0)
+    rows = drawn_places(count, most, seed, "objects", 0, sample.id)  # as lora_sam.data.batches draws, which needs torch
+    prompts = prompt.training_prompts(sample if rows is None else sample.only(rows), seed, 0)
+    rows = np.arange(count) if rows is None else rows
     shown = np.concatenate([rows, np.setdiff1d(np.arange(count), rows)])[:MOST_OBJECTS]
     return sample.only(shown), prompts[:MOST_OBJECTS] if len(prompts) > MOST_OBJECTS else prompts
 

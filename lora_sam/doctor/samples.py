@@ -13,7 +13,6 @@ from PIL import Image
 from lora_sam.data.splits import SampleSource
 from lora_sam.doctor.defects import Finding, of_object
 from lora_sam.doctor.likeness import Likeness, likeness
-from lora_sam.prompts import tight_boxes
 from lora_sam.structures import Sample
 
 TINY_PIXELS, TINY_SHARE = 10, 1e-4
@@ -81,7 +80,7 @@ def look_at(source: SampleSource, split: str, index: int, root: Path, max_object
     """
     sample = source[index]
     areas = sample.masks.sum(axis=(1, 2), dtype=np.int64)
-    boxes = tight_boxes(sample.masks)
+    boxes = sample.boxes
     channels, orientation = _stored(root / sample.id)
     findings = [*_of_picture(sample), *_of_objects(sample, areas, boxes)]
     if orientation not in (None, 1):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lora_sam.contours import hausdorff95
 from lora_sam.detection import EncodedMask, ImageDetections, encode_masks
-from lora_sam.evaluation import evaluate, some_objects
+from lora_sam.evaluation import score_sample, some_objects
 from lora_sam.interactive import iou_after_clicks
 from lora_sam.metrics import ImageScores
 
@@ -25,68 +25,6 @@ PromptsFor = Callable[["Sample"], "Prompts"]
 
 OWN = "own"
 """Name of the prompts that a run was evaluated with."""
-
-
-@dataclass(frozen=True)
-class Some:
-    """The samples of a source with at most so many objects each; see `lora_sam.evaluation.some_objects`.
-
-    Attributes:
-        source: Labelled images.
-        most: Largest number of objects; None for all.
-        seed: Draws them.
-    """
-
-    source: SampleSource
-    most: int | None
-    seed: int
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        return len(self.source)
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """Ids of the samples, in order."""
-        return self.source.ids
-
-    @property
-    def sizes(self) -> Sequence[tuple[int, int]]:
-        """(height, width) of every image in pixels."""
-        return self.source.sizes
-
-    @property
-    def object_counts(self) -> None:
-        """Unknown before an image is read."""
-
-    def __getitem__(self, index: int) -> Sample:
-        """Decode one sample."""
-        return some_objects(self.source[index], self.most, self.seed)
-
-
-@dataclass(frozen=True)
-class _One:
-    """A source of one sample that is there already."""
-
-    sample: Sample
-
-    def __len__(self) -> int:
-        return 1
-
-    @property
-    def ids(self) -> Sequence[str]:
-        return (self.sample.id,)
-
-    @property
-    def sizes(self) -> Sequence[tuple[int, int]]:
-        return (self.sample.size,)
-
-    @property
-    def object_counts(self) -> Sequence[int]:
-        return (len(self.sample.masks),)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.sample
 
 
 @dataclass
@@ -148,6 +86,8 @@ def measure(
     source: SampleSource,
     prompts: Mapping[str, PromptsFor],
     *,
+    max_objects: int | None,
+    seed: int,
     outlines: bool = False,
     detection: bool = False,
     clicks: int = 0,
@@ -159,6 +99,8 @@ def measure(
         predictors: What to measure, by name.
         source: Labelled images, at least one.
         prompts: Make one prompt per object of a sample, by name. Of `OWN`, more is kept than scores.
+        max_objects: Objects of an image that are measured; None for all.
+        seed: Draws them, see `lora_sam.evaluation.some_objects`.
         outlines: Measure Hausdorff 95 too, for `OWN`.
         detection: Keep encoded masks too, for `OWN`.
         clicks: Most simulated clicks on an object; 0 for none.
@@ -171,7 +113,7 @@ def measure(
     kept = {name: Kept() for name in predictors}
     classes: list[tuple[str, ...]] = []
     for index in range(len(source)):
-        sample = source[index]
+        sample = some_objects(source[index], max_objects, seed)
         classes.append(sample.classes)
         truth = encode_masks(sample.masks) if detection else ()
 
@@ -179,9 +121,9 @@ def measure(
             _keep(kept[name], sample, found, truth, outlines=outlines)
 
         for kind, prompts_for in prompts.items():
-            found = evaluate(predictors, _One(sample), prompts_for, on_masks=keep if kind == OWN else None)
+            found = score_sample(predictors, sample, prompts_for(sample), on_masks=keep if kind == OWN else None)
             for name in predictors:
-                scores[kind][name] += found.scores[name]
+                scores[kind][name].append(found[name])
         if clicks:
             for name, predictor in predictors.items():
                 kept[name].clicked.append(iou_after_clicks(predictor, sample, most=clicks))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,14 @@ def stored_prompts(prompts: Prompts) -> dict[str, Any]:
     return stored
 
 
+def entry(sample: Sample, prompts: Prompts) -> dict[str, Any]:
+    """What is stored of an image: its `id`, the names of its `objects`, and their `stored_prompts`."""
+    return {"id": sample.id, "objects": list(sample.object_ids), **stored_prompts(prompts)}
+
+
 def write_prompts(
     path: Path,
-    samples: Iterable[Sample],
-    prompts_for: Callable[[Sample], Prompts],
+    entries: Iterable[Mapping[str, Any]],
     *,
     split: str,
     seed: int,
@@ -59,22 +63,19 @@ def write_prompts(
 
     Args:
         path: The file.
-        samples: The images of the split; read one at a time.
-        prompts_for: Makes the prompts of a sample: those that were evaluated.
+        entries: The `entry` of each image of the split.
         split: Name of the split.
         seed: Seed of the prompts.
         settings: What made the prompts, ready for JSON.
 
     Raises:
-        DataError: an image cannot be read.
         TrainingError: the disk is full or the directory cannot be written.
     """
     head = {"schema_version": SCHEMA_VERSION, "split": split, "seed": seed, "prompt": dict(settings)}
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(json.dumps(head)[:-1] + ', "images": [')
         separator = "\n"
-        for sample in samples:
-            line = {"id": sample.id, "objects": list(sample.object_ids), **stored_prompts(prompts_for(sample))}
+        for line in entries:
             file.write(separator + json.dumps(line, separators=(",", ":")))
             separator = ",\n"
         file.write("\n]}\n")

@@ -358,7 +358,7 @@ def test_a_pipe_is_not_read(tmp_path: Path) -> None:
 
 
 def test_an_installation_without_its_files_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto_module, "_PACKAGE", tmp_path / "lora_sam")
+    monkeypatch.setattr("lora_sam.conf_files._PACKAGE", tmp_path / "lora_sam")
     with pytest.raises(ConfigError, match=r"no configuration file .*coco\.yaml; install lora_sam again"):
         auto_module.stored_option("coco")
     (tmp_path / "conf/data").mkdir(parents=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import fields
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,24 +22,13 @@ from lora_sam.cli.train import run_train
 from lora_sam.config import GROUPS, RUN_KEYS
 from lora_sam.doctor.check import FILES, Check
 from lora_sam.doctor.defects import DEFECTS, SEVERITIES
+from tests.conftest import Done
 from tests.doctor.conftest import pixels, square
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture(autouse=True)
-def quiet_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = before
+pytestmark = pytest.mark.usefixtures("quiet_logging")
 
 
 @pytest.fixture

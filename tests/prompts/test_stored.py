@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lora_sam.prompts.stored import stored_prompts, write_prompts
+from lora_sam.prompts.stored import entry, stored_prompts, write_prompts
 from lora_sam.structures import Prompts, Sample
 
 Squares = Callable[..., Sample]
@@ -48,8 +48,7 @@ def test_a_file_has_a_line_for_every_image(tmp_path: Path, squares: Squares, opt
     path = tmp_path / "prompts.json"
     write_prompts(
         path,
-        samples,
-        lambda one: source.evaluation_prompts(one, 3),
+        (entry(one, source.evaluation_prompts(one, 3)) for one in samples),
         split="test",
         seed=3,
         settings={"positive": 3},
@@ -69,5 +68,5 @@ def test_a_file_has_a_line_for_every_image(tmp_path: Path, squares: Squares, opt
         expected = source.evaluation_prompts(one, 3)
         np.testing.assert_array_equal(points[..., :2], expected.points)
         np.testing.assert_array_equal(points[..., 2], expected.labels)
-    write_prompts(path, [], lambda one: source.evaluation_prompts(one, 3), split="val", seed=3, settings={})
+    write_prompts(path, [], split="val", seed=3, settings={})
     assert json.loads(path.read_text(encoding="utf-8"))["images"] == []

@@ -6,7 +6,12 @@ from pathlib import Path
 
 from lora_sam.errors import ConfigError
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def conf_places() -> tuple[Path, Path]:
+    """Where `train.yaml` and its groups may be: inside the package, and beside it."""
+    return _PACKAGE / "conf", _PACKAGE.parent / "conf"
 
 
 def conf_directory() -> Path:
@@ -15,7 +20,7 @@ def conf_directory() -> Path:
     Raises:
         ConfigError: there is none, so the installation is incomplete.
     """
-    places = (_PACKAGE / "conf", _PACKAGE.parent / "conf")
+    places = conf_places()
     for place in places:
         if (place / "train.yaml").is_file():
             return place
