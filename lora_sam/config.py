@@ -20,6 +20,7 @@ from lora_sam.errors import ConfigError, LoraSamError
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+    from lora_sam.cache.options import CacheOptions
     from lora_sam.data.augmentation import Augmentation
     from lora_sam.data.splits import Splits
     from lora_sam.losses import Loss
@@ -76,6 +77,7 @@ class Settings:
         loss: Loss per object.
         optim: Optimiser and schedule.
         trainer: Limits, intervals and hardware of the training loop.
+        cache: Where and how what the frozen part of the image encoder makes is kept.
         tracker: Where curves and overlays are shown.
         seed: Seed of everything random.
         resume: Run directory to go on with, or `latest`; None starts anew.
@@ -91,6 +93,7 @@ class Settings:
     loss: Loss
     optim: Adam
     trainer: TrainerOptions
+    cache: CacheOptions
     tracker: TrackerConfig
     seed: int
     resume: str | None

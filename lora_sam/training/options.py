@@ -12,6 +12,9 @@ from lora_sam.errors import ConfigError
 Multimask = Literal["mean", "best_loss", "best_iou"]
 """How the losses of several masks become one."""
 
+Checkpointing = Literal["off", "global", "all"]
+"""Which blocks of the image encoder make their activations a second time instead of keeping them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyStopping:
@@ -46,6 +49,18 @@ class TrainerOptions:
             step of the exponential mean (0.99 to 0.9999; smaller over the first steps); null takes the last weights.
         clip_norm: Largest norm of the gradient; null does not clip.
         precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the hardware computes in it.
+        cache: `auto` keeps what the frozen part of the image encoder makes of an image on disk (see `cache`), where
+            that part is the same for every step; `off` encodes anew at every step.
+        checkpointing: Blocks of the image encoder whose activations are made a second time for the backward pass
+            instead of kept: `off` none, `global` those that attend to the whole image, `all`; `auto` the first of these
+            that fits into `memory_gb`.
+        memory_gb: Memory to stay within, in GiB: `checkpointing=auto` and the number of images at once are chosen for
+            it; null takes what the machine has free.
+        plan: Say what the run would take, parameters, memory, time and disk, and stop.
+        compile: Compile image encoder and mask decoder with `torch.compile`: minutes at the start, faster steps on
+            GPUs.
+        attention: How the image encoder attends while it trains: `tiled` or `channels` (both exact), or `auto`, what
+            was measured to be faster on this device.
         device: `auto`, `cpu`, `cuda` or `mps`.
         workers: Processes that load images; 0 loads in the main process.
         validate_every_epochs: Epochs between validations; the last epoch is always validated.
@@ -67,6 +82,12 @@ class TrainerOptions:
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None
     clip_norm: Annotated[float, Field(gt=0)] | None
     precision: Literal["auto", "fp32", "bf16"]
+    cache: Literal["auto", "off"]
+    checkpointing: Checkpointing | Literal["auto"]
+    memory_gb: Annotated[float, Field(gt=0)] | None
+    plan: bool
+    compile: bool
+    attention: Literal["auto", "tiled", "channels"]
     device: Literal["auto", "cpu", "cuda", "mps"]
     workers: Annotated[int, Field(ge=0, le=64)]
     validate_every_epochs: Annotated[int, Field(ge=1)]
