@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import json
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("LORA_SAM_OFFLINE", "1")
 # nothing reports home, whichever way the tests are started
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
+# embeddings are shared by all runs on a machine; those of tests are not the user's
+_EMBEDDINGS = tempfile.mkdtemp(prefix="lora_sam.")
+os.environ["LORA_SAM_EMBEDDINGS"] = _EMBEDDINGS
+atexit.register(shutil.rmtree, _EMBEDDINGS, ignore_errors=True)
 
 
 def pytest_configure() -> None:

@@ -23,7 +23,10 @@ from lora_sam.conf_files import conf_directory
 
 ROOT = Path(__file__).resolve().parents[1]
 
-LISTED = "Commands: demo, train, merge, export, quantize, robustness, evaluate, deploy; lora-sam --help describes them"
+LISTED = (
+    "Commands: demo, train, merge, export, quantize, robustness, evaluate, deploy, embeddings; "
+    "lora-sam --help describes them"
+)
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -89,7 +92,7 @@ def test_commands_hand_the_rest_to_the_program_of_train_py(
     assert ("this is the demo" in error) == (arguments == ["train"])
 
 
-@pytest.mark.parametrize("verb", list(VERBS))
+@pytest.mark.parametrize("verb", [*VERBS, "embeddings"])
 def test_steps_get_the_rest(call: Call, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
     calls: list[Any] = []
 

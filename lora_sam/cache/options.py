@@ -18,10 +18,10 @@ class CacheOptions:
         directory: Where; null takes `$LORA_SAM_EMBEDDINGS`, else `lora_sam/embeddings` under the user's cache
             directory.
         max_gb: Largest size of that directory in GB (10^9 bytes); what was used least recently goes first.
-        dtype: How numbers are stored: `float16` (falls back to `float32` where one is too large), or `float32`: then a
-            run with the cache gives the same bits as one without.
-        views: Cached images per sample: augmentation by flips and quarter turns has up to 8 views of an image; where it
-            has more than `views`, or changes pixels, the cache is off.
+        dtype: How numbers are stored for training and validation: `float16`, or `float32`: then a run with the cache
+            gives the same bits as one without. The final evaluation always uses float32.
+        views: Where augmentation flips and turns, an image has this many views, drawn once, that are encoded once; each
+            epoch takes one of them.
     """
 
     directory: str | None

@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": "train on drawn pictures of washers with the weights of the package, and compare with the base",
     "train": "fine-tune on your own images; lora-sam train --help lists every group and option",
     **VERBS,
+    "embeddings": "what training keeps on disk of the frozen encoder: list, verify, prune",
 }
 
 
@@ -32,7 +33,7 @@ def console() -> int:
         return 0
     if name not in COMMANDS:
         return report([_unknown(name)])
-    if name in VERBS:
+    if name in VERBS or name == "embeddings":
         return run_step(name, f"lora-sam {name}", arguments)
     try:
         from lora_sam.cli.train import DEMO, run_train  # looks for the configuration files

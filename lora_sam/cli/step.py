@@ -25,6 +25,8 @@ VERBS = {
     "evaluate": "torch, IR and INT8 in one table, on the same prompts",
     "deploy": "merge, export, quantize and evaluate, one after the other",
 }
+# steps whose first word, where it is not key=value, is the value of this option
+_FIRST_WORD = {"embeddings": "action"}
 _HELP = {"--help", "-h"}
 
 
@@ -54,6 +56,8 @@ def run_step(verb: str, program: str, arguments: Sequence[str]) -> int:
         nonlocal status
         status = max(status, _perform(config))
 
+    if verb in _FIRST_WORD and arguments and re.fullmatch(r"\w[\w-]*", arguments[0]):
+        arguments = [f"{_FIRST_WORD[verb]}={arguments[0]}", *arguments[1:]]
     sys.argv = [program, *arguments]
     return main(step, conf=conf, config_name=verb) or status
 

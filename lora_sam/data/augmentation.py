@@ -16,10 +16,44 @@ from lora_sam.structures import Sample
 if TYPE_CHECKING:
     from torchvision.tv_tensors import Image, Mask
 
+    Pixels = NDArray[np.generic]
+
 _MEAN_COLOUR = [124.0, 116.0, 104.0]  # what Segment Anything pads with, before normalising
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Zoom = Annotated[float, Field(ge=0.1, le=10)]
+
+
+@dataclass(frozen=True)
+class View:
+    """One of the eight ways to look at an image by mirroring and quarter turns.
+
+    Attributes:
+        mirrored: Left and right are exchanged first.
+        quarters: Then it is turned counterclockwise by this many times 90 degrees, 0 to 3.
+    """
+
+    mirrored: bool = False
+    quarters: int = 0
+
+    def of(self, pixels: Pixels, axes: tuple[int, int]) -> Pixels:
+        """`pixels` seen so, without a copy.
+
+        Args:
+            pixels: Image or masks.
+            axes: Which axes are rows and columns.
+        """
+        return np.rot90(np.flip(pixels, axes[1]) if self.mirrored else pixels, self.quarters, axes)
+
+    def on(self, sample: Sample) -> Sample:
+        """The sample seen so, image and masks."""
+        if self == View():
+            return sample
+        return replace(
+            sample,
+            image=np.ascontiguousarray(self.of(sample.image, (0, 1))),
+            masks=np.ascontiguousarray(self.of(sample.masks, (1, 2))),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +96,15 @@ class Augmentation:
             sample: Left as it is.
             seed_parts: What the change depends on, e.g. seed, epoch and sample id.
         """
-        if self._does_nothing():
-            return sample  # before torchvision is imported, which takes seconds
+        draws = generator_for(*seed_parts, "augmentation")
+        viewed = self._view(draws).on(sample)
+        if not self._makes_pixels():
+            return viewed  # before torchvision is imported, which takes seconds
         import torch
         from torchvision import tv_tensors
 
-        draws = generator_for(*seed_parts, "augmentation")
-        image = tv_tensors.Image(torch.from_numpy(np.array(sample.image)).permute(2, 0, 1))
-        masks = tv_tensors.Mask(torch.from_numpy(np.array(sample.masks)))
-        image, masks = self._turn(image, masks, draws)
+        image = tv_tensors.Image(torch.from_numpy(np.array(viewed.image)).permute(2, 0, 1))
+        masks = tv_tensors.Mask(torch.from_numpy(np.array(viewed.masks)))
         image, masks = self._zoom(image, masks, draws)
         image = self._colour(image, draws)
         moved = np.ascontiguousarray(masks.as_subclass(torch.Tensor).numpy())
@@ -81,28 +115,32 @@ class Augmentation:
         changed = replace(sample, image=pixels, masks=moved)
         return changed if left.all() else changed.only(np.flatnonzero(left))
 
-    def _does_nothing(self) -> bool:
-        moves = self.horizontal_flip, self.vertical_flip, self.rotate90
-        colours = self.brightness, self.contrast, self.saturation, self.hue
-        return not any((*moves, *colours)) and tuple(self.scale) == (1, 1)
+    @property
+    def only_views(self) -> bool:
+        """Whether an image changes by mirroring and quarter turns only, if at all."""
+        return not self._makes_pixels()
 
-    def _turn(self, image: Image, masks: Mask, draws: np.random.Generator) -> tuple[Image, Mask]:
-        import torch
-        from torchvision import tv_tensors
-        from torchvision.transforms.v2 import functional
+    @property
+    def one_view(self) -> bool:
+        """Whether an image is never mirrored or turned."""
+        return not any((self.horizontal_flip, self.vertical_flip, self.rotate90))
 
+    def view(self, *seed_parts: int | str) -> View:
+        """The view that `apply` gives for the same `seed_parts`, before zoom and colour."""
+        return self._view(generator_for(*seed_parts, "augmentation"))
+
+    def _makes_pixels(self) -> bool:
+        """Whether pixels come about that the image does not have: by zoom or colour."""
+        return any((self.brightness, self.contrast, self.saturation, self.hue)) or tuple(self.scale) != (1, 1)
+
+    def _view(self, draws: np.random.Generator) -> View:
         # drawn whether used or not, so that changing one probability leaves the other draws as they are
         horizontal, vertical, rotate = draws.random(3)
         quarters = int(draws.integers(1, 4))
-        if horizontal < self.horizontal_flip:
-            image, masks = functional.horizontal_flip(image), functional.horizontal_flip(masks)
-        if vertical < self.vertical_flip:
-            image, masks = functional.vertical_flip(image), functional.vertical_flip(masks)
-        if rotate < self.rotate90:
-            # exact, where `functional.rotate` would resample
-            image = tv_tensors.Image(torch.rot90(image, quarters, (-2, -1)))
-            masks = tv_tensors.Mask(torch.rot90(masks, quarters, (-2, -1)))
-        return image, masks
+        view = View(mirrored=bool(horizontal < self.horizontal_flip))
+        if vertical < self.vertical_flip:  # top and bottom are left and right turned by half
+            view = View(not view.mirrored, 2)
+        return replace(view, quarters=(view.quarters + quarters) % 4) if rotate < self.rotate90 else view
 
     def _zoom(self, image: Image, masks: Mask, draws: np.random.Generator) -> tuple[Image, Mask]:
         from torchvision.transforms.v2 import functional

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lora_sam.data.augmentation import Augmentation
-from lora_sam.data.splits import SampleSource
+from lora_sam.data.augmentation import Augmentation, View
+from lora_sam.data.splits import SampleSource, labels_of
 from lora_sam.data.transforms import (
     boxes_to_input_frame,
     mask_inputs_to_input_frame,
@@ -29,7 +29,7 @@ class Example:
 
     Attributes:
         id: Id of the sample.
-        image: Pre-processed, float32 [3, S, S].
+        image: Pre-processed, float32 [3, S, S]; None where `encoded` is there.
         boxes: XYXY, float32 [N, 4], or None; NaN as in `Prompts`.
         points: (x, y), float32 [N, K, 2], or None.
         labels: int64 [N, K] as in `Prompts`, or None.
@@ -39,10 +39,11 @@ class Example:
         mask_inputs: Logits, float32 [N, S/4, S/4], or None; NaN as in `Prompts`.
         places: `Corrections.places` of the rounds after the first, float64 [N, R], or None for one round.
         corrected_masks: `Corrections.masks`, bool [N, R], or None with `places`.
+        encoded: What the frozen part of the image encoder made of the image, float32, shape of its stage; or None.
     """
 
     id: str
-    image: Tensor
+    image: Tensor | None
     boxes: Tensor | None
     points: Tensor | None
     labels: Tensor | None
@@ -52,6 +53,7 @@ class Example:
     mask_inputs: Tensor | None = None
     places: Tensor | None = None
     corrected_masks: Tensor | None = None
+    encoded: Tensor | None = None
 
 
 class TrainingPrompts(Protocol):
@@ -71,6 +73,18 @@ class CorrectedPrompts(Protocol):
         ...
 
 
+class EncodedImages(Protocol):
+    """What the frozen part of the image encoder made of the images of a source (`lora_sam.cache` is above this)."""
+
+    def view(self, epoch: int, index: int) -> View:
+        """How the image is looked at in an epoch."""
+        ...
+
+    def read(self, epoch: int, index: int) -> Tensor | None:
+        """What was made of it then, or None where that is not at hand."""
+        ...
+
+
 class TrainingExamples(Dataset[Example]):
     """Samples made ready for training. Stateless: an example is a function of seed, epoch and index alone."""
 
@@ -83,6 +97,7 @@ class TrainingExamples(Dataset[Example]):
         image_size: int,
         seed: int,
         max_objects: int | None,
+        encoded: EncodedImages | None = None,
     ) -> None:
         """Prepare samples of `source` for an input frame of side `image_size`.
 
@@ -93,6 +108,7 @@ class TrainingExamples(Dataset[Example]):
             image_size: Side S of the input frame in pixels.
             seed: With epoch and sample id, decides objects, augmentation and prompts.
             max_objects: At most this many objects per example, others are drawn in other epochs; None for all.
+            encoded: Images that need not be decoded; says how they are looked at, instead of `augmentation`.
         """
         self._source = source
         self._prompt = prompt
@@ -100,6 +116,7 @@ class TrainingExamples(Dataset[Example]):
         self._image_size = image_size
         self._seed = seed
         self._max_objects = max_objects
+        self._encoded = encoded
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -107,8 +124,9 @@ class TrainingExamples(Dataset[Example]):
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
         """The example for `key` = (epoch, index). Raises `DataError` when its files changed since they were checked."""
-        epoch, _ = key
-        sample, prompts = self.prompted(key)
+        epoch, index = key
+        encoded = None if self._encoded is None else self._encoded.read(epoch, index)
+        sample, prompts = self._prompted(key, decode=encoded is None)
         corrections = None
         if isinstance(self._prompt, CorrectedPrompts):
             corrections = self._prompt.corrections(sample, self._seed, epoch)
@@ -118,7 +136,7 @@ class TrainingExamples(Dataset[Example]):
         points = None if prompts.points is None else points_to_input_frame(prompts.points, size, side)
         return Example(
             id=sample.id,
-            image=preprocess(sample.image, side),
+            image=preprocess(sample.image, side) if encoded is None else None,
             boxes=None if boxes is None else torch.from_numpy(boxes),
             points=None if points is None else torch.from_numpy(points),
             labels=None if prompts.labels is None else torch.from_numpy(prompts.labels),
@@ -128,13 +146,20 @@ class TrainingExamples(Dataset[Example]):
             mask_inputs=None if masks is None else torch.from_numpy(masks),
             places=None if corrections is None else torch.from_numpy(corrections.places),
             corrected_masks=None if corrections is None else torch.from_numpy(corrections.masks),
+            encoded=encoded,
         )
 
     def prompted(self, key: tuple[int, int]) -> tuple[Sample, Prompts]:
         """What `key` = (epoch, index) is before it is brought into the input frame: augmented sample and prompts."""
+        return self._prompted(key, decode=True)
+
+    def _prompted(self, key: tuple[int, int], *, decode: bool) -> tuple[Sample, Prompts]:
         epoch, index = key
-        sample = self._with_some_objects(self._source[index], epoch)
-        sample = self._augmentation.apply(sample, self._seed, epoch, sample.id)
+        sample = self._with_some_objects(self._source[index] if decode else labels_of(self._source, index), epoch)
+        if self._encoded is not None:
+            sample = self._encoded.view(epoch, index).on(sample)
+        else:
+            sample = self._augmentation.apply(sample, self._seed, epoch, sample.id)
         return sample, self._prompt.training_prompts(sample, self._seed, epoch)
 
     def _with_some_objects(self, sample: Sample, epoch: int) -> Sample:

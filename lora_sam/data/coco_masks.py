@@ -37,12 +37,10 @@ class EncodedMasks:
         rles = [{"size": list(size), "counts": counts} for counts in self.counts]
         masks = np.zeros((len(rles), *size), dtype=np.bool_)
         # copy the object's box only: untouched pages of `masks` then cost neither time nor memory
-        boxes = coco_mask.toBbox(rles).astype(int)
+        boxes = coco_mask.toBbox(rles).astype(int).tolist()
         for mask, counts, (x, y, width, height) in zip(masks, self.counts, boxes, strict=True):
-            window = (slice(y, y + height), slice(x, x + width))
-            runs = _decompressed(counts)
-            columns = np.repeat(np.arange(runs.size) % 2 == 1, runs).reshape(size[1], size[0])
-            mask[window] = columns.T[window]
+            window = _window(_decompressed(counts), size[0], (x, y, width, height))
+            mask[y : y + height, x : x + width] = window
         return masks
 
 
@@ -154,6 +152,28 @@ def _decompressed(encoded: bytes) -> NDArray[np.int64]:
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
     return values
+
+
+def _window(runs: NDArray[np.int64], length: int, box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    """The part of a mask inside a box that holds all of it.
+
+    Args:
+        runs: Run lengths, background first, down columns of `length` pixels.
+        length: Height of the whole mask.
+        box: Left column, top row, width and height.
+
+    Returns:
+        Bool [height, width].
+    """
+    left, top, width, height = box
+    ends = np.cumsum(runs)[: runs.size // 2 * 2].reshape(-1, 2)  # of each run of background and the object's after it
+    ends = ends[ends[:, 0] < ends[:, 1]]
+    # the first and the last pixel of each run of the object, counted down the columns of the box instead; a run that
+    # goes on in the next column makes the box as high as the mask, so its pixels are neighbours there too
+    columns, rows = np.divmod(ends - (0, 1), length)
+    inside = (columns - left) * height + (rows - top) + (0, 1)
+    lengths = np.diff(inside.ravel(), prepend=0, append=width * height)
+    return np.repeat(np.arange(lengths.size) % 2 == 1, lengths).reshape(width, height).T
 
 
 def is_number(value: object) -> bool:

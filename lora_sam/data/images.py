@@ -71,7 +71,7 @@ def read_image(path: str | PathLike[str] | ImageFile) -> NDArray[np.uint8]:
         if not picture.mode.startswith("I"):
             # palette transparency needs the detour; alpha is dropped either way
             picture = picture.convert("RGBA") if "transparency" in picture.info else picture
-            return np.array(picture.convert("RGB"))
+            return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
         grey = np.asarray(picture)
         low, high = int(grey.min()), int(grey.max())
         if low < 0 or high > _WORD_MAX:

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.data.digests import digest_of_file
 from lora_sam.data.images import ImageFile, image_size, read_image
 from lora_sam.errors import DataError
 from lora_sam.structures import Sample
@@ -82,9 +83,25 @@ class LabelledImages:
         pixels = read_image(image.path)
         if pixels.shape[:2] != image.size:
             raise size_mismatch(str(image.path), pixels.shape[:2], "when the data was opened", image.size)
-        masks = image.masks.read(image.size)
-        assert len(masks) == len(image.object_ids)
-        return Sample(image.id, pixels, masks, image.object_ids, image.classes)
+        return _sample(image, pixels)
+
+    def labels(self, index: int) -> Sample:
+        """The sample with a black image. Raises `DataError` when its files changed since they were checked."""
+        image = self.images[index]
+        return _sample(image, np.broadcast_to(np.uint8(0), (*image.size, 3)))
+
+    def file_digest(self, index: int) -> str | None:
+        """SHA-256 of the image's file in hexadecimal; None where it cannot be read."""
+        try:
+            return digest_of_file(self.images[index].path)
+        except OSError:
+            return None
+
+
+def _sample(image: LabelledImage, pixels: NDArray[np.uint8]) -> Sample:
+    masks = image.masks.read(image.size)
+    assert len(masks) == len(image.object_ids)
+    return Sample(image.id, pixels, masks, image.object_ids, image.classes)
 
 
 def check_mask_memory(owner: str, objects: int, size: tuple[int, int]) -> None:

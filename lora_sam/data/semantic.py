@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.data.splits import Classified, SampleSource, Splits
+from lora_sam.data.splits import Classified, SampleSource, Splits, file_digest_of, labels_of
 from lora_sam.structures import Sample
 
 WHOLE = "object"
@@ -53,14 +53,25 @@ class ClassMasks:
 
     def __getitem__(self, index: int) -> Sample:
         """Decode one sample. Raises `DataError` as the other source does."""
-        sample = self.source[index]
-        if not sample.classes:
-            whole: NDArray[np.bool_] = np.any(sample.masks, axis=0)[None]
-            return replace(sample, masks=whole, object_ids=(WHOLE,))
-        names = tuple(sorted(set(sample.classes)))
-        of_class = np.array(sample.classes)
-        masks = np.stack([sample.masks[of_class == name].any(axis=0) for name in names])
-        return replace(sample, masks=masks, object_ids=names, classes=names)
+        return _united(self.source[index])
+
+    def labels(self, index: int) -> Sample:
+        """See `lora_sam.data.splits.LabelsApart`."""
+        return _united(labels_of(self.source, index))
+
+    def file_digest(self, index: int) -> str | None:
+        """See `lora_sam.data.splits.LabelsApart`."""
+        return file_digest_of(self.source, index)
+
+
+def _united(sample: Sample) -> Sample:
+    if not sample.classes:
+        whole: NDArray[np.bool_] = np.any(sample.masks, axis=0)[None]
+        return replace(sample, masks=whole, object_ids=(WHOLE,))
+    names = tuple(sorted(set(sample.classes)))
+    of_class = np.array(sample.classes)
+    masks = np.stack([sample.masks[of_class == name].any(axis=0) for name in names])
+    return replace(sample, masks=masks, object_ids=names, classes=names)
 
 
 def by_class(splits: Splits) -> Splits:

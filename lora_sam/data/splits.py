@@ -55,6 +55,29 @@ class Classified(Protocol):
         ...
 
 
+@runtime_checkable
+class LabelsApart(Protocol):
+    """A source that reads labels without decoding the image they belong to."""
+
+    def labels(self, index: int) -> Sample:
+        """The sample with an image that is black: for whoever needs its size and labels only."""
+        ...
+
+    def file_digest(self, index: int) -> str | None:
+        """SHA-256 of the image's file in hexadecimal; None where there is no such file."""
+        ...
+
+
+def labels_of(source: SampleSource, index: int) -> Sample:
+    """The sample, with a black image where its source can read labels alone."""
+    return source.labels(index) if isinstance(source, LabelsApart) else source[index]
+
+
+def file_digest_of(source: SampleSource, index: int) -> str | None:
+    """SHA-256 of the image's file in hexadecimal; None where its source knows no file."""
+    return source.file_digest(index) if isinstance(source, LabelsApart) else None
+
+
 @dataclass(frozen=True)
 class Subset:
     """Some samples of another source."""
@@ -92,6 +115,14 @@ class Subset:
     def __getitem__(self, index: int) -> Sample:
         """Decode one sample."""
         return self.source[self.indices[index]]
+
+    def labels(self, index: int) -> Sample:
+        """See `LabelsApart`."""
+        return labels_of(self.source, self.indices[index])
+
+    def file_digest(self, index: int) -> str | None:
+        """See `LabelsApart`."""
+        return file_digest_of(self.source, self.indices[index])
 
 
 @dataclass(frozen=True)

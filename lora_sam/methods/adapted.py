@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from lora_sam.errors import AdapterError, ConfigError
 from lora_sam.files import read_json
 from lora_sam.models.projections import fuse_projections
+from lora_sam.models.stages import Stage, frozen_stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +45,11 @@ class AdaptedSam:
     peft: PeftModel
     trains_encoder: bool
     reversible: bool = True
+
+    @cached_property
+    def frozen_stage(self) -> Stage | None:
+        """How far into the image encoder nothing trains; None where something does from the first block on."""
+        return frozen_stage(self.sam.image_encoder)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Trainable parameters by name, in the order of the model."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lora_sam.data.digests import digest_of_pixels
 from lora_sam.structures import Masks, Prompts
 
 E = TypeVar("E")
@@ -105,7 +105,7 @@ class Embeddings(Generic[E]):
 
     def embed(self, image: NDArray[np.uint8]) -> E:
         """The embedding of an RGB image [H, W, 3]."""
-        key = hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+        key = digest_of_pixels(image)
         if key not in self._embeddings:
             self._embeddings[key] = self._encode(image)
             self.encoded += 1

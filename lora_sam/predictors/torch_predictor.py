@@ -18,17 +18,35 @@ if TYPE_CHECKING:
     from segment_anything.modeling import Sam
 
     from lora_sam.methods.adapted import AdaptedSam
+    from lora_sam.predictors.frozen import FrozenPart
 
 Context = Callable[[], AbstractContextManager[None]]
 
 
 class ImageEmbedder:
-    """Encodes images with a torch SAM, remembering the last few by content."""
+    """Encodes images with a torch SAM, remembering the last few by content.
 
-    def __init__(self, sam: Sam, image_size: int, *, context: Context = nullcontext, remember: int = 2) -> None:
+    Args:
+        sam: The model.
+        image_size: Side S of its input.
+        context: Entered around the computation.
+        remember: How many embeddings are kept.
+        frozen: The part of the encoder whose results are kept on disk.
+    """
+
+    def __init__(
+        self,
+        sam: Sam,
+        image_size: int,
+        *,
+        context: Context = nullcontext,
+        remember: int = 2,
+        frozen: FrozenPart | None = None,
+    ) -> None:
         self._sam = sam
         self._image_size = image_size
         self._context = context
+        self._frozen = frozen
         self._embeddings: Embeddings[torch.Tensor] = Embeddings(self._encode, remember=remember)
 
     @property
@@ -50,6 +68,10 @@ class ImageEmbedder:
         from lora_sam.data.transforms import preprocess
         from lora_sam.models.decode import device_of
 
+        if self._frozen is not None:
+            values = self._frozen.values(image)
+            with torch.no_grad(), self._context():
+                return self._frozen.stage.rest(self._sam.image_encoder, values)
         pixels = preprocess(image, self._image_size).unsqueeze(0).to(device_of(self._sam))
         with torch.no_grad(), self._context():
             embedding: torch.Tensor = self._sam.image_encoder(pixels)
@@ -182,17 +204,34 @@ class TorchPredictor:
 
 
 def predictors_for(
-    adapted: AdaptedSam, image_size: int, *, chunk: int = 16, context: Context = nullcontext
+    adapted: AdaptedSam,
+    image_size: int,
+    *,
+    chunk: int = 16,
+    context: Context = nullcontext,
+    frozen: FrozenPart | None = None,
 ) -> dict[str, TorchPredictor]:
-    """Predictors `base` and `tuned` that share one model, and its embeddings where the encoder is frozen."""
+    """Predictors `base` and `tuned` that share one model, and its embeddings where the encoder is frozen.
+
+    Args:
+        adapted: The model with its adapter.
+        image_size: Side S of its input.
+        chunk: Prompts decoded at once.
+        context: Entered around every computation.
+        frozen: The part of the encoder that is the same for both, with what it made of images before.
+    """
 
     @contextmanager
     def without_adapter() -> Iterator[None]:
         with context(), adapted.base():
             yield
 
-    tuned = TorchPredictor(adapted.sam, image_size, context=context, chunk=chunk)
-    shared = None if adapted.trains_encoder else tuned.embedder
+    def embedder(context: Context) -> ImageEmbedder:
+        return ImageEmbedder(adapted.sam, image_size, context=context, frozen=frozen)
+
+    own = embedder(context)
+    shared = embedder(without_adapter) if adapted.trains_encoder else own
+    tuned = TorchPredictor(adapted.sam, image_size, embedder=own, context=context, chunk=chunk)
     base = TorchPredictor(adapted.sam, image_size, embedder=shared, context=without_adapter, chunk=chunk)
     return {"base": base, "tuned": tuned}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -113,3 +114,8 @@ class TrainerOptions:
         per_epoch = -(-batches_per_epoch // self.accumulate)
         limits = [] if self.max_epochs is None else [self.max_epochs * per_epoch]
         return min([*limits, *([] if self.max_steps is None else [self.max_steps])])
+
+
+def checkpointed_blocks(depth: int, global_attention: Collection[int], which: Checkpointing) -> frozenset[int]:
+    """Numbers of the blocks of an image encoder of `depth` blocks that an option names."""
+    return frozenset({"off": (), "global": global_attention, "all": range(depth)}[which])

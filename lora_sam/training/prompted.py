@@ -128,7 +128,7 @@ def alike(examples: Sequence[Example]) -> list[PromptBatch]:
     """The prompts of all examples, those with the same parts, number of points and rounds together."""
     groups: dict[tuple[int | bool, ...], list[PromptBatch]] = {}
     for index, example in enumerate(examples):
-        extent = torch.tensor(input_extent(example.size, example.image.shape[-1]))
+        extent = torch.tensor(input_extent(example.size, example.targets.shape[-1]))
         for rows, prompts in _prompts(example).kinds():
             points = 0 if prompts.points is None else prompts.points.shape[1]
             batch = PromptBatch(

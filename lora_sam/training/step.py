@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from lora_sam.losses.terms import pooled_targets
 from lora_sam.models.decode import decode_all_masks, device_of
+from lora_sam.models.stages import encode
 from lora_sam.training.prompted import PromptBatch, alike
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def accumulate_gradients(
     scale: float,
     autocast: AbstractContextManager[None],
     multimask: Multimask | None = None,
+    checkpointed: frozenset[int] = frozenset(),
 ) -> dict[str, float]:
     """Add the gradient of `scale` times the mean loss per object to `.grad` of everything trainable.
 
@@ -52,6 +54,7 @@ def accumulate_gradients(
         autocast: Context of the forward pass.
         multimask: Add the loss of those three masks whatever the prompt is, reduced in this way; see
             `several_masks_loss`.
+        checkpointed: Blocks of the image encoder whose activations are made again instead of kept.
 
     Returns:
         Mean per object of the loss and of its parts, by name.
@@ -60,9 +63,7 @@ def accumulate_gradients(
     device = device_of(sam)
     objects = sum(len(example.targets) for example in examples)
     with autocast:
-        images = torch.stack([example.image for example in examples]).to(device)
-        with torch.set_grad_enabled(adapted.trains_encoder):
-            embeddings = sam.image_encoder(images)
+        embeddings = embed(adapted, examples, checkpointed)
     leaf = embeddings.detach().requires_grad_(adapted.trains_encoder)
     sums: dict[str, float] = {}
 
@@ -98,6 +99,31 @@ def accumulate_gradients(
     if adapted.trains_encoder:
         embeddings.backward(leaf.grad)
     return {name: value / objects for name, value in sums.items()}
+
+
+def embed(adapted: AdaptedSam, examples: Sequence[Example], checkpointed: frozenset[int] = frozenset()) -> Tensor:
+    """Image embeddings [B, C, S/16, S/16]; with a graph where the image encoder trains.
+
+    Args:
+        adapted: The model.
+        examples: The images, or what the frozen part of its image encoder made of them.
+        checkpointed: See `accumulate_gradients`.
+    """
+    encoder, device, stage = adapted.sam.image_encoder, device_of(adapted.sam), adapted.frozen_stage
+    encoded = [example.encoded for example in examples if example.encoded is not None]
+    images = [example.image for example in examples if example.image is not None]
+    assert len(encoded) + len(images) == len(examples), "each example has an image or what was made of it"
+    parts = []
+    with torch.set_grad_enabled(adapted.trains_encoder):
+        if encoded:
+            assert stage is not None
+            parts.append(stage.rest(encoder, torch.stack(encoded).to(device), checkpointed))
+        if images:
+            parts.append(encode(encoder, torch.stack(images).to(device), checkpointed))
+    if len(parts) == 1:
+        return parts[0]
+    taken = {True: iter(parts[0].split(1)), False: iter(parts[1].split(1))}
+    return torch.cat([next(taken[example.encoded is not None]) for example in examples]).to(parts[0].dtype)
 
 
 def mask_losses(loss: Loss, low_res_logits: Tensor, iou: Tensor, targets: Tensor) -> dict[str, Tensor]:

@@ -357,3 +357,32 @@ def test_clicks_lie_where_the_prediction_is_wrong():
     everywhere = low.corrected(torch.ones_like(logits), 0)
     assert (everywhere.points[:, 0, 1] < 40).all()
     assert (everywhere.labels == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"), [("decoder", {}), ("lora", {"blocks": "last:1"})], ids=["decoder", "last block"]
+)
+@pytest.mark.parametrize("encoded", [(0, 1), (1,)], ids=["both", "one of two"])
+def test_gradients_are_those_without_encoding_ahead(option, tiny_sam, method, changes, encoded):
+    """From what the frozen part made of an image, in fp32, come the same gradients as from the image."""
+    found = []
+    for ahead in (False, True):
+        adapted = option(f"method/{method}", **changes).apply(tiny_sam())
+        for number, parameter in enumerate(adapted.trainable().values()):
+            if "lora" in method:
+                torch.nn.init.normal_(parameter, std=0.05, generator=torch.Generator().manual_seed(number))
+        batch = examples()
+        if ahead:
+            stage, encoder = adapted.frozen_stage, adapted.sam.image_encoder
+            with torch.no_grad():
+                for number in encoded:
+                    values = stage.of(encoder, batch[number].image.unsqueeze(0))[0]
+                    batch[number] = replace(batch[number], image=None, encoded=values)
+        parts = accumulate_gradients(
+            adapted, option("loss/sam"), batch, chunk=16, multimask_points=False, scale=1.0, autocast=nullcontext()
+        )
+        found.append((parts["loss"], {name: parameter.grad for name, parameter in adapted.trainable().items()}))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-6)
+    for name, gradient in found[0][1].items():
+        if gradient is not None:
+            torch.testing.assert_close(found[1][1][name], gradient, rtol=1e-4, atol=1e-6, msg=name)
