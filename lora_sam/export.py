@@ -161,10 +161,11 @@ def compared(reference: Predictor, exported: Predictor, run: RunDirectory) -> di
 def settings_of(run: RunDirectory) -> Settings:
     """The settings of a run, from its `config.json`. Raises `AdapterError` or `ConfigError` if it is damaged."""
     from lora_sam.config import settings_from
+    from lora_sam.resuming import completed
 
     if not run.saved_config.is_file():
         raise AdapterError(f"{run.saved_config} is missing; give the directory of a finished run")
-    return settings_from(read_json(run.saved_config, "give the directory of a finished run"))
+    return settings_from(completed(read_json(run.saved_config, "give the directory of a finished run"))[0])
 
 
 def _validation_cases(settings: Settings) -> Iterator[tuple[NDArray[np.uint8], list[Prompts]]]:

@@ -8,6 +8,7 @@ import re
 import runpy
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from lora_sam import load, read_image
 from lora_sam.cli.jobs import plain
 from lora_sam.cli.step import VERBS
 from lora_sam.config import settings_from, step_from
+from lora_sam.data.splits import split_ids
 from lora_sam.errors import AdapterError, CheckpointError, ConfigError
 from lora_sam.predictors import TorchPredictor
 from lora_sam.resuming import resumed_config
 from lora_sam.run import run
+from tests.data import test_auto, test_datumaro_json, test_hf
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -67,7 +70,8 @@ def steps() -> list[tuple[str, str, str]]:
     for page in PAGES:
         for match in re.finditer(r"python -m lora_sam\.([\w.]+)((?: +[^\s`#]+)*)", page.read_text(encoding="utf-8")):
             if "..." not in match[2] and "<" not in match[2]:
-                found.append((page.name, match[1], match[2].strip()))
+                # what stands apart by more than a space explains it
+                found.append((page.name, match[1], re.split(r" {2,}", match[2].strip())[0]))
     return sorted(set(found))
 
 
@@ -150,7 +154,9 @@ def test_a_documented_step_is_valid(page, verb, options):
         settings_from(composed(*(argument for argument in arguments if not argument.startswith("preview."))))
         return
     verb = {"data.check": "check"}.get(verb, verb)
-    assert verb in {*VERBS, "check"}, f"{page}: python -m lora_sam.{verb}"
+    if verb == "embeddings" and arguments and "=" not in arguments[0]:
+        arguments[0] = f"action={arguments[0]}"
+    assert verb in {*VERBS, "check", "embeddings"}, f"{page}: python -m lora_sam.{verb}"
     if arguments == ["--help"]:
         return
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -172,6 +178,69 @@ def test_a_documented_command_trains(arguments, workplace, monkeypatch):
     directory = train("_".join(arguments), *quick, *arguments)
     report = json.loads((directory / "evaluation.json").read_text(encoding="utf-8"))
     assert report["images"] == 3
+
+
+def formats() -> dict[str, tuple[list[str], list[str]]]:
+    """The table of formats in the README: by `data=` what lies in the directory, and the words after `train.py`."""
+    rows = re.findall(
+        r"^\| [^|]+ \| ([^|]+) \| `python train\.py (data=(\w+) data\.root=my_data)` \|$",
+        (ROOT / "README.md").read_text(encoding="utf-8"),
+        re.M,
+    )
+    return {option: (re.findall(r"`([^`]+)`", picture), shlex.split(command)) for picture, command, option in rows}
+
+
+def write_hugging_face(root: Path, scenes: test_auto.Scenes) -> None:
+    datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
+    masks = [test_hf.cell(test_hf.square(1 + row, 2)) for row in range(3)]
+    test_hf.write_parquet(
+        root,
+        {
+            split: test_hf.rows_of(datasets, masks, datasets.Image(), offset=3 * number)
+            for number, split in enumerate(scenes)
+        },
+    )
+
+
+WRITERS: dict[str, Callable[[Path, test_auto.Scenes], None]] = {
+    "coco": test_auto.write_coco,
+    "voc": test_auto.write_voc,
+    "common_semantic": test_auto.write_common_semantic,
+    "datumaro": lambda root, _: test_datumaro_json.write(root) and None,
+    "folder": lambda root, scenes: test_auto.write_labels(root, scenes, ending=".png", folder="masks"),
+    "labels": lambda root, scenes: test_auto.write_labels(root, scenes, ending=".tif"),
+    "hf": write_hugging_face,
+}
+
+
+def test_the_readme_has_every_format():
+    assert set(formats()) == set(WRITERS) == set(test_auto.FORMATS)
+
+
+@pytest.mark.parametrize("option", WRITERS)
+def test_your_data_in_one_command(option, tmp_path, monkeypatch):
+    """Trains on generated data that lies as the README says, found by itself and forced."""
+    picture, command = formats()[option]
+    root = tmp_path / "my_data"
+    scenes = {
+        split: [test_auto.scene(f"{split}{n}", np.random.default_rng((number, n))) for n in range(3)]
+        for number, split in enumerate(("train", "val", "test"))
+    }
+    if option == "hf":
+        datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+        datasets.disable_progress_bars()
+    WRITERS[option](root, scenes)
+    assert len(picture) >= 1
+    assert all(any(root.glob(name)) for name in picture)
+    monkeypatch.chdir(tmp_path)
+    directory = train("run", *QUICK, "data.root=my_data")
+    report = json.loads((directory / "evaluation.json").read_text(encoding="utf-8"))
+    assert report["images"] == 3
+    assert ("classes" in report) == (option in {"coco", "voc", "common_semantic", "datumaro"})
+    forced = settings_from(composed(*QUICK, *command)).open_data()
+    assert split_ids(forced) == json.loads((directory / "splits.json").read_text(encoding="utf-8"))
+    assert settings_from(composed(*QUICK, "data.root=my_data")).data.found().option == option
 
 
 # the app's client is run in tests/browser, where there is an app to call

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import StringIO
@@ -25,7 +26,7 @@ from lora_sam.evaluation import (
     validate_report,
     verdict,
 )
-from lora_sam.metrics import score_image
+from lora_sam.metrics import ImageScores, compare, score_image
 from lora_sam.structures import Masks, Prompts, Sample
 
 
@@ -34,6 +35,7 @@ class Squares:
     """A source of images with two 10x10 squares each; the first 5 columns of image n are n bright."""
 
     count: int
+    classes: Sequence[tuple[str, ...]] = ()
 
     def __len__(self) -> int:
         return self.count
@@ -56,7 +58,7 @@ class Squares:
         masks = np.zeros((2, 40, 50), np.bool_)
         masks[0, 5:15, 5:15] = True
         masks[1, 20:30, 20:30] = True
-        return Sample(self.ids[index], image, masks, ("7", "8"))
+        return Sample(self.ids[index], image, masks, ("7", "8"), self.classes[index] if self.classes else ())
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,11 @@ def report(evaluation: Evaluation) -> dict[str, Any]:
     return report_of(evaluation)
 
 
-def report_of(evaluation: Evaluation) -> dict[str, Any]:
+def report_of(evaluation: Evaluation, prompt: dict[str, Any] | None = None) -> dict[str, Any]:
     return evaluation_report(
         evaluation,
         split="test",
-        prompt={"kind": "box", "jitter": 0.0},
+        prompt=prompt or {"kind": "box", "jitter": 0.0},
         seed=3,
         trainable_parameters=294_912,
         total_parameters=94_030_096,
@@ -308,6 +310,152 @@ class TestTables:
             assert shown in " ".join(text.split()), shown
         assert text.count("+0.200 +0.200 +0.200") == 1  # all three sizes
         assert "…" not in text
+
+
+CLASSES = [("ring", "disc"), ("disc", "disc"), ("ring", "ring"), ("disc", "ring"), ("disc", "disc")]
+
+
+class TestClasses:
+    @pytest.fixture
+    def classified(self) -> dict[str, Any]:
+        predictors = {"base": Boxes(dict.fromkeys(range(5), 5)), "tuned": Boxes(TUNED)}
+        return report_of(evaluate(predictors, Squares(5, CLASSES), boxes_of))
+
+    def test_figures_are_those_of_torchmetrics(self, classified: dict[str, Any]) -> None:
+        import torch
+        from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex
+
+        found = classified["classes"]
+        assert [(one["name"], one["objects"], one["images"]) for one in found["classes"]] == [
+            ("disc", 6, 4),
+            ("ring", 4, 3),
+        ]
+        source = Squares(5, CLASSES)
+        for name, short in (("base", dict.fromkeys(range(5), 5)), ("tuned", TUNED)):
+            overall = BinaryF1Score()
+            means: dict[str, list[float]] = {"iou": [], "dice": [], "f1": []}
+            for one in found["classes"]:
+                union, pooled, ious, dices = BinaryF1Score(), BinaryF1Score(), [], []
+                for index in range(5):
+                    sample = source[index]
+                    rows = [row for row, label in enumerate(sample.classes) if label == one["name"]]
+                    if not rows:
+                        continue
+                    masks = Boxes(short).predict(sample.image, boxes_of(sample)).masks
+                    for row in rows:
+                        pair = [torch.from_numpy(part[row]).int() for part in (masks, sample.masks)]
+                        ious.append(float(BinaryJaccardIndex()(*pair)))
+                        dices.append(float(BinaryF1Score()(*pair)))
+                        pooled.update(*pair)
+                    pair = [torch.from_numpy(part[rows].any(axis=0)).int() for part in (masks, sample.masks)]
+                    union.update(*pair)
+                    overall.update(*pair)
+                expected = {"iou": np.mean(ious), "dice": np.mean(dices), "f1": float(pooled.compute())}
+                for figure, value in expected.items():
+                    assert one[figure][name] == pytest.approx(value, abs=1e-6), (name, one["name"], figure)
+                    means[figure].append(value)
+                assert one["pooled_dice"][name] == pytest.approx(float(union.compute()), abs=1e-6)
+            for figure, values in means.items():
+                assert found[f"mean_{figure}"][name] == pytest.approx(np.mean(values), abs=1e-6)
+            assert found["pooled_dice"][name] == pytest.approx(float(overall.compute()), abs=1e-6)
+
+    def test_intervals_are_those_of_the_images_that_have_the_class(self, classified: dict[str, Any]) -> None:
+        rings = [index for index, names in enumerate(CLASSES) if "ring" in names]
+        scores: dict[str, list[ImageScores]] = {"base": [], "tuned": []}
+        for name, short in (("base", dict.fromkeys(range(5), 5)), ("tuned", TUNED)):
+            for index in rings:
+                sample = Squares(5, CLASSES)[index]
+                masks = Boxes(short).predict(sample.image, boxes_of(sample)).masks
+                rows = [label == "ring" for label in sample.classes]
+                names = [str(row) for row in range(sum(rows))]
+                scores[name].append(score_image(sample.id, names, masks[rows], sample.masks[rows]))
+        expected = compare(scores["base"], scores["tuned"], 3)
+        ring = classified["classes"]["classes"][1]
+        for figure in ("iou", "dice", "f1"):
+            for name in ("base", "tuned", "delta"):
+                assert ring[figure][name] == expected[name][figure]
+                assert ring[figure][f"{name}_interval"] == expected[name][f"{figure}_interval"]
+
+    @pytest.mark.parametrize("classes", [(), [("ring", "ring")] * 5])
+    def test_without_classes_or_with_one_there_is_no_such_key(self, classes: Any) -> None:
+        predictors = {"base": Boxes({}), "tuned": Boxes({})}
+        assert "classes" not in report_of(evaluate(predictors, Squares(5, classes), boxes_of))
+
+    def test_no_class_at_all(self, evaluation: Evaluation) -> None:
+        assert evaluation.by_class(0) is None
+
+    def test_tables(self, classified: dict[str, Any]) -> None:
+        from rich.console import Console
+
+        classified["classes"]["classes"][0]["name"] = "a | name\nof [red] ünd quite some length"
+        lines = markdown_table(classified).splitlines()
+        assert lines[8] == (
+            "| class | objects | IoU | difference [95 % interval] | Dice | F1 (pooled) | Dice (pooled) |"
+        )
+        assert lines[10].startswith(r"| a \| name of [red] ünd quite some length | 6 | 0.500 -> ")
+        assert lines[11].startswith("| ring | 4 | 0.500 -> 0.850 | +0.350 [+0.")
+        assert lines[12].startswith("| mean of classes |  | 0.500 -> ")
+        assert lines[13].startswith("| all in one count |  |  |  |  |  | 0.")
+        assert all(len(re.findall(r"(?<!\\)\|", line)) == 8 for line in lines[8:])
+        console = Console(file=StringIO(), width=80)
+        console.print(render_table(classified))
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        assert max(len(line) for line in text.splitlines()) <= 80
+        for shown in ("classes: base -> tuned", "ring", "0.500", "-> 0.850", "+0.350", "base vs tuned", "[95 %"):
+            assert shown in text, shown
+        assert "…" not in text
+
+    def test_many_classes_are_not_all_shown(self, classified: dict[str, Any]) -> None:
+        one = classified["classes"]["classes"][0]
+        classified["classes"]["classes"] = [{**one, "name": f"class {number}"} for number in range(23)]
+        validate_report(classified)
+        text = markdown_table(classified)
+        assert "class 19 |" in text
+        assert "class 20 |" not in text
+        assert "and 3 more in evaluation.json" in text
+
+    @pytest.mark.parametrize(
+        ("path", "value", "allowed"),
+        [
+            (["classes"], None, "an object"),
+            (["classes", "classes"], [], "a list of classes"),
+            (["classes", "classes", 0], 3, "an object"),
+            (["classes", "classes", 0, "name"], 3, "a string"),
+            (["classes", "classes", 1, "objects"], -1, "a whole number, 0 or more"),
+            (["classes", "classes", 1, "f1", "tuned"], 1.5, "a number from 0 to 1"),
+            (["classes", "classes", 1, "f1", "delta_interval"], [1, 0], "[low, high] with low <= high"),
+            (["classes", "classes", 1, "pooled_dice", "base"], None, "a number from 0 to 1"),
+            (["classes", "mean_iou", "base"], "x", "a number from 0 to 1"),
+            (["classes", "pooled_dice"], 0.5, "an object"),
+        ],
+    )
+    def test_bad_values_are_named(
+        self, classified: dict[str, Any], path: list[str | int], value: object, allowed: str
+    ) -> None:
+        validate_report(classified)
+        at(classified, path[:-1])[path[-1]] = value
+        with pytest.raises(AdapterError) as caught:
+            validate_report(classified)
+        assert str(caught.value).startswith(f"evaluation.json: {dotted(path)} is ")
+        assert f", allowed is {allowed}. Evaluate again." in str(caught.value)
+
+
+class TestFirstPrompts:
+    def test_what_rounds_add_is_not_in_the_figures_which_is_said(self, evaluation: Evaluation) -> None:
+        report = report_of(evaluation, prompt={"rounds": 8, "mask_prob": 0.5})
+        assert report["rounds"] == {"trained": 8, "evaluated": 1}
+        note = "Training corrected its prompts in 8 rounds; these figures are those of the first prompt alone."
+        text = markdown_table(report)
+        assert note in text
+        assert "python -m lora_sam.robustness run=latest sections=[clicks]" in text
+        with pytest.raises(AdapterError, match=r"rounds\.trained is 'x'"):
+            validate_report({**report, "rounds": {"trained": "x", "evaluated": 1}})
+
+    @pytest.mark.parametrize("prompt", [{"jitter": 0.0}, {"rounds": 1}])
+    def test_other_prompts(self, evaluation: Evaluation, prompt: dict[str, Any]) -> None:
+        report = report_of(evaluation, prompt=prompt)
+        assert "rounds" not in report
+        assert "rounds" not in markdown_table(report)
 
 
 class TestVerdict:

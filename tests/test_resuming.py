@@ -6,6 +6,7 @@ import copy
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,9 +15,12 @@ from typing import Any
 import pytest
 
 from lora_sam.artifacts import RunDirectory
+from lora_sam.config import GROUPS, RUN_KEYS, settings_from
 from lora_sam.errors import AdapterError, ConfigError, LoraSamError, TrainingError
-from lora_sam.resuming import FREE_TO_CHANGE, copy_state, resumed_config
+from lora_sam.export import settings_of
+from lora_sam.resuming import FREE_TO_CHANGE, completed, copy_state, flat, resumed_config
 
+ROOT = Path(__file__).resolve().parents[1]
 CONFIG: dict[str, Any] = {
     "method": {"_target_": "lora_sam.methods.lora.LoRA", "rank": 8, "targets": ["q", "v"]},
     "optim": {"_target_": "lora_sam.optim.AdamW", "lr": 0.0005},
@@ -45,7 +49,13 @@ def changed(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def resume(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Configurations are read back as they are, so that they may be short."""
+    monkeypatch.setattr("lora_sam.resuming.completed", lambda saved: (copy.deepcopy(saved), ()))
+
+
+@pytest.fixture
+def resume(tmp_path: Path, as_it_is: None) -> Callable[..., dict[str, Any]]:
     """Resumes a run that was made with changes `before` by typing `typed`, which composes with changes `now`."""
 
     def do(
@@ -197,6 +207,7 @@ def test_a_run_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "no run has been made here yet" in refused(AdapterError, resume_from("latest"))
 
 
+@pytest.mark.usefixtures("as_it_is")
 def test_latest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = RunDirectory(Path("outputs/1"))
@@ -229,6 +240,115 @@ def test_a_damaged_configuration(tmp_path: Path, data: bytes, reason: str) -> No
     assert message.startswith(f"{tmp_path / 'config.json'} is damaged (")
     assert reason in message
     assert message.endswith("; start a new run without resume=")
+
+
+# --- runs that are older than an option ------------------------------------------------------------------------------
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    from hydra import compose, initialize_config_dir
+
+    from lora_sam.cli.jobs import plain
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return plain(compose("train", ["data=coco", "data.root=my_data", *overrides]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "keys"),
+    [
+        ([], ["cache", "semantic", "prompt.jitter", "trainer.cache", "trainer.multimask"]),
+        (["prompt=iterative"], ["prompt.box.jitter", "prompt.last_without_click"]),
+        (["model=tiny_random"], ["model.prompt_frequency", "model.offline", "model.window_size"]),
+        (["augmentation=strong"], ["augmentation.hue", "augmentation.scale"]),
+        (["augmentation=none", "augmentation.hue=0.2"], ["augmentation.horizontal_flip"]),
+        (["method=lora_all"], ["method.rank", "method.init"]),
+        (["loss=tversky"], ["loss.tversky", "loss.boundary"]),
+        (["optim=adam"], ["optim.decoupled_weight_decay", "optim.betas"]),
+        (["trainer.max_epochs=3"], ["trainer.early_stopping.min_delta"]),
+        (["data=voc"], ["data.instances", "data.min_area", "evaluate_split"]),
+    ],
+)
+def test_missing_keys_get_the_values_of_the_file_they_are_from(overrides: list[str], keys: list[str]) -> None:
+    whole = composed(*overrides)
+    older = changed(whole, dict.fromkeys(keys, ...))
+    kept = copy.deepcopy(older)
+    found, filled = completed(older)
+    assert older == kept, "what was given was changed"
+    assert found == whole
+    assert sorted(filled) == sorted(keys)
+    settings_from(found)
+    assert completed(whole) == (whole, ())
+
+
+def test_every_key_of_every_option_may_be_missing() -> None:
+    """Each alone, of the default options and of the prompt with groups of keys inside."""
+    for overrides in ([], ["prompt=mask"]):
+        whole = composed(*overrides)
+        for key in flat(whole):
+            if not key.endswith("_target_"):
+                found, filled = completed(changed(whole, {key: ...}))
+                expected = changed(whole, {"data.root": "???"}) if key == "data.root" else whole
+                assert (found, filled) == (expected, (key,))
+
+
+def test_a_class_may_have_been_called_by_another_of_its_names() -> None:
+    whole = composed()
+    older = changed(whole, {"prompt._target_": "lora_sam.prompts.BoxPrompt", "prompt.jitter": ...})
+    found, filled = completed(older)
+    assert filled == ("prompt.jitter",)
+    assert settings_from(found) == settings_from(whole)
+
+
+def test_what_is_wrong_is_still_refused() -> None:
+    whole = composed()
+    for changes, message in (
+        ({"prompt.jiter": "uniform", "prompt.jitter": ...}, "unknown key prompt.jiter; did you mean prompt.jitter?"),
+        ({"semantics": True}, "unknown key semantics; did you mean semantic?"),
+        ({"prompt.jitter": "much"}, "prompt.jitter = much: must be one of"),
+        ({"data.root": ...}, "data.root is not set"),
+        ({"prompt._target_": "os.system", "prompt.jitter": ...}, "prompt._target_ = os.system: must name a settings"),
+        ({"prompt._target_": ..., "prompt.jitter": ...}, "prompt._target_ = null: must name a settings"),
+        ({"prompt": None}, "prompt is missing"),
+        ({"trainer.early_stopping": 3}, "trainer.early_stopping = 3: must be a group of keys"),
+        ({"trainer.early_stopping": {"patiense": 3}}, "did you mean trainer.early_stopping.patience?"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            settings_from(completed(changed(whole, changes))[0])
+
+
+def test_an_older_run_is_resumed_and_says_what_was_filled_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = changed(composed("optim.lr=0.1"), {"prompt.jitter": ..., "cache": ..., "trainer.multimask": ...})
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    now = composed("optim.lr=0.1", f"resume={tmp_path}", "trainer.max_epochs=30", "trainer.multimask=null")
+    typed = ["optim.lr=0.1", f"resume={tmp_path}", "trainer.max_epochs=30", "trainer.multimask=null"]
+    found = resumed_config(now, typed)
+    assert found == now
+    settings_from(found)
+    assert capsys.readouterr().err == (
+        f"resume={tmp_path}: that run is older than prompt.jitter, trainer.multimask, cache; taken from the files in "
+        "conf/\n"
+    )
+    changed_now = composed(f"resume={tmp_path}", "prompt.jitter=normal")
+    message = refused(ConfigError, lambda: resumed_config(changed_now, ["prompt.jitter=normal"]))
+    assert "prompt.jitter was 'uniform' in that run and is 'normal' now" in message
+
+
+def test_steps_after_training_take_older_runs(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.saved_config.write_text(json.dumps(changed(composed("seed=7"), {"semantic": ..., "cache": ...})))
+    settings = settings_of(run)
+    assert (settings.seed, settings.semantic) == (7, False)
+    assert settings.cache == settings_from(composed()).cache
+
+
+def test_the_order_of_what_may_be_missing_is_that_of_the_settings() -> None:
+    older = {"data": composed()["data"]}
+    found, filled = completed(older)
+    assert filled == (*(group for group in GROUPS if group != "data"), *RUN_KEYS)
+    assert found == composed()
 
 
 # --- the state -------------------------------------------------------------------------------------------------------

@@ -158,12 +158,13 @@ def images_of(run: Run) -> EvaluatedImages:
         DataError: the data are gone, or the run does not say where they are.
     """
     from lora_sam.config import settings_from
+    from lora_sam.resuming import completed
 
     config = configuration(run)
     if config is None:
         raise DataError(f"{run.name}: config.json is missing, so its test images are not known")
     try:
-        settings = settings_from(config)
+        settings = settings_from(completed(config)[0])
     except LoraSamError as error:
         raise DataError(
             f"{run.name}: config.json is not that of a run of this version, so its test images are not known"

@@ -51,6 +51,7 @@ class Check:
     loss: Group
     optim: Group
     trainer: Group
+    cache: Group
     tracker: Group
     seed: Any
     resume: Any

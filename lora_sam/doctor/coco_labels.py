@@ -18,12 +18,10 @@ from lora_sam.data.coco_layouts import CocoLayout
 from lora_sam.data.images import SUFFIXES
 from lora_sam.data.paths import inside, within
 from lora_sam.data.splits import spellings
+from lora_sam.doctor.boxes import corners, fits, mismatch, numbers
 from lora_sam.doctor.defects import Finding, of_object
 from lora_sam.doctor.samples import Look
 from lora_sam.errors import DataError
-
-BOX_PIXELS, BOX_SHARE = 2.0, 0.05
-"""A side of a box is off by more than so many pixels, and by more than this share of the box's width or height."""
 
 OUTSIDE_PIXELS = 1.0
 """A polygon leaves its image where a vertex is farther outside."""
@@ -130,16 +128,11 @@ def _geometry(entry: dict[str, Any], look: Look) -> Iterator[Finding]:
     def finding(defect: str, detail: str) -> Finding:
         return Finding(defect, name, f"{name} {detail}", look.id, (identifier,))
 
-    stated = _numbers(entry.get("bbox"))
-    if stated is not None and len(stated) == 4:
-        box = np.array([*stated[:2], stated[0] + stated[2], stated[1] + stated[3]])
-        tight = look.boxes[look.object_ids.index(identifier)].astype(float)
-        sides = np.tile(tight[2:] - tight[:2], 2)
-        if (np.abs(box - tight) > np.maximum(BOX_PIXELS, BOX_SHARE * sides)).any():
-            texts = (", ".join(f"{side:g}" for side in sides) for sides in (box.round(1), tight))
-            yield finding("box_mask_mismatch", "has the box ({}), its mask ({})".format(*texts))
+    stated = corners(entry.get("bbox"))
+    if stated is not None and not fits(stated, look.boxes[look.object_ids.index(identifier)]):
+        yield mismatch(look, identifier, stated)
     segmentation = entry.get("segmentation")
-    polygons = [_numbers(polygon) for polygon in segmentation] if isinstance(segmentation, list) else []
+    polygons = [numbers(polygon) for polygon in segmentation] if isinstance(segmentation, list) else []
     rings = [polygon.reshape(-1, 2) for polygon in polygons if polygon is not None and len(polygon) % 2 == 0]
     height, width = look.size
     limits = np.array([width, height])
@@ -148,17 +141,6 @@ def _geometry(entry: dict[str, Any], look: Look) -> Iterator[Finding]:
         yield finding("polygon_outside_image", f"reaches {outside:.1f} pixels out of the image of {width}x{height}")
     if any(crosses_itself(ring) for ring in rings):
         yield finding("self_intersecting_polygon", "has an outline that crosses itself")
-
-
-def _numbers(values: object) -> NDArray[np.float64] | None:
-    """A list of finite numbers from JSON, float64 [K]; None for anything else."""
-    if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
-        return None
-    try:
-        numbers = np.array(values, dtype=np.float64)
-    except OverflowError:
-        return None
-    return numbers if np.isfinite(numbers).all() else None
 
 
 def crosses_itself(ring: NDArray[np.float64]) -> bool:

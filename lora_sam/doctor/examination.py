@@ -11,13 +11,17 @@ from pathlib import Path
 from lora_sam.config import DataSource
 from lora_sam.data.auto import Auto
 from lora_sam.data.coco import Coco
+from lora_sam.data.datumaro_json import DatumaroJson
 from lora_sam.data.skipping import attempt_all
 from lora_sam.data.splits import SampleSource
+from lora_sam.data.voc import Voc
 from lora_sam.doctor.coco_labels import findings_in_coco
+from lora_sam.doctor.datumaro_labels import findings_in_datumaro
 from lora_sam.doctor.defects import Group, grouped
 from lora_sam.doctor.opening import defect_of, open_leniently, refusal
 from lora_sam.doctor.samples import Look, look_at, spread
 from lora_sam.doctor.sets import findings_of
+from lora_sam.doctor.voc_labels import findings_in_voc
 from lora_sam.errors import DataError
 
 _CHUNK = 64
@@ -93,6 +97,10 @@ def examine(
         findings.extend(findings_of(looks, images, opened.carved))
         if isinstance(found, Coco):
             findings.extend(findings_in_coco(found, root, looks))
+        elif isinstance(found, Voc):
+            findings.extend(findings_in_voc(found, root, looks))
+        elif isinstance(found, DatumaroJson):
+            findings.extend(findings_in_datumaro(found, root, looks))
     return Examination(
         sources=opened.sources,
         looks=tuple(looks),

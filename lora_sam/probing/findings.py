@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lora_sam import __version__
 from lora_sam.detection import PrecisionAndRecall, precision_and_recall
+from lora_sam.evaluation import classes
+from lora_sam.evaluation.classes import Classes
 from lora_sam.files import write_text
 from lora_sam.interactive import clicks_to_reach
 from lora_sam.metrics import ImageScores, PairedMeans, compare_means
-from lora_sam.probing.measuring import OWN, LabelPixels, Measured
+from lora_sam.probing.measuring import OWN, Measured
 from lora_sam.reliability import Reliability, reliability_of
 
 SCHEMA_VERSION = 1
@@ -71,40 +72,6 @@ class Clicking:
 
 
 @dataclass(frozen=True)
-class OfClass:
-    """The objects of one class.
-
-    Attributes:
-        name: Its name.
-        images: Images that have some.
-        objects: Number of its objects.
-        iou: Mean IoU per object.
-        pooled_dice: Dice of all its pixels together by `base` and `tuned`, as `otx eval` reports it per label.
-    """
-
-    name: str
-    images: int
-    objects: int
-    iou: PairedMeans
-    pooled_dice: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Classes:
-    """All classes.
-
-    Attributes:
-        classes: Each, by falling number of objects.
-        mean_iou: Mean over classes of their mean IoU, by `base` and `tuned`.
-        pooled_dice: Dice of the pixels of all classes together, by `base` and `tuned`: overall figure of `otx eval`.
-    """
-
-    classes: tuple[OfClass, ...]
-    mean_iou: Mapping[str, float]
-    pooled_dice: Mapping[str, float]
-
-
-@dataclass(frozen=True)
 class Forgetting:
     """Base and tuned on images that have nothing to do with those of the run.
 
@@ -142,7 +109,7 @@ class Findings:
         prompts: IoU by kind of prompt.
         clicks: Simulated clicking.
         calibration: How far predicted IoU can be trusted with the run's own prompts, by `base` and `tuned`.
-        classes: IoU and Dice by class with the run's own prompts; None too where the data has no classes.
+        classes: IoU, Dice and F1 by class with the run's own prompts; None too where the data has no classes.
         outlines: Hausdorff 95 in pixels of the original image with the run's own prompts.
         detection: COCO's figures by size with the run's own prompts, by `base` and `tuned`.
         forgetting: What the tuned model lost elsewhere.
@@ -213,39 +180,8 @@ def calibration(measured: Measured) -> dict[str, Reliability]:
 
 def by_class(measured: Measured, seed: int) -> Classes | None:
     """Figures of every class with the run's own prompts; None where the data has no classes."""
-    names = {label for image in measured.classes for label in image}
-    if not names:
-        return None
-    found = sorted((_of_class(label, measured, seed) for label in names), key=lambda one: (-one.objects, one.name))
-    return Classes(
-        classes=tuple(found),
-        mean_iou={
-            "base": float(np.mean([one.iou.base for one in found])),
-            "tuned": float(np.mean([one.iou.tuned for one in found])),
-        },
-        pooled_dice={name: _together(list(kept.labels.values())).dice for name, kept in measured.kept.items()},
-    )
-
-
-def _of_class(label: str, measured: Measured, seed: int) -> OfClass:
-    rows = [np.array([name == label for name in image], np.bool_) for image in measured.classes]
-    iou: dict[str, list[NDArray[np.float64]]] = {
-        name: [scores.iou[own] for scores, own in zip(images, rows, strict=True) if own.any()]
-        for name, images in measured.scores[OWN].items()
-    }
-    return OfClass(
-        name=label,
-        images=len(iou["base"]),
-        objects=sum(len(image) for image in iou["base"]),
-        iou=compare_means(iou["base"], iou["tuned"], seed),
-        pooled_dice={name: kept.labels[label].dice for name, kept in measured.kept.items()},
-    )
-
-
-def _together(labels: Sequence[LabelPixels]) -> LabelPixels:
-    return LabelPixels(
-        *(sum(getattr(one, name) for one in labels) for name in ("shared", "predicted", "true")),
-    )
+    pixels = {name: kept.labels for name, kept in measured.kept.items()}
+    return classes.by_class(measured.scores[OWN], measured.classes, pixels, seed)
 
 
 def outlines(measured: Measured, seed: int) -> PairedMeans:

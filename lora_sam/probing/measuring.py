@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from lora_sam.contours import hausdorff95
 from lora_sam.detection import EncodedMask, ImageDetections, encode_masks
 from lora_sam.evaluation import score_sample, some_objects
+from lora_sam.evaluation.classes import LabelPixels, add_pixels
 from lora_sam.interactive import iou_after_clicks
 from lora_sam.metrics import ImageScores
 
@@ -25,26 +25,6 @@ PromptsFor = Callable[["Sample"], "Prompts"]
 
 OWN = "own"
 """Name of the prompts that a run was evaluated with."""
-
-
-@dataclass
-class LabelPixels:
-    """Pixels of one class, pooled over images: the masks of its objects are one mask.
-
-    Attributes:
-        shared: Pixels in prediction and truth.
-        predicted: Pixels in the prediction.
-        true: Pixels in the truth.
-    """
-
-    shared: int = 0
-    predicted: int = 0
-    true: int = 0
-
-    @property
-    def dice(self) -> float:
-        """Dice of the pooled pixels."""
-        return 2 * self.shared / (self.predicted + self.true)
 
 
 @dataclass
@@ -62,7 +42,7 @@ class Kept:
     predicted_iou: list[NDArray[np.float32]] = field(default_factory=list)
     hausdorff: list[NDArray[np.float64]] = field(default_factory=list)
     detections: list[ImageDetections] = field(default_factory=list)
-    labels: dict[str, LabelPixels] = field(default_factory=lambda: defaultdict(LabelPixels))
+    labels: dict[str, LabelPixels] = field(default_factory=dict)
     clicked: list[NDArray[np.float64]] = field(default_factory=list)
 
 
@@ -139,10 +119,4 @@ def _keep(kept: Kept, sample: Sample, found: Masks, truth: tuple[EncodedMask, ..
         kept.hausdorff.append(np.array([hausdorff95(predicted, true) for predicted, true in pairs]))
     if truth:
         kept.detections.append(ImageDetections(truth, encode_masks(found.masks), found.scores))
-    for label in dict.fromkeys(sample.classes):
-        rows = np.array([name == label for name in sample.classes])
-        predicted, true = found.masks[rows].any(axis=0), sample.masks[rows].any(axis=0)
-        pixels = kept.labels[label]
-        pixels.shared += int(np.count_nonzero(predicted & true))
-        pixels.predicted += int(np.count_nonzero(predicted))
-        pixels.true += int(np.count_nonzero(true))
+    add_pixels(kept.labels, sample, found.masks)

@@ -52,11 +52,11 @@ def sentences(findings: Findings) -> list[str]:
 
 
 def _prompted(findings: Findings) -> Iterator[Line]:
-    seen = set()
-    for row in (*(findings.prompts or ()), *(findings.jitter or ()), *(findings.points or ())):
-        if row.prompt not in seen:
-            seen.add(row.prompt)
-            yield _paired("the run's own prompts" if row.prompt == OWN else row.prompt, row.iou, 3)
+    axes = (*(findings.jitter or ()), *(findings.points or ()))
+    placed = {row.prompt for row in axes}
+    # what lies on an axis is shown there, in its order
+    for row in (*(row for row in findings.prompts or () if row.prompt not in placed), *axes):
+        yield _paired("the run's own prompts" if row.prompt == OWN else row.prompt, row.iou, 3)
 
 
 def _other(findings: Findings) -> Iterator[Line]:
@@ -74,8 +74,12 @@ def _other(findings: Findings) -> Iterator[Line]:
     if findings.detection is not None:
         for size, found in findings.detection["base"].items():
             other = findings.detection["tuned"][size]
-            yield _plain(f"COCO mAP, {size}", found.precision, other.precision)
-            yield _plain(f"COCO mAR, {size}", found.recall, other.recall)
+            for figure, before, after in (
+                ("mAP", found.precision, other.precision),
+                ("mAR", found.recall, other.recall),
+            ):
+                if before is not None and after is not None:  # there are objects of this size
+                    yield _plain(f"COCO {figure}, {size}", before, after)
 
 
 def _classes(findings: Findings) -> Iterator[Line]:
@@ -86,6 +90,8 @@ def _classes(findings: Findings) -> Iterator[Line]:
     more = len(findings.classes.classes) - _MOST_CLASSES
     if more > 0:
         yield (f"and {more:,} more", "", "", "")
+    if len(findings.classes.classes) == 1:
+        return  # the rest says the same again
     yield _plain("mean of classes", *(findings.classes.mean_iou[name] for name in ("base", "tuned")))
     yield _plain("pooled Dice of all classes", *(findings.classes.pooled_dice[name] for name in ("base", "tuned")))
 
@@ -100,7 +106,5 @@ def _paired(name: str, values: PairedMeans, digits: int) -> Line:
     )
 
 
-def _plain(name: str, base: float | None, tuned: float | None) -> Line:
-    if base is None or tuned is None:
-        return name, "-", "-", "-"
+def _plain(name: str, base: float, tuned: float) -> Line:
     return name, f"{base:.3f}", f"{tuned:.3f}", f"{tuned - base:+.3f}"

@@ -41,13 +41,25 @@ def next_steps(
     def command(*arguments: str) -> str:
         return " ".join([program, *(shlex.quote(argument) for argument in arguments)])
 
+    named = shlex.quote(f"run={_quoted(shown)}")
     steps = [
         NextStep("Train on your own images", command("model=vit_b", "data=auto", "data.root=my_data")),
         NextStep(
             "Two OpenVINO files, INT8 too, beside the torch model",
-            f"{_deploy(program)} {shlex.quote(f'run={_quoted(shown)}')}",
+            f"{_step(program, 'deploy')} {named}",
+        ),
+        NextStep(
+            "Other prompts, simulated clicks, classes, and what was forgotten",
+            f"{_step(program, 'robustness')} {named}",
         ),
     ]
+    if _rounds(config) > 1:
+        steps.append(
+            NextStep(
+                "The evaluation used the first prompt alone: what do corrections add?",
+                f"{_step(program, 'robustness')} {named} {shlex.quote('sections=[clicks]')}",
+            )
+        )
     method = config["method"]
     target = str(method["_target_"])
     other = "lora" if target.endswith("DecoderOnly") else "decoder"
@@ -80,10 +92,16 @@ def python_lines(directory: Path) -> str:
     )
 
 
-def _deploy(program: str) -> str:
-    """How the step after training is called, where training is called `program`."""
-    console, _, verb = program.rpartition(" ")
-    return f"{console} deploy" if verb == "train" else "python -m lora_sam.deploy"
+def _step(program: str, verb: str) -> str:
+    """How a step after training is called, where training is called `program`."""
+    console, _, own = program.rpartition(" ")
+    return f"{console} {verb}" if own == "train" else f"python -m lora_sam.{verb}"
+
+
+def _rounds(config: Mapping[str, Any]) -> int:
+    """Rounds in which training corrects its prompts; the evaluation has the first."""
+    rounds = config.get("prompt", {}).get("rounds")
+    return rounds if isinstance(rounds, int) else 1
 
 
 def _quoted(value: str) -> str:

@@ -14,10 +14,12 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from lora_sam.evaluation import Evaluation, verdict
+from lora_sam.evaluation.content import CLICKS, first_prompts
 from lora_sam.files import write_text
 from lora_sam.metrics import PER_OBJECT_METRICS, SIZES
 from lora_sam.report.backends import place_of_backends
 from lora_sam.report.charts import histogram, line_chart
+from lora_sam.report.classes import class_section
 from lora_sam.report.curves import loss_chart, validation_chart
 from lora_sam.report.markup import Child, append, element, serialize
 from lora_sam.report.next_steps import NextStep
@@ -82,6 +84,7 @@ def report_html(
         _pictures(pictures) if pictures else None,
         _training(report, log, facts),
         _figures(report, object_iou),
+        class_section(report["classes"]) if "classes" in report else None,
         *place_of_backends(),
         *place_of_robustness(),
         _settings(report, config, facts, data, notes, overrides),
@@ -209,6 +212,7 @@ def _figures(report: Mapping[str, Any], object_iou: Mapping[str, Sequence[float]
     head = element("tr", element("td"), *(element("th", text, scope="col") for text in ("base", "tuned", "difference")))
     rows = [_row(*row) for row in _table(report)]
     few = " With a single image, its objects are drawn instead." if report["base"].get("resampled") == "objects" else ""
+    first = first_prompts(report)
     return element(
         "section",
         element("h2", f"All figures on the {report['split']} images"),
@@ -219,6 +223,7 @@ def _figures(report: Mapping[str, Any], object_iou: Mapping[str, Sequence[float]
             f"contains 0 may be luck.{few}",
             class_="note",
         ),
+        None if first is None else element("p", f"{first} ", element("code", CLICKS), " measures what clicks add."),
         element(
             "div",
             histogram(title, "IoU", counted, [(key, key, values[key]) for key in ("base", "tuned")]),

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, cast
 from xml.etree.ElementTree import Comment, Element
 
+from lora_sam.evaluation import FEW_IMAGES
 from lora_sam.report.backends import put_section
 from lora_sam.report.charts import line_chart
+from lora_sam.report.classes import class_note, class_table
 from lora_sam.report.curves import Axis, Chart, Curve, Point, axis
 from lora_sam.report.markup import Child, element
 
 _PLACE = ("robustness", "/robustness")
-_MOST_CLASSES = 40
 _SHARES = Axis(0.0, 1.0, tuple(round(0.2 * k, 1) for k in range(6)))
 
 
@@ -38,7 +39,8 @@ def robustness_section(content: Mapping[str, Any]) -> Element:
     Args:
         content: Content of `robustness.json`.
     """
-    forgetting, charts = content["forgetting"], _charts(content)
+    forgetting, classes, charts = content["forgetting"], content["classes"], _charts(content)
+    trust = " So few images make intervals too narrow." if content["images"] < FEW_IMAGES else ""
     few = f"{content['images']:,} {content['split']} images with {content['objects']:,} objects"
     return element(
         "section",
@@ -46,13 +48,15 @@ def robustness_section(content: Mapping[str, Any]) -> Element:
         element("p", f"Base and tuned with the same prompts, of other kinds than those of the run too, on {few}."),
         None if forgetting is None else element("p", element("strong", _sentence(forgetting["sentence"]))),
         element("div", *charts, class_="charts") if charts else None,
-        _prompted(content),
-        _other(content),
-        _classes(content["classes"]),
+        *_prompted(content),
+        *_other(content),
+        None if classes is None else element("h3", "By class"),
+        None if classes is None else class_table(classes, "robustness.json"),
+        None if classes is None else element("p", class_note(), class_="note"),
         element(
             "p",
             "In brackets: 95 % interval from drawing whole images again and again, the same for both; a difference "
-            "whose interval contains 0 may be luck.",
+            f"whose interval contains 0 may be luck.{trust}",
             class_="note",
         ),
     )
@@ -100,20 +104,21 @@ def _reliability(calibration: Mapping[str, Any]) -> Element:
     return line_chart(Chart("Actual against predicted IoU", "predicted IoU", tuple(curves), _SHARES, _SHARES))
 
 
-def _prompted(content: Mapping[str, Any]) -> Element | None:
-    rows = [row for key in ("prompts", "jitter", "points") for row in content[key] or ()]
-    shown = {row["prompt"]: row["iou"] for row in rows}
-    if not shown:
-        return None
-    lines = [_row(_named(name), None, _pair(iou, ".3f")) for name, iou in shown.items()]
-    return _table("IoU with", lines)
+def _prompted(content: Mapping[str, Any]) -> tuple[Element, ...]:
+    kinds, *axes = (
+        {row["prompt"]: row["iou"] for row in content[key] or ()} for key in ("prompts", "jitter", "points")
+    )
+    # what lies on an axis is shown there, in its order
+    alone = {name: iou for name, iou in kinds.items() if not any(name in axis for axis in axes)}
+    lines = [_row(_named(name), None, _pair(iou, ".3f")) for part in (alone, *axes) for name, iou in part.items()]
+    return _table("IoU by prompt", lines)
 
 
 def _named(prompt: str) -> str:
     return "the run's own prompts" if prompt == "own" else prompt
 
 
-def _other(content: Mapping[str, Any]) -> Element | None:
+def _other(content: Mapping[str, Any]) -> tuple[Element, ...]:
     lines: list[Element] = []
     if content["clicks"] is not None:
         most = content["clicks"]["most"]
@@ -131,25 +136,9 @@ def _other(content: Mapping[str, Any]) -> Element | None:
         for size in content["detection"]["base"]:
             for key, name in (("precision", "mAP"), ("recall", "mAR")):
                 values = {which: found[size][key] for which, found in content["detection"].items()}
-                lines.append(_row(f"COCO {name}, {size}", None, _plain(values)))
-    return _table("", lines) if lines else None
-
-
-def _classes(classes: Mapping[str, Any] | None) -> Element | None:
-    if classes is None:
-        return None
-    lines = [
-        _row("Dice, all classes", "the pixels of all in one count", _plain(classes["pooled_dice"])),
-        _row("IoU, mean of classes", "each class counts the same", _plain(classes["mean_iou"])),
-    ]
-    for one in classes["classes"][:_MOST_CLASSES]:
-        dice = " and ".join(f"{one['pooled_dice'][name]:.3f} ({name})" for name in ("base", "tuned"))
-        meaning = f"IoU of {one['objects']:,} objects in {one['images']:,} images; pooled Dice {dice}"
-        lines.append(_row(one["name"], meaning, _pair(one["iou"], ".3f")))
-    more = len(classes["classes"]) - _MOST_CLASSES
-    if more > 0:
-        lines.append(_row(f"and {more:,} more", "in robustness.json", ("", "", "")))
-    return _table("Class", lines)
+                if None not in values.values():  # there are objects of this size
+                    lines.append(_row(f"COCO {name}, {size}", None, _plain(values)))
+    return _table("Other figures", lines)
 
 
 def _pair(values: Mapping[str, Any], form: str) -> tuple[str, ...]:
@@ -161,11 +150,9 @@ def _pair(values: Mapping[str, Any], form: str) -> tuple[str, ...]:
     return tuple(cells)
 
 
-def _plain(values: Mapping[str, float | None]) -> tuple[str, ...]:
+def _plain(values: Mapping[str, float]) -> tuple[str, ...]:
     """The three cells of figures without intervals."""
     base, tuned = values["base"], values["tuned"]
-    if base is None or tuned is None:
-        return ("–",) * 3
     return f"{base:.3f}", f"{tuned:.3f}", f"{tuned - base:+.3f}"
 
 
@@ -178,7 +165,11 @@ def _row(name: str, meaning: str | None, cells: Sequence[str]) -> Element:
     return element("tr", element("th", name, small, scope="row"), *columns)
 
 
-def _table(first: str, lines: Sequence[Element]) -> Element:
+def _table(title: str, lines: Sequence[Element]) -> tuple[Element, ...]:
+    """Title and table; nothing without lines."""
+    if not lines:
+        return ()
     headings = (element("th", text, scope="col") for text in ("base", "tuned", "difference"))
-    head = element("tr", element("td", first), *headings)
-    return element("div", element("table", element("thead", head), element("tbody", *lines)), class_="scroll")
+    head = element("tr", element("td"), *headings)
+    table = element("table", element("thead", head), element("tbody", *lines))
+    return element("h3", title), element("div", table, class_="scroll")

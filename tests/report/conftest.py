@@ -27,6 +27,7 @@ class Squares:
     """Images with two 10x10 squares each; the first columns of image n are n bright."""
 
     names: Sequence[str]
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -49,7 +50,7 @@ class Squares:
         masks = np.zeros((2, 40, 50), np.bool_)
         masks[0, 5:15, 5:15] = True
         masks[1, 20:30, 20:30] = True
-        return Sample(self.names[index], image, masks, ("7", "8"))
+        return Sample(self.names[index], image, masks, ("7", "8"), self.classes)
 
 
 def short(sample: Sample, columns: int) -> NDArray[np.bool_]:
@@ -75,9 +76,9 @@ BASE, TUNED = 5, {0: 2, 1: 6, 2: 0, 3: 4, 4: 3, 5: 1, 6: 2, 7: 3}
 
 
 @pytest.fixture
-def measured() -> Callable[[Sequence[str]], tuple[Evaluation, Squares]]:
-    def measure(names: Sequence[str]) -> tuple[Evaluation, Squares]:
-        source = Squares(names)
+def measured() -> Callable[..., tuple[Evaluation, Squares]]:
+    def measure(names: Sequence[str], classes: tuple[str, ...] = ()) -> tuple[Evaluation, Squares]:
+        source = Squares(names, classes)
         predictors = {
             "base": Short(source, dict.fromkeys(range(len(names)), BASE)),
             "tuned": Short(source, TUNED),

@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from lora_sam.cli.jobs import plain
-from lora_sam.config import settings_from
+from lora_sam.config import settings_from, step_from
 from lora_sam.report.next_steps import next_steps, python_lines
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,9 +35,9 @@ def composed(*overrides: str) -> dict[str, Any]:
 def test_commands_compose_and_pass_the_check(overrides: list[str], tmp_path: Path) -> None:
     same = [part for part in overrides if not part.startswith("resume=")]
     steps = list(next_steps(tmp_path / "my run", composed(*same), overrides))
-    assert len(steps) == 5
-    deploy = steps.pop(1)
-    assert deploy.command.startswith("python -m lora_sam.deploy ")
+    assert len(steps) == 6
+    for verb in ("deploy", "robustness"):
+        assert steps.pop(1).command.startswith(f"python -m lora_sam.{verb} ")
     for step in steps:
         program, script, *arguments = shlex.split(step.command)
         assert (program, script) == ("python", "train.py")
@@ -62,24 +62,37 @@ def test_the_run_itself_goes_on_for_longer(tmp_path: Path, monkeypatch: pytest.M
         assert composed(shlex.split(elsewhere)[2])["resume"] == f"{tmp_path.parent}/{name}"
 
 
-def test_the_run_can_be_deployed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("verb", "place"), [("deploy", 1), ("robustness", 2)])
+def test_steps_after_training_name_the_run(tmp_path: Path, verb: str, place: int) -> None:
     for name in ("a b", "it's", "1"):
-        command = next_steps(tmp_path / name, composed("experiment=smoke"), [], "lora-sam train")[1].command
+        command = next_steps(tmp_path / name, composed("experiment=smoke"), [], "lora-sam train")[place].command
         *program, argument = shlex.split(command)
-        assert program == ["lora-sam", "deploy"]
+        assert program == ["lora-sam", verb]
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            assert compose("deploy", [argument]).run == str(tmp_path / name)
+            assert compose(verb, [argument]).run == str(tmp_path / name)
+
+
+def test_a_run_with_iterative_prompts_is_pointed_to_clicks(tmp_path: Path) -> None:
+    wanted = "The evaluation used the first prompt alone: what do corrections add?"
+    steps = {step.purpose: step.command for step in next_steps(tmp_path, composed("prompt=iterative"), [])}
+    program, *arguments = shlex.split(steps[wanted])[2:]
+    assert program == "lora_sam.robustness"
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        options = step_from(plain(compose("robustness", arguments)))
+    assert (options.run, options.sections) == (str(tmp_path), ("clicks",))
+    once = next_steps(tmp_path, composed("prompt=iterative", "prompt.rounds=1"), [])
+    assert wanted not in {step.purpose for step in (*once, *next_steps(tmp_path, composed("prompt=box"), []))}
 
 
 def test_other_methods_are_proposed(tmp_path: Path) -> None:
     lora = next_steps(tmp_path, composed("data.root=x", "method.rank=2"), ["data.root=x", "method.rank=2"])
-    assert [step.command for step in lora[2:4]] == [
+    assert [step.command for step in lora[3:5]] == [
         "python train.py data.root=x method=decoder",
         "python train.py -m data.root=x method.rank=4,8,16",
     ]
     decoder = next_steps(tmp_path, composed("data.root=x", "method=decoder"), ["data.root=x", "method=decoder"])
-    assert decoder[2].command == "python train.py data.root=x method=lora"
-    assert "optim.lr=" in decoder[3].command
+    assert decoder[3].command == "python train.py data.root=x method=lora"
+    assert "optim.lr=" in decoder[4].command
 
 
 def test_python_lines_compile(tmp_path: Path) -> None:

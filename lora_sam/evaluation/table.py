@@ -1,0 +1,135 @@
+"""The figures of an `evaluation.json` as a table for the terminal, and in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lora_sam.evaluation.content import CLICKS, first_prompts
+from lora_sam.evaluation.wording import duration, in_bytes, plural
+from lora_sam.metrics import SIZES
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_MOST_CLASSES, _WIDEST_NAME = 20, 20
+
+
+_HEADINGS = ("", "IoU [95 % interval]", "IoU median", "Dice", "F1 (pooled)", "Boundary F1", "IoU S", "IoU M", "IoU L")
+_CLASS_HEADINGS = ("class", "objects", "IoU", "difference [95 % interval]", "Dice", "F1 (pooled)", "Dice (pooled)")
+
+
+def render_table(report: Mapping[str, Any]) -> Table:
+    """The base, tuned and difference rows of a report as a table for the terminal (fits 80 columns).
+
+    Below them, where there are several classes, a row for each.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    overall = _table(f"base vs tuned, split {report['split']}", _HEADINGS, "\n".join(_caption(report)))
+    for name, cells in _rows(report):
+        overall.add_row(Text(name), *(Text(cell.replace(" [", "\n[")) for cell in cells))
+    if "classes" not in report:
+        return overall
+    classes = _table("classes: base -> tuned", _CLASS_HEADINGS, None)
+    for name, cells in _class_rows(report["classes"]):
+        classes.add_row(Text(name), *(Text(cell.replace(" [", "\n[").replace(" -> ", "\n-> ")) for cell in cells))
+    both = Table.grid()
+    for part in (overall, Text(), classes):
+        both.add_row(part)
+    return both
+
+
+def markdown_table(report: Mapping[str, Any]) -> str:
+    """The same tables as GitHub-flavoured Markdown, with the caption below; ends with a newline."""
+    lines = _markdown(_HEADINGS, _rows(report))
+    lines += ["", " ".join(_caption(report)).replace("|", r"\|")]
+    if "classes" in report:
+        lines += ["", *_markdown(_CLASS_HEADINGS, _class_rows(report["classes"]))]
+    return "\n".join(lines) + "\n"
+
+
+def _table(title: str, headings: Sequence[str], caption: str | None) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(title),
+        caption=None if caption is None else Text(caption),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 0),
+    )
+    for place, heading in enumerate(headings):
+        # two lines, the second for the last word or the interval
+        first, _, rest = heading.partition(" ")
+        if place:
+            table.add_column(Text(f"{first}\n{rest}"), justify="right", no_wrap=True)
+        else:
+            table.add_column(Text(f"{first}\n{rest}"), no_wrap=not first, max_width=_WIDEST_NAME, overflow="fold")
+    return table
+
+
+def _markdown(headings: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    lines = ["| " + " | ".join(headings) + " |", "|---" + "|---:" * (len(headings) - 1) + "|"]
+    return lines + [
+        "| " + " | ".join((" ".join(name.split()).replace("|", r"\|"), *cells)) + " |" for name, cells in rows
+    ]
+
+
+def _rows(report: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...]]]:
+    rows = []
+    for key, name, form in (("base", "base", ".3f"), ("tuned", "tuned", ".3f"), ("delta", "difference", "+.3f")):
+        part = report[key]
+        low, high = part["iou_interval"]
+        sizes = [part["by_size"][size]["iou"] for size in SIZES]
+        cells = (
+            f"{part['iou']:{form}} [{low:{form}}, {high:{form}}]",
+            *(f"{part[figure]:{form}}" for figure in ("iou_median", "dice", "f1", "boundary_f1")),
+            *("-" if iou is None else f"{iou:{form}}" for iou in sizes),
+        )
+        rows.append((name, cells))
+    return rows
+
+
+def _class_rows(classes: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for one in classes["classes"][:_MOST_CLASSES]:
+        low, high = one["iou"]["delta_interval"]
+        yield (
+            one["name"],
+            (
+                f"{one['objects']:,}",
+                _pair(one["iou"]),
+                f"{one['iou']['delta']:+.3f} [{low:+.3f}, {high:+.3f}]",
+                *(_pair(one[figure]) for figure in ("dice", "f1", "pooled_dice")),
+            ),
+        )
+    more = len(classes["classes"]) - _MOST_CLASSES
+    if more > 0:
+        yield f"and {more:,} more in evaluation.json", ("",) * (len(_CLASS_HEADINGS) - 1)
+    iou, *others = (_pair(classes[f"mean_{figure}"]) for figure in ("iou", "dice", "f1"))
+    rise = classes["mean_iou"]["tuned"] - classes["mean_iou"]["base"]
+    yield "mean of classes", ("", iou, f"{rise:+.3f}", *others, "")
+    yield "all in one count", ("", "", "", "", "", _pair(classes["pooled_dice"]))
+
+
+def _pair(values: Mapping[str, float]) -> str:
+    return f"{values['base']:.3f} -> {values['tuned']:.3f}"
+
+
+def _caption(report: Mapping[str, Any]) -> list[str]:
+    share = report["trainable_parameters"] / max(1, report["total_parameters"])
+    sizes = [report["base"]["by_size"][size]["objects"] for size in SIZES]
+    memory = report["peak_memory_bytes"]
+    first = first_prompts(report)
+    return [
+        f"{plural(report['images'], 'image')}, {plural(report['objects'], 'object')} "
+        f"(S {sizes[0]:,}, M {sizes[1]:,}, L {sizes[2]:,}; limits 32² and 96² px);",
+        f"{report['trainable_parameters']:,} trainable parameters ({share:.2%}), "
+        f"adapter {in_bytes(report['adapter_bytes'])};",
+        f"training {duration(report['seconds'])}, peak memory {'unknown' if memory is None else in_bytes(memory)}.",
+        *([] if first is None else [first, f"What clicks add: {CLICKS}"]),
+    ]

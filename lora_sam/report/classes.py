@@ -1,0 +1,80 @@
+"""The table of classes in `report.html`, for the evaluation and for the robustness of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from lora_sam.report.markup import Child, element
+
+_MOST_CLASSES = 40
+_FIGURES = {"iou": "IoU", "dice": "Dice", "f1": "F1, pooled", "pooled_dice": "Pooled Dice"}
+
+
+def class_section(classes: Mapping[str, Any]) -> Element:
+    """The section of a run's page about its classes.
+
+    Args:
+        classes: `classes` of its `evaluation.json`.
+    """
+    return element(
+        "section",
+        element("h2", "By class"),
+        class_table(classes, "evaluation.json"),
+        element("p", class_note(), class_="note"),
+    )
+
+
+def class_note() -> str:
+    """What the columns of `class_table` are."""
+    return (
+        "Base → tuned; below, the difference with its 95 % interval, from drawing whole images that have the class "
+        "again and again. IoU and Dice are means over objects; F1 counts the pixels of all objects of the class "
+        "together. For the pooled Dice, the objects of a class in an image are one mask, and the pixels of all "
+        "images one count: the figure per label of OpenVINO Training Extensions (otx eval)."
+    )
+
+
+def class_table(classes: Mapping[str, Any], file: str) -> Element:
+    """A row for each class, the most frequent first, with base, tuned and difference in each cell.
+
+    Args:
+        classes: Content of `lora_sam.evaluation.classes.Classes`.
+        file: Where those that are not shown can be found.
+    """
+    lines = [_line(one["name"], _counts(one), one) for one in classes["classes"][:_MOST_CLASSES]]
+    more = len(classes["classes"]) - _MOST_CLASSES
+    if more > 0:
+        lines.append(_line(f"and {more:,} more", f"in {file}", {}))
+    if len(classes["classes"]) == 1:  # what follows says the same again
+        return _table(lines)
+    means = {figure: classes[f"mean_{figure}"] for figure in ("iou", "dice", "f1")}
+    lines.append(_line("mean of classes", "each counts the same", means))
+    lines.append(_line("all classes", "their pixels in one count", {"pooled_dice": classes["pooled_dice"]}))
+    return _table(lines)
+
+
+def _table(lines: Sequence[Element]) -> Element:
+    head = element("tr", element("td"), *(element("th", text, scope="col") for text in _FIGURES.values()))
+    return element("div", element("table", element("thead", head), element("tbody", *lines)), class_="scroll")
+
+
+def _counts(one: Mapping[str, Any]) -> str:
+    objects, images = one["objects"], one["images"]
+    return f"{objects:,} object{'' if objects == 1 else 's'} in {images:,} image{'' if images == 1 else 's'}"
+
+
+def _line(name: str, meaning: str, figures: Mapping[str, Mapping[str, Any]]) -> Element:
+    cells = (element("td", *_cell(figures.get(figure))) for figure in _FIGURES)
+    return element("tr", element("th", name, element("small", meaning), scope="row"), *cells)
+
+
+def _cell(values: Mapping[str, Any] | None) -> tuple[Child, ...]:
+    if values is None:
+        return ()
+    difference = f"{values['tuned'] - values['base']:+.3f}"
+    if "delta_interval" in values:
+        low, high = values["delta_interval"]
+        difference += f" [{low:+.3f}, {high:+.3f}]"
+    return f"{values['base']:.3f} → {values['tuned']:.3f}", element("small", difference)
