@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
@@ -24,6 +25,7 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 _REMEDY = "copy it again from its source, or leave it out with data.on_error=skip"
 _ORIENTATION_TAG = 0x0112
 _BYTE_MAX, _WORD_MAX = 0xFF, 0xFFFF
+_LEARNT = (32 << 20) - (1 << 16)  # bytes; glibc learns from blocks of up to 32 MiB
 _JPEG_COLOUR_NOISE = 32  # chroma error of a grey picture saved as colour JPEG; up to 9 seen
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -63,6 +65,7 @@ def read_image(path: str | PathLike[str] | ImageFile) -> NDArray[np.uint8]:
         DataError: the file is missing, truncated, no such image, has several pages, more than `MAX_PIXELS` pixels,
             or values that are not 8 or 16 bit.
     """
+    _keep_freed_memory()
     path = Path(path) if isinstance(path, (str, PathLike)) else path
     with _opened(path) as image:
         picture = _upright(image, path)
@@ -144,6 +147,17 @@ def read_mask(path: ImageFile) -> NDArray[Any]:
     if int(values.min()) < 0:
         raise DataError(f"{path}: a mask with negative values ({int(values.min())}); use 0 for background, labels > 0.")
     return values
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Have the C library keep the memory of one image for the next, at most 64 MiB; does nothing where it is not glibc.
+
+    Memory that is given back to the system is cleared page by page when it is asked for again, which can take longer
+    than decoding. glibc keeps blocks up to the size of the largest that was freed, and twice as much in all
+    (`mallopt(3)`, M_MMAP_THRESHOLD): one large block, never written to, teaches it.
+    """
+    np.empty(_LEARNT, np.uint8)
 
 
 @contextmanager

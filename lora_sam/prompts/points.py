@@ -199,7 +199,7 @@ def _draw(
 
     All of a small region, each once; of a large one a part, drawn with replacement, which is faster.
     """
-    inside = np.flatnonzero(region)
+    (inside,) = region.ravel().nonzero()
     if len(inside) <= len(shares):
         inside = inside[shares[: len(inside)].argsort()]
     else:

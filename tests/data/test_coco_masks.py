@@ -119,3 +119,13 @@ def test_any_string_is_refused_or_understood_as_by_pycocotools(text: str) -> Non
     rle = {"size": list(SIZE), "counts": text.encode()}
     assert area == coco_mask.area(rle)
     np.testing.assert_array_equal(EncodedMasks((counts,)).read(SIZE)[0], coco_mask.decode([rle])[..., 0])
+
+
+@pytest.mark.parametrize(
+    "runs", [[5, 3, 0, 2, 211], [0, 221], [3, 0, 2, 16, 200], [13, 26, 182], [30, 4, 5, 0, 4, 9, 169], [220, 1]]
+)
+def test_runs_of_no_pixels_and_over_columns(runs: list[int]) -> None:
+    counts, area = encode({"size": list(SIZE), "counts": runs}, SIZE)
+    expected = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(SIZE[::-1]).T
+    np.testing.assert_array_equal(EncodedMasks((counts,)).read(SIZE)[0], expected)
+    assert area == expected.sum()

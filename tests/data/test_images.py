@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import platform
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -239,3 +242,19 @@ def test_grey_jpeg_masks_may_have_a_little_colour(tmp_path: Path) -> None:
     values = read_mask(saved(tmp_path / "m.jpg", mask, quality=90))
     assert values.shape == (32, 32)
     np.testing.assert_array_equal(values >= 128, mask[..., 1] >= 128)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have rules of their own")
+def test_memory_of_one_image_serves_the_next(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", np.full((1024, 1365, 3), 90, np.uint8))
+    code = """
+import resource, sys
+from lora_sam.data.images import read_image
+from lora_sam.data.transforms import preprocess_array
+for number in range(6):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    preprocess_array(read_image(sys.argv[1]), 1024)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1000  # pages of 4 KiB; the image and what is computed of it have more than 10,000

@@ -135,3 +135,13 @@ def test_enlarged_and_equal_sizes_are_exact() -> None:
     assert torch.equal(masks_to_input_frame(masks, 32)[:, :, :16], torch.from_numpy(doubled))
     nearest = torch.nn.functional.interpolate(torch.from_numpy(masks)[None].float(), (48, 24), mode="nearest-exact")
     assert torch.equal(masks_to_input_frame(masks, 48)[:, :, :24], nearest[0].bool())
+
+
+def test_targets_of_photographs_equal_their_definition() -> None:
+    rows, columns = np.mgrid[:1024, :1365]
+    mask = np.hypot(rows - 500, 0.7 * (columns - 600)) < 240 + 20 * np.sin(columns / 9)
+    covered = brute_force(mask, 1024)
+    inner = masks_to_input_frame(mask[None], 1024)[0, : covered.shape[0]].numpy()
+    clear = np.abs(covered - 0.5) > 1e-4
+    assert clear.mean() > 0.99
+    np.testing.assert_array_equal(inner[clear], covered[clear] > 0.5)

@@ -11,7 +11,13 @@ import pytest
 from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
 
 from lora_sam.prompts import PointsPrompt
-from lora_sam.prompts.geometry import central_pixel, chessboard_distances, farthest_pixels, spaced
+from lora_sam.prompts.geometry import (
+    _squared_distances,
+    central_pixel,
+    chessboard_distances,
+    farthest_pixels,
+    spaced,
+)
 from lora_sam.structures import Prompts, Sample
 
 Squares = Callable[..., Sample]
@@ -241,3 +247,21 @@ def test_farthest_pixels_are_those_of_each_mask_alone(shelf: int, monkeypatch: p
         distance = distance_transform_edt(np.pad(window, 1))[1:-1, 1:-1]
         assert divmod(int(distance.argmax()), window.shape[1]) == (row, column)
     assert farthest_pixels([]) == []
+
+
+@pytest.mark.parametrize(("height", "width"), [(3, 60), (40, 400), (128, 600), (129, 600), (60, 70)])
+def test_squared_distances_are_those_of_scipy(height: int, width: int) -> None:
+    draws = np.random.default_rng(height)
+    canvas = np.zeros((height, width), np.bool_)
+    canvas[1:-1, 1:-1] = draws.random((height - 2, width - 2)) < 0.999
+    canvas[1:-1, width // 3] = False
+    expected = np.rint(distance_transform_edt(canvas) ** 2).astype(int)
+    np.testing.assert_array_equal(_squared_distances(canvas), expected)
+    canvas[1:-1, 1:-1] = True  # as far from the edge as it gets
+    assert _squared_distances(canvas).max() == ((height - 1) // 2) ** 2
+
+
+def test_low_and_wide_canvases_need_no_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = [np.ones((side, side), np.bool_) for side in range(3, 40)]
+    monkeypatch.setattr("scipy.ndimage.distance_transform_edt", None)
+    assert farthest_pixels(windows) == [((side - 1) // 2, (side - 1) // 2) for side in range(3, 40)]
