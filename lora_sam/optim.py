@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
+_FUSED = ("cpu", "cuda")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Adam:
@@ -40,7 +42,10 @@ class Adam:
     final_lr_fraction: Annotated[float, Field(ge=0, le=1)]
 
     def build(self, parameters: Mapping[str, nn.Parameter]) -> Optimizer:
-        """An optimiser over named parameters; group 0 is everything but the mask decoder, group 1 the decoder."""
+        """An optimiser over named parameters; group 0 is everything but the mask decoder, group 1 the decoder.
+
+        Where all parameters are on a CPU or a CUDA device one kernel does the whole step (`fused`).
+        """
         import torch
 
         encoder = [parameter for name, parameter in parameters.items() if "mask_decoder" not in name]
@@ -50,7 +55,16 @@ class Adam:
             {"params": decoder, "lr": self.decoder_lr or self.lr, "peak_lr": self.decoder_lr or self.lr},
         ]
         cls = torch.optim.AdamW if self.decoupled_weight_decay else torch.optim.Adam
-        return cls([group for group in groups if group["params"]], betas=self.betas, weight_decay=self.weight_decay)
+        fused = all(parameter.device.type in _FUSED for parameter in parameters.values())
+        optimizer = cls(
+            [group for group in groups if group["params"]],
+            betas=self.betas,
+            weight_decay=self.weight_decay,
+            fused=fused or None,
+        )
+        if fused:
+            optimizer.register_step_pre_hook(_counters_beside_parameters)
+        return optimizer
 
     def factor(self, step: int, total_steps: int) -> float:
         """Share of the peak rate used by optimiser step `step`, counted from 0."""
@@ -65,3 +79,10 @@ class Adam:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * self.factor(step, total_steps)
         return float(optimizer.param_groups[0]["lr"])
+
+
+def _counters_beside_parameters(optimizer: Optimizer, *_: object) -> None:
+    """Move each counter of steps to the device of its parameter: fused kernels want it there, a file does not say."""
+    for parameter, state in optimizer.state.items():
+        if state["step"].device != parameter.device:
+            state["step"] = state["step"].to(parameter.device)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,14 +31,17 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lora_sam.config import Settings
-    from lora_sam.data.splits import Splits
+    from lora_sam.data.splits import SampleSource, Splits
     from lora_sam.methods.adapted import AdaptedSam
+    from lora_sam.models.attention_choice import AttentionChoice
     from lora_sam.models.device import Precision
     from lora_sam.models.vit import BaseModel
+    from lora_sam.planning.plan import Plan
     from lora_sam.predictors import TorchPredictor
     from lora_sam.report.pictures import ReportPicture
     from lora_sam.structures import Prompts, Sample
     from lora_sam.tracking import Tracker
+    from lora_sam.training.encoding import Encodings
     from lora_sam.training.state import Progress
 
 
@@ -58,7 +63,7 @@ def run(
         program: How the trainer was called, for the commands that are proposed.
 
     Returns:
-        The best validation IoU: the objective of sweeps.
+        The best validation IoU: the objective of sweeps; NaN where only a plan was wanted.
 
     Raises:
         LoraSamError: a mistake in configuration, data, weights or adapter, found before training starts where possible.
@@ -68,6 +73,9 @@ def run(
     earlier = None if settings.resume is None else copy_state(settings.resume, output_dir)
     splits = settings.open_data()
     pipeline = _Pipeline(settings, RunDirectory(output_dir), splits, dict(config), overrides, program)
+    if settings.trainer.plan:
+        print_table(pipeline.plan.table())
+        return math.nan
     try:
         progress = pipeline.train(earlier)
         if not progress.finished:
@@ -77,7 +85,7 @@ def run(
             raise SystemExit(130)
         pipeline.finish(progress)
     finally:
-        pipeline.tracker.close()
+        pipeline.close()
     assert progress.best is not None
     return progress.best
 
@@ -96,8 +104,7 @@ class _Pipeline:
     ) -> None:
         from rich.console import Console
 
-        from lora_sam.models.device import autocast, pick_device, pick_precision
-        from lora_sam.predictors import TorchPredictor
+        from lora_sam.models.device import pick_device, pick_precision
 
         self.settings = settings
         self.directory = directory
@@ -110,6 +117,12 @@ class _Pipeline:
         self._describe_data()
         self.base: BaseModel = settings.model.build()
         self.adapted = self._adapt(self.base)
+        self.encodings = self._encodings()
+        self.attention = self._choose_attention()
+        self.plan = self._plan()
+        self.precision = self.plan.precision
+        if settings.trainer.plan:
+            return
         if self.main:
             _check_disk(directory.root, self.adapted)
             write_text(directory.saved_config, json.dumps(config, indent=2) + "\n")
@@ -119,13 +132,93 @@ class _Pipeline:
         self.program = program
         tracker = settings.tracker if self.main else NoTracker()
         self.tracker: Tracker = tracker.open(directory.root)
-        chunk = settings.trainer.decoder_chunk
-        self._training_predictor = TorchPredictor(
-            self.adapted.sam,
-            self.base.image_size,
-            chunk=chunk,
-            context=lambda: autocast(self.accelerator.device, self.precision),
+        if settings.trainer.compile:
+            self._compile()
+
+    def _choose_attention(self) -> AttentionChoice:
+        """How the image encoder attends, measured once per machine."""
+        from lora_sam.models.attention_choice import choose_attention, set_attention
+
+        encoder, device = self.adapted.sam.image_encoder, self.accelerator.device
+        wanted = self.settings.trainer.attention
+        choice = choose_attention(encoder, self.base.image_size, device, self.precision, wanted)
+        set_attention(encoder, choice["training"], choice["inference"], self.precision)
+        return choice
+
+    def _plan(self) -> Plan:
+        """What the run will take, and how much goes through the model at once."""
+        from lora_sam.planning.machine import look_at
+        from lora_sam.planning.plan import TrainingData, make_plan, row_bytes
+        from lora_sam.planning.workload import trained_in
+
+        settings, options = self.settings, self.settings.trainer
+        trained, source, stage = trained_in(self.adapted), self.splits.train, self.adapted.frozen_stage
+        cached = 0
+        if self.encodings is not None:
+            cached = self.encodings.images(len(source), settings.augmentation) + len(self.splits.val)
+        plan = make_plan(
+            model=settings.model,
+            trained=trained,
+            options=options,
+            precision=self.precision,
+            machine=look_at(self.accelerator.device, self.precision, 4 * trained.held),
+            data=TrainingData.of(
+                source.object_counts,
+                len(source),
+                max_objects=settings.data.max_objects_per_image,
+                chunk=options.decoder_chunk,
+                rounds=getattr(settings.prompt, "rounds", 1),
+                cached=cached,
+                cached_bytes=0
+                if stage is None
+                else row_bytes(stage.shape(self.adapted.sam.image_encoder), settings.cache.dtype),
+            ),
+            processes=self.accelerator.num_processes,
+            input_loss=settings.loss.resolution == "input",
+            attention=self.attention["training"],
         )
+        self.say(plan.line())
+        for note in plan.notes:
+            self.say(f"  {note}")
+        return plan
+
+    def _compile(self) -> None:
+        from lora_sam.models.compiling import compile_model
+
+        self.say("compiling image encoder and mask decoder; the first steps take minutes")
+        compile_model(self.adapted.sam, self.accelerator.device)
+
+    def _encodings(self) -> Encodings | None:
+        """What is encoded once instead of at every step; None where nothing can be, or is wanted."""
+        from lora_sam.training.encoding import Encodings, why_no_cache
+
+        if self.settings.trainer.cache == "off":
+            return None
+        stage = self.adapted.frozen_stage
+        reason = why_no_cache(stage, self.settings.augmentation)
+        if stage is None or reason is not None:
+            self.say(f"embedding cache: off: {reason}")
+            return None
+        return Encodings(self.adapted, self.base, stage, self.settings.cache, self.say)
+
+    def _training_predictor(self) -> TorchPredictor:
+        """Predicts with the model as it is, in the arithmetic of training."""
+        from lora_sam.models.device import autocast
+        from lora_sam.predictors import ImageEmbedder, TorchPredictor
+
+        def context() -> AbstractContextManager[None]:
+            return autocast(self.accelerator.device, self.precision)
+
+        sam, side = self.adapted.sam, self.base.image_size
+        frozen = None if self.encodings is None else self.encodings.frozen(self.splits.val, "validation")
+        embedder = ImageEmbedder(sam, side, context=context, frozen=frozen)
+        return TorchPredictor(sam, side, embedder=embedder, context=context, chunk=self.settings.trainer.decoder_chunk)
+
+    def close(self) -> None:
+        """Let go of files that others may want."""
+        self.tracker.close()
+        if self.encodings is not None:
+            self.encodings.close()
 
     def say(self, text: str) -> None:
         """One line for people, from the main process only."""
@@ -172,6 +265,7 @@ class _Pipeline:
         from lora_sam.training.state import read_progress
 
         settings, options = self.settings, self.settings.trainer
+        encodings = self.encodings
         examples = TrainingExamples(
             self.splits.train,
             settings.prompt,
@@ -179,6 +273,9 @@ class _Pipeline:
             image_size=self.base.image_size,
             seed=settings.seed,
             max_objects=settings.data.max_objects_per_image,
+            encoded=None
+            if encodings is None
+            else encodings.training(self.splits.train, settings.augmentation, settings.seed),
         )
         log = MetricsLog(self.directory.metrics)
         done = 0
@@ -209,6 +306,9 @@ class _Pipeline:
                 validate=validate,
                 log=record,
                 display=display,
+                at_once=self.plan.at_once,
+                checkpointed=self.plan.checkpointed,
+                before_epoch=encodings.before_epoch if encodings else lambda _: None,
             ).fit(resume_from)
 
     def _validation(self) -> Callable[[int], float]:
@@ -220,7 +320,7 @@ class _Pipeline:
 
         settings = self.settings
         validation = Validation(
-            predictor=self._training_predictor,
+            predictor=self._training_predictor(),
             source=self.splits.val,
             prompt=settings.prompt,
             seed=settings.seed,
@@ -300,13 +400,19 @@ class _Pipeline:
         )
         write_report(self.directory.report, page)
 
+    def _evaluated(self) -> SampleSource:
+        """The split that the final table is about."""
+        return self.splits.test if self.settings.evaluate_split == "test" else self.splits.val
+
     def _predictors(self) -> dict[str, TorchPredictor]:
         """Base and tuned in fp32; a second model where the adapter cannot be switched off."""
         from lora_sam.predictors import TorchPredictor, predictors_for
 
         chunk = self.settings.trainer.decoder_chunk
         if self.adapted.reversible:
-            return predictors_for(self.adapted, self.base.image_size, chunk=chunk)
+            split = self.settings.evaluate_split
+            frozen = None if self.encodings is None else self.encodings.frozen(self._evaluated(), split, exact=True)
+            return predictors_for(self.adapted, self.base.image_size, chunk=chunk, frozen=frozen)
         tuned = TorchPredictor(self.adapted.sam, self.base.image_size, chunk=chunk)
         untouched = self.settings.model.build()
         untouched.sam.to(self.accelerator.device)
@@ -322,7 +428,7 @@ class _Pipeline:
 
         settings = self.settings
         memory = peak_memory_bytes()
-        source = self.splits.test if settings.evaluate_split == "test" else self.splits.val
+        source = self._evaluated()
         self.say(f"evaluating base and tuned on the {len(source)} images of the {settings.evaluate_split} split")
         self.adapted.sam.eval()
         predictors = self._predictors()
@@ -384,6 +490,8 @@ class _Pipeline:
             "trains_encoder": self.adapted.trains_encoder,
             "prompt": _plain(settings.prompt),
             "seed": settings.seed,
+            "plan": self.plan.to_json(),
+            "attention": self.attention,
             "steps": progress.step,
             "best_step": progress.best_step,
             "validation_iou": progress.best,

@@ -18,7 +18,7 @@ from benchmarks import record, tables
 from benchmarks.__main__ import main
 from benchmarks.catalog import all_questions
 from benchmarks.processes import run, take_turns
-from benchmarks.questions import demo, encode, finetune, lora_step, zero_shot
+from benchmarks.questions import cached_epoch, demo, encode, finetune, gpu, late_blocks, lora_step, sweep, zero_shot
 from benchmarks.questions.adapter_size import lora_parameters
 from benchmarks.record import BenchmarkError, Figure, Outcome, Result, figure, read_result, read_results, write_result
 
@@ -350,24 +350,59 @@ def test_the_peer_computes_what_we_compute(option: Callable[..., Any]) -> None:
     torch.testing.assert_close(peer_image.grad, image.grad, atol=1e-3 * scale, rtol=0)
 
 
-def test_both_sides_of_the_step_begin_alike_and_learn(tmp_path: Path) -> None:
-    from benchmarks.settings import settings_for
-    from benchmarks.sides.lora_step import our_step, peer_step, prepare, time_steps
+def test_all_sides_of_the_step_begin_alike_and_learn(tmp_path: Path) -> None:
+    from benchmarks.sides.lora_step import (
+        Conditions,
+        late_settings,
+        late_step,
+        lora_settings,
+        our_step,
+        peer_step,
+        prepare,
+        time_steps,
+        tutorial_step,
+    )
 
-    settings = settings_for("method=lora", "method.decoder=frozen", "model=tiny_random", "optim.lr=0.01")
-    bases = prepare(settings, tmp_path / "peer")
-    assert max(bases["embedding"], bases["logits"]) < 1e-4
-    ours = time_steps(lambda: our_step(settings, tmp_path / "peer", "fp32"), 2)
-    peer = time_steps(lambda: peer_step(settings, tmp_path / "peer", "fp32"), 2)
-    assert ours["losses"][0] == pytest.approx(peer["losses"][0], abs=1e-4)
-    assert ours["losses"][2] < ours["losses"][0]
-    assert peer["losses"][2] < peer["losses"][0]
-    assert ours["trainable_parameters"] == peer["trainable_parameters"] == lora_parameters(
-        depth=2, dim=32, rank=8, targets=2
-    )  # fmt: skip
-    assert peer["attention"] == "sdpa"
-    assert 0 < ours["peak_before"] <= ours["peak"]
-    assert len(ours["seconds"]) == len(ours["cpu_seconds"]) == 2
+    overrides = ["model=tiny_random", "optim.lr=0.01"]
+    settings, given = lora_settings(overrides), Conditions(directory=tmp_path)
+    bases = prepare(overrides, given)
+    assert max(bases["embedding"], bases["logits"], bases["tutorial"]) < 1e-4
+    assert bases["late_loss_cached"] == pytest.approx(bases["late_loss"], abs=1e-4)
+    assert 0 < bases["late_gradient"] < 1e-2
+    assert bases["row_bytes"] == 4 * 4 * 32 * 2
+    lora_step._check_bases(bases)
+    sides = {
+        "ours": time_steps(lambda: our_step(settings, given), 2),
+        "peer": time_steps(lambda: peer_step(settings, given), 2),
+        "tutorial": time_steps(lambda: tutorial_step(settings, given), 2),
+        "checkpointed": time_steps(lambda: our_step(settings, replace(given, checkpointing="all")), 2),
+        "late": time_steps(lambda: late_step(late_settings(overrides), given), 2),
+    }
+    for name, side in sides.items():
+        assert side["losses"][2] < side["losses"][0], name
+        assert side["trainable_parameters"] == lora_parameters(
+            depth=1 if name == "late" else 2, dim=32, rank=8, targets=2
+        )
+        assert 0 < side["peak_before"] <= side["peak"]
+        assert len(side["seconds"]) == len(side["cpu_seconds"]) == 2
+    for name in ("peer", "checkpointed", "late"):
+        assert sides[name]["losses"][0] == pytest.approx(sides["ours"]["losses"][0], abs=1e-4)
+    assert sides["checkpointed"]["losses"] == pytest.approx(sides["ours"]["losses"], abs=1e-4)
+    assert sides["peer"]["attention"] == "sdpa"
+
+
+def test_the_tutorial_loop_leaves_gradients_that_nobody_uses(option: Callable[..., Any]) -> None:
+    from benchmarks.sides import tutorial
+    from benchmarks.sides.lora_step import example
+
+    sam = tutorial.fused_sam(option("model/tiny_random"))
+    before = {name: value.clone() for name, value in sam.state_dict().items()}
+    step, count = tutorial.lora_step(sam, [example(64)] * 2, 4)
+    step()
+    assert count == lora_parameters(depth=2, dim=32, rank=4, targets=2)
+    decoder = dict(sam.mask_decoder.named_parameters())
+    assert all(bool((value == before[f"mask_decoder.{name}"]).all()) for name, value in decoder.items())
+    assert any(value.grad is not None and bool(value.grad.any()) for value in decoder.values())
 
 
 def _side(loss: float, *, seconds: float = 2.0, peak: int = 2 << 30, **changes: Any) -> dict[str, Any]:
@@ -384,20 +419,39 @@ def _side(loss: float, *, seconds: float = 2.0, peak: int = 2 << 30, **changes: 
 
 
 def _sides(ours: dict[str, Any], auto: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    return {"ours, fp32": [ours], "transformers + peft, fp32": [_side(1.0)], "ours, default precision": [auto]}
+    small = {"seconds": 0.3, "precision": "bf16"}
+    return {
+        "ours, fp32": [ours],
+        "transformers + peft, fp32": [_side(1.0)],
+        "ours, default precision": [auto],
+        "tutorial loop, fp32": [_side(7.0, seconds=1.2)],
+        "ours, default precision, every block checkpointed": [_side(1.0, peak=400 << 20, **small)],
+        "ours, default precision, last 3 blocks from the prefix cache": [_side(1.0, **small, trainable_parameters=3)],
+    }
 
 
 def test_ratios_are_ours_to_the_peer() -> None:
     sides = _sides(_side(1.0, seconds=2.5), _side(1.01, seconds=1.0, peak=1 << 30, precision="bf16"))
-    lora_step._check_sides(sides)
+    checks = lora_step._check_sides(sides)
+    assert checks["trainable parameters"] == "10 on every side, 3 in the last blocks"
     figures = {one.id: one for one in lora_step._figures(sides)}
-    assert {name: (figures[name].value, figures[name].ok) for name in figures if figures[name].limit is not None} == {
+    assert {
+        name: (round(figures[name].value, 4), figures[name].ok) for name in figures if figures[name].limit is not None
+    } == {
         "time_fp32": (1.25, False),
         "memory_fp32": (1.0, False),
         "time_auto": (0.5, True),
-        "memory_auto": (0.5, True),
+        "memory_auto": (0.5, False),
+        "memory_checkpointed": (0.1953, True),
+        "speedup_tutorial": (1.2, False),
+        "speedup_peer": (2.0, True),
+        "speedup_late": (3.3333, True),
+        "speedup_late_tutorial": (4.0, False),
     }
     assert "(bf16 here)" in figures["time_auto"].what
+
+
+BASES = {"embedding": 0.0, "logits": 0.0, "tutorial": 0.0, "late_loss": 1.0, "late_loss_cached": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -410,8 +464,201 @@ def test_ratios_are_ours_to_the_peer() -> None:
 def test_sides_that_compute_something_else_are_not_compared(ours: dict[str, Any], message: str) -> None:
     with pytest.raises(BenchmarkError, match=re.escape(message)):
         lora_step._check_sides(_sides(ours, _side(1.0)))
-    with pytest.raises(BenchmarkError, match="the two bases do not compute the same"):
-        lora_step._check_bases({"embedding": 2e-3, "logits": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"embedding": 2e-3}, "the two bases do not compute the same"),
+        ({"tutorial": 2e-3}, "the base of the tutorial loop does not compute the same"),
+        ({"late_loss_cached": 1.002}, "the step from the prefix cache is another one"),
+    ],
+)
+def test_bases_that_compute_something_else_are_not_compared(change: dict[str, float], message: str) -> None:
+    lora_step._check_bases(BASES)
+    with pytest.raises(BenchmarkError, match=message):
+        lora_step._check_bases(BASES | change)
+
+
+# --- the embedding cache ---------------------------------------------------------------------------------------------
+
+
+def test_epochs_from_the_cache_are_the_same_and_are_all_served(tmp_path: Path) -> None:
+    from benchmarks.sides.cached_epoch import cached, compare, decoder_settings, predictor, re_encoding, reopen
+    from benchmarks.sides.loader import write
+
+    write(tmp_path / "data", cached_epoch.IMAGES, 1, (96, 96))
+    settings = decoder_settings(tmp_path / "data", tmp_path / "cache", ["model=tiny_random"])
+    compared, reopened = compare(settings), reopen(settings)
+    assert (reopened["encoded"], reopened["remembered"], reopened["forgotten"]) == (2, 0, 0)
+    checks = cached_epoch._check(compared, reopened)
+    assert "with SamPredictor" in checks["losses in fp32"]
+    with pytest.raises(BenchmarkError, match="the sides do not compute the same"):
+        cached_epoch._check(compared | {"predictor": [compared["predictor"][0] + 0.01]}, reopened)
+    with pytest.raises(BenchmarkError, match="encoded images while it trained"):
+        cached_epoch._check(compared | {"hits": [0.0]}, reopened)
+    empty = decoder_settings(tmp_path / "data", tmp_path / "empty", ["model=tiny_random"])
+    measured = {
+        "ours, cached": [cached(empty, 6)],
+        "ours, encoding at every step": [re_encoding(empty)],
+        "SamPredictor, encoding at every step": [predictor(empty)],
+    }
+    (one,) = measured["ours, cached"]
+    assert one["images"] == 3
+    assert one["row_bytes"] == 32 * 4 * 4 * 2
+    assert one["hits"] == [[1.0] * 3] * 6
+    figures = {figure.id: figure for figure in cached_epoch._figures(measured, reopened)}
+    assert (figures["reopened"].value, figures["reopened"].ok) == (0, True)
+    assert {name: figure.limit for name, figure in figures.items() if figure.limit is not None} == {
+        "epoch_ours": 25,
+        "epoch_predictor": 40,
+        "epochs_with_build": 8,
+        "fetch": 0.02,
+        "reopened": 0,
+    }
+
+
+def test_figures_of_cached_epochs() -> None:
+    cached = {
+        "build_seconds": [3.0, 1.0],
+        "step_seconds": [[9.0, 0.1], [0.1, 0.1]],
+        "fetch_seconds": [0.001, 0.002, 0.003],
+        "row_bytes": 2_000_000,
+        "images": 2,
+        "precision": "fp32",
+    }
+    measured = {
+        "ours, cached": [cached],
+        "ours, encoding at every step": [{"step_seconds": [5.0, 5.0], "precision": "fp32"}],
+        "SamPredictor, encoding at every step": [{"step_seconds": [10.0, 8.0], "precision": "fp32"}],
+    }
+    found = {one.id: one for one in cached_epoch._figures(measured, {"remembered": 0, "forgotten": 1})}
+    assert found["epoch_ours"].value == pytest.approx(10 / 0.2)
+    assert found["epoch_predictor"].value == pytest.approx(18 / 0.2)
+    assert found["epochs_with_build"].value == pytest.approx(cached_epoch.EPOCHS * 10 / (4 + 9.3))
+    assert (found["fetch"].value, found["fetch"].ok) == (pytest.approx(0.02), True)
+    assert (found["reopened"].value, found["reopened"].ok) == (1, False)
+    assert found["row_mb"].value == 2
+
+
+def test_a_sweep_is_gathered_from_its_trials(tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text('{"status": "completed", "seconds": 12.5, "error": null}')
+    (tmp_path / "evaluation.json").write_text('{"seconds": 3.5, "tuned": {"iou": 0.5}}')
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0, "validation_iou": 0.25}\n{"step": 1, "loss": 2.0}\n')
+    trial = sweep.collect(tmp_path)
+    assert trial == {"seconds": 12.5, "training_seconds": 3.5, "tuned_iou": 0.5, "validation_iou": [0.25]}
+    other = trial | {"validation_iou": [0.2502]}
+    with pytest.raises(BenchmarkError, match=r"validation IoU differs by 2\.00e-04, test IoU by 0\.00e\+00"):
+        sweep.check_same({"cached": {"trials": [trial]}, "uncached": {"trials": [other]}})
+    assert "differ by 0.0e+00" in sweep.check_same({"cached": {"trials": [trial]}, "uncached": {"trials": [trial]}})
+    cached = {"seconds": 40.0, "trials": [trial | {"seconds": 20.0}, trial, trial]}
+    uncached = {"seconds": 400.0, "trials": [trial | {"seconds": 375.0, "training_seconds": 350.0}]}
+    found = {one.id: one for one in sweep.figures({"cached": cached, "uncached": uncached}, 4_000_000)}
+    assert (found["commands"].value, found["commands"].limit, found["commands"].ok) == (30, 25, True)
+    assert found["trials"].value == pytest.approx(3 * 375 / 45)
+    assert found["steps"].value == pytest.approx(3 * 350 / 10.5)
+    assert (found["seconds_build"].value, found["cache_mb"].value) == (7.5, 4)
+    (tmp_path / "status.json").write_text('{"status": "failed", "seconds": 1, "error": "no luck"}')
+    with pytest.raises(BenchmarkError, match="a trial of the sweep failed: no luck"):
+        sweep.collect(tmp_path)
+
+
+def test_the_checkpoint_of_a_sweep_holds_the_drawn_weights(tmp_path: Path, option: Callable[..., Any]) -> None:
+    from benchmarks.sides.sweep import write_weights
+
+    write_weights(tmp_path / "weights.safetensors", ["model=tiny_random"])
+    drawn = option("model/tiny_random").build().sam.state_dict()
+    read = option("model/tiny_random", weights="pretrained", checkpoint=str(tmp_path / "weights.safetensors")).build()
+    assert all(bool((value == drawn[name]).all()) for name, value in read.sam.state_dict().items())
+
+
+def test_late_blocks_cost_points_and_save_time() -> None:
+    def one(iou: float, seconds: float) -> dict[str, Any]:
+        run = finetune.collect(_evaluation() | {"seconds": seconds}, _facts(), wall_seconds=seconds + 60)
+        run["tuned"] = run["tuned"] | {"iou": iou}
+        return run | {"cache_bytes": 2_000_000}
+
+    runs = {"all": one(0.7, 300.0), "late": one(0.689, 100.0)}
+    found = {one.id: one for one in late_blocks.figures(runs)}
+    assert (found["points"].value, found["points"].ok) == (pytest.approx(-1.1), False)
+    assert (found["time"].value, found["cache_late"].value) == (3, 2)
+    assert "42 images" in late_blocks.check_base(runs)
+    with pytest.raises(BenchmarkError, match="the base was measured differently"):
+        late_blocks.check_base(runs | {"late": runs["late"] | {"objects": 1}})
+
+
+def test_the_gpu_benchmark_runs_on_a_cpu_when_rehearsed(tmp_path: Path) -> None:
+    from benchmarks.settings import settings_for
+    from benchmarks.sides.gpu import card, compare, known_peak, time_encodings
+    from benchmarks.sides.lora_step import Conditions, lora_settings, our_step, peer_step, prepare, time_steps
+
+    assert (known_peak("NVIDIA H200"), known_peak("NVIDIA A100-SXM4-80GB")) == (989, 312)
+    assert (known_peak("NVIDIA H100 PCIe"), known_peak("NVIDIA A1000")) == (756, None)
+    overrides = ["model=tiny_random"]
+    settings = settings_for(*overrides)
+    given = Conditions(directory=tmp_path, precision="bf16", batch_size=2)
+    lora = lora_settings(overrides)
+    bases = prepare(overrides, given)
+    ours, peer = (time_steps(lambda start=start: start(lora, given), 1) for start in (our_step, peer_step))
+    assert ours["precision"] == peer["precision"] == "bf16"
+    side = {"batch_size": 2}
+    one = {
+        "card": card(settings, "cpu"),
+        "embeddings": compare(settings, "cpu"),
+        "bases": bases,
+        "encode": {name: [time_encodings(settings, name, "cpu", 2, 1)] for name in gpu.ENCODERS},
+        "step": {"ours": [ours | side], "peer": [peer | side], "tutorial": [ours | side]},
+    }
+    assert one["card"]["encode_tflop"] > 0
+    assert one["embeddings"]["ours_fp32"] < 1e-4 < one["embeddings"]["ours_bf16"]
+    checks = gpu.check(one)
+    assert checks["batches"].startswith("ours_bf16 2, ")
+    found = {figure.id: figure for figure in gpu.figures("tiny_random", one, 0.2)}
+    assert {name: figure.limit for name, figure in found.items() if figure.limit is not None} == {
+        "tiny_random_encode_eager": 5,
+        "tiny_random_encode_hf": 1.3,
+        "tiny_random_share": 0.2,
+        "tiny_random_step_tutorial": 4,
+        "tiny_random_step_tutorial_memory": 0.35,
+        "tiny_random_step_peer": 1.3,
+        "tiny_random_step_peer_memory": 0.5,
+    }
+    assert found["tiny_random_step_tutorial"].value == 1
+    one["embeddings"]["hf_bf16"] = 1e3
+    with pytest.raises(BenchmarkError, match="hf_bf16 and segment_anything in fp32 do not compute the same"):
+        gpu.check(one)
+
+
+def test_a_batch_that_does_not_fit_is_halved() -> None:
+    def side(batch: int) -> dict[str, Any]:
+        if batch > 2:
+            raise BenchmarkError("`python` ended with status 1: torch.OutOfMemoryError: CUDA out of memory.")
+        return {"seconds": [batch]}
+
+    assert gpu.fitting(side, 8) == {"seconds": [2], "batch_size": 2}
+
+    def fail(_: int) -> dict[str, Any]:
+        raise BenchmarkError("no luck")
+
+    with pytest.raises(BenchmarkError, match="no luck"):
+        gpu.fitting(fail, 8)
+
+
+def test_without_a_gpu_the_gpu_benchmark_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BenchmarkError, match="there is no CUDA device here"):
+        gpu.measure(rehearse=False)
+
+
+def test_a_profile_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks.profile_step import main as profile
+
+    assert profile(["decoder", "--rehearse"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("decoder step, model=tiny_random")
+    assert "aten::addmm" in shown
 
 
 # --- the packaged weights and the demo -------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""One side of the LoRA step: prepare both, or time ours or the peer's in a process of its own."""
+"""One side of the LoRA step: prepare what the sides share, or time one of them in a process of its own."""
 
 from __future__ import annotations
 
@@ -8,37 +8,90 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from benchmarks.settings import settings_for
 from lora_sam.config import Settings
 from lora_sam.data.batches import Example
 
+if TYPE_CHECKING:
+    from lora_sam.cache.store import EmbeddingCache
+    from lora_sam.methods.adapted import AdaptedSam
+    from lora_sam.models.vit import BaseModel
+
 LOSS_OF_RUN = "loss"
+LATE_BLOCKS = 3
+ROW = "0" * 64  # key of the one row of the prefix cache
+MAX_CACHE_BYTES = 2**30
+
+Step = Callable[[], float]
+"""One optimiser step; returns the loss before it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """How a step is taken.
+
+    Attributes:
+        directory: Holds the peer (`peer/`) and the prefix cache (`rows/`) that `prepare` made.
+        precision: `fp32`, `bf16` or `auto`.
+        checkpointing: Blocks whose activations are made again: `off` or `all`.
+        device: `cpu` or `cuda`.
+        batch_size: Images of a step, each with one box.
+    """
+
+    directory: Path
+    precision: str = "fp32"
+    checkpointing: str = "off"
+    device: str = "cpu"
+    batch_size: int = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the answer of the side that was asked for."""
+    starts = {"ours": our_step, "late": late_step, "peer": peer_step, "tutorial": tutorial_step}
     parser = argparse.ArgumentParser()
-    parser.add_argument("side", choices=("prepare", "ours", "peer"))
-    parser.add_argument("--peer-directory", type=Path, required=True)
+    parser.add_argument("side", choices=("prepare", *starts))
+    parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--checkpointing", default="off")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_intermixed_args(arguments)
     torch.set_num_threads(given.threads)
-    settings = settings_for("method=lora", "method.decoder=frozen", *given.overrides)
+    conditions = Conditions(
+        directory=given.directory,
+        precision=given.precision,
+        checkpointing=given.checkpointing,
+        device=given.device,
+        batch_size=given.batch,
+    )
     if given.side == "prepare":
-        answer = prepare(settings, given.peer_directory)
+        answer = prepare(given.overrides, conditions)
     else:
-        start = our_step if given.side == "ours" else peer_step
-        answer = time_steps(lambda: start(settings, given.peer_directory, given.precision), given.steps)
+        settings = (late_settings if given.side == "late" else lora_settings)(given.overrides)
+        answer = time_steps(lambda: starts[given.side](settings, conditions), given.steps, given.device)
     print(json.dumps(answer))
     return 0
+
+
+def lora_settings(overrides: Sequence[str]) -> Settings:
+    """LoRA on q and v of all blocks, mask decoder frozen."""
+    return settings_for("method=lora", "method.decoder=frozen", *overrides)
+
+
+def late_settings(overrides: Sequence[str]) -> Settings:
+    """The same in the last blocks alone: three, or fewer in an encoder so small that no block would be frozen."""
+    depth = lora_settings(overrides).model.depth
+    return lora_settings([*overrides, f"method.blocks=last:{min(LATE_BLOCKS, depth - 1)}"])
 
 
 def example(image_size: int) -> Example:
@@ -52,129 +105,272 @@ def example(image_size: int) -> Example:
     return Example("ellipse", image, box, None, None, inside.unsqueeze(0), size, ("1",))
 
 
-def prepare(settings: Settings, directory: Path) -> dict[str, Any]:
-    """Write the peer with our base weights to `directory`, and say how far apart the two bases are.
+def prepare(overrides: Sequence[str], given: Conditions) -> dict[str, Any]:
+    """Write the peer with our base weights and the rows of the prefix cache, and say how far apart the sides are.
 
     Returns:
-        `embedding` and `logits`, the largest absolute differences, beside the largest absolute values of ours.
+        Largest absolute differences, in fp32, of the peer's `embedding` and `logits`, of the tutorial loop's logits
+        (`tutorial`, with fresh adapters), beside the largest absolute values of ours; and what `prepare_rows` returns.
     """
     from benchmarks.hf_sam import hf_masks, hf_model
+    from benchmarks.sides import tutorial
     from lora_sam.models.decode import decode_masks
 
-    sam = settings.model.build().sam
-    peer = hf_model(settings.model, sam)
+    settings = lora_settings(overrides)
+    device = torch.device(given.device)
+    sam = settings.model.build().sam.to(device)
+    peer = hf_model(settings.model, sam).to(device)
+    other = tutorial.fused_sam(settings.model)
+    tutorial.with_lora(other, _rank(settings))
     one = example(settings.model.image_size)
-    assert one.boxes is not None
+    image, boxes = _image_of(one).to(device), _boxes_of(one).to(device)
     with torch.no_grad():
-        embedding = sam.image_encoder(one.image.unsqueeze(0))
-        logits, _ = decode_masks(sam, embedding, boxes=one.boxes, points=None, labels=None)
-        peer_embedding = peer.get_image_embeddings(one.image.unsqueeze(0))
-        peer_logits, _ = hf_masks(peer, one.image, one.boxes)
-    peer.save_pretrained(directory)
+        embedding = sam.image_encoder(image.unsqueeze(0))
+        logits, _ = decode_masks(sam, embedding, boxes=boxes, points=None, labels=None)
+        peer_embedding = peer.get_image_embeddings(image.unsqueeze(0))
+        peer_logits, _ = hf_masks(peer, image, boxes)
+        other.to(device)
+        other_logits, _ = tutorial.low_res_masks(other, other.image_encoder(image.unsqueeze(0)), boxes)
+    peer.save_pretrained(given.directory / "peer")
+    del peer, other, sam
     return {
         "embedding": float((embedding - peer_embedding).abs().max()),
         "largest_embedding": float(embedding.abs().max()),
         "logits": float((logits[:, 0] - peer_logits).abs().max()),
         "largest_logit": float(logits.abs().max()),
+        "tutorial": float((logits[:, 0] - other_logits).abs().max()),
+        **prepare_rows(late_settings(overrides), given),
     }
 
 
-Step = Callable[[], float]
-"""One optimiser step; returns the loss before it."""
+def prepare_rows(settings: Settings, given: Conditions) -> dict[str, Any]:
+    """Fill the prefix cache, and compare a step from it with one from the image, both in fp32.
+
+    Returns:
+        `late_loss` and `late_loss_cached`, their losses; `late_gradient`, the largest difference of their gradients
+        over the largest gradient; `row_bytes`, the size of a row.
+    """
+    base, adapted = _adapted(settings, given)
+    stage, one = adapted.frozen_stage, example(settings.model.image_size)
+    assert stage is not None
+    encoder, image = adapted.sam.image_encoder, _image_of(one).to(given.device)
+    step = _stepper(settings, adapted, replace(given, precision="fp32"))
+    with rows_of(base, adapted, given.directory) as store, torch.no_grad():
+        store.fill([ROW], lambda _: stage.of(encoder, image.unsqueeze(0)).float().cpu().numpy())
+    losses, gradients = [], []
+    with rows_of(base, adapted, given.directory) as store:
+        for taken in (one, replace(one, image=None, encoded=store.read(ROW))):
+            adapted.peft.zero_grad(set_to_none=True)
+            losses.append(step([taken]))
+            gradients.append(torch.cat([_gradient(parameter) for parameter in adapted.trainable().values()]))
+    return {
+        "late_loss": losses[0],
+        "late_loss_cached": losses[1],
+        "late_gradient": float((gradients[0] - gradients[1]).abs().max() / gradients[0].abs().max()),
+        "row_bytes": store.spec.row_bytes,
+    }
 
 
-def our_step(settings: Settings, _: Path, precision: str) -> tuple[Step, dict[str, Any]]:
+def rows_of(base: BaseModel, adapted: AdaptedSam, directory: Path) -> EmbeddingCache:
+    """The prefix cache: what the blocks before the first adapter make, rounded to float16."""
+    from lora_sam.cache.store import EmbeddingCache, RowSpec
+
+    stage = adapted.frozen_stage
+    assert stage is not None
+    spec = RowSpec(
+        variant=base.variant,
+        weights=base.sha256,
+        stage=stage.name,
+        image_size=base.image_size,
+        precision="float32",
+        shape=stage.shape(adapted.sam.image_encoder),
+        dtype="float16",
+    )
+    return EmbeddingCache.open(directory / "rows", spec, max_bytes=MAX_CACHE_BYTES)
+
+
+def our_step(settings: Settings, given: Conditions) -> tuple[Step, dict[str, Any]]:
     """Our model and step, and facts about them."""
-    from lora_sam.models.device import autocast, pick_precision
-    from lora_sam.training.step import accumulate_gradients
-
-    torch.manual_seed(settings.seed)
-    adapted = settings.method.apply(settings.model.build().sam)
-    adapted.train_mode()
-    optimizer = settings.optim.build(adapted.trainable())
-    device = torch.device("cpu")
-    picked = pick_precision(precision, device)
-    one = example(settings.model.image_size)
-
-    def step() -> float:
-        parts = accumulate_gradients(
-            adapted,
-            settings.loss,
-            [one],
-            chunk=settings.trainer.decoder_chunk,
-            multimask_points=False,
-            scale=1.0,
-            autocast=autocast(device, picked),
-        )
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return parts[LOSS_OF_RUN]
-
-    return step, {"precision": picked, "trainable_parameters": adapted.count()[0]}
+    _, adapted = _adapted(settings, given)
+    batch = [example(settings.model.image_size)] * given.batch_size
+    return _our_step(settings, adapted, given, lambda: batch)
 
 
-def peer_step(settings: Settings, directory: Path, precision: str) -> tuple[Step, dict[str, Any]]:
+def late_step(settings: Settings, given: Conditions) -> tuple[Step, dict[str, Any]]:
+    """The same from the prefix cache, which every step reads."""
+    base, adapted = _adapted(settings, given)
+    one = replace(example(settings.model.image_size), image=None)
+    store = rows_of(base, adapted, given.directory)
+    return _our_step(
+        settings, adapted, given, lambda: [replace(one, encoded=store.read(ROW)) for _ in range(given.batch_size)]
+    )
+
+
+def peer_step(settings: Settings, given: Conditions) -> tuple[Step, dict[str, Any]]:
     """`transformers.SamModel` with `peft` as their documents show it, on the loss and the optimiser of our side."""
     from transformers import SamModel
 
-    from benchmarks.hf_sam import hf_masks, with_lora
+    from benchmarks.hf_sam import with_lora
+    from lora_sam.models.device import autocast, pick_precision
     from lora_sam.training.step import mask_losses
 
-    assert precision == "fp32", "the peer is measured in its default arithmetic"
     torch.manual_seed(settings.seed)
-    method: Any = settings.method
-    base = SamModel.from_pretrained(directory, local_files_only=True)
+    device = torch.device(given.device)
+    picked = pick_precision(given.precision, device)
+    base = SamModel.from_pretrained(given.directory / "peer", local_files_only=True)
     attention = base.config._attn_implementation
-    peer = with_lora(base, rank=method.rank, alpha=method.alpha)
+    method: Any = settings.method
+    peer = with_lora(base, rank=method.rank, alpha=method.alpha).to(device)
     peer.train()
     trainable = {name: parameter for name, parameter in peer.named_parameters() if parameter.requires_grad}
     optimizer = settings.optim.build(trainable)
-    one = example(settings.model.image_size)
-    assert one.boxes is not None
-    boxes = one.boxes
+    batch = [example(settings.model.image_size)] * given.batch_size
+    images = torch.stack([_image_of(one) for one in batch]).to(device)
+    boxes = torch.stack([_boxes_of(one) for one in batch]).to(device)
+    targets = torch.cat([one.targets for one in batch]).to(device)
 
     def step() -> float:
-        logits, iou = hf_masks(peer, one.image, boxes)
-        loss = mask_losses(settings.loss, logits, iou, one.targets)[LOSS_OF_RUN].mean()
+        with autocast(device, picked):
+            output = peer(pixel_values=images, input_boxes=boxes, multimask_output=False)
+        logits, iou = output.pred_masks[:, :, 0].flatten(0, 1), output.iou_scores[:, :, 0].flatten()
+        loss = mask_losses(settings.loss, logits, iou, targets)[LOSS_OF_RUN].mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return float(loss.detach())
 
     count = sum(parameter.numel() for parameter in trainable.values())
-    return step, {"precision": "fp32", "trainable_parameters": count, "attention": attention}
+    return step, {"precision": picked, "trainable_parameters": count, "attention": attention}
 
 
-def time_steps(start: Callable[[], tuple[Step, dict[str, Any]]], steps: int) -> dict[str, Any]:
+def tutorial_step(settings: Settings, given: Conditions) -> tuple[Step, dict[str, Any]]:
+    """The loop of the tutorials, in fp32; see `benchmarks.sides.tutorial`."""
+    from benchmarks.sides import tutorial
+
+    torch.manual_seed(settings.seed)
+    sam = tutorial.fused_sam(settings.model).to(given.device)
+    batch = [example(settings.model.image_size)] * given.batch_size
+    step, count = tutorial.lora_step(sam, batch, _rank(settings))
+    return step, {"precision": "fp32", "trainable_parameters": count}
+
+
+def time_steps(start: Callable[[], tuple[Step, dict[str, Any]]], steps: int, device: str = "cpu") -> dict[str, Any]:
     """One warm-up step, then `steps` timed ones, in a process that does nothing else.
 
     Returns:
-        Losses of all steps; wall and CPU seconds of the timed ones; resident bytes before the first step (`before`,
-        `peak_before`) and their peak at the end (`peak`): imports and weights are in all of them.
+        Losses of all steps; wall and CPU seconds of the timed ones; bytes before the first step (`before`,
+        `peak_before`) and their peak at the end (`peak`): on a CPU resident ones, imports and weights included, on a
+        GPU those that tensors occupy there.
     """
     step, facts = start()
-    before, peak_before = resident_bytes(), peak_bytes()
+    before, peak_before = held_bytes(device), peak_bytes(device)
     losses, seconds, cpu_seconds = [step()], [], []
     for _ in range(steps):
+        synchronize(device)
         wall, cpu = time.perf_counter(), time.process_time()
         losses.append(step())
+        synchronize(device)
         seconds.append(time.perf_counter() - wall)
         cpu_seconds.append(time.process_time() - cpu)
-    memory = {"before": before, "peak_before": peak_before, "peak": peak_bytes()}
+    memory = {"before": before, "peak_before": peak_before, "peak": peak_bytes(device)}
     return {**facts, "losses": losses, "seconds": seconds, "cpu_seconds": cpu_seconds, **memory}
 
 
-def peak_bytes() -> int:
-    """Largest resident memory of this process so far."""
+def synchronize(device: str) -> None:
+    """Wait until the device has done what it was given; a CPU has."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_bytes(device: str = "cpu") -> int:
+    """Largest memory so far: resident memory of this process, or what its tensors occupied on the GPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def resident_bytes() -> int:
-    """Resident memory of this process now."""
+def held_bytes(device: str = "cpu") -> int:
+    """The same now."""
+    if device == "cuda":
+        return torch.cuda.memory_allocated()
     import psutil
 
     return int(psutil.Process().memory_info().rss)
+
+
+def _adapted(settings: Settings, given: Conditions) -> tuple[BaseModel, AdaptedSam]:
+    torch.manual_seed(settings.seed)
+    base = settings.model.build()
+    adapted: AdaptedSam = settings.method.apply(base.sam)
+    adapted.peft.to(given.device)
+    adapted.train_mode()
+    return base, adapted
+
+
+def _our_step(
+    settings: Settings, adapted: AdaptedSam, given: Conditions, batch: Callable[[], list[Example]]
+) -> tuple[Step, dict[str, Any]]:
+    from lora_sam.models.device import pick_precision
+
+    optimizer = settings.optim.build(adapted.trainable())
+    accumulate = _stepper(settings, adapted, given)
+
+    def step() -> float:
+        loss = accumulate(batch())
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    picked = pick_precision(given.precision, torch.device(given.device))
+    return step, {"precision": picked, "trainable_parameters": adapted.count()[0]}
+
+
+def _stepper(settings: Settings, adapted: AdaptedSam, given: Conditions) -> Callable[[list[Example]], float]:
+    """Adds the gradients of a batch, and returns its loss."""
+    from lora_sam.models.device import autocast, pick_precision
+    from lora_sam.training.options import checkpointed_blocks
+    from lora_sam.training.step import accumulate_gradients
+
+    device, model = torch.device(given.device), settings.model
+    picked = pick_precision(given.precision, device)
+    checkpointing: Any = given.checkpointing
+    blocks = checkpointed_blocks(model.depth, model.global_attention, checkpointing)
+
+    def accumulate(batch: list[Example]) -> float:
+        parts = accumulate_gradients(
+            adapted,
+            settings.loss,
+            batch,
+            chunk=settings.trainer.decoder_chunk,
+            multimask_points=False,
+            scale=1.0,
+            autocast=autocast(device, picked),
+            checkpointed=blocks,
+        )
+        return parts[LOSS_OF_RUN]
+
+    return accumulate
+
+
+def _rank(settings: Settings) -> int:
+    method: Any = settings.method
+    return int(method.rank)
+
+
+def _image_of(one: Example) -> Tensor:
+    assert one.image is not None
+    return one.image
+
+
+def _boxes_of(one: Example) -> Tensor:
+    assert one.boxes is not None
+    return one.boxes
+
+
+def _gradient(parameter: torch.nn.Parameter) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad.flatten().clone()
 
 
 if __name__ == "__main__":

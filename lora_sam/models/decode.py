@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
+from torch import Tensor, nn
+
+from lora_sam.models.shared_decoding import can_share, masks_of_tokens
 
 if TYPE_CHECKING:
-    from segment_anything.modeling import Sam
+    from segment_anything.modeling import PromptEncoder, Sam
+
+# the matrix of frequencies that positions were made of, its version, and they
+_Positions = tuple[Tensor, int, Tensor]
+_POSITIONS: WeakKeyDictionary[nn.Module, _Positions] = WeakKeyDictionary()
+
+PROMPTS_AT_ONCE = 2
+"""Prompts whose pixels go through the decoder together on a CPU: what is made of more leaves its caches."""
+
+COMPILED: WeakKeyDictionary[nn.Module, Callable[..., tuple[Tensor, Tensor]]] = WeakKeyDictionary()
+"""What stands for `masks_of_tokens` in the models of `lora_sam.models.compiling`."""
 
 
 def decode_masks(
@@ -33,9 +48,8 @@ def decode_masks(
     Returns:
         Low-resolution logits [N, M, S/4, S/4] and predicted IoU [N, M], M = 3 if `multimask` else 1.
     """
-    logits, iou = decode_all_masks(sam, image_embedding, boxes=boxes, points=points, labels=labels)
     wanted = slice(1, None) if multimask else slice(0, 1)
-    return logits[:, wanted], iou[:, wanted]
+    return decode_all_masks(sam, image_embedding, boxes=boxes, points=points, labels=labels, masks=wanted)
 
 
 def decode_all_masks(
@@ -47,10 +61,11 @@ def decode_all_masks(
     labels: Tensor | None,
     mask_inputs: Tensor | None = None,
     images: Tensor | None = None,
+    masks: slice = slice(None),  # a slice never changes
 ) -> tuple[Tensor, Tensor]:
     """All masks of N prompts on one or several images.
 
-    The same computation as `MaskDecoder.predict_masks`, which takes the prompts of one image only.
+    The same results as `MaskDecoder.predict_masks`, which takes the prompts of one image only.
 
     Args:
         sam: The model; only its prompt encoder and mask decoder run.
@@ -60,21 +75,48 @@ def decode_all_masks(
         labels: [N, K], 1 foreground, 0 background, -1 padding.
         mask_inputs: Logits of an earlier prediction, [N, S/4, S/4], or None.
         images: Which of the B images each prompt is for, int64 [N]; None where B is 1.
+        masks: Which of the four masks to return; the work for the others is saved.
 
     Returns:
-        Low-resolution logits [N, 4, S/4, S/4] and predicted IoU [N, 4]: first the single mask, then the three for
-        ambiguous prompts.
+        Low-resolution logits [N, M, S/4, S/4] and predicted IoU [N, M]; M is 4 for all masks: first the single mask,
+        then the three for ambiguous prompts.
     """
     encoder = sam.prompt_encoder
-    masks = None if mask_inputs is None else mask_inputs.unsqueeze(1)
-    sparse, dense = encoder(points=None if points is None else (points, labels), boxes=boxes, masks=masks)
-    if masks is None:  # the same for all prompts, so added before the embedding is repeated
+    rough = None if mask_inputs is None else mask_inputs.unsqueeze(1)
+    # in bf16 a coordinate would be known to 2 of 1024 pixels only
+    with torch.autocast(image_embeddings.device.type, enabled=False):
+        sparse, dense = encoder(points=None if points is None else (points, labels), boxes=boxes, masks=rough)
+    if rough is None:  # the same for all prompts, so added before the embedding is repeated
         image_embeddings = image_embeddings + encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
-    source = image_embeddings.expand(len(sparse), -1, -1, -1) if images is None else image_embeddings[images]
-    if masks is not None:
-        source = source + dense
-    logits, iou = masks_from_embeddings(sam, source, sparse)
+    tokens = _with_output_tokens(sam, sparse)
+    if can_share(sam.mask_decoder, tokens):
+        grid = image_embeddings.permute(0, 2, 3, 1).contiguous()
+        added = None if rough is None else dense.permute(0, 2, 3, 1)
+        logits, iou = _in_chunks(sam, grid, tokens, images, added, masks)
+    else:
+        source = image_embeddings.expand(len(sparse), -1, -1, -1) if images is None else image_embeddings[images]
+        logits, iou = masks_from_embeddings(sam, source if rough is None else source + dense, sparse)
+        logits, iou = logits[:, masks], iou[:, masks]
     return logits.float(), iou.float()
+
+
+def _in_chunks(
+    sam: Sam, grid: Tensor, tokens: Tensor, images: Tensor | None, added: Tensor | None, masks: slice
+) -> tuple[Tensor, Tensor]:
+    """Masks of tokens [N, T, C] on images [B, H, W, C], plus what is added to the image of each prompt."""
+    compute: Callable[..., tuple[Tensor, Tensor]] = COMPILED.get(sam, masks_of_tokens)
+    positions = _positions(sam.prompt_encoder)
+    at_once = PROMPTS_AT_ONCE if grid.device.type == "cpu" else len(tokens)
+    parts: list[tuple[Tensor, Tensor]] = []
+    for first in range(0, len(tokens), at_once):
+        rows = slice(first, first + at_once)
+        pixels = grid if images is None else grid.index_select(0, images[rows])
+        if added is not None:
+            pixels = pixels + added[rows]
+        parts.append(compute(sam.mask_decoder, pixels, positions, tokens[rows], masks))
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([logits for logits, _ in parts]), torch.cat([iou for _, iou in parts])
 
 
 def masks_from_embeddings(sam: Sam, source: Tensor, sparse: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,8 +131,7 @@ def masks_from_embeddings(sam: Sam, source: Tensor, sparse: Tensor) -> tuple[Ten
         Low-resolution logits [N, 4, S/4, S/4] and predicted IoU [N, 4].
     """
     decoder = sam.mask_decoder
-    outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-    tokens = torch.cat([outputs.expand(sparse.shape[0], -1, -1), sparse], dim=1)
+    tokens = _with_output_tokens(sam, sparse)
     positions = sam.prompt_encoder.get_dense_pe().expand(sparse.shape[0], -1, -1, -1)
     queries, keys = decoder.transformer(source, positions, tokens)
     upscaled = decoder.output_upscaling(keys.transpose(1, 2).reshape(source.shape))
@@ -99,6 +140,34 @@ def masks_from_embeddings(sam: Sam, source: Tensor, sparse: Tensor) -> tuple[Ten
     )
     logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
     return logits, decoder.iou_prediction_head(queries[:, 0])
+
+
+def _with_output_tokens(sam: Sam, sparse: Tensor) -> Tensor:
+    """The decoder's own tokens, for predicted IoU and masks, before those of the prompts [N, K, C]."""
+    decoder = sam.mask_decoder
+    outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    return torch.cat([outputs.expand(sparse.shape[0], -1, -1), sparse], dim=1)
+
+
+def _positions(encoder: PromptEncoder) -> Tensor:
+    """Positions of the pixels of an embedding [H, W, C]; made once per model, unless they change at every call."""
+    layer = encoder.pe_layer
+    matrix: Tensor = layer.positional_encoding_gaussian_matrix
+    if type(layer) is not PositionEmbeddingRandom or matrix.is_inference():
+        return _made_positions(encoder)
+    kept = _POSITIONS.get(encoder)
+    if kept is None or kept[0] is not matrix or kept[1] != matrix._version:
+        with torch.inference_mode(mode=False), torch.no_grad():  # also to be used where gradients are needed
+            kept = (matrix, matrix._version, _made_positions(encoder))
+        _POSITIONS[encoder] = kept
+    return kept[2]
+
+
+def _made_positions(encoder: PromptEncoder) -> Tensor:
+    device = encoder.pe_layer.positional_encoding_gaussian_matrix.device
+    with torch.autocast(device.type, enabled=False):
+        positions: Tensor = encoder.get_dense_pe()[0].permute(1, 2, 0).contiguous()
+    return positions
 
 
 def device_of(sam: Sam) -> torch.device:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import ImageEncoderViT
 
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
 
@@ -28,14 +32,14 @@ class Stage:
         """`embedding`, or `tokens-` and the number of the block whose input it is."""
         return "embedding" if self.block is None else f"tokens-{self.block}"
 
-    def shape(self, encoder: nn.Module) -> tuple[int, ...]:
+    def shape(self, encoder: ImageEncoderViT) -> tuple[int, ...]:
         """Shape of what comes out for one image: [C, S/16, S/16], or tokens [S/16, S/16, C]."""
         side = encoder.img_size // encoder.patch_embed.proj.stride[0]
         if self.block is None:
             return int(encoder.neck[0].out_channels), side, side
         return side, side, int(encoder.patch_embed.proj.out_channels)
 
-    def of(self, encoder: nn.Module, images: Tensor) -> Tensor:
+    def of(self, encoder: ImageEncoderViT, images: Tensor) -> Tensor:
         """What comes out of the stage.
 
         Args:
@@ -55,7 +59,7 @@ class Stage:
             tokens = block(tokens)
         return tokens  # type: ignore[no-any-return]
 
-    def rest(self, encoder: nn.Module, values: Tensor, checkpointed: Collection[int] = ()) -> Tensor:
+    def rest(self, encoder: ImageEncoderViT, values: Tensor, checkpointed: Collection[int] = ()) -> Tensor:
         """The image embeddings [B, C, S/16, S/16] from what came out of the stage, [B, ...].
 
         Args:
@@ -77,7 +81,7 @@ class Stage:
         return embedding
 
 
-def frozen_stage(encoder: nn.Module) -> Stage | None:
+def frozen_stage(encoder: ImageEncoderViT) -> Stage | None:
     """The stage that nothing trained comes into; None where that is not even one block."""
     first: int | None = None
     for name, parameter in encoder.named_parameters():
@@ -91,7 +95,7 @@ def frozen_stage(encoder: nn.Module) -> Stage | None:
     return None if first == 0 else Stage(first)
 
 
-def encode(encoder: nn.Module, images: Tensor, checkpointed: Collection[int] = ()) -> Tensor:
+def encode(encoder: ImageEncoderViT, images: Tensor, checkpointed: Collection[int] = ()) -> Tensor:
     """Image embeddings [B, C, S/16, S/16] of images [B, 3, S, S]; see `Stage.rest` for `checkpointed`."""
     if not checkpointed:
         embeddings: Tensor = encoder(images)

@@ -48,9 +48,7 @@ class FrozenPart:
             return self._encoded([image])
         return row.unsqueeze(0).to(device_of(self.sam))
 
-    def fill(
-        self, keys: Sequence[str], image: ReadImage, on_rows: Callable[[int, int], None] | None = None
-    ) -> int:
+    def fill(self, keys: Sequence[str], image: ReadImage, on_rows: Callable[[int, int], None] | None = None) -> int:
         """Make the rows that are missing.
 
         Args:

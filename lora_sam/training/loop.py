@@ -16,6 +16,7 @@ from lora_sam.data.batches import EpochBatches, collate
 from lora_sam.errors import TrainingError
 from lora_sam.models.device import Precision, autocast
 from lora_sam.training.averaging import RunningMean
+from lora_sam.training.room import Room, tried
 from lora_sam.training.state import Progress, load_state, save_state
 from lora_sam.training.step import accumulate_gradients
 from lora_sam.training.stopping import StopRequest, should_stop_early, update_best
@@ -55,6 +56,10 @@ class Fit:
         validate: Takes the step, returns the validation IoU of the model as it is.
         log: Takes (step, values) for the record.
         display: Shows progress.
+        before_epoch: Called with the number of an epoch before it begins.
+        at_once: Images of a batch that go through the model together at first, fewer where memory runs out; None for
+            all of them. The gradient is that of the whole batch.
+        checkpointed: Blocks of the image encoder whose activations are made again instead of kept.
     """
 
     adapted: AdaptedSam
@@ -69,6 +74,9 @@ class Fit:
     validate: Callable[[int], float]
     log: Log
     display: Display
+    before_epoch: Callable[[int], None] = lambda _: None
+    at_once: int | None = None
+    checkpointed: frozenset[int] = frozenset()
 
     def fit(self, resume_from: Path | None = None) -> Progress:
         """Train until the limits, early stopping, or a signal; `Progress.finished` tells a signal from the rest.
@@ -86,12 +94,13 @@ class Fit:
         mean = None if decay is None else RunningMean.of(decay, parameters)
         progress = Progress() if resume_from is None else load_state(resume_from, parameters, optimizer, mean)
         total = self.options.total_steps(self.batches_per_epoch)
+        room = Room(self.at_once or self.options.batch_size, self.options.decoder_chunk)
         self.display.begin(total)
         if progress.step < total and not should_stop_early(progress, self.options.early_stopping):
             progress.finished = False  # resumed with a higher limit
         with StopRequest() as stop:
             while not progress.finished:
-                self._epoch(progress, parameters, optimizer, mean, total, stop)
+                self._epoch(progress, parameters, optimizer, mean, total, stop, room)
                 if stop.signal is not None:
                     self._save_last(progress, parameters, optimizer, mean)
                     break
@@ -124,10 +133,12 @@ class Fit:
         mean: RunningMean | None,
         total: int,
         stop: StopRequest,
+        room: Room,
     ) -> None:
         """Train to the end of the epoch, to the last step, or to the first step after a signal."""
         if progress.step >= total:  # stopped by a signal after the last step, before its validation
             return
+        self.before_epoch(progress.epoch)
         batches = self._batches(progress.epoch, progress.batch)
         loader = DataLoader(
             self.examples,
@@ -138,18 +149,19 @@ class Fit:
             generator=torch.Generator().manual_seed(self.seed),
         )
         self.adapted.train_mode()
-        pending: list[Example] = []
+        earlier: list[Sequence[tuple[int, int]]] = []  # keys of the batches of this step
+        ids: list[str] = []
         sums: dict[str, float] = {}
         clock = time.perf_counter()
-        for examples in loader:
-            parts = self._accumulate(examples, progress)
-            pending.extend(examples)
-            sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
+        for keys, examples in zip(batches, loader, strict=True):
+            sums = _added(sums, self._accumulate(examples, earlier, progress, room))
+            earlier.append(keys)
+            ids.extend(example.id for example in examples)
             progress.batch += 1
             if progress.batch % self.options.accumulate and progress.batch < self.batches_per_epoch:
                 continue
-            self._optimizer_step(progress, parameters, optimizer, total, sums, pending)
-            pending, sums = [], {}
+            self._optimizer_step(progress, parameters, optimizer, total, sums, ids)
+            earlier, ids, sums = [], [], {}
             if mean is not None:
                 mean.update(parameters, progress.step)
             progress.seconds += time.perf_counter() - clock
@@ -160,21 +172,55 @@ class Fit:
                 self._save_last(progress, parameters, optimizer, mean)
             clock = time.perf_counter()
 
-    def _accumulate(self, examples: Sequence[Example], progress: Progress) -> dict[str, float]:
-        """Gradients of one micro-batch, weighted so that those of a step add up to their mean."""
+    def _accumulate(
+        self,
+        examples: Sequence[Example],
+        earlier: Sequence[Sequence[tuple[int, int]]],
+        progress: Progress,
+        room: Room,
+    ) -> dict[str, float]:
+        """Gradients of one batch, weighted so that those of a step add up to their mean; the batch's share of the loss.
+
+        Where memory runs out, gradients are incomplete in a way that cannot be undone. All are dropped, and what the
+        step has seen so far, `earlier` and `examples`, is computed again with less of it at once. Examples are
+        functions of their keys, so that none has to be kept for this.
+        """
         first = progress.batch // self.options.accumulate * self.options.accumulate
         share = min(self.options.accumulate, self.batches_per_epoch - first)
-        parts = accumulate_gradients(
-            self.adapted,
-            self.loss,
-            examples,
-            chunk=self.options.decoder_chunk,
-            multimask_points=self.options.multimask_points,
-            multimask=self.options.multimask,
-            scale=1 / share,
-            autocast=autocast(self.accelerator.device, self.precision),
-        )
-        return {name: value / share for name, value in parts.items()}
+        parts = tried(lambda: self._gradients(examples, share, room))
+        while parts is None:
+            self.adapted.peft.zero_grad(set_to_none=True)
+            change = room.shrink(len(examples), max(len(example.targets) for example in examples))
+            self.display.message(f"out of memory at step {progress.step + 1}: {change}; the effective batch stays")
+            parts = tried(lambda: self._gradients_again(earlier, examples, share, room))
+        return parts
+
+    def _gradients_again(
+        self, earlier: Sequence[Sequence[tuple[int, int]]], examples: Sequence[Example], share: int, room: Room
+    ) -> dict[str, float]:
+        for keys in earlier:
+            self._gradients(collate([self.examples[key] for key in keys]), share, room)
+        return self._gradients(examples, share, room)
+
+    def _gradients(self, examples: Sequence[Example], share: int, room: Room) -> dict[str, float]:
+        """Gradients and losses of a batch, divided by `share`; in parts, each weighted by its number of objects."""
+        objects = sum(len(example.targets) for example in examples)
+        sums: dict[str, float] = {}
+        for part in room.parts(examples):
+            weight = sum(len(example.targets) for example in part) / objects
+            values = accumulate_gradients(
+                self.adapted,
+                self.loss,
+                part,
+                chunk=room.prompts,
+                multimask_points=self.options.multimask_points,
+                multimask=self.options.multimask,
+                scale=weight / share,
+                autocast=autocast(self.accelerator.device, self.precision),
+                checkpointed=self.checkpointed,
+            )
+            sums = _added(sums, {name: weight * value / share for name, value in values.items()})
+        return sums
 
     def _optimizer_step(
         self,
@@ -183,7 +229,7 @@ class Fit:
         optimizer: Optimizer,
         total: int,
         losses: Mapping[str, float],
-        examples: Sequence[Example],
+        ids: Sequence[str],
     ) -> None:
         """One step; skipped, and counted, where loss or gradient is not finite."""
         if self.accelerator.num_processes > 1:
@@ -198,7 +244,7 @@ class Fit:
             for name, value in {**losses, "gradient_norm": norm, "count": 1.0}.items():
                 progress.sums[name] = progress.sums.get(name, 0.0) + value
         else:
-            self._skip(progress, losses["loss"], norm, [example.id for example in examples])
+            self._skip(progress, losses["loss"], norm, ids)
         optimizer.zero_grad(set_to_none=True)
         progress.step += 1
 
@@ -278,3 +324,8 @@ class Fit:
 
             stop.signal = stop.signal or signal.SIGTERM
         return stop.signal is not None
+
+
+def _added(sums: Mapping[str, float], values: Mapping[str, float]) -> dict[str, float]:
+    """Sums by name; a name that is missing counts as 0."""
+    return {name: sums.get(name, 0.0) + values.get(name, 0.0) for name in {**sums, **values}}

@@ -69,6 +69,7 @@ def accumulate_gradients(
 
     def go_back(prompts: PromptBatch) -> Tensor:
         """Add gradient and losses of prompts of one kind; their low-resolution logits [N, S/4, S/4]."""
+        several_wanted = multimask is not None or (multimask_points and prompts.single_points)
         with autocast:
             logits, iou = decode_all_masks(
                 sam,
@@ -78,9 +79,10 @@ def accumulate_gradients(
                 labels=prompts.labels,
                 mask_inputs=prompts.mask_inputs,
                 images=prompts.images,
+                masks=slice(None) if several_wanted else slice(0, 1),
             )
         parts = mask_losses(loss, logits[:, 0], iou[:, 0], prompts.targets)
-        if multimask is not None or (multimask_points and prompts.single_points):
+        if several_wanted:
             several = several_masks_loss(loss, logits[:, 1:], iou[:, 1:], prompts.targets, multimask or "best_loss")
             parts = {**parts, "loss": parts["loss"] + several, "several_masks": several}
         share = 1 / prompts.rounds

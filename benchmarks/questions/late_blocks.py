@@ -1,0 +1,95 @@
+"""What does it cost to adapt only the last third of the blocks, whose input is cached?"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.needs import data_directory, packaged_nano
+from benchmarks.processes import run
+from benchmarks.questions.finetune import collect
+from benchmarks.record import ROOT, BenchmarkError, Figure, Outcome, figure, usable_cores
+from lora_sam.evaluation import validate_report
+
+QUESTION = "LoRA in the last third of the blocks against all blocks: test IoU of nano on nuclei, and time"
+QUICK = False
+
+EXPERIMENT = "nuclei_lora"
+DEPTH = 6  # of nano
+SIDES = {"all": "all", "late": f"last:{DEPTH // 3}"}
+
+
+def measure(*, rehearse: bool) -> Outcome:
+    """Run the experiment twice, as a user would, each with a cache of its own."""
+    packaged_nano()
+    # absolute: the experiments run elsewhere
+    environment = {**os.environ, "LORA_SAM_DATA": str(data_directory())}
+    extra = ["trainer.max_steps=2", "trainer.validation_objects=2", "tracker=none"] if rehearse else []
+    with tempfile.TemporaryDirectory() as temporary:
+        runs = {
+            name: _fine_tune(Path(temporary) / name, [f"method.blocks={blocks}", *extra], environment)
+            for name, blocks in SIDES.items()
+        }
+    return Outcome(
+        settings={"experiment": EXPERIMENT, "blocks": SIDES, "overrides": extra, "threads": usable_cores()},
+        checks={"base": check_base(runs)},
+        figures=figures(runs),
+        details={"runs": runs},
+    )
+
+
+def check_base(runs: dict[str, Any]) -> str:
+    """That both runs measured the same base. Raises `BenchmarkError` if not."""
+    found = {(run["base"]["iou"], run["images"], run["objects"]) for run in runs.values()}
+    if len(found) > 1:
+        raise BenchmarkError(f"the base was measured differently (IoU, images, objects): {sorted(found)}")
+    ((iou, images, objects),) = found
+    return f"test IoU {iou:.4f} on {images} images, {objects} objects in both runs"
+
+
+def figures(runs: dict[str, Any]) -> list[Figure]:
+    """The price in accuracy, and what it buys."""
+    late, full = runs["late"], runs["all"]
+    points = 100 * (late["tuned"]["iou"] - full["tuned"]["iou"])
+    found = [
+        figure("points", f"{EXPERIMENT}: tuned test IoU, last third of the blocks − all blocks (goal -0.5)", points,
+               unit="points", limit=-1.0, relation=">="),
+        figure("time", f"{EXPERIMENT}, times as fast: training steps, all blocks / last third", full["seconds"]
+               / late["seconds"]),
+    ]  # fmt: skip
+    for name, one in runs.items():
+        shown = f"{EXPERIMENT}, {'all blocks' if name == 'all' else 'last third of the blocks'}"
+        tuned = one["tuned"]
+        found += [
+            figure(f"iou_{name}", f"{shown}: test IoU, tuned", tuned["iou"], interval=tuple(tuned["iou_interval"])),
+            figure(f"seconds_{name}", f"{shown}: training steps", one["seconds"], unit="s"),
+            figure(f"wall_{name}", f"{shown}: the whole command, cache and evaluation included", one["wall_seconds"],
+                   unit="s"),
+            figure(f"cache_{name}", f"{shown}: size of the cache", one["cache_bytes"] / 1e6, unit="MB"),
+        ]  # fmt: skip
+    return found
+
+
+def _fine_tune(directory: Path, overrides: list[str], environment: dict[str, str]) -> dict[str, Any]:
+    sys.stderr.write(f"  python train.py experiment={EXPERIMENT} {' '.join(overrides)}\n")
+    output, cache = directory / "run", directory / "cache"
+    directory.mkdir()
+    places = [f"hydra.run.dir={output}", f"cache.directory={cache}"]
+    start = time.perf_counter()
+    run(
+        [sys.executable, str(ROOT / "train.py"), f"experiment={EXPERIMENT}", *places, *overrides],
+        directory=directory,
+        environment=environment,
+        show_progress=True,
+    )
+    seconds = time.perf_counter() - start
+    report = json.loads((output / "evaluation.json").read_text(encoding="utf-8"))
+    validate_report(report)
+    facts = json.loads((output / "adapter" / "lora_sam.json").read_text(encoding="utf-8"))
+    rows = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
+    return collect(report, facts, wall_seconds=seconds) | {"cache_bytes": rows}

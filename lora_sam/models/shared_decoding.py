@@ -1,0 +1,174 @@
+"""SAM's mask decoder with the work of its attention on the few tokens instead of the many pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import MaskDecoder
+    from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
+
+MOST_TOKENS = 16
+"""Tokens of a prompt, output tokens included, up to which moving the projections saves products."""
+
+
+def can_share(decoder: MaskDecoder, tokens: Tensor) -> bool:
+    """Whether `masks_of_tokens` computes these tokens faster than the decoder itself, and the same.
+
+    With many clicks the projections of the pixels are the smaller products; dropout in adapters is to draw for every
+    pixel.
+    """
+    dropout = any(isinstance(module, nn.Dropout) and module.training and module.p > 0 for module in decoder.modules())
+    return len(tokens) > 0 and tokens.shape[1] <= MOST_TOKENS and not dropout
+
+
+def masks_of_tokens(
+    decoder: MaskDecoder, pixels: Tensor, positions: Tensor, tokens: Tensor, masks: slice
+) -> tuple[Tensor, Tensor]:
+    """What `MaskDecoder.predict_masks` computes, without projecting the pixels in its attention.
+
+    A projection of thousands of pixels that only meets a handful of tokens is moved to these by associativity: with
+    `k = W x`, `q . k = (W' q) . x`, and `P v = (P x) W` for the values. Each product with all pixels is then one of
+    (tokens x heads) by C instead of C by C/2, nothing else of the pixels' size is stored for it, and prompts of one
+    image share its pixels up to the first sum with what each wrote to them. The layers are affine, so results and
+    gradients differ by rounding only.
+
+    Args:
+        decoder: The mask decoder; adapters in it are run.
+        pixels: Image embedding plus embedding of the mask prompt, or of none, [1 or N, H, W, C].
+        positions: Positions of the pixels, [H, W, C].
+        tokens: Output tokens and embeddings of points and boxes, [N, T, C].
+        masks: Which of the masks to compute.
+
+    Returns:
+        Low-resolution logits [N, M, 4H, 4W], predicted IoU [N, M].
+    """
+    transformer = decoder.transformer
+    queries, keys = tokens, pixels.flatten(1, 2)
+    places = positions.flatten(0, 1)
+    for layer in transformer.layers:
+        queries, keys = _layer(layer, queries, keys, tokens, places)
+    seen = _tokens_to_pixels(transformer.final_attn_token_to_image, queries + tokens, keys + places, keys)
+    queries = transformer.norm_final_attn(queries + seen)
+    # of all masks, so that those not asked for get gradients of zero, not none: an optimiser tells them apart
+    weights = [mlp(queries[:, 1 + mask]) for mask, mlp in enumerate(decoder.output_hypernetworks_mlps)]
+    logits = _masks(decoder, keys.unflatten(1, pixels.shape[1:3]), torch.stack(weights, dim=1)[:, masks])
+    return logits, decoder.iou_prediction_head(queries[:, 0])[:, masks]
+
+
+def _layer(
+    layer: TwoWayAttentionBlock, queries: Tensor, keys: Tensor, tokens: Tensor, positions: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`TwoWayAttentionBlock.forward`; `keys` [N or 1, L, C] come back as [N, L, C]."""
+    if layer.skip_first_layer_pe:
+        queries = layer.self_attn(q=queries, k=queries, v=queries)
+    else:
+        q = queries + tokens
+        queries = queries + layer.self_attn(q=q, k=q, v=queries)
+    queries = layer.norm1(queries)
+    placed = keys + positions
+    attention = layer.cross_attn_token_to_image
+    queries = layer.norm2(queries + _tokens_to_pixels(attention, queries + tokens, placed, keys))
+    queries = layer.norm3(queries + layer.mlp(queries))
+    keys = _pixels_to_tokens(layer.cross_attn_image_to_token, keys, placed, queries + tokens, queries)
+    return queries, layer.norm4(keys)
+
+
+def _tokens_to_pixels(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """`Attention.forward` of T queries [N, T, C] to L keys and values [N or 1, L, C]."""
+    heads, count = attention.num_heads, q.shape[1]
+    matrix, offset = affine(attention.k_proj)
+    projected = attention.q_proj(q) * (attention.internal_dim // heads) ** -0.5
+    logits = _products(_moved(projected, matrix, heads), k, _offsets(projected, offset, heads))
+    seen = _sums(torch.softmax(logits, dim=-1), v)  # [N, heads * T, C]
+    matrix, offset = affine(attention.v_proj)
+    by_head = seen.unflatten(1, (heads, count)).transpose(0, 1).flatten(1, 2)  # [heads, N * T, C]
+    values = _exactly(by_head, matrix.unflatten(1, (heads, -1)).transpose(0, 1))
+    values = values.unflatten(1, (-1, count)).permute(1, 2, 0, 3).flatten(2)
+    return cast("Tensor", attention.out_proj(values + offset))
+
+
+def _pixels_to_tokens(attention: Attention, residual: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """`residual` plus `Attention.forward` of L queries [N or 1, L, C] to T keys and values [N, T, C]."""
+    heads, count = attention.num_heads, k.shape[1]
+    matrix, offset = affine(attention.q_proj)
+    projected = attention.k_proj(k) * (attention.internal_dim // heads) ** -0.5
+    logits = _products(_moved(projected, matrix, heads), q, _offsets(projected, offset, heads))
+    shares = torch.softmax(logits.unflatten(1, (heads, count)), dim=2).flatten(1, 2)
+    matrix, offset = affine(attention.out_proj)
+    # the shares of a head add up to one, so each head may bring its part of the offset
+    values = _moved(attention.v_proj(v), matrix.T, heads) + offset / heads
+    if residual.dtype == values.dtype and not torch.is_autocast_enabled(residual.device.type):
+        return torch.baddbmm(residual, shares.transpose(1, 2), values)
+    return residual + torch.bmm(shares.transpose(1, 2), values)
+
+
+def affine(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """Matrix [in, out] and offset [out] of an affine layer, also of one that adapters have changed."""
+    if type(layer) is nn.Linear and layer.bias is not None:
+        return layer.weight.T, layer.bias
+    # what is inside stays exact, so that an adapter that adds nothing changes no bit
+    inner = layer.base_layer
+    assert isinstance(inner, nn.Linear), f"expected an adapter around a Linear, found {type(inner).__name__}"
+    unit = torch.eye(inner.in_features, device=inner.weight.device)
+    with torch.autocast(unit.device.type, enabled=False):
+        moved = layer(torch.zeros_like(unit[:1])) - inner(torch.zeros_like(unit[:1]))
+        matrix = inner.weight.T + (layer(unit) - inner(unit) - moved)
+    return matrix, inner.bias + moved[0]
+
+
+def _moved(tokens: Tensor, matrix: Tensor, heads: int) -> Tensor:
+    """Tokens [N, T, heads * c] times the part of `matrix` [C, heads * c] of each head: [N, heads * T, C]."""
+    count = tokens.shape[1]
+    by_head = tokens.unflatten(2, (heads, -1)).permute(2, 0, 1, 3).flatten(1, 2)
+    moved = _exactly(by_head, matrix.unflatten(1, (heads, -1)).permute(1, 2, 0))
+    return moved.view(heads, -1, count, moved.shape[2]).transpose(0, 1).flatten(1, 2)
+
+
+def _exactly(a: Tensor, b: Tensor) -> Tensor:
+    """Their product in the type of the weights `b`: rounding these to bf16 would lose what a small adapter adds."""
+    with torch.autocast(a.device.type, enabled=False):
+        return torch.bmm(a.to(b.dtype), b)
+
+
+def _offsets(tokens: Tensor, offset: Tensor, heads: int) -> Tensor:
+    """Products of tokens [N, T, heads * c] with the part of `offset` of each head: [N, heads * T, 1]."""
+    products = (tokens * offset).view(*tokens.shape[:2], heads, -1).sum(-1)
+    return products.transpose(1, 2).flatten(1).unsqueeze(2)
+
+
+def _products(a: Tensor, pixels: Tensor, offsets: Tensor) -> Tensor:
+    """a [N, R, C] times pixels [N or 1, L, C] plus offsets [N, R, 1]: [N, R, L]."""
+    if len(pixels) == 1 < len(a):  # one product with the pixels that all prompts share
+        return torch.addmm(offsets.flatten(0, 1).to(a.dtype), a.flatten(0, 1), pixels[0].T).view(*a.shape[:2], -1)
+    return torch.baddbmm(offsets.to(a.dtype), a, pixels.transpose(1, 2))
+
+
+def _sums(shares: Tensor, pixels: Tensor) -> Tensor:
+    """shares [N, R, L] times pixels [N or 1, L, C]: [N, R, C]."""
+    if len(pixels) == 1 < len(shares):
+        return (shares.flatten(0, 1) @ pixels[0]).view(*shares.shape[:2], -1)
+    return torch.bmm(shares, pixels)
+
+
+def _masks(decoder: MaskDecoder, pixels: Tensor, weights: Tensor) -> Tensor:
+    """Logits [N, M, 4H, 4W] of pixels [N, H, W, C] enlarged by `output_upscaling`, times weights [N, M, C / 8]."""
+    first, norm, activation, second, last_activation = decoder.output_upscaling
+    batch, height, width = pixels.shape[:3]
+    # with strides as large as the kernel each pixel becomes 2 x 2 on its own: a product, channels kept last
+    x = F.linear(pixels.flatten(0, 2), _as_matrix(first), first.bias.repeat(4)).unflatten(1, (4, -1))
+    x = activation(F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps)).flatten(0, 1)
+    x = last_activation(F.linear(x, _as_matrix(second), second.bias.repeat(4)))
+    logits = torch.bmm(x.view(batch, -1, weights.shape[2]), weights.transpose(1, 2).to(x.dtype))
+    # row and column of a pixel, of the place within its 2 x 2, of the place within those 2 x 2; then the mask
+    logits = logits.view(batch, height, width, 2, 2, 2, 2, -1)
+    return logits.permute(0, 7, 1, 3, 5, 2, 4, 6).reshape(batch, -1, 4 * height, 4 * width)
+
+
+def _as_matrix(layer: nn.ConvTranspose2d) -> Tensor:
+    """Weights [C, c, 2, 2] as [4 * c, C]."""
+    return layer.weight.permute(2, 3, 1, 0).flatten(0, 2)

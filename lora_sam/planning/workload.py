@@ -1,0 +1,119 @@
+"""What a training step has to do: the facts that its memory and its time follow from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from lora_sam.models.vit import PATCH_SIZE, ViTSam
+
+if TYPE_CHECKING:
+    from lora_sam.methods.adapted import AdaptedSam
+    from lora_sam.models.device import Precision
+
+_ADAPTED = re.compile(r"image_encoder\.blocks\.\d+\.(?:attn|mlp)\.(\w+)\.lora_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What of a model trains.
+
+    Attributes:
+        trainable: Parameters that train.
+        total: Parameters of the model with its adapter.
+        held: Parameters in memory: those, and the base beside parts that train whole.
+        first_block: First block of the image encoder that gradients reach; the number of its blocks for the neck
+            alone; None where the whole image encoder is frozen.
+        whole_encoder: Whether the weights of the image encoder train themselves.
+        adapted: Which Linears of a block have an adapter: some of q, k, v, proj, lin1, lin2.
+        decoder: Whether weights of the mask decoder train.
+    """
+
+    trainable: int
+    total: int
+    held: int
+    first_block: int | None
+    whole_encoder: bool
+    adapted: frozenset[str]
+    decoder: bool
+
+
+def trained_in(adapted: AdaptedSam) -> Trained:
+    """What trains in a model, read off its parameters."""
+    names = list(adapted.trainable())
+    trainable, total = adapted.count()
+    stage = adapted.frozen_stage
+    return Trained(
+        trainable=trainable,
+        total=total,
+        held=sum(parameter.numel() for parameter in adapted.peft.parameters()),
+        first_block=0 if stage is None else stage.block,
+        whole_encoder=any("image_encoder.modules_to_save" in name for name in names),
+        adapted=frozenset(match[1] for name in names if (match := _ADAPTED.search(name))),
+        decoder=any("mask_decoder" in name for name in names),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """The gradients of some images.
+
+    Attributes:
+        model: The architecture.
+        trained: What trains.
+        precision: Arithmetic of the forward pass.
+        images: Images that go through the model together.
+        prompts: Prompts that are decoded for an image, on average; each round of correction counts.
+        most_prompts: The most prompts of an image in one round.
+        chunk: Prompts that are decoded together at most.
+        checkpointed: Blocks whose activations are made again instead of kept.
+        encoded: Whether the frozen part of the image encoder is read from the embedding cache.
+        attention: How blocks that train attend: in tiles, or with the relative positions as additional channels.
+        input_loss: Whether the loss compares masks at the size of the input.
+    """
+
+    model: ViTSam
+    trained: Trained
+    precision: Precision
+    images: int
+    prompts: float
+    most_prompts: int
+    chunk: int
+    checkpointed: frozenset[int] = frozenset()
+    encoded: bool = False
+    attention: Literal["tiled", "channels"] = "tiled"
+    input_loss: bool = False
+
+    @property
+    def training_blocks(self) -> range:
+        """Blocks that gradients go through."""
+        first = self.trained.first_block
+        return range(0) if first is None else range(first, self.model.depth)
+
+    @property
+    def frozen_blocks(self) -> range:
+        """Blocks that run without gradients at every step."""
+        first = self.trained.first_block
+        return range(0) if self.encoded else range(self.model.depth if first is None else first)
+
+    @property
+    def decoded_together(self) -> int:
+        """Prompts that are decoded together."""
+        return max(1, min(self.chunk, self.images * self.most_prompts))
+
+
+def grid_of(model: ViTSam) -> int:
+    """Tokens along a side of the image."""
+    return model.image_size // PATCH_SIZE
+
+
+def window_of(model: ViTSam, block: int) -> int:
+    """Side of what a block attends to, in tokens."""
+    return grid_of(model) if block in model.global_attention or not model.window_size else model.window_size
+
+
+def attending_tokens(model: ViTSam, block: int) -> int:
+    """Tokens of an image that a block attends with: windows are filled up with zeros."""
+    window = window_of(model, block)
+    return (-(-grid_of(model) // window) * window) ** 2
