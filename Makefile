@@ -60,8 +60,9 @@ lint: setup ## Check style, format and the order of imports
 type: setup ## Check types
 	$(RUN) -m mypy lora_sam benchmarks $(wildcard train.py app.py)
 
-benchmark: setup ## Measure speed and memory against the peers
+benchmark: setup ## Measure speed and memory against the peers, and write the tables
 	$(RUN) -m benchmarks $(ARGS)
+	$(RUN) -m benchmarks.tables
 
 app: setup ## Compare base and tuned masks in a browser
 	$(RUN) app.py $(ARGS)

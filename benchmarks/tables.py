@@ -14,6 +14,8 @@ from benchmarks.record import RESULTS, ROOT, BenchmarkError, Figure, Result, rea
 from lora_sam.files import write_text
 
 DOCUMENTS = ("README.md", "docs/benchmarks.md", "docs/nano.md", "lora_sam/weights/README.md")
+SPEED = ("lora_step", "cached_epoch", "sweep", "late_blocks")
+"""Benchmarks whose promises the README shows together."""
 
 _BLOCK = re.compile(r"(<!-- benchmark:(\w+) -->\n)(.*?)(<!-- /benchmark:\2 -->)", re.DOTALL)
 _MARKER = re.compile(r"<!-- /?benchmark:\w+ -->")
@@ -56,7 +58,7 @@ def update(documents: Sequence[Path], results: Path, *, write: bool) -> list[Pat
 def filled(text: str, results: Mapping[str, Result], name: str) -> str:
     """`text` with every block between `<!-- benchmark:x -->` and `<!-- /benchmark:x -->` made anew.
 
-    `x` is `figures` (every promise), or the name of a benchmark. `name` is the document's, for error messages.
+    `x` is `figures` (every promise), `speed` (those about time and memory of training), or the name of a benchmark. `name` is the document's, for error messages.
 
     Raises:
         BenchmarkError: a marker has no partner, or its name is no benchmark's.
@@ -69,8 +71,10 @@ def filled(text: str, results: Mapping[str, Result], name: str) -> str:
 def _table(kind: str, results: Mapping[str, Result], document: str) -> str:
     if kind == "figures":
         return promises(results)
+    if kind == "speed":
+        return promises({name: results[name] for name in SPEED if name in results})
     if kind not in all_questions():
-        known = ", ".join(("figures", *all_questions()))
+        known = ", ".join(("figures", "speed", *all_questions()))
         raise BenchmarkError(f"{document}: no benchmark is called {kind}; there are {known}")
     if kind not in results:
         return f"*Not measured yet: `python -m benchmarks {kind}`.*\n"

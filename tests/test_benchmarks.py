@@ -195,7 +195,7 @@ def test_markers_are_checked(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="README.md: a benchmark marker has no partner"):
         tables.filled("<!-- benchmark:startup -->\n", {}, "README.md")
     with pytest.raises(
-        BenchmarkError, match="README.md: no benchmark is called nothing; there are figures, adapter_size"
+        BenchmarkError, match="README.md: no benchmark is called nothing; there are figures, speed, adapter_size"
     ):
         tables.filled("<!-- benchmark:nothing -->\n<!-- /benchmark:nothing -->", {}, "README.md")
     document = tmp_path / "README.md"
@@ -239,7 +239,8 @@ def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["startups"])
     assert (
-        "no benchmark startups; there are adapter_size, app, demo, deploy, encode, finetune" in capsys.readouterr().err
+        "no benchmark startups; there are adapter_size, app, cached_epoch, demo, deploy, encode, finetune"
+        in capsys.readouterr().err
     )
 
 

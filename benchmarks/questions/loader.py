@@ -28,7 +28,7 @@ SIDES = {
 def measure(*, rehearse: bool) -> Outcome:
     """Write a COCO set, then let training examples and decoding + scaling alone take turns in fresh processes."""
     images, objects, size = (4, 2, (48, 64)) if rehearse else (24, 8, (1024, 1365))
-    rounds, passes = (1, 2) if rehearse else (7, 5)
+    rounds, passes = (1, 2) if rehearse else (3, 5)
     model = "model=tiny_random" if rehearse else "model=vit_b"
     with tempfile.TemporaryDirectory() as temporary:
         root = str(Path(temporary) / "set")
