@@ -126,7 +126,10 @@ def test_run_gets_checked_settings_and_its_directory(
             ["metod=lora"],
             ["unknown key metod; did you mean method? Valid keys: augmentation, cache, data, evaluate_split, *"],
         ),
-        (["metod.rank=4"], ["unknown key metod.rank; did you mean method.rank? Valid keys: augmentation, cache, data, *"]),
+        (
+            ["metod.rank=4"],
+            ["unknown key metod.rank; did you mean method.rank? Valid keys: augmentation, cache, data, *"],
+        ),
         (["rank=4"], ["unknown key rank; did you mean method.rank? *"]),
         (["~method.q"], ["unknown key method.q; did you mean method.rank? *"]),
         (

@@ -67,7 +67,10 @@ def measure(*, rehearse: bool) -> Outcome:
                 key: report[key] for key in ("base", "tuned", "delta", "images", "objects", "prompt", "seconds")
             }
     return Outcome(
-        settings={"threads": usable_cores(), "jobs": jobs},
+        settings={
+            "threads": usable_cores(),
+            "jobs": {name: [word.replace(str(data), "$LORA_SAM_DATA") for word in jobs[name]] for name in jobs},
+        },
         checks={},
         figures=figures(runs),
         details={"runs": runs},

@@ -62,6 +62,7 @@ def whole(option: Callable[..., Any]) -> Any:
 
 def with_lora(option: Callable[..., Any], **changes: Any) -> Any:
     method = option("method/lora", decoder="lora", targets=["q", "k", "v", "proj", "mlp"], **changes)
+    torch.manual_seed(0)  # PEFT draws A
     adapted = method.apply(frozen(option))
     generator = torch.Generator().manual_seed(3)
     for parameter in adapted.trainable().values():
