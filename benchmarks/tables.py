@@ -58,8 +58,8 @@ def update(documents: Sequence[Path], results: Path, *, write: bool) -> list[Pat
 def filled(text: str, results: Mapping[str, Result], name: str) -> str:
     """`text` with every block between `<!-- benchmark:x -->` and `<!-- /benchmark:x -->` made anew.
 
-    `x` is `figures` (every promise), `speed` (those about time and memory of training), or the name of a benchmark. `name`
-    is the document's, for error messages.
+    `x` is `figures` (every promise), `speed` (those about time and memory of training), or the name of a benchmark.
+    `name` is the document's, for error messages.
 
     Raises:
         BenchmarkError: a marker has no partner, or its name is no benchmark's.
