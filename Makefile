@@ -35,11 +35,12 @@ setup: .venv/.ready ## Install Poetry and everything that poetry.lock pins into 
 demo: setup ## Fine-tune the small SAM of the package on drawn washers, and show before and after
 	$(RUN) train.py experiment=demo $(ARGS)
 
+# in the order of their names: otherwise the longest files, which have few tests, would come last, one after the other
 test: setup ## Run the tests that need neither a GPU nor much time
-	$(PYTEST) -n $(WORKERS) --dist loadfile --max-worker-restart=0 $(ARGS)
+	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0 $(ARGS)
 
 test-all: setup ## Run the slow tests too, and require 90 % of the branches
-	$(PYTEST) -n $(WORKERS) --dist loadfile --max-worker-restart=0 -m "not gpu and not browser" --cov $(ARGS)
+	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0 -m "not gpu and not browser" --cov $(ARGS)
 	@$(MAKE) --no-print-directory coverage
 
 test-browser: setup chromium ## Run the tests that drive a browser; installs Debian's Chromium where there is none

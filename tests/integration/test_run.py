@@ -159,7 +159,7 @@ def test_drawn_ellipses_are_learned_without_a_file(trained):
 
 def test_interrupted_by_ctrl_c_and_resumed_is_the_same_run(tmp_path, blobs):
     """The real command line, the real signal."""
-    arguments = [*QUICK, f"data.root={blobs}", "method.dropout=0.1", "trainer.max_epochs=12", "trainer.overlays=0"]
+    arguments = [*QUICK, f"data.root={blobs}", "method.dropout=0.1", "trainer.max_epochs=6", "trainer.overlays=0"]
     arguments.append("trainer.early_stopping.patience=null")
     train(*arguments, "hydra.run.dir=whole", cwd=tmp_path)
     process = subprocess.Popen(
@@ -175,7 +175,7 @@ def test_interrupted_by_ctrl_c_and_resumed_is_the_same_run(tmp_path, blobs):
     assert process.returncode == 130, message
     assert "everything is saved. Go on with: python train.py resume=" in message
     step = int(message.split("stopped at step ")[1].split(";")[0])
-    assert 3 <= step < 72
+    assert 3 <= step < 36
     assert json.loads((tmp_path / "stopped" / "status.json").read_text())["status"] == "interrupted"
     done = train("resume=latest", "hydra.run.dir=resumed", cwd=tmp_path)
     assert f"resuming at step {step}" in done.stderr
@@ -187,7 +187,7 @@ def test_interrupted_by_ctrl_c_and_resumed_is_the_same_run(tmp_path, blobs):
         [record["step"] for record in read_metrics(tmp_path / name / "metrics.jsonl") if "loss" in record]
         for name in ("whole", "resumed")
     ]
-    assert steps[0] == steps[1] == list(range(1, 73))
+    assert steps[0] == steps[1] == list(range(1, 37))
 
 
 def test_a_sweep_returns_the_objective_of_every_job(tmp_path, blobs):
