@@ -131,7 +131,7 @@ class Encodings:
             self._say(f"embedding cache: {store.damaged - before} damaged rows are made anew")
         if not missing:
             return
-        self._say(f"embedding cache: encoding {missing} {what} images once, in fp32")
+        self._say(f"embedding cache: encoding {missing} {what} {'image' if missing == 1 else 'images'} once, in fp32")
 
         def tell(there: int, wanted: int) -> None:
             nonlocal told
