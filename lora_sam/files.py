@@ -1,4 +1,4 @@
-"""Writing files so that a crash loses nothing: write beside, sync, rename."""
+"""Where files are kept, and how they are written so that a crash loses nothing: beside, synced, renamed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ from typing import Any
 from lora_sam.errors import AdapterError, TrainingError
 
 MAX_JSON_BYTES = 2**24
+
+
+def user_cache() -> Path:
+    """What can be made or fetched again is kept here: `lora_sam` under `$XDG_CACHE_HOME`, else under `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lora_sam"
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,10 @@ def measure(*, rehearse: bool) -> Outcome:
     with tempfile.TemporaryDirectory() as temporary:
         for name in experiments:
             sys.stderr.write(f"  python train.py experiment={name}\n")
-            runs[name] = _fine_tune(Path(temporary), name, extra, environment)
+            directory = Path(temporary)
+            measured = fine_tune(name, directory / name, extra, environment, directory=directory)
+            head, modified = commit()
+            runs[name] = measured | {"commit": head + (" with changes" if modified else "")}
     if not rehearse:
         kept = _kept() if set(experiments) != set(EXPERIMENTS) else {}
         runs = {name: runs.get(name) or kept[name] for name in EXPERIMENTS}
@@ -81,24 +85,22 @@ def _kept() -> dict[str, dict[str, Any]]:
     return runs
 
 
-def _fine_tune(directory: Path, name: str, extra: list[str], environment: dict[str, str]) -> dict[str, Any]:
+def fine_tune(
+    name: str, output: Path, overrides: Sequence[str], environment: dict[str, str], *, directory: Path
+) -> dict[str, Any]:
     """Run one experiment in `directory`, so that `outputs/latest` here stays, and gather its figures."""
-    output = directory / name
     start = time.perf_counter()
     run(
-        [sys.executable, str(ROOT / "train.py"), f"experiment={name}", f"hydra.run.dir={output}", *extra],
+        [sys.executable, str(ROOT / "train.py"), f"experiment={name}", f"hydra.run.dir={output}", *overrides],
         directory=directory,
         environment=environment,
         show_progress=True,
     )
+    seconds = time.perf_counter() - start
     report = json.loads((output / "evaluation.json").read_text(encoding="utf-8"))
     validate_report(report)
     facts = json.loads((output / "adapter" / "lora_sam.json").read_text(encoding="utf-8"))
-    head, modified = commit()
-    return {
-        **collect(report, facts, wall_seconds=time.perf_counter() - start),
-        "commit": head + (" with changes" if modified else ""),
-    }
+    return collect(report, facts, wall_seconds=seconds)
 
 
 def collect(report: dict[str, Any], facts: dict[str, Any], *, wall_seconds: float) -> dict[str, Any]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.needs import data_directory, packaged_nano
-from benchmarks.processes import run
-from benchmarks.questions.finetune import collect
-from benchmarks.record import ROOT, BenchmarkError, Figure, Outcome, figure, usable_cores
-from lora_sam.evaluation import validate_report
+from benchmarks.questions.finetune import fine_tune
+from benchmarks.record import BenchmarkError, Figure, Outcome, figure, usable_cores
 
 QUESTION = "LoRA in the last third of the blocks against all blocks: test IoU of nano on nuclei, and time"
 QUICK = False
@@ -77,19 +73,8 @@ def figures(runs: dict[str, Any]) -> list[Figure]:
 
 def _fine_tune(directory: Path, overrides: list[str], environment: dict[str, str]) -> dict[str, Any]:
     sys.stderr.write(f"  python train.py experiment={EXPERIMENT} {' '.join(overrides)}\n")
-    output, cache = directory / "run", directory / "cache"
+    cache = directory / "cache"
     directory.mkdir()
-    places = [f"hydra.run.dir={output}", f"cache.directory={cache}"]
-    start = time.perf_counter()
-    run(
-        [sys.executable, str(ROOT / "train.py"), f"experiment={EXPERIMENT}", *places, *overrides],
-        directory=directory,
-        environment=environment,
-        show_progress=True,
-    )
-    seconds = time.perf_counter() - start
-    report = json.loads((output / "evaluation.json").read_text(encoding="utf-8"))
-    validate_report(report)
-    facts = json.loads((output / "adapter" / "lora_sam.json").read_text(encoding="utf-8"))
-    rows = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
-    return collect(report, facts, wall_seconds=seconds) | {"cache_bytes": rows}
+    words = [f"cache.directory={cache}", *overrides]
+    figures = fine_tune(EXPERIMENT, directory / "run", words, environment, directory=directory)
+    return figures | {"cache_bytes": sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())}

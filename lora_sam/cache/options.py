@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from lora_sam.files import user_cache
+
 
 @dataclass(frozen=True, kw_only=True)
 class CacheOptions:
@@ -35,4 +37,4 @@ class CacheOptions:
             return Path(self.directory).expanduser()
         if own := os.environ.get("LORA_SAM_EMBEDDINGS"):
             return Path(own).expanduser()
-        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lora_sam" / "embeddings"
+        return user_cache() / "embeddings"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar
 import torch
 
 from lora_sam.errors import LoraSamError
-from lora_sam.files import read_json, write_text
+from lora_sam.files import read_json, user_cache, write_text
 from lora_sam.models.attention import InferenceKernel, SplitAttention, TrainingKernel, attend
 from lora_sam.models.vit import PATCH_SIZE
 
@@ -138,8 +138,7 @@ def choose_attention(
 
 def memory_path() -> Path:
     """The file that remembers measurements, in the user's cache directory."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return cache / "lora_sam" / "attention.json"
+    return user_cache() / "attention.json"
 
 
 def device_name(device: torch.device) -> str:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
 from lora_sam.errors import CheckpointError, TrainingError
-from lora_sam.files import sha256_of, write_text
+from lora_sam.files import sha256_of, user_cache, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -100,8 +100,7 @@ def default_directory() -> Path:
     """Where checkpoints are kept: `$LORA_SAM_CACHE`, else `lora_sam/checkpoints` under the user's cache directory."""
     if own := os.environ.get("LORA_SAM_CACHE"):
         return Path(own).expanduser()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return cache / "lora_sam" / "checkpoints"
+    return user_cache() / "checkpoints"
 
 
 def fetch_checkpoint(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lora_sam.errors import AdapterError, ConfigError
+from lora_sam.files import user_cache
 from lora_sam.predictors.interface import AllMasks, Embeddings, best_of_three, by_kind, no_masks
 from lora_sam.predictors.prompting import prompts_from, size_of
 from lora_sam.structures import Masks, Prompts
@@ -282,10 +283,5 @@ def _settings(execution: Execution, hint: Hint, threads: int | None, compile_cac
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
     if compile_cache:
-        settings["CACHE_DIR"] = str(_cache_directory())
+        settings["CACHE_DIR"] = str(user_cache() / "openvino")
     return settings
-
-
-def _cache_directory() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return cache / "lora_sam" / "openvino"
