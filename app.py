@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gradio import Blocks
 
-    from lora_sam.compare.workbench import Workbench
+    from lora_sam.app.workbench import Workbench
 
 PATIENCE = 4.0  # seconds after which the model is loaded even if no page was opened
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         wish = "--share" if given.share else f"--host {given.host}"
         return _refuse(f"{wish} lets others use this machine: add --auth USER:PASSWORD, or leave it out")
 
-    from lora_sam.compare.workbench import Workbench
-    from lora_sam.errors import LoraSamError
+    from lora_sam.app.workbench import Workbench
+    from lora_sam.core.errors import LoraSamError
 
     try:
         bench = Workbench(given.outputs, (given.run or "").removeprefix("run=") or None)
@@ -74,9 +74,9 @@ def serve(bench: Workbench, *, host: str, port: int | None, **options: Any) -> B
     """
     from starlette.middleware import Middleware
 
-    from lora_sam.compare.uploads import MAX_BYTES
-    from lora_sam.web.guard import Guard
-    from lora_sam.web.page import build, style, theme
+    from lora_sam.app.uploads import MAX_BYTES
+    from lora_sam.app.web.guard import Guard
+    from lora_sam.app.web.page import build, style, theme
 
     page = build(bench)
     local = host in LOCAL and not options.get("share")

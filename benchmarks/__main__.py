@@ -19,7 +19,7 @@ from benchmarks.record import (
     versions,
     write_result,
 )
-from lora_sam.errors import LoraSamError
+from lora_sam.core.errors import LoraSamError
 
 
 def answer(name: str, question: Question, *, rehearse: bool) -> Result:

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.record import RESULTS, host, usable_cores
 from benchmarks.sides.lora_step import Conditions, lora_settings, our_step
-from lora_sam.files import write_text
+from lora_sam.core.files import write_text
 
 ROWS = 25
 STEPS = {"lora": 2, "decoder": 10}

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.catalog import all_questions
 from benchmarks.record import RESULTS, ROOT, BenchmarkError, Figure, Result, read_results
-from lora_sam.files import write_text
+from lora_sam.core.files import write_text
 
 DOCUMENTS = ("README.md", "docs/benchmarks.md", "docs/nano.md", "lora_sam/weights/README.md")
 SPEED = ("lora_step", "cached_epoch", "sweep", "late_blocks")

@@ -9,21 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lora_sam.data.images import read_image as read_image
-    from lora_sam.loading import load as load
-    from lora_sam.loading import load_base as load_base
-    from lora_sam.structures import Masks as Masks
-    from lora_sam.structures import Prompts as Prompts
-    from lora_sam.structures import Sample as Sample
+    from lora_sam.core.structures import Masks as Masks
+    from lora_sam.core.structures import Prompts as Prompts
+    from lora_sam.core.structures import Sample as Sample
+    from lora_sam.data.reading.images import read_image as read_image
+    from lora_sam.runs.loading import load as load
+    from lora_sam.runs.loading import load_base as load_base
 
 # imported on first use, so that `import lora_sam` costs nothing
 _PUBLIC = {
-    "load": "lora_sam.loading",
-    "load_base": "lora_sam.loading",
-    "read_image": "lora_sam.data.images",
-    "Masks": "lora_sam.structures",
-    "Prompts": "lora_sam.structures",
-    "Sample": "lora_sam.structures",
+    "load": "lora_sam.runs.loading",
+    "load_base": "lora_sam.runs.loading",
+    "read_image": "lora_sam.data.reading.images",
+    "Masks": "lora_sam.core.structures",
+    "Prompts": "lora_sam.core.structures",
+    "Sample": "lora_sam.core.structures",
 }
 __version__ = "0.1.0"  # as in pyproject.toml
 __all__ = ["Masks", "Prompts", "Sample", "load", "load_base", "read_image"]

@@ -9,10 +9,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lora_sam.artifacts import RunDirectory, find_adapter, find_run
-from lora_sam.backends.names import BACK_ENDS
 from lora_sam.evaluate import from_conf
-from lora_sam.steps import command
+from lora_sam.evaluation.backends.names import BACK_ENDS
+from lora_sam.runs.adapter_files import RunDirectory, find_adapter, find_run
+from lora_sam.runs.manifest import command
 
 STEP = "deploy"
 PRECISIONS = ("fp32", "fp16")

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from lora_sam.errors import ConfigError
+from lora_sam.core.errors import ConfigError
 from lora_sam.evaluate import from_conf
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lora_sam.cache.options import CacheOptions
-    from lora_sam.cache.room import Group
+    from lora_sam.predictors.embeddings.eviction import Group
+    from lora_sam.predictors.embeddings.options import CacheOptions
 
 STEP = "embeddings"
 DAMAGED = 3
@@ -72,7 +72,7 @@ class Embeddings:
         return {} if self.directory is None else {"directory": self.directory}
 
     def _list(self, options: CacheOptions) -> int:
-        from lora_sam.cache.room import groups
+        from lora_sam.predictors.embeddings.eviction import groups
 
         found = groups(options.place())
         held = sum(group.bytes for group in found)
@@ -97,7 +97,7 @@ class Embeddings:
         return 0
 
     def _verify(self, options: CacheOptions) -> int:
-        from lora_sam.cache.room import groups
+        from lora_sam.predictors.embeddings.eviction import groups
 
         checked: list[dict[str, Any]] = []
         for group in groups(options.place()):
@@ -119,13 +119,13 @@ class Embeddings:
         return 0 if sound else DAMAGED
 
     def _progress(self, what: str) -> AbstractContextManager[Callable[[int, int], None]]:
-        from lora_sam.backends.measuring import progress
+        from lora_sam.deployment.comparing import progress
 
         return nullcontext(lambda done, total: None) if self.json else progress(what, "rows")
 
     def _prune(self, options: CacheOptions) -> int:
-        from lora_sam.cache.layout import unavailable
-        from lora_sam.cache.room import Pruned, prune
+        from lora_sam.predictors.embeddings.eviction import Pruned, prune
+        from lora_sam.predictors.embeddings.layout import unavailable
 
         directory = options.place()
         limit = self.max_gb if self.max_gb is not None or self.older_than_days is not None else options.max_gb
@@ -153,7 +153,7 @@ class Embeddings:
 
 def _verified(directory: Path, group: Group, on_rows: Callable[[int, int], None]) -> dict[str, Any]:
     """Verify one group: what was found, for JSON and for people."""
-    from lora_sam.cache.store import CacheUnavailable, EmbeddingCache
+    from lora_sam.predictors.embeddings.store import CacheUnavailable, EmbeddingCache
 
     entry = {**_plain(group), "checked": 0, "damaged": 0, "index_damaged": False, "notes": []}
     if group.spec is None:
@@ -208,7 +208,7 @@ def _plain(group: Group) -> dict[str, Any]:
 
 
 def _print_table(made: Table) -> None:
-    from lora_sam.run import print_table
+    from lora_sam.cli.run import print_table
 
     print_table(made)
 

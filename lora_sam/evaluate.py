@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from lora_sam.artifacts import RunDirectory, find_run
-from lora_sam.backends.names import Name, in_order
-from lora_sam.errors import AdapterError, ConfigError, DataError
+from lora_sam.core.errors import AdapterError, ConfigError, DataError
+from lora_sam.evaluation.backends.names import Name, in_order
 from lora_sam.predictors.openvino_predictor import ENCODER, openvino_directory
-from lora_sam.steps import command
+from lora_sam.runs.adapter_files import RunDirectory, find_run
+from lora_sam.runs.manifest import command
 
 if TYPE_CHECKING:
-    from lora_sam.backends.measuring import Task
-    from lora_sam.backends.opening import Origin
-    from lora_sam.backends.result import Comparison
+    from lora_sam.deployment.comparing import Task
+    from lora_sam.evaluation.backends.result import Comparison
+    from lora_sam.runs.backends import Origin
 
 STEP = "evaluate"
 GATE_CLOSED = 3
@@ -100,7 +100,7 @@ class Evaluate:
 
     def perform_once(self) -> int:
         """`perform`, but only print where the same was measured before; for runs."""
-        from lora_sam.backends.result import read_backends
+        from lora_sam.evaluation.backends.result import read_backends
 
         run = find_run(self.run)
         origin, names, task = self._of_run(run)
@@ -118,9 +118,9 @@ class Evaluate:
         return self._tell(dataclasses.replace(found, fail_under=self.fail_under), run)
 
     def _of_run(self, run: RunDirectory) -> tuple[Origin, tuple[str, ...], Task]:
-        from lora_sam.backends.measuring import Task
-        from lora_sam.backends.opening import RunBackEnds
+        from lora_sam.deployment.comparing import Task
         from lora_sam.export import settings_of
+        from lora_sam.runs.backends import RunBackEnds
 
         origin = RunBackEnds(run, self._base())
         names = in_order(self.backends or origin.offered)
@@ -131,8 +131,8 @@ class Evaluate:
         return origin, names, Task(splits, split, settings.prompt, settings.seed, self.max_images)
 
     def _handed_over(self) -> tuple[Origin, tuple[str, ...], Task]:
-        from lora_sam.backends.measuring import Task
-        from lora_sam.backends.opening import PartsBackEnds
+        from lora_sam.deployment.comparing import Task
+        from lora_sam.runs.backends import PartsBackEnds
 
         origin = PartsBackEnds(openvino_directory(Path(self.run))[0].parent)
         offered = origin.offered
@@ -149,7 +149,7 @@ class Evaluate:
         return origin, names, Task(splits, self.split or "test", from_conf("prompt/box"), 0, self.max_images)
 
     def _measured(self, origin: Origin, names: tuple[str, ...], task: Task) -> Comparison:
-        from lora_sam.backends.measuring import Options, measure
+        from lora_sam.deployment.comparing import Options, measure
 
         options = Options(
             mask_threshold=self.mask_threshold,
@@ -170,9 +170,9 @@ class Evaluate:
 
     def _tell(self, comparison: Comparison, run: RunDirectory | None) -> int:
         """Write and print what was measured; returns the exit code."""
-        from lora_sam.backends.result import speeds, verdicts, write_backends
-        from lora_sam.backends.table import caption, render_backends
-        from lora_sam.run import print_table
+        from lora_sam.cli.run import print_table
+        from lora_sam.evaluation.backends.result import speeds, verdicts, write_backends
+        from lora_sam.evaluation.backends.table import caption, render_backends
 
         places = []
         output = Path(self.output) if self.output is not None else None if run is None else run.backends
@@ -196,7 +196,7 @@ class Evaluate:
         return {**origin.digests(names), "data": task.digest()}
 
     def _settings(self, names: tuple[str, ...]) -> dict[str, Any]:
-        from lora_sam.backends.measuring import plain_fields
+        from lora_sam.deployment.comparing import plain_fields
 
         chosen = {key: value for key, value in plain_fields(self).items() if key not in _NO_SETTINGS}
         return {**chosen, "backends": list(names)}
@@ -214,8 +214,8 @@ def from_conf(name: str, **values: Any) -> Any:
     """The settings in the file of `conf/` called `name`, some of them replaced. Raises `ConfigError` as `step_from`."""
     from omegaconf import OmegaConf
 
-    from lora_sam.conf_files import conf_directory
-    from lora_sam.config import step_from
+    from lora_sam.core.conf_files import conf_directory
+    from lora_sam.core.config import step_from
 
     stored = OmegaConf.to_container(OmegaConf.load(conf_directory() / f"{name}.yaml"))
     assert isinstance(stored, dict)
@@ -225,7 +225,7 @@ def from_conf(name: str, **values: Any) -> Any:
 
 def _put_into_report(run: RunDirectory, comparison: Comparison) -> bool:
     """Put the section into the run's report; False where it has none."""
-    from lora_sam.backends.result import verdicts
+    from lora_sam.evaluation.backends.result import verdicts
     from lora_sam.report.backends import put_backends
 
     return run.report.is_file() and put_backends(run.report, dataclasses.asdict(comparison), verdicts(comparison))

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from lora_sam.artifacts import RunDirectory, find_run
-from lora_sam.errors import AdapterError, ConfigError, LoraSamError
-from lora_sam.files import read_json, sha256_of
+from lora_sam.core.errors import AdapterError, ConfigError, LoraSamError
+from lora_sam.core.files import read_json, sha256_of
 from lora_sam.merge import load_merged, require_merged
-from lora_sam.steps import Step, command, is_done, require_step, step_directory, write_step
+from lora_sam.runs.adapter_files import RunDirectory, find_run
+from lora_sam.runs.manifest import Step, command, is_done, require_step, step_directory, write_step
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lora_sam.config import Settings
-    from lora_sam.predictors import Predictor
-    from lora_sam.structures import Prompts
+    from lora_sam.core.config import Settings
+    from lora_sam.core.structures import Prompts
+    from lora_sam.predictors.interface import Predictor
 
 STEP = "export"
 
@@ -82,9 +82,9 @@ class Export:
         return 0
 
     def _write(self, run: RunDirectory, directory: Path, origin: dict[str, str], settings: dict[str, Any]) -> Step:
-        from lora_sam.exporting import decoder_ir, encoder_ir, save_ir, save_onnx
-        from lora_sam.predictors import TorchPredictor
+        from lora_sam.deployment.ir_parts import decoder_ir, encoder_ir, save_ir, save_onnx
         from lora_sam.predictors.openvino_predictor import DECODER, ENCODER, OpenVINOPredictor
+        from lora_sam.predictors.torch_predictor import TorchPredictor
 
         base = load_merged(run)
         remedy = command(STEP, run.root, precision=self.precision, format=self.format)
@@ -160,8 +160,8 @@ def compared(reference: Predictor, exported: Predictor, run: RunDirectory) -> di
 
 def settings_of(run: RunDirectory) -> Settings:
     """The settings of a run, from its `config.json`. Raises `AdapterError` or `ConfigError` if it is damaged."""
-    from lora_sam.config import settings_from
-    from lora_sam.resuming import completed
+    from lora_sam.core.config import settings_from
+    from lora_sam.runs.resuming import completed
 
     if not run.saved_config.is_file():
         raise AdapterError(f"{run.saved_config} is missing; give the directory of a finished run")
@@ -169,7 +169,7 @@ def settings_of(run: RunDirectory) -> Settings:
 
 
 def _validation_cases(settings: Settings) -> Iterator[tuple[NDArray[np.uint8], list[Prompts]]]:
-    from lora_sam.evaluation import some_objects
+    from lora_sam.evaluation.scoring import some_objects
     from lora_sam.prompts import PointPrompt
 
     source = settings.open_data().val
@@ -182,7 +182,7 @@ def _validation_cases(settings: Settings) -> Iterator[tuple[NDArray[np.uint8], l
 def _random_cases() -> Iterator[tuple[NDArray[np.uint8], list[Prompts]]]:
     import numpy as np
 
-    from lora_sam.structures import Prompts
+    from lora_sam.core.structures import Prompts
 
     rng = np.random.default_rng(0)
     for size in ((96, 128), (150, 90)):

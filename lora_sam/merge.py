@@ -12,14 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from lora_sam.artifacts import RunDirectory, find_adapter, find_run, read_facts
-from lora_sam.errors import AdapterError, ConfigError
-from lora_sam.steps import Step, adapter_digest, command, is_done, read_step, require_step, step_directory, write_step
+from lora_sam.core.errors import AdapterError, ConfigError
+from lora_sam.runs.adapter_files import RunDirectory, find_adapter, find_run, read_facts
+from lora_sam.runs.manifest import (
+    Step,
+    adapter_digest,
+    command,
+    is_done,
+    read_step,
+    require_step,
+    step_directory,
+    write_step,
+)
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
 
-    from lora_sam.merging.proof import Agreement, Answers, Probe
+    from lora_sam.deployment.proof import Agreement, Answers, Probe
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.vit import BaseModel
 
@@ -215,7 +224,7 @@ def load_merged(run: RunDirectory) -> BaseModel:
     Raises:
         AdapterError: as `require_merged`.
     """
-    from lora_sam.loading import build_with
+    from lora_sam.runs.loading import build_with
 
     path = require_merged(run)
     adapter = find_adapter(run.root)
@@ -282,9 +291,9 @@ def _give_usual_modes(directory: Path) -> None:
 
 def _write(directory: Path, sources: Sequence[_Source], options: Merge) -> dict[str, Any]:
     """Write the merged weights into `directory`; returns what was measured of them."""
-    from lora_sam.loading import build_with
-    from lora_sam.merging.proof import FOLDED, OTHER_KERNELS, answers, compare, probe
+    from lora_sam.deployment.proof import FOLDED, OTHER_KERNELS, answers, compare, probe
     from lora_sam.models.projections import fuse_state_dict
+    from lora_sam.runs.loading import build_with
 
     first = sources[0]
     questions = probe(first.facts["architecture"]["image_size"], PROBE_SEED)
@@ -293,7 +302,7 @@ def _write(directory: Path, sources: Sequence[_Source], options: Merge) -> dict[
     agreement = compare(expected, answers(model.sam, questions))
     checks = {"merged": _proven(agreement, FOLDED, first, "the merged model")}
     if options.format == TRANSFORMERS:
-        from lora_sam.merging.transformers_layout import read_transformers, transformers_answers, write_transformers
+        from lora_sam.deployment.transformers_layout import read_transformers, transformers_answers, write_transformers
 
         place = directory / TRANSFORMERS
         write_transformers(place, fuse_state_dict(model.sam.state_dict()), first.facts["architecture"])
@@ -307,7 +316,7 @@ def _fold(path: Path, sources: Sequence[_Source], options: Merge, questions: Pro
     """Write the merged weights to `path`; returns what base and adapter answered before they were merged."""
     from safetensors.torch import save_file
 
-    from lora_sam.merging.proof import answers
+    from lora_sam.deployment.proof import answers
 
     first = sources[0]
     tuned = _adapted(sources, options)
@@ -327,15 +336,15 @@ def _fold(path: Path, sources: Sequence[_Source], options: Merge, questions: Pro
 
 def _adapted(sources: Sequence[_Source], options: Merge) -> AdaptedSam:
     """The base with what is to be folded into it."""
-    from lora_sam.loading import build_base
     from lora_sam.methods import adapted
+    from lora_sam.runs.loading import build_base
 
     first = sources[0]
     if len(sources) == 1:
         sam = build_base(first.adapter, dict(first.facts), options.base).sam
         tuned = adapted.load(sam, first.adapter, trains_encoder=first.facts["trains_encoder"])
     else:
-        from lora_sam.merging.combine import check_ranks, combine
+        from lora_sam.deployment.combining import check_ranks, combine
 
         adapters = [source.adapter for source in sources]
         check_ranks(adapters, options.combination)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from lora_sam.errors import ConfigError, LoraSamError
+from lora_sam.core.errors import ConfigError, LoraSamError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
 
-    from lora_sam.config import Settings
-    from lora_sam.structures import Prompts, Sample
+    from lora_sam.core.config import Settings
+    from lora_sam.core.structures import Prompts, Sample
 
 PREFIX = "preview."
 PANEL_WIDTH = 512
@@ -58,7 +58,7 @@ class Preview:
             DataError: the images cannot be read.
             TrainingError: the file cannot be written.
         """
-        from lora_sam.files import atomic_path
+        from lora_sam.core.files import atomic_path
 
         rows = [
             [(f"{sample.id}{suffix}", prompted_picture(sample, prompts)) for suffix, sample, prompts in row]
@@ -71,7 +71,7 @@ class Preview:
 
     def _rows(self, settings: Settings) -> Iterator[list[tuple[str, Sample, Prompts]]]:
         """For each image what its cells show: what follows its name, sample and prompts."""
-        from lora_sam.data.batches import TrainingExamples
+        from lora_sam.training.examples import TrainingExamples
 
         source = getattr(settings.open_data(), self.split)
         examples = TrainingExamples(
@@ -100,7 +100,7 @@ def prompted_picture(sample: Sample, prompts: Prompts) -> Image.Image:
     import numpy as np
     from PIL import Image, ImageDraw
 
-    from lora_sam.overlays import PALETTE, paint, panel_size
+    from lora_sam.report.overlays import PALETTE, paint, panel_size
 
     height, width = panel_size(*sample.size)
     photograph = np.asarray(Image.fromarray(sample.image).resize((width, height), Image.Resampling.BILINEAR))
@@ -182,7 +182,7 @@ def preview(arguments: Sequence[str]) -> int:
     from lora_sam.cli.jobs import plain
     from lora_sam.cli.overrides import explain
     from lora_sam.cli.train import with_job
-    from lora_sam.conf_files import conf_directory
+    from lora_sam.core.conf_files import conf_directory
 
     own = [argument.removeprefix(PREFIX) for argument in arguments if argument.startswith(PREFIX)]
     others = [argument for argument in arguments if not argument.startswith(PREFIX)]
@@ -199,7 +199,7 @@ def preview(arguments: Sequence[str]) -> int:
                 options = plain(compose(name, overrides=given))
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             return report(explain(error, given, conf, name))
-        from lora_sam.config import settings_from, step_from
+        from lora_sam.core.config import settings_from, step_from
 
         chosen: Preview = step_from(options)
         print(chosen.draw(settings_from(config)))

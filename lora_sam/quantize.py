@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from lora_sam import export
-from lora_sam.artifacts import RunDirectory, find_run
+from lora_sam.core.errors import LoraSamError
 from lora_sam.data.splits import SampleSource, Splits
-from lora_sam.errors import LoraSamError
+from lora_sam.deployment.quantizing.attempts import Scale, Workshop, say
+from lora_sam.deployment.quantizing.calibration import digest, drawn
+from lora_sam.deployment.quantizing.compression import Mode, Preset, Recipe
+from lora_sam.deployment.quantizing.drop import Validation
+from lora_sam.deployment.quantizing.ladder import Attempt, best
 from lora_sam.export import require_exported, settings_of
 from lora_sam.predictors.openvino_predictor import ENCODER
-from lora_sam.quantizing.attempts import Scale, Workshop, say
-from lora_sam.quantizing.calibration import digest, drawn
-from lora_sam.quantizing.compression import Mode, Preset, Recipe
-from lora_sam.quantizing.ladder import Attempt, best
-from lora_sam.quantizing.measuring import Validation
-from lora_sam.steps import Step, command, is_done, read_step, require_step, step_directory, write_step
+from lora_sam.runs.adapter_files import RunDirectory, find_run
+from lora_sam.runs.manifest import Step, command, is_done, read_step, require_step, step_directory, write_step
 
 if TYPE_CHECKING:
-    from lora_sam.config import Settings
+    from lora_sam.core.config import Settings
 
 STEP = "quantize"
 CHECK_FAILED = 3

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import Field
 
-from lora_sam.artifacts import RunDirectory, find_run
 from lora_sam.evaluate import from_conf
+from lora_sam.runs.adapter_files import RunDirectory, find_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lora_sam.backends.measuring import Task
-    from lora_sam.predictors import Predictor
-    from lora_sam.probing.findings import Findings, Row
-    from lora_sam.probing.measuring import Measured, PromptsFor
+    from lora_sam.deployment.comparing import Task
+    from lora_sam.evaluation.robustness.findings import Findings, Row
+    from lora_sam.evaluation.robustness.measure import Measured, PromptsFor
+    from lora_sam.predictors.interface import Predictor
     from lora_sam.prompts import PromptSource
 
 STEP = "robustness"
@@ -96,9 +96,9 @@ class Robustness:
         return 0
 
     def _measured(self, run: RunDirectory) -> Findings:
-        from lora_sam.backends.measuring import Task, plain_fields
-        from lora_sam.backends.opening import RunBackEnds
+        from lora_sam.deployment.comparing import Task, plain_fields
         from lora_sam.export import settings_of
+        from lora_sam.runs.backends import RunBackEnds
 
         origin = RunBackEnds(run, None if self.base is None else Path(self.base))
         origin.require(COMPARED)  # before images are read, which may take long
@@ -123,9 +123,9 @@ class Robustness:
         made_from: Mapping[str, str],
         settings: Mapping[str, object],
     ) -> Findings:
-        from lora_sam.backends.measuring import plain_fields, progress
-        from lora_sam.probing import findings
-        from lora_sam.probing.measuring import OWN, measure
+        from lora_sam.deployment.comparing import plain_fields, progress
+        from lora_sam.evaluation.robustness import findings
+        from lora_sam.evaluation.robustness.measure import OWN, measure
 
         asked, seed = set(self._sections), task.seed
         source = task.images(task.split)
@@ -165,7 +165,7 @@ class Robustness:
 
     def _kinds(self, section: Section) -> dict[str, tuple[float | None, PromptSource | None]]:
         """Kinds of prompts of a section by their name: the place on its axis and what makes them, None for the own."""
-        from lora_sam.probing.measuring import OWN
+        from lora_sam.evaluation.robustness.measure import OWN
 
         if section == "jitter":
             return {
@@ -185,7 +185,7 @@ class Robustness:
 
     def _prompts(self, task: Task) -> dict[str, PromptsFor]:
         """All kinds of prompts that the sections need, each once."""
-        from lora_sam.probing.measuring import OWN
+        from lora_sam.evaluation.robustness.measure import OWN
 
         sources = {name: kind for section in self._sections for name, (_, kind) in self._kinds(section).items()}
         # the run's own are always measured: they are what everything is compared with
@@ -198,7 +198,7 @@ class Robustness:
         return made
 
     def _rows(self, section: Section, measured: Measured, seed: int) -> tuple[Row, ...] | None:
-        from lora_sam.probing.findings import Row, paired_iou
+        from lora_sam.evaluation.robustness.findings import Row, paired_iou
 
         if section not in self._sections:
             return None
@@ -209,9 +209,9 @@ class Robustness:
 
     def _generic(self, predictors: Mapping[str, Predictor], task: Task) -> Measured:
         """The run's own prompts on drawn shapes of all styles, none of which it can have seen."""
-        from lora_sam.backends.measuring import progress
-        from lora_sam.probing.measuring import OWN, measure
-        from lora_sam.seeds import seed_for
+        from lora_sam.core.seeds import seed_for
+        from lora_sam.deployment.comparing import progress
+        from lora_sam.evaluation.robustness.measure import OWN, measure
 
         drawn = from_conf("data/synthetic", test=self.shapes, side=_SIDE).open(seed_for(task.seed, _SHAPES)).test
         with progress(f"measuring base and tuned on {self.shapes} images of drawn shapes", "images") as on_image:
@@ -226,10 +226,10 @@ class Robustness:
 
     def _tell(self, run: RunDirectory, findings: Findings) -> None:
         """Write and print what was measured."""
-        from lora_sam.probing.findings import write_findings
-        from lora_sam.probing.table import render_tables, sentences
+        from lora_sam.cli.run import print_table
+        from lora_sam.evaluation.robustness.findings import write_findings
+        from lora_sam.evaluation.robustness.table import render_tables, sentences
         from lora_sam.report.robustness import put_robustness
-        from lora_sam.run import print_table
 
         path = run.root / FILE if self.output is None else Path(self.output)
         write_findings(path, findings)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_sam.errors import CheckpointError, LoraSamError
+from lora_sam.core.errors import CheckpointError, LoraSamError
 
 GLOBAL_ATTENTION = (2, 5)  # of nano
 USAGE = "usage: python scripts/average_weights.py OUT.safetensors FILE:WEIGHT FILE:WEIGHT ..."
@@ -43,7 +43,7 @@ def write_mean(path: Path, weights: dict[Path, float]) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from lora_sam.files import atomic_path
+    from lora_sam.core.files import atomic_path
     from lora_sam.models.checkpoints import load_state_dict
     from lora_sam.models.positions import resize_positions
 

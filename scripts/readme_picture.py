@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_sam.artifacts import find_run
-from lora_sam.errors import LoraSamError
-from lora_sam.report.figure import write_figure
+from lora_sam.core.errors import LoraSamError
+from lora_sam.runs.adapter_files import find_run
+from scripts.figure_of_run import write_figure
 
 USAGE = "usage: python scripts/readme_picture.py RUN OUT.png (RUN: a run directory, or latest)"
 

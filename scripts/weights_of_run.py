@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lora_sam.errors import LoraSamError
+from lora_sam.core.errors import LoraSamError
 
 
 def main() -> int:
@@ -38,9 +38,9 @@ def write_weights(run: str, path: Path, *, half: bool) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from lora_sam.errors import AdapterError
-    from lora_sam.files import atomic_path
-    from lora_sam.loading import load_adapted
+    from lora_sam.core.errors import AdapterError
+    from lora_sam.core.files import atomic_path
+    from lora_sam.runs.loading import load_adapted
 
     merged = load_adapted(run).merge()
     state = {key: value.contiguous() for key, value in merged.state_dict().items()}

@@ -94,8 +94,8 @@ def finished_run(option: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         import torch
 
-        from lora_sam.artifacts import RunDirectory, save_adapter
-        from lora_sam.card import model_card
+        from lora_sam.report.model_card import model_card
+        from lora_sam.runs.adapter_files import RunDirectory, save_adapter
 
         weights = "random" if checkpoint is None else "pretrained"
         model = option(
@@ -135,7 +135,7 @@ def exported_run(
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from lora_sam.config import step_from
+    from lora_sam.core.config import step_from
 
     root = tmp_path_factory.mktemp("exported") / "run"
     finished_run(root)

@@ -324,7 +324,7 @@ def test_the_peer_computes_what_we_compute(option: Callable[..., Any]) -> None:
 
     from benchmarks.hf_sam import hf_masks, hf_model
     from benchmarks.sides.lora_step import example
-    from lora_sam.models.decode import decode_masks
+    from lora_sam.models.decoding import decode_masks
     from lora_sam.training.step import mask_losses
 
     model = option("model/tiny_random", image_size=96)
@@ -688,8 +688,8 @@ def test_the_encoders_that_are_timed_compute_the_same() -> None:
 
 def test_boxes_points_and_the_three_masks_are_scored(option: Callable[..., Any], blobs: Path) -> None:
     from benchmarks.sides.zero_shot import POINT, figures_of, score_three, scores_of
-    from lora_sam.metrics import score_image
-    from lora_sam.predictors import TorchPredictor
+    from lora_sam.evaluation.metrics import score_image
+    from lora_sam.predictors.torch_predictor import TorchPredictor
 
     base = option("model/tiny_random").build()
     predictor = TorchPredictor(base.sam, base.image_size)
@@ -712,7 +712,7 @@ def test_boxes_points_and_the_three_masks_are_scored(option: Callable[..., Any],
 
 def test_of_several_scores_one_is_picked_per_object() -> None:
     from benchmarks.sides.zero_shot import pick
-    from lora_sam.metrics import score_image
+    from lora_sam.evaluation.metrics import score_image
 
     truth = np.zeros((2, 4, 4), bool)
     truth[:, :2] = True

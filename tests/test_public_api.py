@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import lora_sam
-from lora_sam.data.images import read_image
-from lora_sam.loading import load, load_base
-from lora_sam.structures import Masks, Prompts, Sample
+from lora_sam.core.structures import Masks, Prompts, Sample
+from lora_sam.data.reading.images import read_image
+from lora_sam.runs.loading import load, load_base
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = ["Masks", "Prompts", "Sample", "load", "load_base", "read_image"]
@@ -63,7 +63,7 @@ def test_the_version_is_the_one_of_the_project() -> None:
 
 
 def test_every_error_is_a_user_error() -> None:
-    from lora_sam import errors
+    from lora_sam.core import errors
 
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     assert len(kinds) == 6

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.processes import run
 from benchmarks.record import ROOT, BenchmarkError, Outcome, figure
-from lora_sam.files import sha256_of
+from lora_sam.core.files import sha256_of
 
 QUESTION = "Do two runs with one seed give the same adapter_model.safetensors?"
 QUICK = True

@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 
 from benchmarks.settings import settings_for
-from lora_sam.artifacts import adapter_bytes, save_adapter
+from lora_sam.runs.adapter_files import adapter_bytes, save_adapter
 
 
 def measure(overrides: list[str]) -> dict[str, Any]:

@@ -52,10 +52,10 @@ def use(page: Any, given: argparse.Namespace) -> dict[str, Any]:
     """Start the app in this process, open it in `page`, and click."""
     start = time.perf_counter()
     import app
-    import lora_sam.web.page  # noqa: F401  # all that the server imports before it serves
+    import lora_sam.app.web.page  # noqa: F401  # all that the server imports before it serves
 
     imported = time.perf_counter()
-    from lora_sam.compare.workbench import Workbench
+    from lora_sam.app.workbench import Workbench
 
     foreign: list[str] = []
     page.on("request", lambda request: foreign.append(request.url) if _foreign(request.url) else None)

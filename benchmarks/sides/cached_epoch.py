@@ -18,14 +18,14 @@ from benchmarks.settings import settings_for
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-    from lora_sam.cache.images import EncodedSplit
-    from lora_sam.config import Settings
-    from lora_sam.data.batches import TrainingExamples
+    from lora_sam.core.config import Settings
     from lora_sam.data.splits import SampleSource
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.device import Precision
     from lora_sam.models.vit import BaseModel
+    from lora_sam.predictors.embeddings.images import EncodedSplit
     from lora_sam.training.encoding import Encodings
+    from lora_sam.training.examples import TrainingExamples
 
 READS = 20  # of every row, to time how long one takes
 OTHER_NUMBERS = 2**24  # float32 between two reads
@@ -93,7 +93,7 @@ class Training:
 
     def examples(self, encoded: EncodedSplit | None) -> TrainingExamples:
         """The training examples; of images, or of what was made of them."""
-        from lora_sam.data.batches import TrainingExamples
+        from lora_sam.training.examples import TrainingExamples
 
         settings = self.settings
         return TrainingExamples(
@@ -121,8 +121,8 @@ class Training:
             For every step its `losses`, its `seconds` from loading to the new weights, and in `hits` the share of its
             images that came from the cache.
         """
-        from lora_sam.data.batches import EpochBatches
         from lora_sam.models.device import autocast
+        from lora_sam.training.examples import EpochBatches
         from lora_sam.training.step import accumulate_gradients
 
         options = self.settings.trainer
@@ -232,7 +232,7 @@ def reopen(settings: Settings) -> dict[str, Any]:
         while the predictor remembers them; `forgotten`, its runs once it has forgotten them and the cache has rows;
         `difference`, the largest difference between an embedding from the cache and one that was made anew.
     """
-    from lora_sam.predictors import ImageEmbedder, TorchPredictor
+    from lora_sam.predictors.torch_predictor import ImageEmbedder, TorchPredictor
 
     training = Training.of(settings)
     sam, side = training.base.sam.eval(), training.base.image_size
@@ -268,9 +268,9 @@ def reopen(settings: Settings) -> dict[str, Any]:
 def _predictor_epoch(settings: Settings, most: int | None) -> tuple[list[float], list[float]]:
     """Losses and seconds of the first steps of an epoch with `SamPredictor`; of all for None."""
     from benchmarks.sides import tutorial
-    from lora_sam.cache.images import EncodedSplit
-    from lora_sam.data.batches import EpochBatches
     from lora_sam.data.transforms import masks_to_input_frame
+    from lora_sam.predictors.embeddings.images import EncodedSplit
+    from lora_sam.training.examples import EpochBatches
 
     training = Training.of(settings)
     # without rows it still says how our sides look at an image

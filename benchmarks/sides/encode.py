@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.settings import settings_for
-from lora_sam.config import Settings
+from lora_sam.core.config import Settings
 
 WARM_UP = 3
 
@@ -87,7 +87,7 @@ def time_encodings(settings: Settings, side: str, repeats: int) -> dict[str, Any
 
     answer: dict[str, Any] = {"seconds": _timed(encode, repeats)}
     if side == "fp32":
-        from lora_sam.predictors import ImageEmbedder
+        from lora_sam.predictors.torch_predictor import ImageEmbedder
 
         embedder, image = ImageEmbedder(sam, settings.model.image_size), picture()
 

@@ -85,9 +85,9 @@ def timed(root: Path, overrides: Sequence[str], *, passes: int, labelled: bool) 
     import torch
 
     from benchmarks.settings import settings_for
-    from lora_sam.data.batches import TrainingExamples
-    from lora_sam.data.images import read_image
+    from lora_sam.data.reading.images import read_image
     from lora_sam.data.transforms import preprocess
+    from lora_sam.training.examples import TrainingExamples
 
     torch.set_num_threads(1)
     settings = settings_for("data=coco", f"data.root={root}", "augmentation=none", "data.check=header", *overrides)

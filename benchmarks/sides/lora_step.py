@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.settings import settings_for
-from lora_sam.config import Settings
-from lora_sam.data.batches import Example
+from lora_sam.core.config import Settings
+from lora_sam.training.examples import Example
 
 if TYPE_CHECKING:
-    from lora_sam.cache.store import EmbeddingCache
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.vit import BaseModel
+    from lora_sam.predictors.embeddings.store import EmbeddingCache
 
 LOSS_OF_RUN = "loss"
 LATE_BLOCKS = 3
@@ -114,7 +114,7 @@ def prepare(overrides: Sequence[str], given: Conditions) -> dict[str, Any]:
     """
     from benchmarks.hf_sam import hf_masks, hf_model
     from benchmarks.sides import tutorial
-    from lora_sam.models.decode import decode_masks
+    from lora_sam.models.decoding import decode_masks
 
     settings = lora_settings(overrides)
     device = torch.device(given.device)
@@ -173,7 +173,7 @@ def prepare_rows(settings: Settings, given: Conditions) -> dict[str, Any]:
 
 def rows_of(base: BaseModel, adapted: AdaptedSam, directory: Path) -> EmbeddingCache:
     """The prefix cache: what the blocks before the first adapter make, rounded to float16."""
-    from lora_sam.cache.store import EmbeddingCache, RowSpec
+    from lora_sam.predictors.embeddings.store import EmbeddingCache, RowSpec
 
     stage = adapted.frozen_stage
     assert stage is not None

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.backends.memory import peak_rss
+from lora_sam.deployment.peak_memory import peak_rss
 
 ENCODERS = {"f32": ("fp16", "f32"), "bf16": ("fp16", "bf16"), "int8": ("int8", "f32"), "int8_bf16": ("int8", "bf16")}
 """Weights and arithmetic of the OpenVINO sides."""
@@ -51,7 +51,7 @@ def export(overrides: Sequence[str], directory: Path, threads: int) -> dict[str,
     import torch
 
     from benchmarks.settings import settings_for
-    from lora_sam.exporting import decoder_ir, encoder_ir, save_ir
+    from lora_sam.deployment.ir_parts import decoder_ir, encoder_ir, save_ir
 
     torch.set_num_threads(threads)
     base = settings_for(*overrides).model.build()
@@ -71,8 +71,8 @@ def quantize(overrides: Sequence[str], directory: Path) -> dict[str, Any]:
 
     from benchmarks.settings import settings_for
     from lora_sam.data.transforms import preprocess
-    from lora_sam.quantizing.compression import Recipe, quantized, read, save
-    from lora_sam.quantizing.ladder import Rung
+    from lora_sam.deployment.quantizing.compression import Recipe, quantized, read, save
+    from lora_sam.deployment.quantizing.ladder import Rung
 
     side = settings_for(*overrides).model.image_size
     source, target, scratch = (directory / name for name in ("fp16", "int8", "scratch"))

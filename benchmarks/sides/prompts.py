@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.settings import settings_for
-from lora_sam.structures import Prompts, Sample
+from lora_sam.core.structures import Prompts, Sample
 
 SEED = 0
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from segment_anything.modeling import Sam
 
-    from lora_sam.data.batches import Example
-    from lora_sam.losses import Loss
     from lora_sam.models.vit import ViTSam
+    from lora_sam.training.examples import Example
+    from lora_sam.training.losses import Loss
 
 LEARNING_RATE = 1e-4
 

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.settings import settings_for
+from lora_sam.core.structures import Prompts, Sample
 from lora_sam.data.splits import Splits
-from lora_sam.metrics import ImageScores, score_image, summarize
-from lora_sam.predictors import TorchPredictor
+from lora_sam.evaluation.metrics import ImageScores, score_image, summarize
+from lora_sam.predictors.torch_predictor import TorchPredictor
 from lora_sam.prompts import BoxPrompt, PointPrompt
-from lora_sam.structures import Prompts, Sample
 
 SEED = 0
 CHUNK = 16
@@ -84,7 +84,7 @@ def score_three(
 ) -> tuple[list[ImageScores], NDArray[np.float32]]:
     """Scores of the first, second and third mask for ambiguous prompts, and their predicted IoU [N, 3]."""
     from lora_sam.data.transforms import logits_to_original, points_to_input_frame
-    from lora_sam.models.decode import decode_masks
+    from lora_sam.models.decoding import decode_masks
 
     assert prompts.points is not None
     assert prompts.labels is not None
@@ -115,7 +115,7 @@ def pick(scores: Sequence[ImageScores], choice: NDArray[np.intp]) -> ImageScores
 
 
 def figures_of(scored: Scored) -> dict[str, Any]:
-    """`images`, `objects`, and what `lora_sam.metrics.summarize` says of each kind of prompt."""
+    """`images`, `objects`, and what `lora_sam.evaluation.metrics.summarize` says of each kind of prompt."""
     boxes = scored["box"]
     return {
         "images": len(boxes),

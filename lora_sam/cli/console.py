@@ -8,7 +8,7 @@ import sys
 from lora_sam import __version__
 from lora_sam.cli import report
 from lora_sam.cli.step import VERBS, run_step
-from lora_sam.errors import ConfigError
+from lora_sam.core.errors import ConfigError
 
 COMMANDS = {
     "demo": "train on drawn pictures of washers with the weights of the package, and compare with the base",

@@ -25,8 +25,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_sam.cli import BUG, full_errors, report
-from lora_sam.errors import ConfigError, LoraSamError
-from lora_sam.files import write_text
+from lora_sam.core.errors import ConfigError, LoraSamError
+from lora_sam.core.files import write_text
 
 Task = Callable[[dict[str, Any], Path, Sequence[str]], float]
 

@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from lora_sam.cli import BUG, full_errors, main, report
 from lora_sam.cli.jobs import plain
-from lora_sam.conf_files import conf_directory
-from lora_sam.errors import ConfigError, LoraSamError
+from lora_sam.core.conf_files import conf_directory
+from lora_sam.core.errors import ConfigError, LoraSamError
 
 VERBS = {
     "merge": "fold the adapters into the weights: a plain SAM",
@@ -63,7 +63,7 @@ def run_step(verb: str, program: str, arguments: Sequence[str]) -> int:
 
 
 def _perform(config: DictConfig) -> int:
-    from lora_sam.config import step_from
+    from lora_sam.core.config import step_from
 
     try:
         return int(step_from(plain(config)).perform() or 0)
@@ -82,7 +82,7 @@ def _perform(config: DictConfig) -> int:
 
 def usage(verb: str, program: str, conf: Path) -> str:
     """The help of a verb: what it does, and every option with its default and meaning, from its docstring."""
-    from lora_sam.config import class_of_step
+    from lora_sam.core.config import class_of_step
 
     values = OmegaConf.load(conf / f"{verb}.yaml")
     assert isinstance(values, DictConfig)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from lora_sam.cli import main
 from lora_sam.cli.jobs import run_job
-from lora_sam.conf_files import conf_directory
+from lora_sam.core.conf_files import conf_directory
 
 CONF = conf_directory()
 DEMO = "experiment=demo"
@@ -29,13 +29,13 @@ def train(config: DictConfig) -> float:
 
 def fine_tune(config: dict[str, Any], output_dir: Path, overrides: Sequence[str]) -> float:
     """Check everything that can be checked without torch, then run."""
-    from lora_sam.config import settings_from
-    from lora_sam.resuming import resumed_config
+    from lora_sam.core.config import settings_from
+    from lora_sam.runs.resuming import resumed_config
 
     config = resumed_config(config, overrides)
     settings = settings_from(config)
 
-    from lora_sam.run import run  # imports torch
+    from lora_sam.cli.run import run  # imports torch
 
     return run(settings, config=config, output_dir=output_dir, overrides=overrides, program=program())
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lora_sam.errors import ConfigError
-from lora_sam.seeds import generator_for
-from lora_sam.structures import Sample
+from lora_sam.core.errors import ConfigError
+from lora_sam.core.seeds import generator_for
+from lora_sam.core.structures import Sample
 
 if TYPE_CHECKING:
     from torchvision.tv_tensors import Image, Mask

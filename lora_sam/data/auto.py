@@ -10,16 +10,16 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
-from lora_sam.conf_files import conf_places
-from lora_sam.data.coco_layouts import find_layout
+from lora_sam.core.conf_files import conf_places
+from lora_sam.core.errors import ConfigError, DataError
 from lora_sam.data.common_semantic import CLASS_FILES
-from lora_sam.data.images import SUFFIXES
 from lora_sam.data.labels import LABEL_SUFFIXES
-from lora_sam.data.paths import data_root, within
 from lora_sam.data.peeking import json_kind
+from lora_sam.data.reading.coco_layouts import find_layout
+from lora_sam.data.reading.images import SUFFIXES
+from lora_sam.data.reading.paths import data_root, within
 from lora_sam.data.splits import Splits, spellings
 from lora_sam.data.voc import CLASSES, IMAGES, OBJECTS
-from lora_sam.errors import ConfigError, DataError
 
 _IMAGE_FOLDERS = ("images", "imgs", "image", "img")
 _MASK_FOLDERS = ("masks", "mask")

@@ -9,15 +9,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from lora_sam.data.annotation_files import check_box, identifier_of, parsed_json, whole, without_collecting
-from lora_sam.data.coco_layouts import USUAL, CocoLayout, find_layout
-from lora_sam.data.coco_masks import EncodedMasks, encode
-from lora_sam.data.images import MAX_PIXELS, image_size, read_image
-from lora_sam.data.labelled import LabelledImage, LabelledImages, check_mask_memory, size_mismatch
-from lora_sam.data.paths import data_root, inside, is_text, shown, within
-from lora_sam.data.skipping import Ledger, attempt_all
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.annotation_files import check_box, identifier_of, parsed_json, whole, without_collecting
+from lora_sam.data.reading.coco_layouts import USUAL, CocoLayout, find_layout
+from lora_sam.data.reading.coco_masks import EncodedMasks, encode
+from lora_sam.data.reading.images import MAX_PIXELS, image_size, read_image
+from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_mask_memory, size_mismatch
+from lora_sam.data.reading.paths import data_root, inside, is_text, shown, within
+from lora_sam.data.reading.skipping import Ledger, attempt_all
 from lora_sam.data.splits import Splits, read_splits
-from lora_sam.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lora_sam.data.class_table import ClassTable, read_dataset_meta, read_label_lines
-from lora_sam.data.label_map import LabelMap
-from lora_sam.data.pairs import Pairing, open_pairs
-from lora_sam.data.paths import inside
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.class_table import ClassTable, read_dataset_meta, read_label_lines
+from lora_sam.data.reading.label_map import LabelMap
+from lora_sam.data.reading.pairs import Pairing, open_pairs
+from lora_sam.data.reading.paths import inside
 from lora_sam.data.splits import Splits
-from lora_sam.errors import DataError
 
 CLASS_FILES = ("dataset_meta.json", "labelmap.txt", "label_colors.txt")
 """Files that may list the classes with their colours, the first that is there."""

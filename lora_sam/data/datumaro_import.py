@@ -15,14 +15,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from lora_sam.core.errors import DataError
 from lora_sam.data.datumaro_json import DEFAULT_SUBSET
-from lora_sam.data.datumaro_objects import checked, labels_of, read_objects
-from lora_sam.data.images import image_size
-from lora_sam.data.labelled import LabelledImage, LabelledImages
-from lora_sam.data.paths import data_root, inside, shown
-from lora_sam.data.skipping import Ledger
+from lora_sam.data.reading.datumaro_objects import checked, labels_of, read_objects
+from lora_sam.data.reading.images import image_size
+from lora_sam.data.reading.labelled import LabelledImage, LabelledImages
+from lora_sam.data.reading.paths import data_root, inside, shown
+from lora_sam.data.reading.skipping import Ledger
 from lora_sam.data.splits import Splits, read_splits
-from lora_sam.errors import DataError
 
 _SHOWN = 3
 

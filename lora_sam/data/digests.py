@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.data.images import ImageFile
+from lora_sam.data.reading.images import ImageFile
 
 
 def digest_of_pixels(image: NDArray[np.uint8]) -> str:

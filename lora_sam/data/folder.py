@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lora_sam.data.mask_files import MaskFile, MaskRules
-from lora_sam.data.pairs import Pairing, open_pairs
+from lora_sam.data.reading.mask_files import MaskFile, MaskRules
+from lora_sam.data.reading.pairs import Pairing, open_pairs
 from lora_sam.data.splits import Splits
 
 

@@ -9,16 +9,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lora_sam.data.hf_masks import Stored, find_columns, read_row
-from lora_sam.data.hf_tables import Cell, fetched, find_tables, open_table, schema_of
-from lora_sam.data.images import image_size, read_image
-from lora_sam.data.labelled import LabelledImage, LabelledImages, check_mask_memory
-from lora_sam.data.mask_files import MaskRules
-from lora_sam.data.pairs import gathered
-from lora_sam.data.paths import data_root
-from lora_sam.data.skipping import Ledger, attempt_all
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.hf_masks import Stored, find_columns, read_row
+from lora_sam.data.reading.hf_tables import Cell, fetched, find_tables, open_table, schema_of
+from lora_sam.data.reading.images import image_size, read_image
+from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_mask_memory
+from lora_sam.data.reading.mask_files import MaskRules
+from lora_sam.data.reading.pairs import gathered
+from lora_sam.data.reading.paths import data_root
+from lora_sam.data.reading.skipping import Ledger, attempt_all
 from lora_sam.data.splits import Splits, read_splits
-from lora_sam.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)

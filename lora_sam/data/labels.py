@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lora_sam.data.images import MAX_PIXELS, SUFFIXES, is_jpeg, read_mask
-from lora_sam.data.label_map import LabelMap, numbered
-from lora_sam.data.labelled import check_size, size_mismatch
-from lora_sam.data.pairs import Pairing, open_pairs
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.images import MAX_PIXELS, SUFFIXES, is_jpeg, read_mask
+from lora_sam.data.reading.label_map import LabelMap, numbered
+from lora_sam.data.reading.labelled import check_size, size_mismatch
+from lora_sam.data.reading.pairs import Pairing, open_pairs
 from lora_sam.data.splits import Splits
-from lora_sam.errors import DataError
 
 LABEL_SUFFIXES = SUFFIXES | {".npy"}
 """Lower-case file name endings of label images."""

@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.structures import Sample
 from lora_sam.data.splits import Classified, SampleSource, Splits, file_digest_of, labels_of
-from lora_sam.structures import Sample
 
 WHOLE = "object"
 """Name of the one object of an image whose objects have no classes."""

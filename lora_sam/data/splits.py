@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
-from lora_sam.data.duplicates import groups_of_duplicates
-from lora_sam.data.labelled import LabelledImages
-from lora_sam.data.skipping import Ledger
-from lora_sam.errors import DataError
-from lora_sam.seeds import generator_for
-from lora_sam.structures import Sample
+from lora_sam.core.errors import DataError
+from lora_sam.core.seeds import generator_for
+from lora_sam.core.structures import Sample
+from lora_sam.data.reading.duplicates import groups_of_duplicates
+from lora_sam.data.reading.labelled import LabelledImages
+from lora_sam.data.reading.skipping import Ledger
 
 _SPELLINGS = {"train": ("training",), "val": ("valid", "validation"), "test": ("testing",)}
 
@@ -196,8 +196,8 @@ def read_splits(
     A split that is called train, val or test may also be spelled training, valid, validation or testing. An absent
     split gets `fraction` of the training images, at least one, by a permutation that depends on `seed` and the number
     of images only; which images test gets does not depend on whether val is absent too. Images that look alike
-    (`lora_sam.data.duplicates`) stay together: a group of them moves as its first image in the permutation does, or
-    stays in train where it is larger than what the split still lacks.
+    (`lora_sam.data.reading.duplicates`) stay together: a group of them moves as its first image in the permutation
+    does, or stays in train where it is larger than what the split still lacks.
 
     Args:
         read: Reads one split.

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lora_sam.data.class_table import (
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.class_table import (
     VOID,
     VOID_COLOUR,
     ClassTable,
@@ -22,15 +23,14 @@ from lora_sam.data.class_table import (
     voc_colour,
     voc_table,
 )
-from lora_sam.data.images import SUFFIXES, image_size, is_jpeg, pixel_kind, read_mask
-from lora_sam.data.label_map import LabelMap, numbered
-from lora_sam.data.labelled import LabelledImage, LabelledImages, check_size, size_mismatch
-from lora_sam.data.pairs import described, gathered
-from lora_sam.data.paths import data_root, inside, shown
-from lora_sam.data.skipping import Ledger, attempt_all
+from lora_sam.data.reading.images import SUFFIXES, image_size, is_jpeg, pixel_kind, read_mask
+from lora_sam.data.reading.label_map import LabelMap, numbered
+from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_size, size_mismatch
+from lora_sam.data.reading.pairs import described, gathered
+from lora_sam.data.reading.paths import data_root, inside, shown
+from lora_sam.data.reading.skipping import Ledger, attempt_all
 from lora_sam.data.splits import Splits, read_splits
 from lora_sam.data.voc_xml import declared_size
-from lora_sam.errors import DataError
 
 IMAGES, ANNOTATIONS, LISTS = "JPEGImages", "Annotations", "ImageSets/Segmentation"
 OBJECTS, CLASSES, LABEL_MAP = "SegmentationObject", "SegmentationClass", "labelmap.txt"

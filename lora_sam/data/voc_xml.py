@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lora_sam.data.paths import shown
-from lora_sam.errors import DataError
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.paths import shown
 
 MAX_XML_BYTES = 2**20
 """Larger annotations are refused before they are parsed."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lora_sam.errors import AdapterError
-from lora_sam.metrics import METRICS, PER_OBJECT_METRICS, SIZES
+from lora_sam.core.errors import AdapterError
+from lora_sam.evaluation.metrics import METRICS, PER_OBJECT_METRICS, SIZES
 
 SCHEMA_VERSION = 1
 

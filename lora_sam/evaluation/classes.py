@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.metrics import ImageScores, PairedMeans, compare
-from lora_sam.structures import Sample
+from lora_sam.core.structures import Sample
+from lora_sam.evaluation.metrics import ImageScores, PairedMeans, compare
 
 _NOT_PER_OBJECT = ("id", "object_ids")
 
@@ -101,7 +101,7 @@ def by_class(
     pixels: Mapping[str, Mapping[str, LabelPixels]],
     seed: int,
 ) -> Classes | None:
-    """Figures of every class, with the intervals of `lora_sam.metrics.compare` over the images that have it.
+    """Figures of every class, with the intervals of `lora_sam.evaluation.metrics.compare` over the images that have it.
 
     Args:
         scores: Scores of all images by `base` and `tuned`.
@@ -164,7 +164,7 @@ def _only(image: ImageScores, rows: NDArray[np.bool_]) -> ImageScores:
 
 
 def _paired(compared: Mapping[str, Mapping[str, Any]], figure: str) -> PairedMeans:
-    """One figure of `lora_sam.metrics.compare`."""
+    """One figure of `lora_sam.evaluation.metrics.compare`."""
     parts = [compared[name] for name in ("base", "tuned", "delta")]
     base, tuned, delta = (float(part[figure]) for part in parts)
     intervals = (part[f"{figure}_interval"] for part in parts)

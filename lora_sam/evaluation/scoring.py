@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lora_sam.errors import DataError
+from lora_sam.core.errors import DataError
+from lora_sam.core.seeds import drawn_places
+from lora_sam.core.structures import Sample
+from lora_sam.core.wording import plural
 from lora_sam.evaluation.classes import Classes, LabelPixels, add_pixels, by_class
-from lora_sam.evaluation.wording import plural
-from lora_sam.metrics import NO_IMAGE, ImageScores, score_image
-from lora_sam.seeds import drawn_places
-from lora_sam.structures import Sample
+from lora_sam.evaluation.metrics import NO_IMAGE, ImageScores, score_image
 
 if TYPE_CHECKING:
+    from lora_sam.core.structures import Masks, Prompts
     from lora_sam.data.splits import SampleSource
-    from lora_sam.predictors import Predictor
-    from lora_sam.structures import Masks, Prompts
+    from lora_sam.predictors.interface import Predictor
 
 
 @dataclass(frozen=True)

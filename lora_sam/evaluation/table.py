@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lora_sam.evaluation.content import CLICKS, first_prompts
-from lora_sam.evaluation.wording import duration, in_bytes, plural
-from lora_sam.metrics import SIZES
+from lora_sam.core.wording import duration, in_bytes, plural
+from lora_sam.evaluation.metrics import SIZES
+from lora_sam.evaluation.result import CLICKS, first_prompts
 
 if TYPE_CHECKING:
     from rich.table import Table

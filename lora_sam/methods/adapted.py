@@ -16,8 +16,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper
 from torch import Tensor, nn
 
-from lora_sam.errors import AdapterError, ConfigError
-from lora_sam.files import read_json
+from lora_sam.core.errors import AdapterError, ConfigError
+from lora_sam.core.files import read_json
 from lora_sam.models.projections import fuse_projections
 from lora_sam.models.stages import Stage, frozen_stage
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from lora_sam.errors import ConfigError
+from lora_sam.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam

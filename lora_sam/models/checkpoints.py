@@ -21,8 +21,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
-from lora_sam.errors import CheckpointError, TrainingError
-from lora_sam.files import sha256_of, user_cache, write_text
+from lora_sam.core.errors import CheckpointError, TrainingError
+from lora_sam.core.files import sha256_of, user_cache, write_text
 
 if TYPE_CHECKING:
     import torch

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lora_sam.errors import ConfigError
-from lora_sam.models.attention import KERNELS
-from lora_sam.models.decode import COMPILED
+from lora_sam.core.errors import ConfigError
+from lora_sam.models.attention.split import KERNELS
+from lora_sam.models.attention.tiled import tiled_attention
+from lora_sam.models.decoding import COMPILED
 from lora_sam.models.shared_decoding import masks_of_tokens
-from lora_sam.models.tiled_attention import tiled_attention
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam

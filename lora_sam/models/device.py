@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from lora_sam.errors import ConfigError
+from lora_sam.core.errors import ConfigError
 
 Precision = Literal["fp32", "bf16"]
 

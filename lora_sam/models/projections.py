@@ -9,7 +9,7 @@ from segment_anything.modeling import Sam
 from segment_anything.modeling.image_encoder import Attention
 from torch import Tensor, nn
 
-from lora_sam.models.attention import SplitAttention
+from lora_sam.models.attention.split import SplitAttention
 
 # ViT lays the rows of `qkv` out as contiguous thirds. (TinyViT interleaves them per head: not this function's case.)
 _PROJECTIONS = ("q", "k", "v")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from lora_sam.errors import CheckpointError, ConfigError
+from lora_sam.core.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -121,7 +121,7 @@ class ViTSam:
             return BaseModel(split, self.variant, self.image_size, sha256, source)
 
     def _locate(self) -> tuple[Path, str]:
-        from lora_sam.files import sha256_of
+        from lora_sam.core.files import sha256_of
         from lora_sam.models.checkpoints import (
             OFFICIAL,
             default_directory,

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from lora_sam.predictors.interface import AllMasks, Embeddings, Predictor
-from lora_sam.predictors.openvino_predictor import OpenVINOPredictor, openvino_directory
-from lora_sam.predictors.torch_predictor import ImageEmbedder, TorchPredictor, predictors_for
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "AllMasks",
-    "Embeddings",
-    "ImageEmbedder",
-    "OpenVINOPredictor",
-    "Predictor",
-    "TorchPredictor",
-    "openvino_directory",
-    "predictors_for",
-]
+if TYPE_CHECKING:
+    from lora_sam.predictors.openvino_predictor import OpenVINOPredictor as OpenVINOPredictor
+    from lora_sam.predictors.torch_predictor import TorchPredictor as TorchPredictor
+
+# imported on first use: the options of the embedding cache are in this room, and answer without torch
+_PUBLIC = {
+    "OpenVINOPredictor": "lora_sam.predictors.openvino_predictor",
+    "TorchPredictor": "lora_sam.predictors.torch_predictor",
+}
+__all__ = ["OpenVINOPredictor", "TorchPredictor"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'lora_sam.predictors' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_PUBLIC[name]), name)

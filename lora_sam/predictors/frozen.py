@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.cache.images import row_key
-from lora_sam.cache.store import CacheMiss, EmbeddingCache
 from lora_sam.data.digests import digest_of_pixels
+from lora_sam.predictors.embeddings.images import row_key
+from lora_sam.predictors.embeddings.store import CacheMiss, EmbeddingCache
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -40,7 +40,7 @@ class FrozenPart:
 
     def values(self, image: NDArray[np.uint8]) -> Tensor:
         """What the stage makes of an RGB image [H, W, 3]: float32 [1, ...] on the model's device."""
-        from lora_sam.models.decode import device_of
+        from lora_sam.models.decoding import device_of
 
         try:
             row = self.store.read(row_key(digest_of_pixels(image)))
@@ -62,7 +62,7 @@ class FrozenPart:
         Raises:
             CacheUnavailable: rows cannot be kept.
         """
-        from lora_sam.models.decode import device_of
+        from lora_sam.models.decoding import device_of
 
         def make(positions: list[int]) -> NDArray[np.float32]:
             values: NDArray[np.float32] = self._encoded([image(position) for position in positions]).cpu().numpy()
@@ -75,7 +75,7 @@ class FrozenPart:
         import torch
 
         from lora_sam.data.transforms import preprocess
-        from lora_sam.models.decode import device_of
+        from lora_sam.models.decoding import device_of
 
         pixels = torch.stack([preprocess(image, self.image_size) for image in images]).to(device_of(self.sam))
         with torch.no_grad():

@@ -11,8 +11,8 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lora_sam.core.structures import Masks, Prompts
 from lora_sam.data.digests import digest_of_pixels
-from lora_sam.structures import Masks, Prompts
 
 E = TypeVar("E")
 R = TypeVar("R", Masks, "AllMasks")

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lora_sam.errors import AdapterError, ConfigError
-from lora_sam.files import user_cache
+from lora_sam.core.errors import AdapterError, ConfigError
+from lora_sam.core.files import user_cache
+from lora_sam.core.structures import Masks, Prompts
 from lora_sam.predictors.interface import AllMasks, Embeddings, best_of_three, by_kind, no_masks
 from lora_sam.predictors.prompting import prompts_from, size_of
-from lora_sam.structures import Masks, Prompts
 
 if TYPE_CHECKING:
     import openvino

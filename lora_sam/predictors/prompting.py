@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lora_sam.errors import DataError
-from lora_sam.structures import Prompts
+from lora_sam.core.errors import DataError
+from lora_sam.core.structures import Prompts
 
 
 def prompts_from(

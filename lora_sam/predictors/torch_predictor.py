@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lora_sam.core.structures import Masks, Prompts
 from lora_sam.predictors.interface import AllMasks, Embeddings, best_of_three, by_kind, no_masks
 from lora_sam.predictors.prompting import prompts_from, size_of
-from lora_sam.structures import Masks, Prompts
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +66,7 @@ class ImageEmbedder:
         import torch
 
         from lora_sam.data.transforms import preprocess
-        from lora_sam.models.decode import device_of
+        from lora_sam.models.decoding import device_of
 
         if self._frozen is not None:
             values = self._frozen.values(image)
@@ -185,7 +185,7 @@ class TorchPredictor:
         import torch
 
         from lora_sam.data.transforms import boxes_to_input_frame, mask_inputs_to_input_frame, points_to_input_frame
-        from lora_sam.models.decode import decode_all_masks
+        from lora_sam.models.decoding import decode_all_masks
 
         boxes = None if prompts.boxes is None else boxes_to_input_frame(prompts.boxes, size, self.image_size)
         points = None if prompts.points is None else points_to_input_frame(prompts.points, size, self.image_size)

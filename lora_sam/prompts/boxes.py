@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lora_sam.seeds import generator_for
-from lora_sam.structures import Prompts, Sample
+from lora_sam.core.seeds import generator_for
+from lora_sam.core.structures import Prompts, Sample
 
 
 @dataclass(frozen=True, kw_only=True)

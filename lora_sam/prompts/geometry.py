@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.structures import Sample, tight_boxes
+from lora_sam.core.structures import Sample, tight_boxes
 
 _SHELF = 1 << 16  # pixels of a distance transform of several masks
 _LOW = 128  # rows up to which whole rows at once are faster than scipy, on a canvas that is several times as wide

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from lora_sam.structures import Corrections, Prompts, Sample
+from lora_sam.core.structures import Corrections, Prompts, Sample
 
 
 class PromptSource(Protocol):

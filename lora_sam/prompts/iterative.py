@@ -8,11 +8,11 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from lora_sam.core.seeds import generator_for
+from lora_sam.core.structures import Corrections, Prompts, Sample
 from lora_sam.prompts.boxes import BoxPrompt
 from lora_sam.prompts.mixed import side_by_side
 from lora_sam.prompts.points import PointPrompt
-from lora_sam.seeds import generator_for
-from lora_sam.structures import Corrections, Prompts, Sample
 
 
 @dataclass(frozen=True, kw_only=True)

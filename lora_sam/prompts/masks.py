@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from pydantic import Field
 
+from lora_sam.core.seeds import generator_for
+from lora_sam.core.structures import Prompts, Sample
 from lora_sam.prompts.boxes import BoxPrompt
 from lora_sam.prompts.mixed import side_by_side
 from lora_sam.prompts.points import PointPrompt
-from lora_sam.seeds import generator_for
-from lora_sam.structures import Prompts, Sample
 
 _FULL = 255
 _CELL = 4

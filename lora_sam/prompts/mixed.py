@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lora_sam.errors import ConfigError
+from lora_sam.core.errors import ConfigError
+from lora_sam.core.seeds import generator_for
+from lora_sam.core.structures import Prompts, Sample
 from lora_sam.prompts.boxes import BoxPrompt
 from lora_sam.prompts.interface import PromptSource
 from lora_sam.prompts.points import PointPrompt, PointsPrompt
-from lora_sam.seeds import generator_for
-from lora_sam.structures import Prompts, Sample
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from lora_sam.core.seeds import generator_for
+from lora_sam.core.structures import Prompts, Sample
 from lora_sam.prompts.geometry import (
     any_pixel,
     central_pixel,
@@ -17,8 +19,6 @@ from lora_sam.prompts.geometry import (
     spaced,
     windows_of,
 )
-from lora_sam.seeds import generator_for
-from lora_sam.structures import Prompts, Sample
 
 DYNAMIC = 2.75
 """With n points on an object, those are `DYNAMIC * sqrt(area) / n` pixels apart where `min_distance` is dynamic."""

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.files import atomic_path
-from lora_sam.structures import Prompts, Sample
+from lora_sam.core.files import atomic_path
+from lora_sam.core.structures import Prompts, Sample
 
 SCHEMA_VERSION = 1
 

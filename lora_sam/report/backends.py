@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 from xml.etree.ElementTree import Comment, Element
 
-from lora_sam.files import write_text
+from lora_sam.core.files import write_text
 from lora_sam.report.markup import element, serialize
 
 # Comments, which no text and no attribute of a page can hold: it is built as a tree, so "<" and ">" are escaped.

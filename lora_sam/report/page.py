@@ -13,10 +13,10 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from lora_sam.evaluation import Evaluation, verdict
-from lora_sam.evaluation.content import CLICKS, first_prompts
-from lora_sam.files import write_text
-from lora_sam.metrics import PER_OBJECT_METRICS, SIZES
+from lora_sam.core.files import write_text
+from lora_sam.evaluation.metrics import PER_OBJECT_METRICS, SIZES
+from lora_sam.evaluation.result import CLICKS, first_prompts, verdict
+from lora_sam.evaluation.scoring import Evaluation
 from lora_sam.report.backends import place_of_backends
 from lora_sam.report.charts import histogram, line_chart
 from lora_sam.report.classes import class_section

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from lora_sam.overlays import overlay_strip, paint, panel_size, panels_of
+from lora_sam.report.overlays import overlay_strip, paint, panel_size, panels_of
 
 if TYPE_CHECKING:
+    from lora_sam.core.structures import Sample
     from lora_sam.data.splits import SampleSource
-    from lora_sam.evaluation import Case, Evaluation
-    from lora_sam.structures import Sample
+    from lora_sam.evaluation.scoring import Case, Evaluation
 
 PICTURES = 6
 

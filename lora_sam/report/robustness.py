@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 from xml.etree.ElementTree import Comment, Element
 
-from lora_sam.evaluation import FEW_IMAGES
+from lora_sam.evaluation.result import FEW_IMAGES
 from lora_sam.report.backends import put_section
 from lora_sam.report.charts import line_chart
 from lora_sam.report.classes import class_note, class_table

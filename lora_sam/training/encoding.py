@@ -6,20 +6,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from lora_sam.cache.images import EncodedSplit, digests_of, row_key
-from lora_sam.cache.store import CacheUnavailable, EmbeddingCache, RowSpec, RowTooLarge
+from lora_sam.predictors.embeddings.images import EncodedSplit, digests_of, row_key
+from lora_sam.predictors.embeddings.store import CacheUnavailable, EmbeddingCache, RowSpec, RowTooLarge
 from lora_sam.predictors.frozen import FrozenPart
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lora_sam.cache.options import CacheOptions
     from lora_sam.data.augmentation import Augmentation
     from lora_sam.data.splits import SampleSource
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.stages import Stage
     from lora_sam.models.vit import BaseModel
+    from lora_sam.predictors.embeddings.options import CacheOptions
 
 Say = Callable[[str], None]
 

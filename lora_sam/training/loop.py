@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.data import DataLoader
 
-from lora_sam.data.batches import EpochBatches, collate
-from lora_sam.errors import TrainingError
+from lora_sam.core.errors import TrainingError
 from lora_sam.models.device import Precision, autocast
 from lora_sam.training.averaging import RunningMean
-from lora_sam.training.room import Room, tried
+from lora_sam.training.examples import EpochBatches, collate
+from lora_sam.training.out_of_memory import Room, tried
 from lora_sam.training.state import Progress, load_state, save_state
 from lora_sam.training.step import accumulate_gradients
 from lora_sam.training.stopping import StopRequest, should_stop_early, update_best
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-    from lora_sam.artifacts import RunDirectory
-    from lora_sam.data.batches import Example, TrainingExamples
-    from lora_sam.losses import Loss
     from lora_sam.methods.adapted import AdaptedSam
-    from lora_sam.optim import Adam
+    from lora_sam.runs.adapter_files import RunDirectory
     from lora_sam.training.display import Display
+    from lora_sam.training.examples import Example, TrainingExamples
+    from lora_sam.training.losses import Loss
+    from lora_sam.training.optim import Adam
     from lora_sam.training.options import TrainerOptions
 
 Log = Callable[[int, Mapping[str, float]], None]

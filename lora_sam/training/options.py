@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lora_sam.errors import ConfigError
+from lora_sam.core.errors import ConfigError
 
 Multimask = Literal["mean", "best_loss", "best_iou"]
 """How the losses of several masks become one."""

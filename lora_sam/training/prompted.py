@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lora_sam.core.structures import Prompts
 from lora_sam.data.transforms import input_extent
 from lora_sam.prompts.clicks import random_click
-from lora_sam.structures import Prompts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lora_sam.data.batches import Example
+    from lora_sam.training.examples import Example
 
 
 @dataclass(frozen=True)

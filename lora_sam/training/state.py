@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from lora_sam.errors import AdapterError
-from lora_sam.files import atomic_path
+from lora_sam.core.errors import AdapterError
+from lora_sam.core.files import atomic_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lora_sam.losses.terms import pooled_targets
-from lora_sam.models.decode import decode_all_masks, device_of
+from lora_sam.models.decoding import decode_all_masks, device_of
 from lora_sam.models.stages import encode
+from lora_sam.training.losses.terms import pooled_targets
 from lora_sam.training.prompted import PromptBatch, alike
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from lora_sam.data.batches import Example
-    from lora_sam.losses import Loss
     from lora_sam.methods.adapted import AdaptedSam
+    from lora_sam.training.examples import Example
+    from lora_sam.training.losses import Loss
     from lora_sam.training.options import Multimask
 
 

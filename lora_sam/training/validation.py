@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.evaluation import some_objects
-from lora_sam.structures import Sample
+from lora_sam.core.structures import Sample
+from lora_sam.evaluation.scoring import some_objects
 
 if TYPE_CHECKING:
     from lora_sam.data.splits import SampleSource
-    from lora_sam.predictors import TorchPredictor
+    from lora_sam.predictors.torch_predictor import TorchPredictor
     from lora_sam.prompts import PromptSource
 
 

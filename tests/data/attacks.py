@@ -25,7 +25,7 @@ from attack_tools import ATTACKS, Damage, replaced
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from lora_sam.errors import DataError
+from lora_sam.core.errors import DataError
 
 ADDRESS_SPACE = 6 * 2**30
 NEEDS = {"hf": "datasets", "hf_disk": "datasets", "voc": "defusedxml"}

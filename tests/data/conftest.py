@@ -12,10 +12,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from lora_sam.core.structures import Sample
 from lora_sam.data.augmentation import Augmentation
 from lora_sam.data.coco import Coco
 from lora_sam.data.folder import Folder
-from lora_sam.structures import Sample
 
 CONF = Path(__file__).parents[2] / "conf"
 

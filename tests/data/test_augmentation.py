@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from lora_sam.errors import ConfigError
-from lora_sam.structures import Sample
+from lora_sam.core.errors import ConfigError
+from lora_sam.core.structures import Sample
 
 Make = Callable[..., Any]
 

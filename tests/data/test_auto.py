@@ -14,13 +14,13 @@ import pytest
 import yaml
 from PIL import Image
 
+from lora_sam.core.errors import ConfigError, DataError
 from lora_sam.data import auto as auto_module
 from lora_sam.data.auto import Auto, detected
-from lora_sam.data.class_table import VOC_CLASSES, voc_colour
 from lora_sam.data.coco import Coco
 from lora_sam.data.folder import Folder
+from lora_sam.data.reading.class_table import VOC_CLASSES, voc_colour
 from lora_sam.data.splits import Splits, class_counts
-from lora_sam.errors import ConfigError, DataError
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
 FORMATS = ("coco", "voc", "common_semantic", "datumaro", "folder", "labels", "hf")
@@ -358,7 +358,7 @@ def test_a_pipe_is_not_read(tmp_path: Path) -> None:
 
 
 def test_an_installation_without_its_files_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lora_sam.conf_files._PACKAGE", tmp_path / "lora_sam")
+    monkeypatch.setattr("lora_sam.core.conf_files._PACKAGE", tmp_path / "lora_sam")
     with pytest.raises(ConfigError, match=r"no configuration file .*coco\.yaml; install lora_sam again"):
         auto_module.stored_option("coco")
     (tmp_path / "conf/data").mkdir(parents=True)

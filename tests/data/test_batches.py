@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from lora_sam.data.batches import EpochBatches, Example, TrainingExamples, collate
+from lora_sam.core.structures import Corrections, Prompts, Sample
 from lora_sam.data.transforms import preprocess
 from lora_sam.prompts import BoxPrompt
-from lora_sam.structures import Corrections, Prompts, Sample
+from lora_sam.training.examples import EpochBatches, Example, TrainingExamples, collate
 
 Make = Callable[..., Any]
 

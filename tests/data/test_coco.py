@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lora_sam.core.errors import DataError
 from lora_sam.data import annotation_files, labelled
 from lora_sam.data.peeking import first_file_name, json_kind
 from lora_sam.data.splits import class_counts
-from lora_sam.errors import DataError
 
 Make = Callable[..., Any]
 

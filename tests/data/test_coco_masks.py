@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from lora_sam.data.coco_masks import MAX_VERTICES, EncodedMasks, encode
-from lora_sam.errors import DataError
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.coco_masks import MAX_VERTICES, EncodedMasks, encode
 
 SIZE = (13, 17)
 

@@ -12,10 +12,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from lora_sam.data.class_table import read_dataset_meta, read_label_lines
+from lora_sam.core.errors import DataError
 from lora_sam.data.common_semantic import CommonSemantic
+from lora_sam.data.reading.class_table import read_dataset_meta, read_label_lines
 from lora_sam.data.splits import class_counts
-from lora_sam.errors import DataError
 
 CONF = Path(__file__).parents[2] / "conf" / "data" / "common_semantic.yaml"
 COLOURS = np.array([(0, 0, 0), (10, 20, 30), (200, 100, 0)], np.uint8)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_sam.errors import DataError
+from lora_sam.core.errors import DataError
 
 Option = Callable[..., Any]
 SIZE = (24, 32)

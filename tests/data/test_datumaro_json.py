@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from lora_sam.errors import DataError
+from lora_sam.core.errors import DataError
 
 Edit = Callable[[dict[str, Any]], None]
 SIZE = (20, 30)

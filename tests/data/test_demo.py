@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_sam.data.demo_scene import MAX_OBJECTS, MIN_OBJECTS, draw
-from lora_sam.data.demo_shapes import band, bar, disc, hexagon, split_band
-from lora_sam.data.generated import generated_directory
-from lora_sam.errors import DataError
-from lora_sam.seeds import generator_for
+from lora_sam.core.errors import DataError
+from lora_sam.core.seeds import generator_for
+from lora_sam.data.drawn.generated import generated_directory
+from lora_sam.data.drawn.washers_scene import MAX_OBJECTS, MIN_OBJECTS, draw
+from lora_sam.data.drawn.washers_shapes import band, bar, disc, hexagon, split_band
 
 SMALL = {"train": 3, "val": 1, "test": 2, "side": 128}
 

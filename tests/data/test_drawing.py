@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from lora_sam.data.drawing import camera, layout, materials, noise, shapes
-from lora_sam.data.drawing.canvas import Canvas
-from lora_sam.data.drawing.dice import Dice
-from lora_sam.data.drawing.scenes import rings
+from lora_sam.data.drawn import camera, layout, materials, noise, shapes
+from lora_sam.data.drawn.canvas import Canvas
+from lora_sam.data.drawn.dice import Dice
+from lora_sam.data.drawn.scenes import rings
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_sam.data import duplicates
-from lora_sam.data.duplicates import difference_hashes, distances, groups_of_duplicates
-from lora_sam.data.images import read_reduced
+from lora_sam.data.reading import duplicates
+from lora_sam.data.reading.duplicates import difference_hashes, distances, groups_of_duplicates
+from lora_sam.data.reading.images import read_reduced
 from lora_sam.data.splits import carve
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_sam.data import labelled
-from lora_sam.data.mask_files import MaskFile, MaskRules
-from lora_sam.errors import DataError
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading import labelled
+from lora_sam.data.reading.mask_files import MaskFile, MaskRules
 
 Make = Callable[..., Any]
 

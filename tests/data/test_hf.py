@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_sam.data import hf_tables
-from lora_sam.errors import DataError
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading import hf_tables
 
 Option = Callable[..., Any]
 SIZE = (20, 30)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_sam.data import images
-from lora_sam.data.images import image_size, is_jpeg, read_image, read_mask
-from lora_sam.errors import DataError
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading import images
+from lora_sam.data.reading.images import image_size, is_jpeg, read_image, read_mask
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 GREY = RGB[..., 0]
@@ -249,7 +249,7 @@ def test_memory_of_one_image_serves_the_next(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.jpg", np.full((1024, 1365, 3), 90, np.uint8))
     code = """
 import resource, sys
-from lora_sam.data.images import read_image
+from lora_sam.data.reading.images import read_image
 from lora_sam.data.transforms import preprocess_array
 for number in range(6):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from lora_sam.core.errors import DataError
 from lora_sam.data.labels import LabelFile, Labels, read_npy
-from lora_sam.errors import DataError
 
 CONF = Path(__file__).parents[2] / "conf" / "data" / "labels.yaml"
 

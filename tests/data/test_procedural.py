@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from lora_sam.data.drawing.scenes import STYLES
-from lora_sam.data.procedural import Style
+from lora_sam.data.drawn.procedural import Style
+from lora_sam.data.drawn.scenes import STYLES
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_sam.data import duplicates
-from lora_sam.data.paths import data_root, inside, shown
-from lora_sam.data.skipping import Ledger, attempt_all
+from lora_sam.core.errors import DataError
+from lora_sam.data.drawn.synthetic import Ellipses
+from lora_sam.data.reading import duplicates
+from lora_sam.data.reading.paths import data_root, inside, shown
+from lora_sam.data.reading.skipping import Ledger, attempt_all
 from lora_sam.data.splits import Subset, class_counts, split_ids
-from lora_sam.data.synthetic import Ellipses
-from lora_sam.errors import DataError
 
 Make = Callable[..., Any]
 

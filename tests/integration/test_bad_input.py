@@ -168,9 +168,9 @@ def test_too_little_space_is_found_before_training(option, blobs, tmp_path, monk
     from hydra import compose, initialize_config_dir
 
     from lora_sam.cli.jobs import plain
-    from lora_sam.config import settings_from
-    from lora_sam.errors import TrainingError
-    from lora_sam.run import run
+    from lora_sam.cli.run import run
+    from lora_sam.core.config import settings_from
+    from lora_sam.core.errors import TrainingError
 
     monkeypatch.chdir(tmp_path)
     usage = shutil.disk_usage(tmp_path)

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from segment_anything.modeling.image_encoder import PatchEmbed
 
 from lora_sam.cli.jobs import plain
-from lora_sam.config import settings_from
-from lora_sam.run import run
-from lora_sam.tracking import read_metrics
+from lora_sam.cli.run import run
+from lora_sam.core.config import settings_from
+from lora_sam.training.tracking import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMON = [

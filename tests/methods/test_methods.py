@@ -9,9 +9,9 @@ import torch
 from peft import PeftModel
 from segment_anything.modeling import Sam
 
-from lora_sam.errors import AdapterError, ConfigError
+from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.methods import adapted as adapted_module
-from lora_sam.models.decode import decode_masks
+from lora_sam.models.decoding import decode_masks
 
 IMAGES = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 BOXES = torch.tensor([[1.0, 2, 30, 40], [9, 5, 60, 60]])

@@ -21,8 +21,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lora_sam.errors import CheckpointError
-from lora_sam.files import sha256_of
+from lora_sam.core.errors import CheckpointError
+from lora_sam.core.files import sha256_of
 from lora_sam.models import checkpoints
 from lora_sam.models.checkpoints import (
     OFFICIAL,

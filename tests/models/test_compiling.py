@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from lora_sam.errors import ConfigError
+from lora_sam.core.errors import ConfigError
 from lora_sam.models import compiling
 from lora_sam.models.compiling import compile_model
-from lora_sam.models.decode import decode_all_masks
+from lora_sam.models.decoding import decode_all_masks
 
 CPU = torch.device("cpu")
 IMAGE = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))

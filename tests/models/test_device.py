@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lora_sam.errors import ConfigError
+from lora_sam.core.errors import ConfigError
 from lora_sam.models.device import autocast, has_fast_bf16, pick_device, pick_precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -9,8 +9,8 @@ import pytest
 import torch
 from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 
-from lora_sam.models import decode
-from lora_sam.models.decode import decode_all_masks, masks_from_embeddings
+from lora_sam.models import decoding as decode
+from lora_sam.models.decoding import decode_all_masks, masks_from_embeddings
 from lora_sam.models.device import autocast
 from lora_sam.models.shared_decoding import MOST_TOKENS, affine, masks_of_tokens
 from lora_sam.models.windows import put_into_frame

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from segment_anything import sam_model_registry
 
-from lora_sam.errors import CheckpointError, ConfigError
-from lora_sam.files import sha256_of
+from lora_sam.core.errors import CheckpointError, ConfigError
+from lora_sam.core.files import sha256_of
 from lora_sam.models.checkpoints import packaged_checkpoint
 from lora_sam.models.projections import fuse_projections, fuse_state_dict, split_projections, split_state_dict
 

@@ -11,8 +11,8 @@ from pycocotools import mask as coco_mask
 from segment_anything import SamAutomaticMaskGenerator
 
 from lora_sam.models.projections import fuse_projections
-from lora_sam.predictors import TorchPredictor
 from lora_sam.predictors.automatic import AutomaticMasks, grid_points, stability_of, suppress
+from lora_sam.predictors.torch_predictor import TorchPredictor
 
 
 @pytest.mark.parametrize("size", [(48, 64), (64, 50), (100, 150)], ids=str)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lora_sam.structures import Sample
+from lora_sam.core.structures import Sample
 
 
 @pytest.fixture(scope="session")

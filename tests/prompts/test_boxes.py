@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lora_sam.core.structures import Sample
 from lora_sam.prompts import BoxPrompt
-from lora_sam.structures import Sample
 
 Squares = Callable[..., Sample]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lora_sam.structures import Sample
+from lora_sam.core.structures import Sample
 
 Squares = Callable[..., Sample]
 

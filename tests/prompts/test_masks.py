@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lora_sam.core.structures import Sample
 from lora_sam.data.transforms import masks_to_input_frame
-from lora_sam.structures import Sample
 
 Squares = Callable[..., Sample]
 

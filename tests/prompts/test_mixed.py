@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lora_sam.errors import ConfigError
-from lora_sam.predictors import OpenVINOPredictor, TorchPredictor, openvino_directory
-from lora_sam.structures import Prompts, Sample
+from lora_sam.core.errors import ConfigError
+from lora_sam.core.structures import Prompts, Sample
+from lora_sam.predictors.openvino_predictor import OpenVINOPredictor, openvino_directory
+from lora_sam.predictors.torch_predictor import TorchPredictor
 
 Squares = Callable[..., Sample]
 

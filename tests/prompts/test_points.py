@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
 
+from lora_sam.core.structures import Prompts, Sample
 from lora_sam.prompts import PointsPrompt
 from lora_sam.prompts.geometry import (
     _squared_distances,
@@ -18,7 +19,6 @@ from lora_sam.prompts.geometry import (
     farthest_pixels,
     spaced,
 )
-from lora_sam.structures import Prompts, Sample
 
 Squares = Callable[..., Sample]
 SQUARE = np.ones((3, 3), np.bool_)

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from lora_sam.core.structures import Prompts, Sample
 from lora_sam.prompts.stored import entry, stored_prompts, write_prompts
-from lora_sam.structures import Prompts, Sample
 
 Squares = Callable[..., Sample]
 

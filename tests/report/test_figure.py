@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_sam.artifacts import RunDirectory
-from lora_sam.errors import AdapterError
-from lora_sam.report import figure
-from lora_sam.report.figure import FILE_LIMIT, WIDTH, run_figure, write_figure
+from lora_sam.core.errors import AdapterError
+from lora_sam.runs.adapter_files import RunDirectory
+from scripts import figure_of_run as figure
+from scripts.figure_of_run import FILE_LIMIT, WIDTH, run_figure, write_figure
 
 ROOT = Path(__file__).resolve().parents[2]
 Finished = Callable[..., RunDirectory]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lora_sam.errors import TrainingError
+from lora_sam.core.errors import TrainingError
 from lora_sam.report.next_steps import NextStep
 from lora_sam.report.page import object_ious, report_html, write_report
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from lora_sam.artifacts import RunDirectory
-from lora_sam.data.batches import TrainingExamples
+from lora_sam.runs.adapter_files import RunDirectory
 from lora_sam.training.display import Display
+from lora_sam.training.examples import TrainingExamples
 from lora_sam.training.loop import Fit
 
 NEVER = {"early_stopping": {"patience": None, "min_delta": 0.001, "warmup_epochs": 0}}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lora_sam.errors import AdapterError, ConfigError, TrainingError
+from lora_sam.core.errors import AdapterError, ConfigError, TrainingError
 from lora_sam.training.averaging import RunningMean
 from lora_sam.training.loop import Fit
 from lora_sam.training.state import load_state, read_progress, save_state

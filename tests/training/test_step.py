@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lora_sam.data.batches import Example
-from lora_sam.models.decode import decode_masks
+from lora_sam.models.decoding import decode_masks
 from lora_sam.training import step
+from lora_sam.training.examples import Example
 from lora_sam.training.prompted import alike
 from lora_sam.training.step import accumulate_gradients, mask_losses, several_masks_loss
 

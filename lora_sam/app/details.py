@@ -1,0 +1,110 @@
+"""What the page shows beside the canvas: table, snippet, slider, files and metrics of a state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lora_sam.app import downloads
+from lora_sam.app.drawing import overlay
+from lora_sam.app.runs import curves_html, leaderboard
+from lora_sam.app.scene import HEADINGS, Scene, objects_json, objects_of, rows_of, scene_from
+from lora_sam.app.workbench import Workbench
+from lora_sam.core.errors import DataError, LoraSamError
+from lora_sam.evaluation.result import verdict
+from lora_sam.evaluation.table import markdown_table
+from lora_sam.report.markup import element, serialize
+
+_PICTURES = 12
+_PICTURE_SIDE = 200
+
+
+def state_of(bench: Workbench, text: str) -> tuple[Scene, float]:
+    """Scene and opacity (0 to 1) from what the page sends. Raises `DataError` if it is not such a state."""
+    try:
+        given = json.loads(text or "{}")
+        scene, opacity = scene_from(json.dumps(given["scene"])), float(given.get("opacity", 0.45))
+    except (ValueError, TypeError, KeyError) as error:
+        if isinstance(error, LoraSamError):
+            raise
+        raise DataError("the page has not loaded yet; wait for the masks") from error
+    if not scene.runs:
+        scene = replace(scene, runs=(next(iter(bench.runs)),))
+    return scene, min(max(opacity, 0.0), 1.0)
+
+
+def controls_of(bench: Workbench, text: str) -> list[Any]:
+    """Values of the controls for a state: runs, strength, back end, choice."""
+    scene, _ = state_of(bench, text)
+    return [list(scene.runs), scene.alpha, scene.backend, scene.choice]
+
+
+def table_and_code(bench: Workbench, text: str) -> list[Any]:
+    """The table of prompts, and Python that makes the masks."""
+    scene, _ = state_of(bench, text)
+    run = bench.runs.get(scene.runs[0])
+    code = "" if run is None else downloads.snippet(scene, bench.picture(scene.image, scene.runs[0]), run)
+    return [rows_of(scene.objects) or [[None] * len(HEADINGS)], code]
+
+
+def objects_of_table(rows: Sequence[Sequence[Any]]) -> str:
+    """The prompts of an edited table as JSON. Raises `DataError` that names the row."""
+    return json.dumps(objects_json(objects_of(rows)))
+
+
+def slider_images(bench: Workbench, text: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The image with the masks of base, and with those of the first tuned model."""
+    scene, opacity = state_of(bench, text)
+    comparison = bench.compare(scene, "slider")
+    base, tuned = (overlay(comparison.picture.image, column.patches, opacity) for column in comparison.columns[:2])
+    return base, tuned
+
+
+def files(bench: Workbench, text: str) -> dict[str, bytes]:
+    """Name and content of the files of a state. Raises `DataError` where there are no prompts."""
+    scene, _ = state_of(bench, text)
+    if all(one.empty for one in scene.objects):
+        raise DataError("there are no prompts yet: click an object, or drag a box around it")
+    return downloads.files_of(*_in_order(scene, *bench.whole(scene)))
+
+
+def metrics(bench: Workbench, runs: Sequence[str]) -> list[Any]:
+    """Verdict, table, curves, pictures and the leaderboard, for the first of `runs`."""
+    board = leaderboard(list(bench.runs.values()))
+    run = bench.runs.get(runs[0]) if runs else None
+    if run is None:
+        return ["Choose a run.", "", "", "", board]
+    report = run.report
+    text = f"## {run.name}\n\nThis run was not evaluated." if report is None else f"## {run.name}\n\n{verdict(report)}"
+    table = "" if report is None else markdown_table(report)
+    pictures = ""
+    try:
+        images = bench.evaluated(run.name)
+    except LoraSamError as error:
+        text += f"\n\n{error}"
+    else:
+        order = images.order()
+        shown = order if len(order) <= _PICTURES else [*order[: _PICTURES // 2], *order[-_PICTURES // 2 :]]
+        pictures = pictures_html([images.thumbnail(index, _PICTURE_SIDE) for index in shown])
+    return [text.replace("->", "→"), table, curves_html(run), pictures, board]
+
+
+def pictures_html(thumbnails: Sequence[Mapping[str, Any]]) -> str:
+    """Buttons with pictures, their names, and mean IoU before and after; `data-id` is the id of the image."""
+    buttons = []
+    for one in thumbnails:
+        scores = "" if one["iou"] is None else "{:.3f} → {:.3f}".format(*one["iou"])
+        picture = element("img", src=one["url"], alt="", width=_PICTURE_SIDE)
+        name = element("span", f"{one['name'].rpartition('/')[2]} {scores}")
+        buttons.append(element("button", picture, name, type="button", data_id=one["id"]))
+    return serialize(element("div", *buttons, class_="pictures"))
+
+
+def _in_order(scene: Scene, picture: Any, masks: Any, scores: Any) -> tuple[Any, Scene, Any, Any]:
+    names = {key: "base" if key == "base" else f"tuned_{key}" for key in masks}
+    return picture, scene, {names[key]: masks[key] for key in masks}, {names[key]: scores[key] for key in masks}

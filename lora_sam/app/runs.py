@@ -1,0 +1,175 @@
+"""The runs below an outputs directory, and what they measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lora_sam.core.errors import LoraSamError
+from lora_sam.core.files import read_json
+from lora_sam.evaluation.checking import validate_report
+from lora_sam.runs.adapter_files import RunDirectory, adapter_bytes, find_run, read_facts
+from lora_sam.training.tracking import read_metrics
+
+_DEPTHS = 4  # outputs/<date>/<time>, multirun/<date>/<time>/<job>
+LEADERBOARD = (
+    "run",
+    "model",
+    "method",
+    "weights trained",
+    "adapter MB",
+    "split",
+    "base IoU",
+    "tuned IoU",
+    "difference",
+    "95 % interval",
+    "minutes",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        name: Path below the outputs directory, with `/`; the whole path for a run elsewhere.
+        directory: Where it is.
+    """
+
+    name: str
+    directory: RunDirectory
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """`lora_sam.json` of its adapter. Raises `AdapterError` if damaged."""
+        return read_facts(self.directory.adapter)
+
+    @property
+    def report(self) -> dict[str, Any] | None:
+        """`evaluation.json`; None where there is none, or it is damaged."""
+        try:
+            report = read_json(self.directory.evaluation, "evaluate again")
+            validate_report(report)
+        except LoraSamError:
+            return None
+        return report
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """Lines of `metrics.jsonl`; none where it cannot be read."""
+        try:
+            return list(read_metrics(self.directory.metrics))
+        except (LoraSamError, OSError, ValueError):
+            return []
+
+
+def find_runs(outputs: Path, wanted: str | None = None) -> list[Run]:
+    """All runs with an adapter below `outputs`, the one called `wanted` first, then the latest, then by falling date.
+
+    Args:
+        outputs: Directory that runs are written to; may be absent.
+        wanted: `latest`, the name of a run below `outputs`, or the path of a run; None for the latest.
+
+    Raises:
+        AdapterError: there is no run `wanted`.
+    """
+    found: dict[Path, Run] = {}
+    for depth in range(_DEPTHS + 1):
+        for facts in outputs.glob("/".join([*["*"] * depth, "adapter", "lora_sam.json"])):
+            root = facts.parent.parent
+            if not root.is_symlink():
+                name = root.relative_to(outputs).as_posix()
+                found.setdefault(root.resolve(), Run(outputs.name if name == "." else name, RunDirectory(root)))
+    latest = outputs / "latest"
+    first = [latest.resolve()] if latest.is_dir() else []
+    if wanted is not None and wanted != "latest":
+        inside = outputs / wanted
+        run = find_run(str(inside if inside.is_dir() else wanted))
+        read_facts(run.adapter)
+        found.setdefault(run.root, Run(wanted, run))
+        first.insert(0, run.root)
+    by_date = sorted(found, key=lambda root: (-_written(found[root].directory), found[root].name))
+    order = [*(root for root in first if root in found), *by_date]
+    return [found[root] for root in dict.fromkeys(order)]
+
+
+def described(run: Run) -> str:
+    """One line about a run: its name, model and method, and what tuning changed."""
+    try:
+        facts = run.facts
+    except LoraSamError:
+        return f"{run.name} (damaged)"
+    text = f"{run.name} · {facts['architecture'].get('variant', '?')}, {facts['method'].get('name', '?')}"
+    report = run.report
+    return text if report is None else f"{text} · IoU {report['base']['iou']:.3f} → {report['tuned']['iou']:.3f}"
+
+
+def leaderboard(runs: Sequence[Run]) -> list[list[Any]]:
+    """One row per run with the columns `LEADERBOARD`, the best tuned IoU first; runs without an evaluation last."""
+    rows = []
+    for run in runs:
+        try:
+            facts = run.facts
+            size = f"{adapter_bytes(run.directory.adapter) / 1e6:.2f}"
+        except (LoraSamError, OSError):
+            continue
+        model, method = facts["architecture"].get("variant", "?"), facts["method"].get("name", "?")
+        report = run.report
+        if report is None:
+            rows.append((-1.0, [run.name, model, method, "", size, "", "", "", "", "not evaluated", ""]))
+            continue
+        delta, (low, high) = report["delta"]["iou"], report["delta"]["iou_interval"]
+        rows.append(
+            (
+                report["tuned"]["iou"],
+                [
+                    run.name, model, method, f"{report['trainable_parameters']:,}", size, report["split"],
+                    f"{report['base']['iou']:.3f}", f"{report['tuned']['iou']:.3f}", f"{delta:+.3f}",
+                    f"{low:+.3f} to {high:+.3f}", f"{report['seconds'] / 60:.1f}",
+                ],
+            )
+        )  # fmt: skip
+    return [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
+
+
+def ranked_images(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The images of a report, the largest rise of the mean IoU first."""
+    images: list[dict[str, Any]] = list(report["per_image"])
+    return sorted(images, key=lambda image: (image["base_iou"] - image["tuned_iou"], image["id"]))
+
+
+def curves_html(run: Run) -> str:
+    """Training loss, validation IoU and IoU per image of a run as inline SVG; empty where nothing was logged."""
+    from lora_sam.report.charts import histogram, line_chart
+    from lora_sam.report.curves import loss_chart, validation_chart
+    from lora_sam.report.markup import element, serialize
+
+    log, report = run.log, run.report
+    charts = [line_chart(loss_chart(log)), line_chart(validation_chart(log))] if log else []
+    if report is not None:
+        values = [(key, key, [image[f"{key}_iou"] for image in report["per_image"]]) for key in ("base", "tuned")]
+        charts.append(histogram("Mean IoU of every image", "IoU", "images", values))
+    return serialize(element("div", *charts, class_="charts")) if charts else ""
+
+
+def configuration(run: Run) -> dict[str, Any] | None:
+    """`config.json` of a run; None where there is none."""
+    try:
+        return read_json(run.directory.saved_config, "train again")
+    except LoraSamError:
+        return None
+
+
+def _written(run: RunDirectory) -> float:
+    try:
+        return (run.adapter / "lora_sam.json").stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def date_of(run: Run) -> str:
+    """When the run was finished, local time."""
+    return datetime.fromtimestamp(_written(run.directory)).strftime("%Y-%m-%d %H:%M")

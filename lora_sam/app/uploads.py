@@ -1,0 +1,78 @@
+"""Images from a browser: looked at from the outside in, so that none costs more than it may."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.images import read_image
+
+MAX_BYTES = 32 * 2**20
+MAX_PIXELS = 25 * 10**6
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+_NAMES = "PNG, JPEG, WebP, BMP or TIFF"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An image that was accepted.
+
+    Attributes:
+        id: `upload:` and 24 hexadecimal digits of its content's SHA-256.
+        name: What its file was called, for people only.
+        image: RGB, uint8 [H, W, 3].
+    """
+
+    id: str
+    name: str
+    image: NDArray[np.uint8]
+
+
+def read_upload(name: str, content: bytes) -> Upload:
+    """Check the size in bytes, then format, pages and pixels from the header, and only then decode.
+
+    Args:
+        name: What the file was called; shown in messages, never opened.
+        content: The file.
+
+    Raises:
+        DataError: one sentence: too large, no image of the listed formats, several pages, too many pixels, damaged.
+    """
+    name = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())[-80:] or "the image"
+    if not content:
+        raise DataError(f"{name} is empty; choose {_NAMES}.")
+    if len(content) > MAX_BYTES:
+        raise DataError(
+            f"{name} has {len(content) / 2**20:.0f} MiB, at most {MAX_BYTES // 2**20} MiB are taken; save it smaller."
+        )
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            width, height = image.size
+            pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{name} has too many pixels, at most {MAX_PIXELS // 10**6} megapixels are taken.") from error
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        raise DataError(f"{name} is damaged or not an image; choose {_NAMES}.") from error
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"{name} has {width} x {height} pixels, at most {MAX_PIXELS // 10**6} megapixels are taken; "
+            "scale it down or cut a part out."
+        )
+    if pages > 1:
+        raise DataError(f"{name} has {pages} pages or frames; save one of them as an image of its own.")
+    with tempfile.TemporaryDirectory(prefix="lora_sam-") as folder:
+        path = Path(folder) / "upload"
+        path.write_bytes(content)
+        try:
+            pixels = read_image(path)
+        except DataError as error:
+            raise DataError(f"{name} cannot be decoded, it is truncated or damaged; save it again.") from error
+    return Upload(f"upload:{hashlib.sha256(content).hexdigest()[:24]}", name, pixels)

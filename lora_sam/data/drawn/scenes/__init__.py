@@ -1,0 +1,30 @@
+"""Styles of scenes. Each draws ground and objects on a canvas; sizes are in pixels, numbers grow with the area."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lora_sam.data.drawn.canvas import Canvas
+from lora_sam.data.drawn.dice import Dice
+from lora_sam.data.drawn.scenes.groups import cluster, mosaic, nested
+from lora_sam.data.drawn.scenes.lines import thin
+from lora_sam.data.drawn.scenes.microscopy import brightfield, fluorescence, stained
+from lora_sam.data.drawn.scenes.rings import holed, jewellery, worn
+from lora_sam.data.drawn.scenes.terrain import terrain
+from lora_sam.data.drawn.scenes.things import natural, subtle
+
+STYLES: dict[str, Callable[[Dice, Canvas], None]] = {
+    "natural": natural,
+    "fluorescence": fluorescence,
+    "stained": stained,
+    "brightfield": brightfield,
+    "thin": thin,
+    "holed": holed,
+    "worn": worn,
+    "jewellery": jewellery,
+    "cluster": cluster,
+    "mosaic": mosaic,
+    "nested": nested,
+    "subtle": subtle,
+    "terrain": terrain,
+}

@@ -1,0 +1,119 @@
+"""JSON annotation files from anywhere: parsed within limits, and the values in them that formats share."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.coco_masks import is_number
+from lora_sam.data.reading.paths import is_text, shown
+
+MAX_ANNOTATION_BYTES = 2 * 2**30
+"""Larger annotation files are refused before they are read."""
+
+_BOX_SLACK = 1.0  # pixels by which a bounding box may leave the image: tools round differently
+
+
+def parsed_json(file: Path, lists: tuple[str, ...], what: str) -> dict[str, Any]:
+    """The mapping in a JSON file.
+
+    Args:
+        file: The file.
+        lists: Keys that it must have, each with a list.
+        what: What the file should be, for the message.
+
+    Raises:
+        DataError: it cannot be read, is too large, is not JSON in UTF-8, has a key twice in a mapping, or lacks one of
+            `lists`.
+    """
+    try:
+        if not file.is_file():
+            raise DataError(f"{file}: is not a regular file; put the annotations there, or correct its name.")
+        if file.stat().st_size > MAX_ANNOTATION_BYTES:
+            limit = MAX_ANNOTATION_BYTES // 2**30
+            raise DataError(
+                f"{file}: is larger than {limit} GiB; split the data set, or store masks as compressed RLE."
+            )
+        stored = file.read_bytes()
+        content = json.loads(stored.decode(json.detect_encoding(stored)), object_pairs_hook=without_repeats)
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); check its permissions.") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: is not valid JSON ({error}); export the annotations again.") from error
+    except MemoryError as error:
+        raise DataError(f"{file}: does not fit into memory; split the data set into several.") from error
+    for key in lists:
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise DataError(f'{file}: has no list "{key}"; it must be {what}: export the annotations again.')
+    return content  # type: ignore[no-any-return]
+
+
+@contextmanager
+def without_collecting() -> Iterator[None]:
+    """No garbage collection meanwhile: it would go through millions of parsed values again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def identifier_of(entry: object, key: str) -> str | None:
+    """An id as text, so that 7 and "7" are one; None when there is none."""
+    value = entry.get(key) if isinstance(entry, dict) else None
+    return str(value) if type(value) is int or (isinstance(value, str) and value and is_text(value)) else None
+
+
+def whole(value: object) -> int | None:
+    """A positive whole number, also when a tool wrote it as 640.0; None for anything else."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and value > 0 else None
+
+
+def check_box(box: object, size: tuple[int, int], owner: str) -> None:
+    """Refuse a box [x, y, width, height] that is not one, or lies outside the image.
+
+    Args:
+        box: As it was found; None is no box, and passes.
+        size: (height, width) of the image in pixels.
+        owner: Whose box, for the message.
+
+    Raises:
+        DataError: it is not four finite numbers, has a negative side, or leaves the image by more than a pixel.
+    """
+    if box is None:
+        return
+    height, width = size
+    numbers = [value for value in box if is_number(value)] if isinstance(box, list) and len(box) == 4 else []
+    if len(numbers) != 4 or min(numbers[2:]) < 0:
+        raise DataError(f"{owner} has the box {shown(box)}; it takes four finite numbers [x, y, width, height].")
+    x, y, w, h = numbers
+    if x < -_BOX_SLACK or y < -_BOX_SLACK or x + w > width + _BOX_SLACK or y + h > height + _BOX_SLACK:
+        raise DataError(
+            f"{owner} has a box outside the image: {shown(box)} (x, y, width, height) in {width}x{height} pixels; "
+            "correct it, or check that the image was not scaled after labelling."
+        )
+
+
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping for `json.loads`, which itself would keep the last of equal keys and lose the labels under the others.
+
+    Raises:
+        ValueError: a key is there twice.
+    """
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
+        repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {shown(repeated)} is there twice in one mapping")
+    return mapping

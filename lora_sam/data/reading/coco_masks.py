@@ -1,0 +1,189 @@
+"""COCO segmentations (polygons, uncompressed and compressed RLE), validated before pycocotools' C code sees them."""
+
+from __future__ import annotations
+
+import math
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.paths import shown
+
+MAX_VERTICES = 10**5
+"""More polygon vertices in one annotation are refused."""
+
+MAX_OUTLINE = 2 * 10**6
+"""Longer outlines of one annotation, in pixels, are refused: the memory to rasterise them grows with their length."""
+
+_MIN_VERTICES = 3
+_NUMBERS = frozenset((int, float))
+_MAX_VALUE_CHARACTERS = 7  # 5 bits each; counts stay below 2^31
+
+
+@dataclass(frozen=True)
+class EncodedMasks:
+    """Masks of one image as compressed COCO RLE."""
+
+    counts: tuple[bytes, ...]
+
+    def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Bool [N, H, W] for an image of `size` = (H, W)."""
+        from pycocotools import mask as coco_mask
+
+        rles = [{"size": list(size), "counts": counts} for counts in self.counts]
+        masks = np.zeros((len(rles), *size), dtype=np.bool_)
+        # copy the object's box only: untouched pages of `masks` then cost neither time nor memory
+        boxes = coco_mask.toBbox(rles).astype(int).tolist()
+        for mask, counts, (x, y, width, height) in zip(masks, self.counts, boxes, strict=True):
+            window = _window(_decompressed(counts), size[0], (x, y, width, height))
+            mask[y : y + height, x : x + width] = window
+        return masks
+
+
+def encode(segmentation: object, size: tuple[int, int]) -> tuple[bytes, int]:
+    """A segmentation from an annotation file as (compressed RLE, area in pixels).
+
+    Polygons are rasterised by pycocotools; where they leave the image they are cut.
+
+    Args:
+        segmentation: As parsed from JSON: a list of flat polygons [x0, y0, x1, y1, ...], or
+            {"size": [h, w], "counts": [...] or "..."}.
+        size: (height, width) of the image in pixels.
+
+    Raises:
+        DataError: it is none of these, or not of this size, or has no foreground. Does not name the annotation.
+    """
+    from pycocotools import mask as coco_mask
+
+    height, width = size
+    if isinstance(segmentation, dict):
+        counts = _checked_counts(segmentation, size)
+        rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    elif isinstance(segmentation, list) and segmentation:
+        rles = coco_mask.frPyObjects(_checked_polygons(segmentation, size), height, width)
+        rle = rles[0] if len(rles) == 1 else coco_mask.merge(rles)
+    elif segmentation == []:
+        raise DataError("has an empty segmentation; give a polygon or RLE, or remove the annotation")
+    else:
+        raise DataError("has no segmentation; boxes alone cannot train masks: give a polygon or RLE, or remove it")
+    area = int(coco_mask.area(rle))
+    if area == 0:
+        raise DataError("has an empty mask (no pixel inside the image); correct it or remove the annotation")
+    return rle["counts"], area
+
+
+def _checked_polygons(polygons: list[Any], size: tuple[int, int]) -> list[list[float]]:
+    limits = size[1], size[0]
+    vertices, outline = 0, 0.0
+    for polygon in polygons:
+        if not isinstance(polygon, list) or not _are_numbers(polygon):
+            raise DataError("has a polygon that is not a flat list of finite numbers [x0, y0, x1, y1, ...]")
+        if len(polygon) % 2 or len(polygon) < 2 * _MIN_VERTICES:
+            raise DataError(f"has a polygon of {len(polygon)} numbers; it takes an even count, and at least 3 points")
+        vertices += len(polygon) // 2
+        if vertices > MAX_VERTICES:
+            raise DataError(f"has more than {MAX_VERTICES} polygon vertices; simplify it or store it as RLE")
+        extent = 0.0
+        for axis, limit in enumerate(limits):
+            values = polygon[axis::2]
+            low, high = min(values), max(values)
+            if low < -limit or high > 2 * limit:
+                raise DataError(f"has a polygon far outside the image of {size[1]}x{size[0]} pixels; correct it")
+            extent = max(extent, high - low)
+        longest = extent * (len(polygon) // 2)
+        if outline + longest > MAX_OUTLINE:  # seldom, and only then worth the exact length
+            points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+            longest = float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
+        outline += longest
+        if outline > MAX_OUTLINE:
+            raise DataError(f"has outlines of more than {MAX_OUTLINE} pixels; simplify them or store the mask as RLE")
+    return polygons
+
+
+def _checked_counts(rle: dict[str, Any], size: tuple[int, int]) -> list[int]:
+    stored = rle.get("size")
+    if stored != list(size):
+        raise DataError(
+            f"has an RLE of size {shown(stored)}, but its image is [{size[0]}, {size[1]}] (height, width); "
+            "export the annotation again for this image"
+        )
+    counts = rle.get("counts")
+    pixels = size[0] * size[1]
+    if isinstance(counts, str | list) and len(counts) > _MAX_VALUE_CHARACTERS * (pixels + 2):
+        raise DataError(f"has an RLE of {len(counts)} values for {pixels} pixels; export it again")
+    if isinstance(counts, str):
+        runs = _decompressed(counts.encode("utf-8", "surrogatepass"))
+    elif isinstance(counts, list) and all(type(count) is int and 0 <= count <= pixels for count in counts):
+        runs = np.array(counts, dtype=np.int64)
+    else:
+        raise DataError("has an RLE whose counts are neither a string nor whole numbers from 0 to height * width")
+    wild = runs[(runs < 0) | (runs > pixels)]  # looked at first, so that the sum cannot overflow
+    total = int(wild[0]) if wild.size else int(runs.sum())
+    if wild.size or total != pixels:
+        what = "a run" if wild.size else "runs"
+        raise DataError(f"has an RLE with {what} of {total} pixels; height * width is {pixels}: export it again")
+    return runs.tolist()  # type: ignore[no-any-return]
+
+
+def _decompressed(encoded: bytes) -> NDArray[np.int64]:
+    """Run lengths of a compressed RLE string.
+
+    Each value is stored in groups of 5 bits, least significant first, as characters from chr(48); bit 5 says that the
+    value goes on, bit 4 of its last group is the sign, and from the fourth value on it is the difference to the value
+    two places before (the format of pycocotools' `rleToString`). Decoded here because the C code reads past the end
+    of a damaged string.
+    """
+    damaged = DataError("has a damaged compressed RLE; export it again")
+    groups = np.frombuffer(encoded, dtype=np.uint8).astype(np.int64) - 48
+    if groups.size == 0 or groups.min() < 0 or groups.max() > 63 or groups[-1] & 32:
+        raise damaged
+    last = np.flatnonzero((groups & 32) == 0)
+    first = np.concatenate(([0], last[:-1] + 1))
+    lengths = last - first + 1
+    if lengths.max() > _MAX_VALUE_CHARACTERS:
+        raise damaged
+    place = 5 * (np.arange(groups.size) - np.repeat(first, lengths))
+    values = np.add.reduceat((groups & 31) << place, first)
+    values -= np.where(groups[last] & 16, np.int64(1) << (5 * lengths), 0)
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values
+
+
+def _window(runs: NDArray[np.int64], length: int, box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    """The part of a mask inside a box that holds all of it.
+
+    Args:
+        runs: Run lengths, background first, down columns of `length` pixels.
+        length: Height of the whole mask.
+        box: Left column, top row, width and height.
+
+    Returns:
+        Bool [height, width].
+    """
+    left, top, width, height = box
+    ends = np.cumsum(runs)[: runs.size // 2 * 2].reshape(-1, 2)  # of each run of background and the object's after it
+    ends = ends[ends[:, 0] < ends[:, 1]]
+    # the first and the last pixel of each run of the object, counted down the columns of the box instead; a run that
+    # goes on in the next column makes the box as high as the mask, so its pixels are neighbours there too
+    columns, rows = np.divmod(ends - (0, 1), length)
+    inside = (columns - left) * height + (rows - top) + (0, 1)
+    lengths = np.diff(inside.ravel(), prepend=0, append=width * height)
+    return np.repeat(np.arange(lengths.size) % 2 == 1, lengths).reshape(width, height).T
+
+
+def is_number(value: object) -> bool:
+    """Whether a value from JSON is a finite number; a Boolean is none."""
+    # JSON integers have no limit, so a comparison and not math.isfinite, which overflows on them
+    return type(value) in (int, float) and -math.inf < value < math.inf  # type: ignore[operator]
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    """`is_number` of all of them: a data set has millions, and this takes a tenth of the time."""
+    if not _NUMBERS.issuperset(map(type, values)) or any(map(operator.ne, values, values)):  # NaN is not itself
+        return False
+    return not values or (-math.inf < min(values) and max(values) < math.inf)

@@ -1,0 +1,220 @@
+"""Image and mask files as arrays, whatever their format, bit depth and orientation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from os import PathLike
+from pathlib import Path
+from typing import IO, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from lora_sam.core.errors import DataError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"})
+"""Lower-case file name endings of what can be read."""
+
+MAX_PIXELS = 64 * 10**6
+"""Images with more pixels are refused before they are decoded."""
+
+_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
+_REMEDY = "copy it again from its source, or leave it out with data.on_error=skip"
+_ORIENTATION_TAG = 0x0112
+_BYTE_MAX, _WORD_MAX = 0xFF, 0xFFFF
+_LEARNT = (32 << 20) - (1 << 16)  # bytes; glibc learns from blocks of up to 32 MiB
+_JPEG_COLOUR_NOISE = 32  # chroma error of a grey picture saved as colour JPEG; up to 9 seen
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageFile(Protocol):
+    """What is needed of a file with a picture: a `pathlib.Path`, or a picture inside another file. `str` names it."""
+
+    def is_file(self) -> bool:
+        """Whether there is something to read."""
+        ...
+
+    def exists(self) -> bool:
+        """Whether it is there, as a file or as something else."""
+        ...
+
+    def open(self, mode: Literal["rb"], /) -> IO[bytes]:
+        """Its bytes, to be closed."""
+        ...
+
+
+def read_image(path: str | PathLike[str] | ImageFile) -> NDArray[np.uint8]:
+    """The picture as it is meant to be seen: RGB, uint8 [H, W, 3], EXIF orientation applied.
+
+    PNG, JPEG, TIFF, WebP or BMP. Grey becomes three equal channels, palettes are looked up, an alpha channel is
+    dropped. 16-bit grey is scaled with `>> 8` when its maximum exceeds 255 and taken as it is otherwise; of 16-bit
+    colour the high bytes are used.
+
+    Raises:
+        DataError: the file is missing, truncated, no such image, has several pages, more than `MAX_PIXELS` pixels,
+            or values that are not 8 or 16 bit.
+    """
+    _keep_freed_memory()
+    path = Path(path) if isinstance(path, (str, PathLike)) else path
+    with _opened(path) as image:
+        picture = _upright(image, path)
+        if picture.mode == "F":
+            raise DataError(f"{path}: has floating-point pixels; save it with 8 or 16 bits per channel.")
+        if not picture.mode.startswith("I"):
+            # palette transparency needs the detour; alpha is dropped either way
+            picture = picture.convert("RGBA") if "transparency" in picture.info else picture
+            return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+        grey = np.asarray(picture)
+        low, high = int(grey.min()), int(grey.max())
+        if low < 0 or high > _WORD_MAX:
+            raise DataError(f"{path}: has values {low} to {high}; save it with 8 or 16 bits per channel (0 to 65535).")
+        grey = (grey >> 8 if high > _BYTE_MAX else grey).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def image_size(path: ImageFile) -> tuple[int, int]:
+    """(height, width) in pixels after EXIF orientation, from the header alone. Raises `DataError` as `read_image`."""
+    with _opened(path) as image:
+        width, height = image.size
+        return (width, height) if _orientation(image, path) in (5, 6, 7, 8) else (height, width)
+
+
+def is_jpeg(path: ImageFile) -> bool:
+    """Whether the content is JPEG, whatever the file is called. Raises `DataError` as `read_image` does."""
+    with _opened(path) as image:
+        return image.format in ("JPEG", "MPO")
+
+
+def pixel_kind(path: ImageFile) -> Literal["grey", "palette", "colour"]:
+    """What the pixels of a file are, from its header. Raises `DataError` as `read_image` does."""
+    with _opened(path) as image:
+        if image.mode in ("P", "PA"):
+            return "palette"
+        return "grey" if image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I") else "colour"
+
+
+def read_reduced(path: ImageFile, width: int, height: int) -> NDArray[np.uint8]:
+    """The whole picture shrunk to `width` x `height` pixels of grey, uint8 [height, width], by averaging.
+
+    Of a JPEG no more is decoded than that takes. Raises `DataError` as `read_image` does.
+    """
+    with _opened(path) as image:
+        if image.format in ("JPEG", "MPO"):
+            image.draft("L", (4 * width, 4 * height))
+            grey = _upright(image, path).convert("L")
+        else:
+            grey = Image.fromarray(read_image(path)).convert("L")
+        return np.asarray(grey.resize((width, height), Image.Resampling.BOX))
+
+
+def read_mask(path: ImageFile) -> NDArray[Any]:
+    """The values stored in a mask file: integers [H, W], EXIF orientation applied, nothing scaled.
+
+    1-bit, 8-bit and 16-bit grey give their values, a palette image its indices, and grey stored as RGB(A) one
+    channel. A colour JPEG may differ a little between channels.
+
+    Raises:
+        DataError: as `read_image` does, or the mask has colours or negative or fractional values.
+    """
+    with _opened(path) as image:
+        noise = _JPEG_COLOUR_NOISE if image.format in ("JPEG", "MPO") else 0
+        # Pillow keeps the high bytes of 16-bit colour only, which would merge labels
+        wide = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())) and not image.mode.startswith("I")
+        picture = _upright(image, path)
+        values = np.asarray(picture.convert("RGB") if picture.mode in ("CMYK", "YCbCr", "LAB") else picture)
+    if values.ndim == 3:
+        colour = values[..., :3] if values.shape[2] >= 3 else values[..., :1]
+        spread = int((colour.max(axis=2).astype(int) - colour.min(axis=2)).max())
+        if spread > noise or wide:
+            what = "16-bit colour" if wide else "colours"
+            raise DataError(f"{path}: a mask with {what}; save it as a grey or palette image with one value per label.")
+        values = values[..., 0]
+    if values.dtype == np.bool_:  # from Pillow, whose True is not always the byte 1
+        values = np.where(values, 1, 0).astype(np.uint8)
+    if not np.issubdtype(values.dtype, np.integer):
+        raise DataError(f"{path}: a mask with {values.dtype} values; save it with 8-bit or 16-bit integers.")
+    if int(values.min()) < 0:
+        raise DataError(f"{path}: a mask with negative values ({int(values.min())}); use 0 for background, labels > 0.")
+    return values
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Have the C library keep the memory of one image for the next, at most 64 MiB; does nothing where it is not glibc.
+
+    Memory that is given back to the system is cleared page by page when it is asked for again, which can take longer
+    than decoding. glibc keeps blocks up to the size of the largest that was freed, and twice as much in all
+    (`mallopt(3)`, M_MMAP_THRESHOLD): one large block, never written to, teaches it.
+    """
+    np.empty(_LEARNT, np.uint8)
+
+
+@contextmanager
+def _opened(path: ImageFile) -> Iterator[Image.Image]:
+    """An image whose header was read, with every failure on it, now or while it is decoded, as a `DataError`."""
+    try:
+        if not path.is_file():
+            what = "is not a regular file" if path.exists() else "does not exist"
+            raise DataError(f"{path}: {what}; restore it, correct the name, or leave it out with data.on_error=skip.")
+        # an open file, not a name: Pillow maps uncompressed files into memory, and then garbles turned TIFF
+        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise _too_large(path, f"{width}x{height} pixels")
+            pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            if pages > 1:
+                raise DataError(f"{path}: has {pages} pages; save one image per file.")
+            yield image
+    except DataError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
+        raise _too_large(path, str(error) or "more than fits into memory") from error
+    except UnidentifiedImageError as error:
+        names = ", ".join(_FORMATS)
+        raise DataError(f"{path}: is damaged or not an image ({names} are read); {_REMEDY}.") from error
+    except PermissionError as error:
+        raise DataError(f"{path}: may not be read; correct its permissions.") from error
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: truncated or damaged ({reason}); {_REMEDY}.") from error
+
+
+def _too_large(path: ImageFile, what: str) -> DataError:
+    return DataError(f"{path}: {what}; at most {MAX_PIXELS // 10**6} megapixels are read. Scale it down or cut tiles.")
+
+
+def _upright(image: Image.Image, path: ImageFile) -> Image.Image:
+    method = _UPRIGHT.get(_orientation(image, path))
+    image.load()
+    return image if method is None else image.transpose(method)
+
+
+def _orientation(image: Image.Image, path: ImageFile) -> int:
+    if image.format == "TIFF":
+        return 1  # Pillow turns TIFF by itself, and its header size is the turned one
+    if image.format == "PNG" and "exif" not in image.info and _has_exif_chunk(path):
+        image.load()  # EXIF behind the pixels is known only after decoding
+    # the method of the base class: PNG's own decodes the whole picture to look for EXIF
+    orientation = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _has_exif_chunk(path: ImageFile) -> bool:
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            if head[4:] == b"eXIf":
+                return True
+            file.seek(int.from_bytes(head[:4]) + 4, 1)
+    return False

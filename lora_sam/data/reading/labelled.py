@@ -1,0 +1,140 @@
+"""Labelled images that were checked, and decode lazily into samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lora_sam.core.errors import DataError
+from lora_sam.core.structures import Sample
+from lora_sam.data.digests import digest_of_file
+from lora_sam.data.reading.images import ImageFile, image_size, read_image
+
+MAX_MASK_BYTES = 8 * 2**30
+"""An image whose object masks need more memory than this (one byte per pixel and object) is refused."""
+
+
+class StoredMasks(Protocol):
+    """The masks of one image in the form in which they are stored."""
+
+    def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Bool [N, H, W] for an image of `size` = (H, W); in the order of the object ids. Raises `DataError`."""
+        ...
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """One image and where its objects are stored.
+
+    Attributes:
+        id: Path of the image relative to the data root, with `/`.
+        path: The image file.
+        size: (height, width) in pixels.
+        object_ids: Names of the N >= 1 objects.
+        masks: The N masks.
+        classes: Name of the class of each object; empty where the data has no classes.
+    """
+
+    id: str
+    path: ImageFile
+    size: tuple[int, int]
+    object_ids: tuple[str, ...]
+    masks: StoredMasks
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A `SampleSource` over labelled images."""
+
+    images: tuple[LabelledImage, ...]
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.images)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the samples, in order."""
+        return tuple(image.id for image in self.images)
+
+    @cached_property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of every image in pixels."""
+        return tuple(image.size for image in self.images)
+
+    @cached_property
+    def object_counts(self) -> tuple[int, ...]:
+        """Number of objects of every sample."""
+        return tuple(len(image.object_ids) for image in self.images)
+
+    @cached_property
+    def classes(self) -> tuple[tuple[str, ...], ...]:
+        """For every sample the class of each object; empty where the data has no classes."""
+        return tuple(image.classes for image in self.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Decode one sample. Raises `DataError` when its files changed since they were checked."""
+        image = self.images[index]
+        pixels = read_image(image.path)
+        if pixels.shape[:2] != image.size:
+            raise size_mismatch(str(image.path), pixels.shape[:2], "when the data was opened", image.size)
+        return _sample(image, pixels)
+
+    def labels(self, index: int) -> Sample:
+        """The sample with a black image. Raises `DataError` when its files changed since they were checked."""
+        image = self.images[index]
+        return _sample(image, np.broadcast_to(np.uint8(0), (*image.size, 3)))
+
+    def file_digest(self, index: int) -> str | None:
+        """SHA-256 of the image's file in hexadecimal; None where it cannot be read."""
+        try:
+            return digest_of_file(self.images[index].path)
+        except OSError:
+            return None
+
+
+def _sample(image: LabelledImage, pixels: NDArray[np.uint8]) -> Sample:
+    masks = image.masks.read(image.size)
+    assert len(masks) == len(image.object_ids)
+    return Sample(image.id, pixels, masks, image.object_ids, image.classes)
+
+
+def check_mask_memory(owner: str, objects: int, size: tuple[int, int]) -> None:
+    """Refuse masks that would not fit into memory.
+
+    Raises:
+        DataError: `objects` masks of `size` need more than `MAX_MASK_BYTES`.
+    """
+    needed = objects * size[0] * size[1]
+    if needed > MAX_MASK_BYTES:
+        raise DataError(
+            f"{owner}: {objects} masks of {size[1]}x{size[0]} pixels need {needed / 2**30:.1f} GiB; at most "
+            f"{MAX_MASK_BYTES / 2**30:g} GiB per image. Cut the image into tiles or scale it down."
+        )
+
+
+def check_size(path: ImageFile, size: tuple[int, int]) -> None:
+    """Refuse a mask that is not of the `size` (height, width) of its image, by its header, before it is decoded.
+
+    Raises:
+        DataError: it has another size, or cannot be read.
+    """
+    found = image_size(path)
+    if found != size:
+        raise size_mismatch(str(path), found, "in its image", size)
+
+
+def size_mismatch(owner: str, size: tuple[int, ...], other: str, expected: tuple[int, int]) -> DataError:
+    """The error for an image or mask that is not as large as it should be; sizes are (height, width)."""
+    if size == expected[::-1]:
+        remedy = "Was it labelled without its EXIF orientation? Turn the picture itself and remove the EXIF tag."
+    else:
+        remedy = "Image and labels must belong to the same picture: export them again at one size."
+    return DataError(
+        f"{owner}: is {size[1]}x{size[0]} pixels (width x height), but {expected[1]}x{expected[0]} {other}. {remedy}"
+    )

@@ -1,0 +1,233 @@
+"""Images and label files in two folders, paired by their names without the ending."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.images import SUFFIXES, image_size, read_image
+from lora_sam.data.reading.label_map import LabelMap
+from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, StoredMasks, check_mask_memory
+from lora_sam.data.reading.paths import data_root, inside, within
+from lora_sam.data.reading.skipping import Ledger, OnError, attempt_all
+from lora_sam.data.splits import SplitOptions, Splits, read_splits
+
+
+class StoredObjects(StoredMasks, Protocol):
+    """A file of labels."""
+
+    def label_map(self, size: tuple[int, int]) -> LabelMap:
+        """The objects for an image of `size` = (H, W), maybe none. Raises `DataError`."""
+        ...
+
+
+class PairOptions(SplitOptions, Protocol):
+    """The options that all formats of two folders have; see `lora_sam.data.folder.Folder`."""
+
+    @property
+    def root(self) -> str:
+        """Directory of the data set."""
+        ...
+
+    @property
+    def on_error(self) -> OnError:
+        """Whether to stop or to skip."""
+        ...
+
+    @property
+    def max_skipped(self) -> float:
+        """Share that may be skipped."""
+        ...
+
+    @property
+    def min_area(self) -> int:
+        """Least pixels of an object."""
+        ...
+
+    @property
+    def check(self) -> Literal["full", "header"]:
+        """Whether pixels are decoded."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Where pairs lie and how their labels are read.
+
+    Attributes:
+        images: Directory of a split's images, relative to the root; `{split}` stands for the split's name.
+        labels: Directory of a split's label files, likewise.
+        key: Name of the option that says where the label files are, without `data.`.
+        what: What a label file is called in messages.
+        suffixes: Lower-case endings of label files.
+    """
+
+    images: str
+    labels: str
+    key: str
+    what: str
+    suffixes: frozenset[str] = SUFFIXES
+
+
+def open_pairs(
+    config: PairOptions, pairing: Pairing, reader: Callable[[Path, Path], Callable[[Path], StoredObjects]], seed: int
+) -> Splits:
+    """Read and check all pairs of all splits.
+
+    If no split has a folder, but the folders without `{split}` are there, they are the training split.
+
+    Args:
+        config: Options of the format.
+        pairing: Where the files are.
+        reader: For the root and the folder of a split's images, what a label file is read with.
+        seed: Decides which training images become an absent split.
+
+    Raises:
+        DataError: anything is missing, damaged or inconsistent; names the file and the remedy.
+    """
+    root = data_root(config.root)
+    ledger = Ledger(config.on_error, config.max_skipped)
+    images, labels = pairing.images, pairing.labels
+    names = [name for name in (config.train, config.val, config.test) if name is not None]
+    absent = not any(inside(root, within(images, name), "data.images").exists() for name in names)
+    if absent and "{split}" in images and inside(root, _flat(images), "data.images").is_dir():
+        images, labels = _flat(images), _flat(labels)
+    single = "{split}" not in images
+
+    def read(split: str, notes: list[str]) -> LabelledImages | None:
+        folder = inside(root, within(images, split), "data.images")
+        if not folder.exists():
+            return None
+        other = inside(root, within(labels, split), f"data.{pairing.key}")
+        for directory, what, key in ((folder, "images", "images"), (other, f"{pairing.what}s", pairing.key)):
+            if not directory.is_dir():
+                raise DataError(f"{directory}: is not a folder; put the {what} there, or correct data.{key}.")
+        return _read_pairs(config, pairing, root, folder, other, reader(root, folder), ledger, notes)
+
+    return read_splits(
+        read,
+        ledger,
+        config,
+        seed=seed,
+        single=single,
+        place=lambda split: str(root / within(images, split)),
+    )
+
+
+def gathered(
+    outcomes: Iterable[tuple[LabelledImage, int] | DataError],
+    ledger: Ledger,
+    notes: list[str],
+    *,
+    place: str,
+    min_area: int,
+) -> LabelledImages:
+    """The images that have objects, out of (image, number of too small objects) or the error of each.
+
+    Args:
+        outcomes: In order.
+        ledger: Counts images, objects and errors.
+        notes: Says what was left out on purpose.
+        place: The split or its folder, for the notes.
+        min_area: The area below which objects were left out.
+
+    Raises:
+        DataError: one of them, where nothing may be skipped.
+    """
+    found: list[LabelledImage] = []
+    too_small = unlabelled = 0
+    for outcome in outcomes:
+        ledger.saw(images=1)
+        if isinstance(outcome, DataError):
+            ledger.skip_image(outcome)
+            continue
+        image, small = outcome
+        ledger.saw(objects=len(image.object_ids))
+        too_small += small
+        if image.object_ids:
+            found.append(image)
+        elif small:
+            notes.append(f"{image.id} was left out: all its objects are smaller than data.min_area={min_area}")
+        else:
+            unlabelled += 1
+    if too_small:
+        notes.append(f"{place}: {too_small} objects smaller than data.min_area={min_area} pixels were left out")
+    if unlabelled:
+        notes.append(f"{place}: {unlabelled} images without an object were left out")
+    return LabelledImages(tuple(found))
+
+
+def described(
+    root: Path, image: Path, stored: StoredObjects, owner: Path, check: Literal["full", "header"]
+) -> tuple[LabelledImage, int]:
+    """One image with its objects, and how many of them were too small.
+
+    Raises:
+        DataError: the image or its labels cannot be read, or do not belong together.
+    """
+    size = image_size(image)
+    objects = stored.label_map(size)
+    check_mask_memory(str(owner), len(objects.names), size)
+    if check == "full":
+        read_image(image)
+    identifier = image.relative_to(root).as_posix()
+    return LabelledImage(identifier, image, size, objects.names, stored, objects.classes), objects.too_small
+
+
+def _flat(template: str) -> str:
+    """The template of a data set without splits: `{split}/images` and `images/{split}` both become `images`."""
+    return "/".join(part for part in template.split("/") if part != "{split}")
+
+
+def _read_pairs(
+    config: PairOptions,
+    pairing: Pairing,
+    root: Path,
+    images: Path,
+    labels: Path,
+    store: Callable[[Path], StoredObjects],
+    ledger: Ledger,
+    notes: list[str],
+) -> LabelledImages:
+    what = pairing.what
+    image_files, label_files = _by_stem(images, SUFFIXES, notes), _by_stem(labels, pairing.suffixes, notes)
+
+    def pair(stem: str) -> tuple[LabelledImage, int]:
+        image, file = (_only(files.get(stem, []), root) for files in (image_files, label_files))
+        if file is None:
+            raise DataError(f"{image}: has no {what} {labels / stem}.(png, tif, ...); add it, or remove the image.")
+        if image is None:
+            raise DataError(f"{file}: has no image {images / stem}.(png, jpg, ...); add it, or remove the {what}.")
+        return described(root, image, store(file), file, config.check)
+
+    outcomes = attempt_all(pair, sorted(image_files.keys() | label_files.keys()))
+    return gathered(outcomes, ledger, notes, place=str(images), min_area=config.min_area)
+
+
+def _by_stem(folder: Path, suffixes: frozenset[str], notes: list[str]) -> dict[str, list[Path]]:
+    files: dict[str, list[Path]] = {}
+    others = []
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror}); correct its permissions.") from error
+    for path in entries:
+        if path.suffix.lower() in suffixes and not path.name.startswith("."):
+            files.setdefault(path.stem, []).append(path)
+        elif not path.name.startswith("."):
+            others.append(path.name)
+    if others:
+        notes.append(f"{folder}: {len(others)} entries that are not images were not read, e.g. {others[0]}")
+    return files
+
+
+def _only(paths: list[Path], root: Path) -> Path | None:
+    if not paths:
+        return None
+    if len(paths) > 1:
+        names = " and ".join(path.name for path in paths)
+        raise DataError(f"{paths[0].parent}: {names} have the same name but for the ending; keep one of them.")
+    return inside(root, paths[0].relative_to(root).as_posix(), str(paths[0]))

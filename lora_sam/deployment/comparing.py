@@ -1,0 +1,254 @@
+"""One comparison of back ends, from files, images and prompts to the content of `backends.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lora_sam.core.errors import ConfigError
+from lora_sam.core.seeds import drawn_places
+from lora_sam.data.splits import SampleSource, Splits, Subset
+from lora_sam.deployment.peak_memory import peak_memory_of
+from lora_sam.evaluation.backends.host import this_host
+from lora_sam.evaluation.backends.latency import Timing, measure_latency
+from lora_sam.evaluation.backends.names import BACK_ENDS, reference_of
+from lora_sam.evaluation.backends.quality import Quality, measure_quality
+from lora_sam.evaluation.backends.result import Comparison, Measured
+from lora_sam.evaluation.backends.threshold import TunedThreshold, tune_threshold
+from lora_sam.evaluation.metrics import METRICS, compare, summarize
+from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
+from lora_sam.runs.manifest import digest_of
+
+if TYPE_CHECKING:
+    from lora_sam.core.structures import Prompts, Sample
+    from lora_sam.predictors.interface import Predictor
+    from lora_sam.prompts import PromptSource
+    from lora_sam.runs.backends import Origin
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Images and prompts.
+
+    Attributes:
+        splits: The labelled images.
+        split: Which of them are measured.
+        prompt: How prompts are made.
+        seed: Of prompts, bootstrap, and the draw of images.
+        max_images: Most images of a split that are looked at; None for all.
+    """
+
+    splits: Splits
+    split: Split
+    prompt: PromptSource
+    seed: int
+    max_images: int | None = None
+
+    def images(self, split: Split) -> SampleSource:
+        """The images of a split, or `max_images` of them, in their order."""
+        source: SampleSource = getattr(self.splits, split)
+        chosen = drawn_places(len(source), self.max_images, self.seed, "evaluate")
+        return source if chosen is None else Subset(source, tuple(chosen.tolist()))
+
+    def prompts_for(self, sample: Sample) -> Prompts:
+        """One prompt per object, always the same."""
+        return self.prompt.evaluation_prompts(sample, self.seed)
+
+    def digest(self) -> str:
+        """SHA-256 that stands for the images that are measured: their names, sizes and numbers of objects."""
+        source = self.images(self.split)
+        counts = source.object_counts
+        return digest_of(
+            {
+                "ids": list(source.ids),
+                "sizes": [list(size) for size in source.sizes],
+                "objects": None if counts is None else list(counts),
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to measure.
+
+    Attributes:
+        mask_threshold: Logit above which a pixel belongs to a mask; `tune` chooses it on the validation split.
+        multimask: As in `Predictor.predict`.
+        repeats: How often every latency is measured.
+        threads: Threads to compute with; None leaves it to torch and OpenVINO.
+        base: Checkpoint of the base weights; None takes the file that the run used.
+    """
+
+    mask_threshold: float | Literal["tune"]
+    multimask: bool
+    repeats: int
+    threads: int | None
+    base: Path | None
+
+
+def measure(
+    origin: Origin,
+    names: tuple[str, ...],
+    task: Task,
+    options: Options,
+    *,
+    made_from: Mapping[str, str],
+    settings: Mapping[str, Any],
+    fail_under: float | None,
+) -> Comparison:
+    """Measure `names` side by side.
+
+    Args:
+        origin: Where the back ends are; they were checked.
+        names: Which ones, in order.
+        task: Images and prompts.
+        options: How.
+        made_from: See `Comparison`.
+        settings: See `Comparison`.
+        fail_under: See `Comparison`.
+
+    Raises:
+        AdapterError: files are damaged.
+        CheckpointError: the base weights are not found.
+        ConfigError: `multimask` with a back end that gives single masks only.
+        DataError: an image cannot be read.
+    """
+    source = task.images(task.split)
+    predictors = origin.open(names, threads=options.threads)
+    _check_multimask(predictors, options.multimask)
+    tuned, tuned_by, threshold = None, None, options.mask_threshold
+    if threshold == "tune":
+        tuned_by = "tuned" if "tuned" in names else names[0]
+        tuned = _tuned_threshold(predictors[tuned_by], task, options.multimask)
+        threshold = tuned.threshold
+    with progress(f"measuring {len(names)} back ends on {len(source)} images", "images") as on_image:
+        quality = measure_quality(
+            predictors,
+            source,
+            task.prompts_for,
+            reference="tuned" if "tuned" in names else None,
+            multimask=options.multimask,
+            threshold=threshold,
+            on_image=on_image,
+        )
+    sample = source[0]
+    with progress(f"timing each {options.repeats} times, in turns", "turns") as on_turn:
+        latency = measure_latency(predictors, sample.image, task.prompts_for(sample), options.repeats, on_turn=on_turn)
+    execution = {
+        name: predictor.execution if isinstance(predictor, OpenVINOPredictor) else "f32"
+        for name, predictor in predictors.items()
+    }
+    predictors.clear()
+    memory = _memory(origin, names, sample.size, options)
+    scores = quality.evaluation.scores
+    return Comparison(
+        made_from=made_from,
+        settings=settings,
+        split=task.split,
+        images=len(source),
+        objects=sum(len(image.object_ids) for image in scores[names[0]]),
+        seed=task.seed,
+        prompt=plain_fields(task.prompt),
+        multimask=options.multimask,
+        mask_threshold=threshold,
+        tuned_threshold=tuned,
+        tuned_by=tuned_by,
+        repeats=options.repeats,
+        image_size=sample.size,
+        host=this_host(options.threads),
+        fail_under=fail_under,
+        backends={
+            name: Measured(
+                runtime=BACK_ENDS[name].runtime,
+                weights=BACK_ENDS[name].weights,
+                execution=execution[name],
+                bytes=_bytes_of(origin, name),
+                peak_memory_bytes=memory[name],
+                **_quality_of(name, quality, task.seed),
+                **_latency_of(latency[name]),
+            )
+            for name in names
+        },
+    )
+
+
+def plain_fields(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass as they are after JSON."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
+    return plain
+
+
+def _tuned_threshold(predictor: Predictor, task: Task, multimask: bool) -> TunedThreshold:
+    source = task.images("val")
+    with progress(f"choosing the threshold on {len(source)} validation images", "images") as on_image:
+        return tune_threshold(predictor, source, task.prompts_for, multimask=multimask, on_image=on_image)
+
+
+def _check_multimask(predictors: Mapping[str, Predictor], multimask: bool) -> None:
+    for name, predictor in predictors.items():
+        if multimask and isinstance(predictor, OpenVINOPredictor) and not predictor.offers_all_masks:
+            raise ConfigError(
+                f"multimask = true: {name} gives single masks only; export it again with multimask=true, or name the "
+                "back ends to measure without it"
+            )
+
+
+def _memory(origin: Origin, names: tuple[str, ...], size: tuple[int, int], options: Options) -> dict[str, int | None]:
+    found: dict[str, int | None] = {}
+    with progress("loading each in a process of its own", "back ends") as on_back_end:
+        for name in names:
+            found[name] = peak_memory_of(
+                BACK_ENDS[name], origin.place(name), size, base=options.base, threads=options.threads
+            )
+            on_back_end(len(found), len(names))
+    return found
+
+
+def _bytes_of(origin: Origin, name: str) -> int:
+    return sum(path.stat().st_size for path in origin.files(name))
+
+
+def _quality_of(name: str, quality: Quality, seed: int) -> dict[str, Any]:
+    """The fields of `Measured` that say how good the masks are."""
+    scores = quality.evaluation.scores
+    against = reference_of(name, scores)
+    figures = summarize(scores[name], seed)
+    delta = None if against is None else compare(scores[against], scores[name], seed)["delta"]
+    return {
+        **{metric: figures[metric] for metric in METRICS},
+        **{f"{metric}_interval": tuple(figures[f"{metric}_interval"]) for metric in METRICS},
+        **dataclasses.asdict(quality.average_precision[name]),
+        "iou_with_torch": quality.agreement.get(name),
+        "against": against,
+        "iou_difference": None if delta is None else delta["iou"],
+        "iou_difference_interval": None if delta is None else tuple(delta["iou_interval"]),
+    }
+
+
+def _latency_of(latency: Mapping[str, Timing]) -> dict[str, Any]:
+    medians = {f"{what}_ms": timing.median for what, timing in latency.items()}
+    return {**medians, **{f"{what}_ms_range": (timing.low, timing.high) for what, timing in latency.items()}}
+
+
+@contextmanager
+def progress(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a callback for (done, all) that draws a bar on a terminal; elsewhere, one line says what goes on."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        console.print(what, highlight=False, soft_wrap=True, markup=False)
+        yield lambda done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,241 @@
+"""SAM's two deployable parts: as traceable torch modules, and from those to OpenVINO IR or ONNX."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lora_sam.data.transforms import PIXEL_MEAN, PIXEL_STD
+from lora_sam.models.decoding import masks_from_embeddings
+from lora_sam.predictors.openvino_predictor import META_NAMES, quiet_openvino
+
+if TYPE_CHECKING:
+    import openvino
+    from segment_anything.modeling import Sam
+
+ENCODER_INPUTS, ENCODER_OUTPUTS = ("images",), ("image_embeddings",)
+DECODER_INPUTS = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input", "orig_size")
+DECODER_OUTPUTS = ("upscaled_masks", "iou_predictions", "low_res_masks")
+PADDING = round(sum(PIXEL_MEAN) / 3)
+"""Grey level that is nearest to SAM's padding, for tools that pad before they normalise."""
+
+
+class PromptedDecoder(nn.Module):
+    """Prompt encoder, mask decoder and enlargement to the original image as one traceable module.
+
+    The same computation as `decode_all_masks` followed by `logits_to_original`, without branches on the prompts: a box
+    is two points with the labels 2 and 3 (as in `segment_anything.utils.onnx.SamOnnxModel`), and a mask prompt is
+    switched on by `has_mask_input`.
+
+    Args:
+        sam: The model.
+        image_size: Side S of its input.
+        multimask: Give all four masks (the single one first) instead of the single one.
+    """
+
+    def __init__(self, sam: Sam, image_size: int, *, multimask: bool) -> None:
+        super().__init__()
+        self.sam = sam
+        self.image_size = image_size
+        self.multimask = multimask
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+        orig_size: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Masks of B prompts with N points each.
+
+        Args:
+            image_embeddings: [1, C, S/16, S/16].
+            point_coords: (x, y) in the S frame, float32 [B, N, 2].
+            point_labels: 1 foreground, 0 background, 2 and 3 the corners of a box, -1 padding; float32 [B, N].
+            mask_input: Logits of an earlier prediction, float32 [1 or B, 1, h, w]; scaled to S/4 if they are not.
+            has_mask_input: 1 where `mask_input` counts, else 0; float32 [1 or B, 1].
+            orig_size: (height, width) of the original image, [1, 2] or [2].
+
+        Returns:
+            Logits at the original size [B, M, H, W], predicted IoU [B, M], logits [B, M, S/4, S/4]; M is 4 with
+            `multimask`, else 1.
+        """
+        sparse = self._embed_points(point_coords, point_labels)
+        # adding zeros of the prompts' shape repeats what is there once
+        repeat = torch.zeros_like(point_coords[:, :1, :1]).unsqueeze(-1)
+        source = image_embeddings + self._embed_mask(mask_input, has_mask_input.reshape(-1, 1, 1, 1)) + repeat
+        logits, iou = masks_from_embeddings(self.sam, source, sparse)
+        if not self.multimask:
+            logits, iou = logits[:, :1], iou[:, :1]
+        return self._enlarge(logits, orig_size.reshape(-1).to(torch.int64)), iou, logits
+
+    def _embed_points(self, coords: Tensor, labels: Tensor) -> Tensor:
+        encoder = self.sam.prompt_encoder
+        embedding = encoder.pe_layer._pe_encoding((coords + 0.5) / self.image_size)
+        label = labels.unsqueeze(-1)
+        embedding = embedding * (label != -1) + encoder.not_a_point_embed.weight * (label == -1)
+        for kind, layer in enumerate(encoder.point_embeddings):
+            embedding = embedding + layer.weight * (label == kind)
+        return cast("Tensor", embedding)
+
+    def _embed_mask(self, mask: Tensor, has: Tensor) -> Tensor:
+        encoder = self.sam.prompt_encoder
+        mask = F.interpolate(mask, size=encoder.mask_input_size, mode="bilinear", align_corners=False)
+        none = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        return cast("Tensor", has * encoder.mask_downscaling(mask) + (1 - has) * none)
+
+    def _enlarge(self, logits: Tensor, size: Tensor) -> Tensor:
+        side = self.image_size
+        padded = F.interpolate(logits, size=(side, side), mode="bilinear", align_corners=False)
+        longest = size.max()
+        # `input_extent` in whole numbers, where no rounding differs
+        extent = torch.div(2 * size * side + longest, 2 * longest, rounding_mode="floor").clamp(min=1)
+        part = padded[..., : extent[0], : extent[1]]
+        return F.interpolate(part, size=(size[0], size[1]), mode="bilinear", align_corners=False)  # type: ignore[arg-type]
+
+
+def encoder_example(image_size: int) -> tuple[Tensor, ...]:
+    """Inputs to trace the image encoder with."""
+    return (torch.zeros(1, 3, image_size, image_size),)
+
+
+def decoder_example(sam: Sam, image_size: int) -> tuple[Tensor, ...]:
+    """Inputs to trace `PromptedDecoder` with; no two sizes are alike by chance."""
+    grid = image_size // 16
+    channels = sam.prompt_encoder.embed_dim
+    generator = torch.Generator().manual_seed(0)
+    return (
+        torch.randn(1, channels, grid, grid, generator=generator),
+        torch.rand(2, 5, 2, generator=generator) * image_size,
+        torch.tensor([[1.0, 0, 2, 3, -1]] * 2),
+        torch.zeros(1, 1, image_size // 4, image_size // 4),
+        torch.zeros(1, 1),
+        torch.tensor([[image_size // 2 + 3, image_size + 7]]),
+    )
+
+
+def encoder_ir(sam: Sam, image_size: int) -> openvino.Model:
+    """The image encoder as an OpenVINO model, with the facts that OpenVINO Model API reads (`rt_info/model_info`)."""
+    model = _converted(sam.image_encoder, encoder_example(image_size), [f"1,3,{image_size},{image_size}"])
+    _name(model, ENCODER_INPUTS, ENCODER_OUTPUTS)
+    _describe(
+        model,
+        {
+            "model_type": "sam_image_encoder",
+            "image_size": image_size,
+            "resize_type": "fit_to_window",
+            "mean_values": " ".join(map(str, PIXEL_MEAN)),
+            "scale_values": " ".join(map(str, PIXEL_STD)),
+            "pad_value": PADDING,
+        },
+    )
+    return model
+
+
+def decoder_ir(sam: Sam, image_size: int, *, multimask: bool) -> openvino.Model:
+    """Prompt encoder and mask decoder as an OpenVINO model; any number of prompts, points and pixels."""
+    grid, channels = image_size // 16, sam.prompt_encoder.embed_dim
+    shapes = [f"1,{channels},{grid},{grid}", "?,?,2", "?,?", "?,1,?,?", "?,1", "1,2"]
+    model = _converted(PromptedDecoder(sam, image_size, multimask=multimask), decoder_example(sam, image_size), shapes)
+    _name(model, DECODER_INPUTS, DECODER_OUTPUTS)
+    for node in model.get_ops():
+        if node.get_type_name() == "Interpolate":  # the converter's mode differs from torch where one pixel is left
+            node.set_attribute("coordinate_transformation_mode", "half_pixel")
+    _describe(
+        model,
+        {"model_type": "sam_decoder", "image_size": image_size, "embed_dim": channels, "mask_threshold": 0.0},
+    )
+    return model
+
+
+def save_ir(model: openvino.Model, path: Path, *, half: bool) -> None:
+    """Write `path` (.xml) and its .bin; weights in fp16 if `half`."""
+    quiet_openvino()
+    import openvino
+
+    openvino.save_model(model, path, compress_to_fp16=half)
+
+
+def save_onnx(sam: Sam, image_size: int, directory: Path, *, multimask: bool) -> None:
+    """Write `image_encoder.onnx` and `mask_decoder.onnx`, with the names of `segment_anything`'s ONNX export.
+
+    Shapes and types of the inputs are also its own: `has_mask_input` [1], `orig_im_size` float32 [2].
+
+    Raises:
+        ImportError: the package `onnx` is not installed.
+    """
+    import onnx  # noqa: F401  # torch asks for it only after the work is done
+
+    meta = [META_NAMES.get(name, name) for name in (*DECODER_INPUTS, *DECODER_OUTPUTS)]
+    prompts = {0: "prompts"}
+    *tensors, _, size = decoder_example(sam, image_size)
+    example = (*tensors, torch.zeros(1), size.flatten().float())
+    axes = {
+        "point_coords": {0: "prompts", 1: "points"},
+        "point_labels": {0: "prompts", 1: "points"},
+        "mask_input": {0: "masks", 2: "mask_height", 3: "mask_width"},
+        "masks": {0: "prompts", 2: "height", 3: "width"},
+        "iou_predictions": prompts,
+        "low_res_masks": prompts,
+    }
+    parts: tuple[tuple[str, nn.Module, tuple[Tensor, ...], Sequence[str], Sequence[str], dict[str, Any]], ...] = (
+        ("image_encoder", sam.image_encoder, encoder_example(image_size), ENCODER_INPUTS, ENCODER_OUTPUTS, {}),
+        (
+            "mask_decoder",
+            PromptedDecoder(sam, image_size, multimask=multimask),
+            example,
+            meta[: len(DECODER_INPUTS)],
+            meta[len(DECODER_INPUTS) :],
+            axes,
+        ),
+    )
+    for name, module, inputs_of_part, inputs, outputs, dynamic in parts:
+        with torch.no_grad(), _without_tracer_warnings():
+            torch.onnx.export(
+                module.eval(),
+                inputs_of_part,
+                str(directory / f"{name}.onnx"),
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_axes=dynamic,
+                opset_version=17,
+                dynamo=False,
+            )
+
+
+def _converted(module: nn.Module, example: tuple[Tensor, ...], shapes: list[str]) -> openvino.Model:
+    quiet_openvino()
+    import openvino
+
+    with torch.no_grad(), _without_tracer_warnings():
+        # traced here, because `convert_model` would run the module once more to check the trace
+        traced = torch.jit.trace(module.eval(), example, check_trace=False)
+        inputs = [openvino.PartialShape(f"[{shape}]") for shape in shapes]
+        return openvino.convert_model(traced, example_input=example, input=inputs)
+
+
+@contextmanager
+def _without_tracer_warnings() -> Iterator[None]:
+    """Tracing warns of every branch on a size; those here are constant, or followed by OpenVINO (tests change them)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _name(model: openvino.Model, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+    for port, name in zip((*model.inputs, *model.outputs), (*inputs, *outputs), strict=True):
+        port.get_tensor().set_names({name})
+
+
+def _describe(model: openvino.Model, facts: dict[str, Any]) -> None:
+    for key, value in facts.items():
+        model.set_rt_info(value, ["model_info", key])

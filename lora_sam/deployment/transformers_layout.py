@@ -1,0 +1,175 @@
+"""A plain SAM in the layout of Hugging Face: `transformers.SamModel` and its processor."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lora_sam.deployment.proof import Answers, Probe, ProbePrompts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+# The packages name the same modules differently; in this order, each rule on what the ones before have left.
+_RENAMES = (
+    (r"^image_encoder\.blocks\.", "vision_encoder.layers."),
+    (r"^image_encoder\.", "vision_encoder."),
+    (r"patch_embed\.proj\.", "patch_embed.projection."),
+    (r"neck\.0\.", "neck.conv1."),
+    (r"neck\.1\.", "neck.layer_norm1."),
+    (r"neck\.2\.", "neck.conv2."),
+    (r"neck\.3\.", "neck.layer_norm2."),
+    (r"\.norm(\d)\.", r".layer_norm\1."),
+    (r"\.norm_final_attn\.", ".layer_norm_final_attn."),
+    (r"^prompt_encoder\.point_embeddings\.", "prompt_encoder.point_embed."),
+    (r"mask_downscaling\.0\.", "mask_embed.conv1."),
+    (r"mask_downscaling\.1\.", "mask_embed.layer_norm1."),
+    (r"mask_downscaling\.3\.", "mask_embed.conv2."),
+    (r"mask_downscaling\.4\.", "mask_embed.layer_norm2."),
+    (r"mask_downscaling\.6\.", "mask_embed.conv3."),
+    (r"output_upscaling\.0\.", "upscale_conv1."),
+    (r"output_upscaling\.1\.", "upscale_layer_norm."),
+    (r"output_upscaling\.3\.", "upscale_conv2."),
+    (r"(output_hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.0\.", r"\1.proj_in."),
+    (r"(output_hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.1\.", r"\1.layers.0."),
+    (r"(output_hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.2\.", r"\1.proj_out."),
+)
+_POSITIONS = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
+
+
+def transformers_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with the keys of `segment_anything` under those of `transformers.SamModel`; tensors are shared."""
+    renamed: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if key == _POSITIONS:  # one tensor, which transformers names twice
+            renamed["shared_image_embedding.positional_embedding"] = value
+            renamed["prompt_encoder.shared_embedding.positional_embedding"] = value
+            continue
+        for pattern, replacement in _RENAMES:
+            key = re.sub(pattern, replacement, key)
+        renamed[key] = value
+    return renamed
+
+
+def transformers_config(architecture: Mapping[str, Any]) -> Any:
+    """The `transformers.SamConfig` of an architecture, as `ViTSam.architecture` describes it."""
+    from transformers import SamConfig
+
+    dim, side = architecture["prompt_embed_dim"], architecture["image_size"]
+    vision = {
+        "hidden_size": architecture["embed_dim"],
+        "output_channels": dim,
+        "num_hidden_layers": architecture["depth"],
+        "num_attention_heads": architecture["num_heads"],
+        "image_size": side,
+        "window_size": architecture["window_size"],
+        "global_attn_indexes": list(architecture["global_attention"]),
+        "num_pos_feats": dim // 2,
+    }
+    decoder = {
+        "hidden_size": dim,
+        "mlp_dim": architecture["decoder_mlp_dim"],
+        "iou_head_hidden_dim": dim,
+        # the transformer of segment_anything's decoder has torch's default, not the 1e-6 of the other layers
+        "layer_norm_eps": 1e-5,
+    }
+    return SamConfig(
+        vision_config=vision,
+        prompt_encoder_config={"hidden_size": dim, "image_size": side},
+        mask_decoder_config=decoder,
+    )
+
+
+def write_transformers(directory: Path, state: Mapping[str, Tensor], architecture: Mapping[str, Any]) -> None:
+    """Write a SAM so that `SamModel.from_pretrained` and `SamProcessor.from_pretrained` read it.
+
+    Args:
+        directory: Where to; made if missing. Gets `config.json`, `model.safetensors` and the processor's settings.
+        state: Weights with the keys of `segment_anything`.
+        architecture: As `ViTSam.architecture` describes it.
+    """
+    from transformers import SamImageProcessor, SamModel, SamProcessor
+
+    side = architecture["image_size"]
+    with _quiet():
+        with torch.device("meta"):
+            model: Any = SamModel(transformers_config(architecture))
+        model.load_state_dict(transformers_state(state), strict=True, assign=True)
+        model.tie_weights()
+        model.save_pretrained(directory)
+        pixels: Any = SamImageProcessor(
+            size={"longest_edge": side},
+            pad_size={"height": side, "width": side},
+            mask_size={"longest_edge": side // 4},
+            mask_pad_size={"height": side // 4, "width": side // 4},
+        )
+        processor: Any = SamProcessor
+        processor(pixels).save_pretrained(directory)
+
+
+def read_transformers(directory: Path) -> Any:
+    """The `transformers.SamModel` in a directory, `eval()`, without gradients; nothing is fetched."""
+    from transformers import SamModel
+
+    with _quiet():
+        model: Any = SamModel.from_pretrained(directory, local_files_only=True)
+    return model.eval().requires_grad_(False)
+
+
+def transformers_answers(model: Any, probe: Probe) -> Answers:
+    """What a `transformers.SamModel` says to a probe, in the order of `lora_sam.deployment.proof.answers`."""
+    with torch.no_grad():
+        embeddings = model.get_image_embeddings(probe.images)
+        found = [_decoded(model, embeddings, prompts) for kind in probe.prompts for prompts in _as_taken(kind)]
+    return Answers(torch.cat([logits for logits, _ in found]), torch.cat([scores for _, scores in found]))
+
+
+def _decoded(model: Any, embeddings: Tensor, prompts: ProbePrompts) -> tuple[Tensor, Tensor]:
+    """All four masks [N, 4, h, w] and predicted IoU [N, 4]; the model offers one of them, or the three others."""
+    outputs = [
+        model(
+            image_embeddings=embeddings,
+            input_points=None if prompts.points is None else prompts.points.unsqueeze(0),
+            input_labels=None if prompts.labels is None else prompts.labels.unsqueeze(0),
+            input_boxes=None if prompts.boxes is None else prompts.boxes.unsqueeze(0),
+            input_masks=None if prompts.mask_inputs is None else prompts.mask_inputs.unsqueeze(1),
+            multimask_output=multimask,
+        )
+        for multimask in (False, True)
+    ]
+    logits = torch.cat([output.pred_masks[0] for output in outputs], dim=1)
+    return logits, torch.cat([output.iou_scores[0] for output in outputs], dim=1)
+
+
+def _as_taken(prompts: ProbePrompts) -> Iterator[ProbePrompts]:
+    """The model takes one mask prompt for an image, whatever the number of its boxes."""
+    if prompts.mask_inputs is None:
+        yield prompts
+        return
+    assert prompts.boxes is not None
+    assert prompts.points is None
+    for box, mask in zip(prompts.boxes.split(1), prompts.mask_inputs.split(1), strict=True):
+        yield ProbePrompts(boxes=box, mask_inputs=mask)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no advice from transformers in here."""
+    from transformers import utils
+
+    logging: Any = utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

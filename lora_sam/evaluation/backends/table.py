@@ -1,0 +1,96 @@
+"""The table of back ends for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lora_sam.evaluation.backends.result import Comparison, Measured
+from lora_sam.evaluation.result import FEW_IMAGES
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_HEADINGS = (
+    "\nIoU",
+    "\nDice",
+    "\nF1",
+    "bound.\nF1",
+    "COCO\nmAP",
+    "with\ntorch",
+    "encode\nms",
+    "decode\nms",
+    "first\nms",
+    "next\nms",
+    "size\nMB",
+    "memory\nMB",
+)
+
+
+def render_backends(comparison: Comparison, title: str) -> Table:
+    """One row for each back end; fits 100 columns."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(f"{title}, split {comparison.split}"),
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 0),
+    )
+    table.add_column("", no_wrap=True)
+    for heading in _HEADINGS:
+        table.add_column(Text(heading), justify="right", no_wrap=True)
+    for name, found in comparison.backends.items():
+        table.add_row(Text(name), *(Text(cell) for cell in _cells(found)))
+    return table
+
+
+def _cells(found: Measured) -> tuple[str, ...]:
+    shares = (found.iou, found.dice, found.f1, found.boundary_f1, found.map, found.iou_with_torch)
+    times = (found.encoder_ms, found.decoder_ms, found.first_prompt_ms, found.next_prompt_ms)
+    return (
+        *("-" if value is None else f"{value:.3f}" for value in shares[:-1]),
+        "-" if found.iou_with_torch is None else f"{found.iou_with_torch:.4f}",
+        *(three_digits(value) for value in times),
+        three_digits(found.bytes / 1e6),
+        "-" if found.peak_memory_bytes is None else three_digits(found.peak_memory_bytes / 1e6),
+    )
+
+
+def caption(comparison: Comparison) -> list[str]:
+    """How the figures came about, in lines of at most 100 characters."""
+    few = "; too few images to trust intervals" if comparison.images < FEW_IMAGES else ""
+    counted = f"{_plural(comparison.images, 'image')}, {_plural(comparison.objects, 'object')}"
+    lines = [f"{counted}, the same prompts for all{few}"]
+    if comparison.tuned_threshold is not None:
+        tuned = comparison.tuned_threshold
+        lines.append(
+            f"logit threshold {comparison.mask_threshold:g}, best for {comparison.tuned_by} on "
+            f"{_plural(tuned.images, 'validation image')} (IoU {tuned.iou_at_zero:.3f} -> {tuned.iou:.3f})"
+        )
+    elif comparison.mask_threshold:
+        lines.append(f"logit threshold {comparison.mask_threshold:g}")
+    height, width = comparison.image_size
+    host = comparison.host
+    threads = "" if host.threads is None else f", {_plural(host.threads, 'thread')}"
+    if host.torch_threads not in (None, host.threads, host.cores):
+        threads += f", torch on {host.torch_threads}"
+    return [
+        *lines,
+        f"milliseconds: medians of {_plural(comparison.repeats, 'turn')}; "
+        f"first and next prompt on {width} x {height} px",
+        "memory: peak of a process that loads the back end and segments one image",
+        f"{host.cpu}, {_plural(host.cores, 'core')}{threads}",
+    ]
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def three_digits(value: float) -> str:
+    """At least three significant digits: 0.123, 1.23, 12.3, 1,234."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"

@@ -1,0 +1,111 @@
+"""Content of `evaluation.json`, and what it says in a sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lora_sam.core.wording import plural
+from lora_sam.evaluation.checking import SCHEMA_VERSION, validate_report
+from lora_sam.evaluation.metrics import compare
+
+if TYPE_CHECKING:
+    from lora_sam.evaluation.scoring import Evaluation
+
+# With fewer images than this, percentile intervals are too narrow: with 10, 95 % intervals cover the truth in 89 %.
+FEW_IMAGES = 10
+
+# Measures what correcting clicks are worth, which the evaluation of a run does not.
+CLICKS = "python -m lora_sam.robustness run=latest sections=[clicks]"
+
+
+def evaluation_report(
+    evaluation: Evaluation,
+    *,
+    split: str,
+    prompt: Mapping[str, Any],
+    seed: int,
+    trainable_parameters: int,
+    total_parameters: int,
+    adapter_bytes: int,
+    seconds: float,
+    peak_memory_bytes: int | None,
+) -> dict[str, Any]:
+    """Content of `evaluation.json` from an evaluation of `base` and `tuned`; see docs/metrics.md for the figures.
+
+    It has `classes` where the data has two or more (content of `lora_sam.evaluation.classes.Classes`), and `rounds`
+    where the prompts are corrected in rounds of training: the figures are those of the first prompts.
+
+    Args:
+        evaluation: Scores of the two predictors named `base` and `tuned`.
+        split: Name of the split that was measured.
+        prompt: Settings that made the prompts, ready for JSON.
+        seed: Seed of the run; it also draws the bootstrap.
+        trainable_parameters: Parameters that were trained.
+        total_parameters: Parameters of the tuned model.
+        adapter_bytes: Size of the adapter's weights on disk.
+        seconds: Wall time of the training.
+        peak_memory_bytes: Most memory held while training, or None where it cannot be told.
+    """
+    report: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "split": split,
+        **compare(evaluation.scores["base"], evaluation.scores["tuned"], seed),
+        "trainable_parameters": trainable_parameters,
+        "total_parameters": total_parameters,
+        "adapter_bytes": adapter_bytes,
+        "seconds": seconds,
+        "peak_memory_bytes": peak_memory_bytes,
+        "images": len(evaluation.scores["base"]),
+        "objects": sum(len(image.object_ids) for image in evaluation.scores["base"]),
+        "prompt": dict(prompt),
+        "seed": seed,
+        "per_image": [
+            {"id": case.id, "objects": case.objects, "base_iou": case.base_iou, "tuned_iou": case.tuned_iou}
+            for case in evaluation.per_image()
+        ],
+    }
+    if len({label for image in evaluation.classes for label in image}) > 1:  # one class alone is all objects again
+        classes = evaluation.by_class(seed)
+        assert classes is not None
+        report["classes"] = json.loads(json.dumps(dataclasses.asdict(classes)))
+    rounds = prompt.get("rounds")
+    if isinstance(rounds, int) and rounds > 1:
+        report["rounds"] = {"trained": rounds, "evaluated": 1}
+    validate_report(report)
+    return report
+
+
+def verdict(report: Mapping[str, Any]) -> str:
+    """One sentence: whether tuning made the IoU per object better, worse, or neither measurably.
+
+    Neither when the 95 % interval of the paired difference contains zero.
+    """
+    delta, (low, high) = report["delta"]["iou"], report["delta"]["iou_interval"]
+    if low > 0:
+        claim = "Tuned is better than base"
+    elif high < 0:
+        claim = "Tuned is worse than base"
+    else:
+        claim = "No measurable difference between base and tuned"
+    images, objects = report["images"], report["objects"]
+    sentence = (
+        f"{claim}: IoU per object {report['base']['iou']:.3f} -> {report['tuned']['iou']:.3f}, difference {delta:+.3f} "
+        f"(95 % interval {low:+.3f} to {high:+.3f}), on {plural(objects, 'object')} in {plural(images, 'image')}"
+    )
+    if images < FEW_IMAGES:
+        sentence += ", too few images to trust the interval"
+    return sentence + "."
+
+
+def first_prompts(report: Mapping[str, Any]) -> str | None:
+    """What is to be said about prompts that were corrected in training but not in the evaluation; None for others."""
+    rounds = report.get("rounds")
+    if rounds is None:
+        return None
+    return (
+        f"Training corrected its prompts in {rounds['trained']:,} rounds; these figures are those of the first prompt "
+        "alone."
+    )

@@ -1,0 +1,195 @@
+"""Pictures of one image with its truth and the masks before and after tuning, side by side."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import binary_erosion
+
+from lora_sam.core.files import atomic_path
+from lora_sam.core.structures import Sample
+
+# Okabe and Ito (2008), "Color universal design", without black and grey: told apart with every colour vision.
+PALETTE: tuple[tuple[int, int, int], ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (213, 94, 0),
+    (204, 121, 167),
+    (0, 114, 178),
+)
+NAMES = ("best", "median", "worst")
+
+PANELS = ("image", "truth", "base", "tuned")
+PANEL = 512
+FILL = 0.35
+
+_CONTOUR = 2
+_DARK, _BRIGHT = 128, 200
+_GAP, _MARGIN = 8, 12
+_LABEL_SIZE, _CAPTION_SIZE = 17, 15
+_PAPER, _INK, _FAINT = (255, 255, 255), (20, 20, 20), (90, 90, 90)
+
+
+def overlay_strip(
+    sample: Sample, base_masks: NDArray[np.bool_], tuned_masks: NDArray[np.bool_], caption: str
+) -> Image.Image:
+    """Four labelled panels in a row: the image, and on it the truth, the base's and the tuned masks.
+
+    An object has the same colour in all panels. A panel's longer side has at most 512 pixels; smaller images are
+    enlarged by the largest whole factor that fits, so that their pixels stay visible as squares of one size. Dark
+    images are brightened, and labelled so.
+
+    Args:
+        sample: The image and its true masks.
+        base_masks: Masks before tuning, bool [N, H, W], in the order of `sample.masks`.
+        tuned_masks: Masks after tuning, bool [N, H, W].
+        caption: One line below the panels; shortened in its middle where it is too long.
+
+    Returns:
+        An RGB image.
+    """
+    for masks in (base_masks, tuned_masks):
+        assert masks.shape == sample.masks.shape, f"masks {masks.shape} for objects {sample.masks.shape}"
+    size = panel_size(*sample.size)
+    photograph, brightened = _brighten(_resize_image(sample.image, size))
+    # large objects first, so that small ones stay visible on top of them
+    order = np.argsort(-sample.masks.sum(axis=(1, 2)), kind="stable")
+    count = len(sample.masks)
+    panels = (
+        ("image, brightened" if brightened else "image", photograph),
+        (f"truth, {count} object{'' if count == 1 else 's'}", paint(photograph, sample.masks, order)),
+        ("base", paint(photograph, base_masks, order)),
+        ("tuned", paint(photograph, tuned_masks, order)),
+    )
+    return _arrange(panels, caption)
+
+
+def panels_of(strip: Image.Image, width: int | None = None) -> dict[str, Image.Image]:
+    """The panels of a strip made by `overlay_strip`, by name, without labels and caption.
+
+    Args:
+        strip: The strip.
+        width: Width of a panel in pixels; None for the whole column, which is wider where the image is very narrow.
+    """
+    count = len(PANELS)
+    column = (strip.width - 2 * _MARGIN - (count - 1) * _GAP) // count
+    top = _MARGIN + _LABEL_SIZE + 8
+    bottom = strip.height - _MARGIN - _CAPTION_SIZE - 12
+    lefts = [_MARGIN + k * (column + _GAP) for k in range(count)]
+    return {
+        name: strip.crop((left, top, left + (column if width is None else width), bottom))
+        for name, left in zip(PANELS, lefts, strict=True)
+    }
+
+
+def write_overlays(directory: Path, strips: Mapping[str, Image.Image]) -> list[Path]:
+    """Write `best.png`, `median.png` and `worst.png` (those that `strips` has), each atomically; their paths.
+
+    Raises:
+        TrainingError: the disk is full or the directory cannot be written.
+    """
+    assert set(strips) <= set(NAMES), f"{sorted(strips)} are not among {NAMES}"
+    paths = []
+    for name, strip in strips.items():
+        path = directory / f"{name}.png"
+        with atomic_path(path) as temporary:
+            strip.save(temporary, format="PNG")
+        paths.append(path)
+    return paths
+
+
+def panel_size(height: int, width: int) -> tuple[int, int]:
+    """(height, width) in which an image is shown: its longer side has 257 to 512 pixels."""
+    longer = max(height, width)
+    scale = PANEL // longer if longer <= PANEL else PANEL / longer
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def paint(photograph: NDArray[np.uint8], masks: NDArray[np.bool_], order: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Masks bool [N, H, W] drawn in `order` on an RGB image uint8 [h, w, 3]: half-transparent, with solid contours.
+
+    Object n has colour n of `PALETTE`, beginning again at its end.
+    """
+    height, width = photograph.shape[:2]
+    canvas = photograph.astype(np.float32)
+    for n in order:
+        mask = _resize_mask(masks[n], (height, width))
+        colour = np.array(PALETTE[n % len(PALETTE)], np.float32)
+        canvas[mask] += FILL * (colour - canvas[mask])
+        canvas[mask & ~binary_erosion(mask, iterations=_CONTOUR)] = colour
+    return canvas.round().astype(np.uint8)
+
+
+def _resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    enlarged = size[0] > image.shape[0] or size[1] > image.shape[1]
+    method = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
+    return np.asarray(Image.fromarray(image).resize(size[::-1], method))
+
+
+def _brighten(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
+    """Scale an image so that it can be read where even its brightest parts are dark (microscopy); and whether it was.
+
+    All channels are scaled alike, so hues stay. The last half per cent may saturate: specks must not decide.
+    """
+    brightest = float(np.percentile(image.max(axis=2), 99.5))
+    if not 0 < brightest < _DARK:
+        return image, False
+    return np.minimum(image * (_BRIGHT / brightest), 255).astype(np.uint8), True
+
+
+def _resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Half of a shown pixel must be covered; an object too thin for that anywhere is shown where it is at all."""
+    if mask.shape == size or not mask.any():
+        return mask if mask.shape == size else np.zeros(size, np.bool_)
+    covered = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size[::-1], Image.Resampling.BOX))
+    shown = covered >= 128
+    return shown if shown.any() else covered == covered.max()
+
+
+def _arrange(panels: tuple[tuple[str, NDArray[np.uint8]], ...], caption: str) -> Image.Image:
+    label_font, caption_font = (ImageFont.load_default(size) for size in (_LABEL_SIZE, _CAPTION_SIZE))
+    height, width = panels[0][1].shape[:2]
+    # narrow images get columns wide enough for their labels
+    column = max(width, *(int(label_font.getlength(label)) + 1 for label, _ in panels))
+    label_height, caption_height = _LABEL_SIZE + 8, _CAPTION_SIZE + 12
+    strip = Image.new(
+        "RGB",
+        (
+            2 * _MARGIN + len(panels) * column + (len(panels) - 1) * _GAP,
+            2 * _MARGIN + label_height + height + caption_height,
+        ),
+        _PAPER,
+    )
+    draw = ImageDraw.Draw(strip)
+    for index, (label, panel) in enumerate(panels):
+        left = _MARGIN + index * (column + _GAP)
+        draw.text((left, _MARGIN), label, _INK, label_font, anchor="la")
+        strip.paste(Image.fromarray(panel), (left, _MARGIN + label_height))
+    text = _shorten(_in_ascii(caption), caption_font, strip.width - 2 * _MARGIN)
+    draw.text((_MARGIN, strip.height - _MARGIN), text, _FAINT, caption_font, anchor="ld")
+    return strip
+
+
+def _in_ascii(text: str) -> str:
+    """`text` without accents, and with ? for what Pillow's own font cannot show; it has hardly more than ASCII."""
+    plain = unicodedata.normalize("NFKD", text.replace("→", "->"))
+    return "".join(letter for letter in plain if not unicodedata.combining(letter)).encode("ascii", "replace").decode()
+
+
+def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """`text` in one line, with its middle left out where it is wider than `width` pixels."""
+    text = " ".join(text.split())
+    length = font.getlength(text)
+    if length <= width:
+        return text
+    keep = int(len(text) * width / length)  # near, as letters differ in width
+    while keep and font.getlength(shortened := f"{text[: (keep + 1) // 2]}...{text[len(text) - keep // 2 :]}") > width:
+        keep -= 1
+    return shortened

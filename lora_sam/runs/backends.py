@@ -1,0 +1,287 @@
+"""Where back ends come from, a run or a pair of IR parts, and how they are opened; all compute on the CPU."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from lora_sam.core.errors import AdapterError
+from lora_sam.core.files import sha256_of
+from lora_sam.evaluation.backends.names import BACK_ENDS, BackEnd, in_order
+from lora_sam.export import require_exported, settings_of
+from lora_sam.merge import load_merged, require_merged
+from lora_sam.merge import made_from as origin_of_merge
+from lora_sam.predictors.openvino_predictor import DECODER, ENCODER, OpenVINOPredictor, openvino_directory
+from lora_sam.quantize import require_quantized
+from lora_sam.runs.adapter_files import RunDirectory, find_adapter, read_facts
+from lora_sam.runs.manifest import MANIFEST
+
+if TYPE_CHECKING:
+    from lora_sam.core.config import Settings
+    from lora_sam.predictors.interface import Predictor
+
+CHUNK = 16
+_ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "lora_sam.json")
+_IR_FILES = (ENCODER, DECODER)
+
+# element types of OpenVINO IR by the precision of what is stored so
+_PRECISIONS = {"f32": "fp32", "f16": "fp16", **dict.fromkeys(("i8", "u8"), "int8")}
+_PRECISIONS |= dict.fromkeys(("i4", "u4", "nf4"), "int4_weights")
+
+
+class Origin(Protocol):
+    """Back ends that belong together: made from one adapter, or files that were handed over."""
+
+    @property
+    def title(self) -> str:
+        """In a few words, for the heading of a table."""
+        ...
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """Names of the back ends that are there, in order."""
+        ...
+
+    def require(self, names: Iterable[str]) -> None:
+        """Raise `AdapterError` with the command to run for what is not there, not whole, or not of this run."""
+        ...
+
+    def open(self, names: Iterable[str], *, threads: int | None) -> dict[str, Predictor]:
+        """Predictors by name, in order."""
+        ...
+
+    def place(self, name: str) -> Path:
+        """What `open_alone` needs to open a back end."""
+        ...
+
+    def files(self, name: str) -> tuple[Path, ...]:
+        """All files that a back end needs."""
+        ...
+
+    def digests(self, names: Iterable[str]) -> dict[str, str]:
+        """SHA-256 of what the back ends are, by what it is of."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunBackEnds:
+    """The back ends of a run; see `Origin`.
+
+    Attributes:
+        run: Its directory.
+        base: Checkpoint of the base weights; None takes the file that the run used.
+    """
+
+    run: RunDirectory
+    base: Path | None = None
+
+    @property
+    def title(self) -> str:
+        """See `Origin`."""
+        return f"back ends of {self.run.root.name}"
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """See `Origin`."""
+        return in_order(
+            name
+            for name, back_end in BACK_ENDS.items()
+            if not back_end.deployed or (self.run.merged if name == "merged" else self._directory(back_end)).is_dir()
+        )
+
+    def require(self, names: Iterable[str]) -> None:
+        """See `Origin`."""
+        find_adapter(self.run.root)
+        for weights in dict.fromkeys(BACK_ENDS[name].weights for name in names if _is_ir(name)):
+            if weights == "fp32" or weights == "fp16":
+                require_exported(self.run, weights)
+            else:
+                require_quantized(self.run, weights)
+        if "merged" in names:
+            require_merged(self.run)
+
+    def open(self, names: Iterable[str], *, threads: int | None) -> dict[str, Predictor]:
+        """See `Origin`."""
+        wanted = in_order(names)
+        opened: dict[str, Predictor] = {**self._base_and_tuned(wanted)}
+        for name in wanted:
+            if name not in opened:
+                opened[name] = open_alone(
+                    BACK_ENDS[name], self.place(name), base=self.base, threads=threads, cache=True
+                )
+        _limit_torch(threads)
+        return {name: opened[name] for name in wanted}
+
+    def place(self, name: str) -> Path:
+        """See `Origin`."""
+        return self._directory(BACK_ENDS[name]) if _is_ir(name) else self.run.root
+
+    def files(self, name: str) -> tuple[Path, ...]:
+        """See `Origin`. Weights that are drawn from a seed are in no file."""
+        if name == "merged":
+            return (require_merged(self.run),)
+        if _is_ir(name):
+            return _ir_files(self.place(name))
+        base = base_file(settings_of(self.run), self.base)
+        adapter = find_adapter(self.run.root)
+        return (*([] if base is None else [base]), *(adapter / file for file in _ADAPTER_FILES if name == "tuned"))
+
+    def digests(self, names: Iterable[str]) -> dict[str, str]:
+        """See `Origin`."""
+        steps = {"merged": self.run.merged, **{name: self.place(name) for name in names if _is_ir(name)}}
+        manifests = {name: sha256_of(steps[name] / MANIFEST) for name in names if name in steps}
+        return {**origin_of_merge(self.run), **manifests}
+
+    def _directory(self, back_end: BackEnd) -> Path:
+        return self.run.openvino(back_end.weights)
+
+    def _base_and_tuned(self, wanted: tuple[str, ...]) -> dict[str, Predictor]:
+        from lora_sam.predictors.torch_predictor import predictors_for
+        from lora_sam.runs.loading import load_adapted
+
+        if not {"base", "tuned"} <= set(wanted):
+            return {}
+        adapted = load_adapted(self.run.root, base=self.base)
+        if not adapted.reversible:  # base and tuned cannot share a model
+            return {}
+        size = read_facts(find_adapter(self.run.root))["image_size"]
+        return {**predictors_for(adapted, size, chunk=CHUNK)}
+
+
+@dataclass(frozen=True)
+class PartsBackEnds:
+    """A pair of IR parts without a run; see `Origin`.
+
+    Attributes:
+        directory: Where both lie.
+    """
+
+    directory: Path
+
+    @property
+    def title(self) -> str:
+        """See `Origin`."""
+        return f"IR parts in {self.directory.name or self.directory}"
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """See `Origin`."""
+        weights = stored_weights(self.directory / ENCODER)
+        return in_order(name for name in BACK_ENDS if _is_ir(name) and BACK_ENDS[name].weights == weights)
+
+    def require(self, names: Iterable[str]) -> None:
+        """See `Origin`."""
+        openvino_directory(self.directory)
+
+    def open(self, names: Iterable[str], *, threads: int | None) -> dict[str, Predictor]:
+        """See `Origin`."""
+        return {
+            name: open_alone(BACK_ENDS[name], self.directory, threads=threads, cache=True) for name in in_order(names)
+        }
+
+    def place(self, name: str) -> Path:
+        """See `Origin`."""
+        del name
+        return self.directory
+
+    def files(self, name: str) -> tuple[Path, ...]:
+        """See `Origin`."""
+        return _ir_files(self.place(name))
+
+    def digests(self, names: Iterable[str]) -> dict[str, str]:
+        """See `Origin`."""
+        del names
+        return {path.name: sha256_of(path) for path in _ir_files(self.directory)}
+
+
+def open_alone(
+    back_end: BackEnd, place: Path, *, base: Path | None = None, threads: int | None = None, cache: bool = False
+) -> Predictor:
+    """A predictor that shares nothing with others.
+
+    Args:
+        back_end: Which one.
+        place: Run directory for torch, directory of the IR parts for OpenVINO.
+        base: Checkpoint of the base weights for torch; None takes the file that the run used.
+        threads: Threads to compute with; None leaves it to torch and OpenVINO.
+        cache: Keep what OpenVINO compiles for the next start.
+
+    Raises:
+        AdapterError: files are missing or damaged.
+        CheckpointError: the base weights are not found.
+    """
+    if back_end.runtime == "openvino":
+        return OpenVINOPredictor(
+            place / ENCODER,
+            place / DECODER,
+            execution=back_end.execution,
+            threads=threads,
+            chunk=CHUNK,
+            compile_cache=cache,
+        )
+    from lora_sam.predictors.torch_predictor import TorchPredictor
+    from lora_sam.runs.loading import load_adapted, load_base
+
+    _limit_torch(threads)
+    if back_end.name == "tuned":
+        size = read_facts(find_adapter(place))["image_size"]
+        return TorchPredictor(load_adapted(place, base=base).sam, size, chunk=CHUNK)
+    model = load_merged(RunDirectory(place)) if back_end.name == "merged" else load_base(place, base=base)
+    return TorchPredictor(model.sam, model.image_size, chunk=CHUNK)
+
+
+def base_file(settings: Settings, base: Path | None) -> Path | None:
+    """The file of the base weights; None where they are drawn from a seed."""
+    from lora_sam.models.checkpoints import OFFICIAL, default_directory, packaged_checkpoint
+
+    model = settings.model
+    if base is not None:
+        return base
+    if model.weights == "random":
+        return None
+    if model.checkpoint is not None and Path(model.checkpoint).is_file():
+        return Path(model.checkpoint)
+    packaged = packaged_checkpoint(model.variant)
+    official = OFFICIAL.get(model.variant)
+    return packaged or (None if official is None else default_directory() / official.filename)
+
+
+def stored_weights(encoder: Path) -> str:
+    """fp32, fp16, int8, int8_weights or int4_weights: what most bytes of the constants in an IR are.
+
+    Raises:
+        AdapterError: the file cannot be read, or holds no constant.
+    """
+    try:
+        text = encoder.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise AdapterError(f"{encoder}: cannot be read ({error.strerror}); give the path of {ENCODER}") from error
+    count: Counter[str] = Counter()
+    for attributes in re.findall(r'<data ([^>]*\boffset="[^>]*)>', text):
+        kind, size = re.search(r'element_type="(\w+)"', attributes), re.search(r'\bsize="(\d+)"', attributes)
+        if kind is not None and size is not None and kind[1] in _PRECISIONS:
+            count[_PRECISIONS[kind[1]]] += int(size[1])
+    if not count:
+        raise AdapterError(f"{encoder} holds no weights, so it is not an OpenVINO IR; give the path of {ENCODER}")
+    most = count.most_common(1)[0][0]
+    # activations are quantised by layers of this type
+    return "int8_weights" if most == "int8" and 'type="FakeQuantize"' not in text else most
+
+
+def _ir_files(directory: Path) -> tuple[Path, ...]:
+    return tuple(file for name in _IR_FILES for file in (directory / name, (directory / name).with_suffix(".bin")))
+
+
+def _is_ir(name: str) -> bool:
+    return BACK_ENDS[name].runtime == "openvino"
+
+
+def _limit_torch(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)

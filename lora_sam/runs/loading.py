@@ -1,0 +1,154 @@
+"""Load a fine-tuned SAM for prediction, from a run or from an adapter alone."""
+
+from __future__ import annotations
+
+import json
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError
+from lora_sam.core.files import read_json
+from lora_sam.runs.adapter_files import check_base, find_adapter, find_run, read_facts
+
+if TYPE_CHECKING:
+    from lora_sam.methods.adapted import AdaptedSam
+    from lora_sam.models.vit import BaseModel
+    from lora_sam.predictors.torch_predictor import TorchPredictor
+
+
+def load(
+    path: str | PathLike[str] = "latest", *, base: str | PathLike[str] | None = None, device: str = "auto"
+) -> TorchPredictor:
+    """A predictor with base and adapter loaded.
+
+    Args:
+        path: `latest`, a run directory, or an adapter directory.
+        base: Checkpoint of the base weights; by default the file the run used, if it is still there, or the official
+            file of the variant.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        AdapterError: nothing usable is at `path`, or `base` is not what the adapter was trained on.
+        CheckpointError: the base weights are not found.
+    """
+    from lora_sam.models.device import pick_device
+    from lora_sam.predictors.torch_predictor import TorchPredictor
+
+    directory = _adapter_directory(path)
+    facts = read_facts(directory)
+    tuned = load_adapted(directory, base=base)
+    tuned.sam.to(pick_device(device))
+    return TorchPredictor(tuned.sam, facts["image_size"])
+
+
+def load_adapted(path: str | PathLike[str] = "latest", *, base: str | PathLike[str] | None = None) -> AdaptedSam:
+    """The base with the adapter inside, on the CPU. Arguments and errors are those of `load`."""
+    from lora_sam.methods import adapted
+
+    directory = _adapter_directory(path)
+    facts = read_facts(directory)
+    model = build_base(directory, facts, base)
+    return adapted.load(model.sam, directory, trains_encoder=facts["trains_encoder"])
+
+
+def load_base(path: str | PathLike[str] = "latest", *, base: str | PathLike[str] | None = None) -> BaseModel:
+    """The base that an adapter was trained on, with split projections, as stock PEFT needs it.
+
+    `PeftModel.from_pretrained(load_base(directory).sam, directory)` is the adapted model. Arguments and errors are
+    those of `load`.
+    """
+    directory = _adapter_directory(path)
+    return build_base(directory, read_facts(directory), base)
+
+
+def build_base(directory: Path, facts: dict[str, Any], base: str | PathLike[str] | None = None) -> BaseModel:
+    """The base that the adapter in `directory` was trained on; `facts` are those of its `lora_sam.json`.
+
+    Arguments and errors are those of `load`.
+    """
+    random = base is None and facts["base"]["source"] == "random"
+    built = _build(directory, facts, None if random else _checkpoint(directory, facts, base), random=random)
+    check_base(facts, built, directory)
+    return built
+
+
+def build_with(directory: Path, facts: dict[str, Any], weights: Path) -> BaseModel:
+    """A model of the architecture that an adapter belongs to, with the weights of a file whatever they are.
+
+    Args:
+        directory: The adapter's.
+        facts: Content of its `lora_sam.json`.
+        weights: A `.safetensors` or `.pth` file with the keys of `segment_anything`.
+
+    Raises:
+        AdapterError: the facts do not describe an architecture.
+        CheckpointError: the file is missing, damaged, or holds another architecture.
+    """
+    return _build(directory, facts, str(weights), random=False)
+
+
+def _adapter_directory(path: str | PathLike[str]) -> Path:
+    return find_adapter(find_run("latest").root if str(path) == "latest" else Path(path))
+
+
+def _build(directory: Path, facts: dict[str, Any], checkpoint: str | None, *, random: bool) -> BaseModel:
+    from pydantic import TypeAdapter, ValidationError
+
+    from lora_sam.models.vit import ViTSam
+
+    settings = {
+        **facts["architecture"],
+        "prompt_frequency": facts["base"].get("prompt_frequency", 1.0),
+        "weights": "random" if random else "pretrained",
+        "weights_seed": facts["base"].get("weights_seed", 0),
+        "checkpoint": checkpoint,
+        "offline": False,
+    }
+    try:
+        model = TypeAdapter(ViTSam).validate_json(json.dumps(settings), strict=True)
+        model.check()
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        group = "base" if where == "weights_seed" else "architecture"
+        raise AdapterError(f"{directory}/lora_sam.json: {group}.{where}: {first['msg']}") from error
+    except ConfigError as error:
+        raise AdapterError(f"{directory}/lora_sam.json: {error}") from error
+    return model.build()
+
+
+def _checkpoint(directory: Path, facts: dict[str, Any], base: str | PathLike[str] | None) -> str | None:
+    """Path of the base weights, or None for the packaged or official file of the variant.
+
+    Raises:
+        CheckpointError: there is no such file.
+    """
+    from lora_sam.models.checkpoints import OFFICIAL, packaged_checkpoint
+
+    wanted = f"the weights this adapter was trained on ({facts['base']['source']!r:.100})"
+    if base is not None:
+        if not Path(base).is_file():
+            raise CheckpointError(f"base = {base}: no such file; give the path of {wanted}")
+        return str(base)
+    of_run = _checkpoint_of_run(directory)
+    if of_run is not None and Path(of_run).is_file():
+        return of_run
+    variant = facts["architecture"].get("variant")
+    if variant not in OFFICIAL and packaged_checkpoint(str(variant)) is None:
+        place = "" if of_run is None else f" at {of_run}, where the run found them"
+        raise CheckpointError(f"{directory}: {wanted} are not known here{place}; give their path as base=...")
+    return None
+
+
+def _checkpoint_of_run(directory: Path) -> str | None:
+    """The checkpoint named in the configuration of the run that the adapter lies in."""
+    config = directory.parent / "config.json"
+    if not config.is_file():
+        return None
+    remedy = "give the base weights with base=..."
+    try:
+        checkpoint = read_json(config, remedy)["model"]["checkpoint"]
+    except (KeyError, TypeError) as error:
+        raise AdapterError(f"{config} is damaged (model.checkpoint is missing); {remedy}") from error
+    return None if checkpoint is None else str(checkpoint)

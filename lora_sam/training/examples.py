@@ -1,0 +1,222 @@
+"""Training examples in the input frame, batched in an order that depends on seed and epoch only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lora_sam.core.seeds import drawn_places, generator_for
+from lora_sam.core.structures import Corrections, Prompts, Sample
+from lora_sam.data.augmentation import Augmentation, View
+from lora_sam.data.splits import SampleSource, labels_of
+from lora_sam.data.transforms import (
+    boxes_to_input_frame,
+    mask_inputs_to_input_frame,
+    masks_to_input_frame,
+    points_to_input_frame,
+    preprocess,
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image with prompts and targets for N objects, all in the input frame of side S.
+
+    Attributes:
+        id: Id of the sample.
+        image: Pre-processed, float32 [3, S, S]; None where `encoded` is there.
+        boxes: XYXY, float32 [N, 4], or None; NaN as in `Prompts`.
+        points: (x, y), float32 [N, K, 2], or None.
+        labels: int64 [N, K] as in `Prompts`, or None.
+        targets: bool [N, S, S].
+        size: (height, width) in pixels after augmentation, before scaling to the input frame.
+        object_ids: Names of the N objects.
+        mask_inputs: Logits, float32 [N, S/4, S/4], or None; NaN as in `Prompts`.
+        places: `Corrections.places` of the rounds after the first, float64 [N, R], or None for one round.
+        corrected_masks: `Corrections.masks`, bool [N, R], or None with `places`.
+        encoded: What the frozen part of the image encoder made of the image, float32, shape of its stage; or None.
+    """
+
+    id: str
+    image: Tensor | None
+    boxes: Tensor | None
+    points: Tensor | None
+    labels: Tensor | None
+    targets: Tensor
+    size: tuple[int, int]
+    object_ids: tuple[str, ...]
+    mask_inputs: Tensor | None = None
+    places: Tensor | None = None
+    corrected_masks: Tensor | None = None
+    encoded: Tensor | None = None
+
+
+class TrainingPrompts(Protocol):
+    """What training needs of a prompt source (`lora_sam.prompts` is above this package)."""
+
+    def training_prompts(self, sample: Sample, seed: int, epoch: int) -> Prompts:
+        """One prompt per object; a pure function of its arguments."""
+        ...
+
+
+@runtime_checkable
+class CorrectedPrompts(Protocol):
+    """What training needs of a prompt source with rounds of correction."""
+
+    def corrections(self, sample: Sample, seed: int, epoch: int) -> Corrections:
+        """The draws for the rounds after the first; a pure function of its arguments."""
+        ...
+
+
+class EncodedImages(Protocol):
+    """What the frozen part of the image encoder made of the images of a source."""
+
+    def view(self, epoch: int, index: int) -> View:
+        """How the image is looked at in an epoch."""
+        ...
+
+    def read(self, epoch: int, index: int) -> Tensor | None:
+        """What was made of it then, or None where that is not at hand."""
+        ...
+
+
+class TrainingExamples(Dataset[Example]):
+    """Samples made ready for training. Stateless: an example is a function of seed, epoch and index alone."""
+
+    def __init__(
+        self,
+        source: SampleSource,
+        prompt: TrainingPrompts,
+        augmentation: Augmentation,
+        *,
+        image_size: int,
+        seed: int,
+        max_objects: int | None,
+        encoded: EncodedImages | None = None,
+    ) -> None:
+        """Prepare samples of `source` for an input frame of side `image_size`.
+
+        Args:
+            source: Labelled samples.
+            prompt: Makes the prompts, after augmentation.
+            augmentation: Changes the samples.
+            image_size: Side S of the input frame in pixels.
+            seed: With epoch and sample id, decides objects, augmentation and prompts.
+            max_objects: At most this many objects per example, others are drawn in other epochs; None for all.
+            encoded: Images that need not be decoded; says how they are looked at, instead of `augmentation`.
+        """
+        self._source = source
+        self._prompt = prompt
+        self._augmentation = augmentation
+        self._image_size = image_size
+        self._seed = seed
+        self._max_objects = max_objects
+        self._encoded = encoded
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self._source)
+
+    def __getitem__(self, key: tuple[int, int]) -> Example:
+        """The example for `key` = (epoch, index). Raises `DataError` when its files changed since they were checked."""
+        epoch, index = key
+        encoded = None if self._encoded is None else self._encoded.read(epoch, index)
+        sample, prompts = self._prompted(key, decode=encoded is None)
+        corrections = None
+        if isinstance(self._prompt, CorrectedPrompts):
+            corrections = self._prompt.corrections(sample, self._seed, epoch)
+        size, side = sample.size, self._image_size
+        masks = None if prompts.mask_inputs is None else mask_inputs_to_input_frame(prompts.mask_inputs, side)
+        boxes = None if prompts.boxes is None else boxes_to_input_frame(prompts.boxes, size, side)
+        points = None if prompts.points is None else points_to_input_frame(prompts.points, size, side)
+        return Example(
+            id=sample.id,
+            image=preprocess(sample.image, side) if encoded is None else None,
+            boxes=None if boxes is None else torch.from_numpy(boxes),
+            points=None if points is None else torch.from_numpy(points),
+            labels=None if prompts.labels is None else torch.from_numpy(prompts.labels),
+            targets=masks_to_input_frame(sample.masks, side),
+            size=size,
+            object_ids=sample.object_ids,
+            mask_inputs=None if masks is None else torch.from_numpy(masks),
+            places=None if corrections is None else torch.from_numpy(corrections.places),
+            corrected_masks=None if corrections is None else torch.from_numpy(corrections.masks),
+            encoded=encoded,
+        )
+
+    def prompted(self, key: tuple[int, int]) -> tuple[Sample, Prompts]:
+        """What `key` = (epoch, index) is before it is brought into the input frame: augmented sample and prompts."""
+        return self._prompted(key, decode=True)
+
+    def _prompted(self, key: tuple[int, int], *, decode: bool) -> tuple[Sample, Prompts]:
+        epoch, index = key
+        sample = self._with_some_objects(self._source[index] if decode else labels_of(self._source, index), epoch)
+        if self._encoded is not None:
+            sample = self._encoded.view(epoch, index).on(sample)
+        else:
+            sample = self._augmentation.apply(sample, self._seed, epoch, sample.id)
+        return sample, self._prompt.training_prompts(sample, self._seed, epoch)
+
+    def _with_some_objects(self, sample: Sample, epoch: int) -> Sample:
+        rows = drawn_places(len(sample.object_ids), self._max_objects, self._seed, "objects", epoch, sample.id)
+        return sample if rows is None else sample.only(rows)
+
+
+@dataclass(frozen=True)
+class EpochBatches:
+    """The batches of one epoch as lists of keys (epoch, index) for `TrainingExamples`; a `batch_sampler`.
+
+    With several processes, each step takes `batch_size` samples per process. The samples of the last, incomplete step
+    are divided evenly, and where that does not come out, the first of the epoch are used again, so that every process
+    has the same number of batches of the same sizes.
+
+    Attributes:
+        length: Number of samples.
+        batch_size: Samples per batch and process.
+        seed: With `epoch`, decides the order.
+        epoch: Number of the epoch.
+        start: Batches to leave out at the beginning, to resume within the epoch.
+        rank: Number of this process.
+        world_size: Number of processes.
+    """
+
+    length: int
+    batch_size: int
+    seed: int
+    epoch: int
+    start: int = 0
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        """Check our own use of it."""
+        assert self.length > 0, "an empty source"
+        assert self.batch_size > 0
+        assert 0 <= self.rank < self.world_size
+        assert self.start >= 0
+
+    def __len__(self) -> int:
+        """Number of batches that are left."""
+        return max(0, -(-self.length // (self.batch_size * self.world_size)) - self.start)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        """Batches of (epoch, index)."""
+        order = [int(index) for index in generator_for(self.seed, "order", self.epoch).permutation(self.length)]
+        missing = -self.length % self.world_size
+        order += (order * -(-missing // self.length))[:missing]
+        step = self.batch_size * self.world_size
+        for first in range(self.start * step, len(order), step):
+            together = order[first : first + step]
+            share = len(together) // self.world_size
+            own = together[self.rank * share : (self.rank + 1) * share]
+            yield [(self.epoch, index) for index in own]
+
+
+def collate(examples: list[Example]) -> list[Example]:
+    """A batch is a list: images may have different numbers of objects."""
+    return examples

@@ -1,0 +1,308 @@
+"""The plan of a run: how much goes through the model at once, and what that takes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from lora_sam.core.errors import TrainingError
+from lora_sam.training.options import checkpointed_blocks
+from lora_sam.training.planning.memory import Peak, forward_peak, peak_of
+from lora_sam.training.planning.wording import count, duration, flops, gib, gigabytes, plural
+from lora_sam.training.planning.work import seconds_per_image, seconds_to_encode, step_flops
+from lora_sam.training.planning.workload import Step, Trained
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lora_sam.models.attention.split import TrainingKernel
+    from lora_sam.models.device import Precision
+    from lora_sam.models.vit import ViTSam
+    from lora_sam.training.options import Checkpointing, TrainerOptions
+    from lora_sam.training.planning.machine import Machine
+
+GIB = 2**30
+_SPARE = 0.9  # share of the free memory that a plan may use where the user sets no limit: it is an estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """The training data, as far as a plan depends on it.
+
+    Attributes:
+        images: Training images of an epoch, for all processes.
+        prompts: Prompts decoded for an image, on average; each round of correction counts.
+        most_prompts: The most prompts of an image in one round.
+        cached: Images whose frozen part the embedding cache will hold; 0 where there is no cache.
+        cached_bytes: Bytes of one of them; see `row_bytes`.
+    """
+
+    images: int
+    prompts: float
+    most_prompts: int
+    cached: int = 0
+    cached_bytes: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        object_counts: Sequence[int] | None,
+        images: int,
+        *,
+        max_objects: int | None,
+        chunk: int,
+        rounds: int = 1,
+        cached: int = 0,
+        cached_bytes: int = 0,
+    ) -> TrainingData:
+        """From the objects of each image, None where they are not known: then a full chunk is assumed.
+
+        Args:
+            object_counts: Objects of each training image.
+            images: Training images.
+            max_objects: Most objects of an image that an epoch takes; None for all.
+            chunk: Prompts decoded at once.
+            rounds: How often each prompt is decoded.
+            cached: See `TrainingData`.
+            cached_bytes: See `TrainingData`.
+        """
+        counts = [max_objects or chunk] if object_counts is None or not len(object_counts) else list(object_counts)
+        counts = [count if max_objects is None else min(count, max_objects) for count in counts]
+        mean = rounds * sum(counts) / len(counts)
+        return cls(images=images, prompts=mean, most_prompts=max(counts), cached=cached, cached_bytes=cached_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What was chosen, and what it takes.
+
+    Attributes:
+        trainable: Parameters that train.
+        total: Parameters of the model with its adapter.
+        precision: Arithmetic of the forward pass.
+        checkpointing: Blocks whose activations are made again.
+        checkpointed: Their numbers.
+        at_once: Images that go through the model together.
+        effective_batch: Images of an optimiser step.
+        peak: Memory of training.
+        evaluation_bytes: Memory of encoding in fp32, as the evaluation at the end does.
+        limit_bytes: Memory to stay within.
+        flops_per_image: FLOPs of the gradients of one image.
+        seconds_per_epoch: Of training, without validation.
+        steps_per_epoch: Optimiser steps.
+        cached_images: Images whose frozen part the embedding cache will hold.
+        cache_bytes: What they take on disk.
+        seconds_to_cache: Time to encode them, those that are there already included.
+        notes: What the user should know.
+    """
+
+    trainable: int
+    total: int
+    precision: Precision
+    checkpointing: Checkpointing
+    checkpointed: frozenset[int]
+    at_once: int
+    effective_batch: int
+    peak: Peak
+    evaluation_bytes: int
+    limit_bytes: int
+    flops_per_image: float
+    seconds_per_epoch: float
+    steps_per_epoch: int
+    cached_images: int
+    cache_bytes: int
+    seconds_to_cache: float
+    notes: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """One line: parameters, memory, time, choices, cache."""
+        text = (
+            f"plan: {count(self.trainable)} of {count(self.total)} parameters train; "
+            f"about {gib(self.peak.total)} and {duration(self.seconds_per_epoch)} per epoch "
+            f"({self.precision}, checkpointing {self.checkpointing}, {plural(self.at_once, 'image')} at once)"
+        )
+        if self.cached_images:
+            text += f"; embeddings of {plural(self.cached_images, 'image')} cached: {gigabytes(self.cache_bytes)}"
+        return text
+
+    def table(self) -> Table:
+        """What the line says, and where it comes from."""
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title="plan, estimated", box=box.SIMPLE_HEAD, show_edge=False, show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(justify="right")
+        table.add_column()
+        for row in self._rows():
+            table.add_row(*(Text(cell) for cell in row))
+        return table
+
+    def _rows(self) -> Iterator[tuple[str, str, str]]:
+        peak, share = self.peak, 100 * self.trainable / self.total
+        yield "parameters that train", f"{self.trainable:,}", f"{share:.2f} % of {self.total:,}"
+        at_once = f"{plural(self.at_once, 'image')} at once, {self.effective_batch} per optimiser step"
+        yield "arithmetic", self.precision, f"checkpointing {self.checkpointing}, {at_once}"
+        yield "memory", gib(peak.total), f"limit {gib(self.limit_bytes)}"
+        for name in ("process", "weights", "optimizer", "activations"):
+            yield f"  {name}", gib(getattr(peak, name)), ""
+        once = "evaluation, and filling the cache" if self.cached_images else "evaluation"
+        yield "  encoding in fp32", gib(self.evaluation_bytes), once
+        steps = f"{plural(self.steps_per_epoch, 'optimiser step')}, {flops(self.flops_per_image)} per image"
+        yield "an epoch", duration(self.seconds_per_epoch), f"{steps}; without validation"
+        if self.cached_images:
+            once = f"{plural(self.cached_images, 'image')}, encoded once in {duration(self.seconds_to_cache)}"
+            yield "embedding cache", gigabytes(self.cache_bytes), once
+        else:
+            yield "embedding cache", "-", "nothing is cached"
+        for note in self.notes:
+            yield "note", "", note
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it; bytes, seconds, FLOPs."""
+        values = asdict(self)
+        values["checkpointed"], values["notes"] = sorted(self.checkpointed), list(self.notes)
+        values["peak"] = {**values["peak"], "total": self.peak.total}
+        return values
+
+
+def make_plan(
+    *,
+    model: ViTSam,
+    trained: Trained,
+    options: TrainerOptions,
+    precision: Precision,
+    machine: Machine,
+    data: TrainingData,
+    processes: int = 1,
+    input_loss: bool = False,
+    attention: TrainingKernel | None = None,
+) -> Plan:
+    """Choose checkpointing, images at once and, if need be, precision, so that a step fits into the memory there is.
+
+    The gradient is the same for all of these, so the cheapest goes first: fewer images at once cost next to nothing,
+    checkpoints another forward pass. bf16 without hardware for it is slow, and comes last.
+
+    Args:
+        model: The architecture.
+        trained: What trains.
+        options: Options of the trainer.
+        precision: Arithmetic that was picked for the device.
+        machine: The device.
+        data: The training data.
+        processes: Processes that share the images of an epoch.
+        input_loss: Whether the loss compares masks at the size of the input.
+        attention: How blocks that train attend; None for what `trainer.attention` says, or is usual for the device.
+
+    Raises:
+        TrainingError: nothing fits into `trainer.memory_gb`.
+    """
+    given = options.memory_gb is not None
+    limit = int(options.memory_gb * GIB) if options.memory_gb is not None else int(machine.free_bytes * _SPARE)
+    last_resort: tuple[Precision, ...] = ()
+    if options.precision == "auto" and precision == "fp32" and machine.kind != "mps":
+        last_resort = ("bf16",)
+    if attention is None and options.attention != "auto":
+        attention = options.attention
+    step = Step(
+        model=model,
+        trained=trained,
+        precision=precision,
+        images=options.batch_size,
+        prompts=data.prompts,
+        most_prompts=data.most_prompts,
+        chunk=options.decoder_chunk,
+        encoded=data.cached > 0,
+        attention=attention or ("tiled" if machine.kind == "cpu" else "channels"),
+        input_loss=input_loss,
+    )
+    mean = options.ema_decay is not None
+    for chosen, checkpointing in _candidates(step, options, (precision, *last_resort)):  # noqa: B007
+        peak = peak_of(chosen, machine.kind, machine.process_bytes, running_mean=mean)
+        if peak.total <= limit:
+            break
+    else:
+        if given:
+            raise TrainingError(
+                f"trainer.memory_gb = {options.memory_gb}: the least that this run takes is about {gib(peak.total)} "
+                f"({chosen.precision}, checkpointing {checkpointing}, {plural(chosen.images, 'image')} at once); "
+                f"allow more, or take less with {_remedies(options, chosen)}"
+            )
+    rate = machine.rates.get(chosen.precision) or max(machine.rates.values())
+    own = math.ceil(data.images / processes)
+    plan = Plan(
+        trainable=trained.trainable,
+        total=trained.total,
+        precision=chosen.precision,
+        checkpointing=checkpointing,
+        checkpointed=chosen.checkpointed,
+        at_once=chosen.images,
+        effective_batch=options.batch_size * options.accumulate * processes,
+        peak=peak,
+        evaluation_bytes=peak.process + peak.weights + forward_peak(model),
+        limit_bytes=limit,
+        flops_per_image=step_flops(chosen).total,
+        seconds_per_epoch=own * seconds_per_image(chosen, machine.kind, rate, options.workers),
+        steps_per_epoch=math.ceil(math.ceil(own / options.batch_size) / options.accumulate),
+        cached_images=data.cached,
+        cache_bytes=data.cached * data.cached_bytes,
+        seconds_to_cache=data.cached * seconds_to_encode(model, machine.kind, rate),
+    )
+    return replace(plan, notes=tuple(_notes(plan, options, chosen, precision)))
+
+
+def row_bytes(shape: Collection[int], dtype: str) -> int:
+    """Bytes of what the embedding cache holds for an image: `Stage.shape` in `float16` or `float32`."""
+    return math.prod(shape) * (2 if dtype == "float16" else 4)
+
+
+def _candidates(
+    step: Step, options: TrainerOptions, precisions: Sequence[Precision]
+) -> Iterator[tuple[Step, Checkpointing]]:
+    """Steps from the fastest to the smallest."""
+    ways: tuple[Checkpointing, ...] = ("off", "global", "all")
+    if options.checkpointing != "auto":
+        ways = (options.checkpointing,)
+    elif not step.training_blocks:
+        ways = ("off",)
+    model = step.model
+    for precision, way in itertools.product(precisions, ways):
+        blocks = checkpointed_blocks(model.depth, model.global_attention, way)
+        images = options.batch_size
+        while images:
+            yield replace(step, precision=precision, checkpointed=blocks, images=images), way
+            images //= 2
+
+
+def _remedies(options: TrainerOptions, chosen: Step) -> str:
+    """What makes the smallest step smaller."""
+    remedies = []
+    if chosen.precision == "fp32":
+        remedies.append("trainer.precision=bf16")
+    if chosen.training_blocks:
+        if options.checkpointing in ("off", "global"):
+            remedies.append("trainer.checkpointing=auto")
+        if len(chosen.training_blocks) > 3:
+            remedies.append("method.blocks=last:3")
+    remedies.append(f"a smaller model.image_size (now {chosen.model.image_size})")
+    if chosen.decoded_together > 1:
+        remedies.append(f"trainer.decoder_chunk={max(1, chosen.decoded_together // 4)}")
+    return ", ".join(remedies)
+
+
+def _notes(plan: Plan, options: TrainerOptions, chosen: Step, wanted: Precision) -> Iterator[str]:
+    """What the user should know beside the figures."""
+    peak, limit = gib(plan.peak.total), gib(plan.limit_bytes)
+    if plan.peak.total > plan.limit_bytes:
+        yield (
+            f"the least that this run takes is about {peak}, of the free memory {limit} may be used: it may end for "
+            f"lack of memory; take less with {_remedies(options, chosen)}"
+        )
+    if plan.precision != wanted:
+        yield f"trainer.precision=auto: {wanted} does not fit into {limit}, {plan.precision} does, but is slow here"
+    if plan.evaluation_bytes > max(plan.limit_bytes, plan.peak.total):
+        yield f"the evaluation at the end encodes in fp32, which takes about {gib(plan.evaluation_bytes)}"

@@ -1,0 +1,252 @@
+"""Where curves and pictures of a run go: `metrics.jsonl`, the source of truth, and trackers that show them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, SupportsFloat
+
+from pydantic import Field
+
+from lora_sam.core.errors import AdapterError, ConfigError, TrainingError
+from lora_sam.core.files import write_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_LOG = logging.getLogger(__name__)
+
+
+class Tracker(Protocol):
+    """Shows a run while it trains. No method ever raises: a tracker must not stop training."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Add one point at `step` to the curve of every name."""
+        ...
+
+    def image(self, step: int, name: str, array: NDArray[np.uint8]) -> None:
+        """Show an RGB picture, uint8 [H, W, 3]."""
+        ...
+
+    def hyperparameters(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """Record the flat configuration of the run (dotted keys) with its final metrics, for comparing runs."""
+        ...
+
+    def close(self) -> None:
+        """Write what is still held back."""
+        ...
+
+
+class TrackerConfig(Protocol):
+    """A file of `conf/tracker/`."""
+
+    def open(self, run_directory: Path) -> Tracker:
+        """Start tracking the run in `run_directory`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorBoard:
+    """Event files for TensorBoard: `tensorboard --logdir outputs`.
+
+    Attributes:
+        directory: Directory of the event files, relative to the run directory and inside it.
+    """
+
+    directory: Annotated[str, Field(min_length=1)]
+
+    def check(self) -> None:
+        """Raise `ConfigError` if `directory` leads out of the run directory."""
+        if Path(self.directory).is_absolute() or ".." in Path(self.directory).parts:
+            raise ConfigError(
+                f"tracker.directory = {self.directory}: must be a directory inside the run directory; "
+                "move the whole run with hydra.run.dir=..."
+            )
+
+    def open(self, run_directory: Path) -> Tracker:
+        """Start writing event files; where that fails, warn and track nothing."""
+
+        def start() -> Tracker:
+            return _TensorBoardTracker(run_directory / self.directory)
+
+        return _Guarded("TensorBoard", start)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoTracker:
+    """Nothing but `metrics.jsonl`."""
+
+    def open(self, run_directory: Path) -> Tracker:
+        """A tracker that does nothing."""
+        return _Silent()
+
+
+class _Silent:
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        pass
+
+    def image(self, step: int, name: str, array: NDArray[np.uint8]) -> None:
+        pass
+
+    def hyperparameters(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class _TensorBoardTracker:
+    def __init__(self, directory: Path) -> None:
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self._writer = SummaryWriter(str(directory))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def image(self, step: int, name: str, array: NDArray[np.uint8]) -> None:
+        self._writer.add_image(name, array, step, dataformats="HWC")
+
+    def hyperparameters(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        plain = {
+            key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in config.items()
+        }
+        # run_name "." keeps them in this run's directory instead of opening another run
+        self._writer.add_hparams(plain, dict(metrics), run_name=".")
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Guarded:
+    """A tracker that warns at the first failure and is off from then on."""
+
+    def __init__(self, name: str, start: Callable[[], Tracker]) -> None:
+        self._name = name
+        self._tracker: Tracker | None = None
+        with self._warning():
+            self._tracker = start()
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        with self._warning():
+            if self._tracker is not None:
+                self._tracker.scalars(step, values)
+
+    def image(self, step: int, name: str, array: NDArray[np.uint8]) -> None:
+        with self._warning():
+            if self._tracker is not None:
+                self._tracker.image(step, name, array)
+
+    def hyperparameters(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        with self._warning():
+            if self._tracker is not None:
+                self._tracker.hyperparameters(config, metrics)
+
+    def close(self) -> None:
+        with self._warning():
+            if self._tracker is not None:
+                self._tracker.close()
+
+    @contextmanager
+    def _warning(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._tracker = None
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            _LOG.warning(
+                "%s failed (%s) and is off for the rest of this run; metrics.jsonl goes on", self._name, reason
+            )
+
+
+class MetricsLog:
+    """`metrics.jsonl`: one JSON object per line, `{"step": 10, "time": 1700000000.0, "loss": 0.5, ...}`.
+
+    `step` is the optimiser step and `time` the seconds since 1970; NaN and infinity are written as null. Every line
+    is flushed when it is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Go on with the log at `path`, which need not exist; a last line torn by a crash is removed.
+
+        Raises:
+            TrainingError: the file cannot be written.
+        """
+        self.path = path
+        with self._writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _drop_torn_line(path)
+
+    def append(self, values: Mapping[str, SupportsFloat | str | None]) -> None:
+        """Add one line; `values` has the key `step`. Raises `TrainingError` if the disk is full."""
+        record = {"step": values["step"], "time": round(time.time(), 3), **values}
+        line = json.dumps({key: _finite(value) for key, value in record.items()}, allow_nan=False) + "\n"
+        # one write to a file opened for appending: a reader sees whole lines, whatever happens to this process
+        with self._writing(), self.path.open("ab", buffering=0) as file:
+            file.write(line.encode())
+
+    def truncate_after(self, step: int) -> None:
+        """Forget everything later than `step`, for a run that goes on from its state at `step`.
+
+        Raises:
+            AdapterError: the log is damaged.
+            TrainingError: the file cannot be written.
+        """
+        kept = [record for record in read_metrics(self.path) if record["step"] <= step]
+        write_text(self.path, "".join(f"{json.dumps(record)}\n" for record in kept))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TrainingError(
+                f"cannot write {self.path}: {error.strerror or error}; free some space or choose another place with "
+                "hydra.run.dir=..., then go on with resume=latest"
+            ) from error
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a `metrics.jsonl`, in order; none if there is no such file. A torn last line is left out.
+
+    Raises:
+        AdapterError: another line is not an object with an integer `step`.
+    """
+    if not path.is_file():
+        return []
+    # what comes after the last newline is a line that was never finished
+    lines = path.read_bytes().split(b"\n")[:-1]
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except ValueError:  # not JSON, or not UTF-8
+            record = None
+        if not isinstance(record, dict) or type(record.get("step")) is not int:
+            raise AdapterError(f"{path}, line {number}: damaged; remove this line, or start a new run without resume=")
+        records.append(record)
+    return records
+
+
+def _drop_torn_line(path: Path) -> None:
+    if path.is_file():
+        text = path.read_bytes()
+        complete = text.rfind(b"\n") + 1
+        if complete < len(text):
+            os.truncate(path, complete)
+
+
+def _finite(value: SupportsFloat | str | None) -> float | str | None:
+    if value is None or isinstance(value, str | int):
+        return value
+    number = float(value)  # NumPy's numbers are not JSON's
+    return number if math.isfinite(number) else None

@@ -1,0 +1,165 @@
+"""The command `lora-sam`: what its subcommands run, how it answers for itself, where it finds the configuration."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import train as script
+from lora_sam import __version__
+from lora_sam.cli import console as console_module
+from lora_sam.cli import train as train_module
+from lora_sam.cli.console import COMMANDS, console
+from lora_sam.cli.step import VERBS
+from lora_sam.core import conf_files as conf_module
+from lora_sam.core.conf_files import conf_directory
+
+ROOT = Path(__file__).resolve().parents[2]
+
+LISTED = (
+    "Commands: demo, train, merge, export, quantize, robustness, evaluate, deploy, embeddings; "
+    "lora-sam --help describes them"
+)
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["/usr/bin/lora-sam", *arguments])
+        code = console()
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_help_and_version(call: Call) -> None:
+    code, out, err = call("--help")
+    assert (code, err) == (0, "")
+    assert all(f"\n  {name} " in out for name in COMMANDS)
+    assert call("-h") == (code, out, err)
+    assert call("--version") == (0, f"lora-sam {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tran"], f"unknown command tran; did you mean train? {LISTED}"),
+        (["x"], f"unknown command x. {LISTED}"),
+        (["method.rank=4"], f"unknown command method.rank=4. {LISTED}"),
+        (["evaluat"], f"unknown command evaluat; did you mean evaluate? {LISTED}"),
+        ([], f"no command given. {LISTED}"),
+    ],
+)
+def test_mistakes_name_the_commands(call: Call, arguments: list[str], message: str) -> None:
+    assert call(*arguments) == (2, "", f"error: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "handed_over"),
+    [
+        (["train", "-m", "method.rank=2,4"], ["-m", "method.rank=2,4"]),
+        (["train", "--cfg", "job", "~tracker"], ["--cfg", "job", "~tracker"]),
+        (["train"], ["experiment=demo"]),
+        (["train", "--cfg", "job"], ["experiment=demo", "--cfg", "job"]),
+        (["train", "--help"], ["--help"]),
+        (["demo"], ["experiment=demo"]),
+        (["demo", "seed=1"], ["experiment=demo", "seed=1"]),
+    ],
+)
+def test_commands_hand_the_rest_to_the_program_of_train_py(
+    call: Call, monkeypatch: pytest.MonkeyPatch, arguments: list[str], handed_over: list[str]
+) -> None:
+    calls: list[tuple[Any, Path, list[str]]] = []
+
+    def main(task: Any, *, conf: Path) -> int:
+        calls.append((task, conf, sys.argv))
+        return 7
+
+    monkeypatch.setattr(train_module, "main", main)
+    code, _, error = call(*arguments)
+    assert code == 7
+    assert calls == [(script.train, train_module.CONF, [f"/usr/bin/lora-sam {arguments[0]}", *handed_over])]
+    assert ("this is the demo" in error) == (arguments == ["train"])
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "embeddings"])
+def test_steps_get_the_rest(call: Call, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    calls: list[Any] = []
+
+    def step(*given: Any) -> int:
+        calls.append(given)
+        return 3
+
+    monkeypatch.setattr(console_module, "run_step", step)
+    assert call(verb, "run=here", "--cfg", "job")[0] == 3
+    assert calls == [(verb, f"lora-sam {verb}", ["run=here", "--cfg", "job"])]
+
+
+def test_a_step_explains_itself(call: Call) -> None:
+    code, out, err = call("deploy", "--help")
+    assert (code, err) == (0, "")
+    assert "  lora-sam deploy [key=value ...]\n" in out
+    assert "  max_drop=null\n" in out
+
+
+def test_the_script_is_declared() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    module, _, name = scripts["lora-sam"].partition(":")
+    assert getattr(import_module(module), name) is console
+
+
+def test_answers_without_torch(tmp_path: Path) -> None:
+    program = (
+        "import runpy, sys\n"
+        "try: runpy.run_module('lora_sam.cli', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit as stop:\n"
+        "    print(f'code={stop.code} torch={\"torch\" in sys.modules}')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{program}", "train", "--cfg", "job"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert "_target_: lora_sam.methods.lora.LoRA" in done.stdout
+    assert done.stdout.splitlines()[-1] == "code=0 torch=False"
+    assert done.stderr == ""
+
+
+# --- configuration files ----------------------------------------------------------------------------------------------
+
+
+def test_a_checkout_has_its_configuration_beside_the_package() -> None:
+    assert conf_directory() == train_module.CONF == ROOT / "conf"
+
+
+def test_an_installed_package_has_it_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conf_module, "_PACKAGE", tmp_path / "lora_sam")
+    for place in (tmp_path / "conf", tmp_path / "lora_sam" / "conf"):  # what is inside comes first
+        place.mkdir(parents=True)
+        (place / "train.yaml").touch()
+        assert conf_directory() == place
+
+
+def test_an_installation_without_configuration_says_so(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conf_module, "_PACKAGE", tmp_path / "lora_sam")
+    monkeypatch.delitem(sys.modules, "lora_sam.cli.train")
+    code, out, err = call("train")
+    assert (code, out) == (2, "")
+    inside, beside = tmp_path / "lora_sam" / "conf", tmp_path / "conf"
+    assert err == (
+        f"error: no configuration files: neither {inside} nor {beside} has a train.yaml; install lora_sam again.\n"
+    )

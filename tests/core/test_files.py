@@ -1,0 +1,237 @@
+"""Atomic writing: what is there before, during and after, on success, failure, full disk and crash."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lora_sam.core.errors import TrainingError
+from lora_sam.core.files import atomic_directory, atomic_path, sha256_of, write_text
+from lora_sam.core.seeds import generator_for, seed_for
+
+FULL = r"cannot write {}: No space left on device \(\d+ MiB free there\)\. Free some space .* resume=latest\."
+
+
+def full_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def write_half(path: Path) -> None:
+    path.write_text("half")
+    raise ZeroDivisionError
+
+
+def become_a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    full_disk()
+
+
+def test_text_is_written_as_utf8_with_the_usual_mode(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "a.txt"
+    write_text(path, "naïve – ✓\n")
+    assert path.read_bytes() == "naïve – ✓\n".encode()
+    other = tmp_path / "other"
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode
+    assert os.listdir(path.parent) == ["a.txt"]
+
+
+def test_the_old_file_is_whole_until_the_new_one_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with atomic_path(path) as temporary:
+        assert temporary.parent == path.parent  # renaming works on one file system only
+        temporary.write_text("new, but not yet")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new, but not yet"
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(ZeroDivisionError), atomic_path(path) as temporary:
+        write_half(temporary)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("fails", ["write", "fsync", "replace"])
+def test_a_full_disk_is_told_with_path_and_free_space(
+    fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with monkeypatch.context() as patched:
+        if fails == "write":
+            patched.setattr(Path, "write_text", full_disk)
+        else:
+            patched.setattr(os, fails, full_disk)
+        with pytest.raises(TrainingError, match=FULL.format(re.escape(str(path)))) as caught:
+            write_text(path, "new")
+    assert "\n" not in str(caught.value)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("atomic", [atomic_path, atomic_directory])
+def test_a_place_that_is_no_directory(atomic, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "below"
+    with (
+        pytest.raises(TrainingError, match=r"cannot write .*file/below: (File exists|Not a directory) \("),
+        atomic(path),
+    ):
+        pytest.fail("must not get here")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_place_whose_free_space_is_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "gone" / "deeper" / "a.txt"
+    (tmp_path / "gone").touch()
+    with pytest.raises(TrainingError, match=r"a\.txt: Not a directory \(free space unknown\)"):
+        write_text(path, "")
+
+
+def test_an_error_without_a_number_is_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with pytest.raises(TrainingError, match=r"a\.txt: Error while serializing: full \("), atomic_path(path):
+        raise OSError("Error while serializing: full")
+
+
+def test_that_the_temporary_cannot_be_removed_hides_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with pytest.raises(TrainingError, match="No space left"), atomic_path(path) as temporary:
+        become_a_directory(temporary)
+
+
+def tree(root: Path) -> dict[str, str]:
+    return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_directory_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "adapter"
+    with atomic_directory(path) as content:
+        (content / "a").write_text("old a")
+        (content / "b").write_text("old b")
+    with atomic_directory(path) as content:
+        (content / "sub").mkdir()
+        (content / "sub" / "a").write_text("new a")
+        (content / "sub" / "a").chmod(0o400)
+        assert tree(path) == {"a": "old a", "b": "old b"}
+    assert tree(path) == {"sub/a": "new a"}
+    assert os.listdir(path.parent) == ["adapter"]
+    usual = tmp_path / "usual"
+    usual.mkdir()
+    assert path.stat().st_mode == usual.stat().st_mode
+
+
+def test_a_failure_leaves_the_old_directory(tmp_path: Path) -> None:
+    path = tmp_path / "adapter"
+    with atomic_directory(path) as content:
+        (content / "a").write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_directory(path) as content:
+        write_half(content / "a")
+    assert tree(path) == {"a": "old"}
+    assert os.listdir(tmp_path) == ["adapter"]
+
+
+@pytest.mark.parametrize("rename", [1, 2], ids=["moving the old one away", "moving the new one in"])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=type)
+def test_a_failure_between_the_renames_brings_the_old_directory_back(
+    rename: int, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "adapter"
+    with atomic_directory(path) as content:
+        (content / "a").write_text("old")
+    replace, calls = os.replace, []
+
+    def failing(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == rename:
+            raise error
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    expected = TrainingError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(expected), atomic_directory(path) as content:
+        (content / "a").write_text("new")
+    assert tree(path) == {"a": "old"}
+    assert os.listdir(tmp_path) == ["adapter"]
+
+
+def test_a_first_directory_that_cannot_be_moved_in_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "replace", full_disk)
+    path = tmp_path / "adapter"
+    with (
+        pytest.raises(TrainingError, match=FULL.format(re.escape(str(path)))),
+        atomic_directory(path) as content,
+    ):
+        (content / "a").write_text("new")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc to tell which file was synced")
+def test_everything_is_synced_before_the_first_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (events.append(Path(f"/proc/self/fd/{fd}").resolve().name), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (events.append("rename"), replace(a, b)))
+    with atomic_directory(tmp_path / "adapter") as content:
+        (content / "a").write_text("x")
+        (content / "sub").mkdir()
+        (content / "sub" / "b").write_text("y")
+    assert set(events[:4]) == {"a", "b", "sub", "content"}
+    assert events[4:] == ["rename", tmp_path.name]
+
+
+def test_a_killed_process_leaves_the_old_content(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "old")
+    with atomic_directory(tmp_path / "adapter") as content:
+        (content / "a").write_text("old")
+    code = """
+import os, sys
+from pathlib import Path
+from lora_sam.core.files import atomic_directory, atomic_path
+root = Path(sys.argv[1])
+with atomic_path(root / "a.txt") as file, atomic_directory(root / "adapter") as content:
+    file.write_text("half")
+    (content / "a").write_text("half")
+    os._exit(3)
+"""
+    assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == 3
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert tree(tmp_path / "adapter") == {"a": "old"}
+    write_text(tmp_path / "a.txt", "new")  # what it left behind is in nobody's way
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize("size", [0, 1, 3_000_000])
+def test_sha256(size: int, tmp_path: Path) -> None:
+    data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    (tmp_path / "a").write_bytes(data)
+    assert sha256_of(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+
+
+def test_seeds_depend_on_names_and_nothing_else() -> None:
+    # fixed for ever: prompts and splits of earlier runs hang on them
+    assert seed_for(0, "jitter", 1, "a.png") == 3745920896802948200
+    assert seed_for("a", "b") != seed_for("b", "a")
+    assert seed_for("ab", "c") != seed_for("a", "bc")
+    assert seed_for(1) == seed_for("1")
+    seeds = [seed_for("x", index) for index in range(1000)]
+    assert len(set(seeds)) == 1000
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert max(seeds) > 2**62
+    draws = generator_for(0, "x").random(3)
+    assert (generator_for(0, "x").random(3) == draws).all()
+    assert (generator_for(1, "x").random(3) != draws).all()

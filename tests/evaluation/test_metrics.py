@@ -1,0 +1,390 @@
+"""Metrics against torchmetrics, MONAI, a brute-force reference and cases computed by hand."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from lora_sam.core.errors import DataError, LoraSamError
+from lora_sam.evaluation.metrics import (
+    ImageScores,
+    compare,
+    compare_means,
+    default_boundary_tolerance,
+    score_image,
+    size_of,
+    summarize,
+)
+
+Mask = NDArray[np.bool_]
+
+
+def names(count: int) -> tuple[str, ...]:
+    return tuple(f"object {n}" for n in range(count))
+
+
+def random_masks(seed: int, count: int, height: int, width: int) -> Mask:
+    """Blocky random masks of very different coverage."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.random((count, -(-height // 3), -(-width // 3))) < rng.uniform(0.1, 0.9, (count, 1, 1))
+    return coarse.repeat(3, axis=1).repeat(3, axis=2)[:, :height, :width]
+
+
+def square(height: int, width: int, top: int, left: int, size: int) -> Mask:
+    mask = np.zeros((height, width), np.bool_)
+    mask[top : top + size, left : left + size] = True
+    return mask
+
+
+def scores_from(rng: np.random.Generator, images: int, spread: float, shift: float = 0.0) -> list[ImageScores]:
+    """Made-up scores whose objects share their image's luck."""
+    scores = []
+    for index in range(images):
+        count = int(rng.integers(1, 12))
+        iou = np.clip(0.6 + shift + spread * rng.normal() + 0.05 * rng.normal(size=count), 0, 1)
+        area = np.full(count, 1000, np.int64)
+        true_positive = (area * iou).astype(np.int64)
+        scores.append(
+            ImageScores(
+                id=f"image {index}",
+                object_ids=names(count),
+                iou=iou,
+                dice=2 * iou / (1 + iou),
+                boundary_f1=iou**2,
+                true_positive=true_positive,
+                false_positive=np.full(count, 30, np.int64),
+                false_negative=area - true_positive,
+                area=area,
+            )
+        )
+    return scores
+
+
+class TestOverlap:
+    def test_agrees_with_torchmetrics(self) -> None:
+        import torch
+        from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex
+
+        prediction, truth = random_masks(0, 7, 37, 50), random_masks(1, 7, 37, 50)
+        scores = score_image("a", names(7), prediction, truth)
+        for n in range(7):
+            pair = torch.from_numpy(prediction[n]).int(), torch.from_numpy(truth[n]).int()
+            assert scores.iou[n] == pytest.approx(float(BinaryJaccardIndex()(*pair)), abs=1e-6)
+            assert scores.dice[n] == pytest.approx(float(BinaryF1Score()(*pair)), abs=1e-6)
+        pooled = float(BinaryF1Score()(torch.from_numpy(prediction).int(), torch.from_numpy(truth).int()))
+        assert summarize([scores], 0)["f1"] == pytest.approx(pooled, abs=1e-6)
+
+    def test_pooled_f1_over_images_of_different_size_agrees_with_torchmetrics(self) -> None:
+        import torch
+        from torchmetrics.classification import BinaryF1Score
+
+        metric, scores = BinaryF1Score(), []
+        for index, (count, height, width) in enumerate([(3, 20, 31), (1, 64, 12), (5, 9, 9)]):
+            prediction = random_masks(2 * index, count, height, width)
+            truth = random_masks(2 * index + 1, count, height, width)
+            metric.update(torch.from_numpy(prediction).int(), torch.from_numpy(truth).int())
+            scores.append(score_image(str(index), names(count), prediction, truth))
+        assert summarize(scores, 0)["f1"] == pytest.approx(float(metric.compute()), abs=1e-6)
+
+    def test_pooled_iou_agrees_with_torchmetrics(self) -> None:
+        import torch
+        from torchmetrics.classification import BinaryJaccardIndex
+
+        metric, scores = BinaryJaccardIndex(), []
+        for index, (count, height, width) in enumerate([(3, 20, 31), (1, 64, 12), (5, 9, 9)]):
+            prediction = random_masks(2 * index, count, height, width)
+            truth = random_masks(2 * index + 1, count, height, width)
+            metric.update(torch.from_numpy(prediction).int(), torch.from_numpy(truth).int())
+            scores.append(score_image(str(index), names(count), prediction, truth))
+        assert summarize(scores, 0)["iou_pooled"] == pytest.approx(float(metric.compute()), abs=1e-6)
+
+    def test_agrees_with_monai(self) -> None:
+        import torch
+        from monai.metrics import DiceMetric, MeanIoU
+
+        prediction, truth = random_masks(3, 6, 40, 33), random_masks(4, 6, 40, 33)
+        pair = torch.from_numpy(prediction[:, None]).float(), torch.from_numpy(truth[:, None]).float()
+        scores = score_image("a", names(6), prediction, truth)
+        for values, metric in ((scores.dice, DiceMetric()), (scores.iou, MeanIoU())):
+            expected = metric(*pair)
+            assert isinstance(expected, torch.Tensor)
+            np.testing.assert_allclose(values, expected.squeeze(1).numpy(), atol=1e-6)
+        summary = summarize([scores], 0)
+        assert summary["dice"] == pytest.approx(scores.dice.mean())
+        assert summary["iou"] == pytest.approx(scores.iou.mean())
+
+    def test_counts_by_hand(self) -> None:
+        # 4x4 against 4x4 moved by (1, 2): they share 3x2 pixels
+        scores = score_image("a", ["x"], square(20, 20, 5, 5, 4)[None], square(20, 20, 6, 7, 4)[None])
+        assert (scores.true_positive[0], scores.false_positive[0], scores.false_negative[0]) == (6, 10, 10)
+        assert scores.iou[0] == pytest.approx(6 / 26)
+        assert scores.dice[0] == pytest.approx(12 / 32)
+        assert scores.area[0] == 16
+        assert scores.mean_iou == pytest.approx(6 / 26)
+
+    @pytest.mark.parametrize(
+        ("predicted", "true", "expected"),
+        [(False, False, 1.0), (True, False, 0.0), (False, True, 0.0), (True, True, 1.0)],
+    )
+    def test_empty_masks(self, predicted: bool, true: bool, expected: float) -> None:
+        shape = (1, 6, 8)
+        scores = score_image("a", ["x"], np.full(shape, predicted), np.full(shape, true))
+        assert (scores.iou[0], scores.dice[0], scores.boundary_f1[0]) == (expected,) * 3
+        assert summarize([scores], 0)["f1"] == expected
+
+    def test_masks_of_another_size_are_our_own_mistake(self) -> None:
+        with pytest.raises(AssertionError, match=r"predicted \(1, 4, 4\), true \(1, 4, 5\)"):
+            score_image("a", ["x"], np.ones((1, 4, 4), np.bool_), np.ones((1, 4, 5), np.bool_))
+
+
+class TestBoundary:
+    def test_default_tolerance(self) -> None:
+        assert default_boundary_tolerance(520, 700) == 7  # 0.0075 * 872.0 = 6.54
+        assert default_boundary_tolerance(256, 256) == 3  # 0.0075 * 362.04 = 2.72
+        assert default_boundary_tolerance(240, 320) == 3  # 0.0075 * 400 = 3 exactly
+        assert default_boundary_tolerance(8, 8) == 1
+
+    def test_shifted_square_by_hand(self) -> None:
+        """5x5 squares, one a column to the right; contours are rings of 16 pixels.
+
+        Without tolerance 8 pixels coincide (4 in the top row, 4 in the bottom row); with one pixel all match.
+        """
+        prediction, truth = square(20, 20, 5, 5, 5)[None], square(20, 20, 5, 6, 5)[None]
+        assert score_image("a", ["x"], prediction, truth, 0).boundary_f1[0] == pytest.approx(0.5)
+        assert score_image("a", ["x"], prediction, truth, 1).boundary_f1[0] == 1.0
+
+    def test_precision_and_recall_by_hand(self) -> None:
+        """A 3x3 ring of 8 pixels inside a 7x7 ring of 24, two pixels apart, in the middle of each side.
+
+        At tolerance 2: all 8 inner pixels have an outer one 2 away. Of the outer ones 3 per side lie within 2 of an
+        inner one; those beside the corners are sqrt(5) away, and the corners sqrt(8).
+        """
+        inner, outer = square(30, 30, 12, 12, 3)[None], square(30, 30, 10, 10, 7)[None]
+        precision, recall = 1.0, 12 / 24
+        expected = 2 * precision * recall / (precision + recall)
+        assert score_image("a", ["x"], inner, outer, 2).boundary_f1[0] == pytest.approx(expected)
+        assert score_image("a", ["x"], inner, outer, math.sqrt(5)).boundary_f1[0] == pytest.approx(
+            2 * 20 / 24 / (44 / 24)
+        )
+        assert score_image("a", ["x"], inner, outer, 1.99).boundary_f1[0] == 0.0
+        assert score_image("a", ["x"], outer, inner, 2).boundary_f1[0] == pytest.approx(expected)
+
+    def test_edge_of_the_image_is_contour(self) -> None:
+        """A full 4x4 image has its 12 outer pixels as contour, and its left half (4x2) all 8 of its own."""
+        full, half = np.ones((1, 4, 4), np.bool_), np.ones((1, 4, 4), np.bool_)
+        half[:, :, 2:] = False
+        # all but two (in the second column, inner rows) of 8 coincide with the 12, of which 6 are found
+        assert score_image("a", ["x"], half, full, 0).boundary_f1[0] == pytest.approx(2 * 0.75 * 0.5 / 1.25)
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.integers(0, 10_000),
+        st.integers(1, 14),
+        st.integers(1, 14),
+        st.sampled_from([0.0, 1.0, math.sqrt(2), 1.5, 2.0, 3.0, 30.0]),
+    )
+    def test_agrees_with_brute_force(self, seed: int, height: int, width: int, tolerance: float) -> None:
+        prediction, truth = random_masks(seed, 2, height, width), random_masks(seed + 1, 2, height, width)
+        scores = score_image("a", names(2), prediction, truth, tolerance)
+        for n in range(2):
+            assert scores.boundary_f1[n] == pytest.approx(brute_force(prediction[n], truth[n], tolerance), abs=1e-12)
+
+    def test_three_hundred_objects_take_less_than_a_second(self) -> None:
+        rows, columns = np.mgrid[:520, :700]
+        rng = np.random.default_rng(0)
+        truth = np.zeros((300, 520, 700), np.bool_)
+        for mask, row, column in zip(truth, rng.integers(0, 520, 300), rng.integers(0, 700, 300), strict=True):
+            window = np.s_[max(0, row - 20) : row + 20, max(0, column - 20) : column + 20]
+            mask[window] = (rows[window] - row) ** 2 + (columns[window] - column) ** 2 <= 12**2
+        prediction = np.roll(truth, 3, axis=2)
+        start = time.process_time()
+        scores = score_image("a", names(300), prediction, truth)
+        assert time.process_time() - start < 1.0
+        assert np.median(scores.boundary_f1) == 1.0  # 3 pixels off, 7 allowed; those at the edge wrap around
+
+
+def brute_force(prediction: Mask, truth: Mask, tolerance: float) -> float:
+    """Boundary F1 from its definition, pixel by pixel."""
+    contours = [contour_of(prediction), contour_of(truth)]
+    if not prediction.any() and not truth.any():
+        return 1.0
+    shares = []
+    for one, other in (contours, contours[::-1]):
+        near = [any(math.dist(pixel, candidate) <= tolerance for candidate in other) for pixel in one]
+        shares.append(sum(near) / len(near) if near else 0.0)
+    return 2 * shares[0] * shares[1] / sum(shares) if all(shares) else 0.0
+
+
+def contour_of(mask: Mask) -> list[tuple[int, int]]:
+    height, width = mask.shape
+
+    def inside(row: int, column: int) -> bool:
+        return 0 <= row < height and 0 <= column < width and bool(mask[row, column])
+
+    return [
+        (row, column)
+        for row, column in itertools.product(range(height), range(width))
+        if inside(row, column) and not all(inside(row + y, column + x) for y, x in ((-1, 0), (1, 0), (0, -1), (0, 1)))
+    ]
+
+
+class TestSummary:
+    def test_keys_and_point_estimates(self) -> None:
+        scores = scores_from(np.random.default_rng(0), 9, 0.1)
+        summary = summarize(scores, 0)
+        assert set(summary) == {
+            *("iou", "dice", "f1", "boundary_f1"),
+            *("iou_median", "dice_median", "boundary_f1_median"),
+            *("iou_interval", "dice_interval", "f1_interval", "boundary_f1_interval"),
+            *("by_size", "resampled", "iou_pooled"),
+        }
+        iou = np.concatenate([image.iou for image in scores])
+        assert summary["iou"] == pytest.approx(iou.mean())
+        assert summary["iou_median"] == pytest.approx(np.median(iou))
+        for name in ("iou", "dice", "f1", "boundary_f1"):
+            low, high = summary[f"{name}_interval"]
+            assert low < summary[name] < high
+        assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+    def test_mean_is_per_object_and_f1_per_pixel(self) -> None:
+        """A perfect object of 100 pixels in one image, and one of 4 pixels missed in another."""
+        perfect = score_image("a", ["x"], square(20, 20, 0, 0, 10)[None], square(20, 20, 0, 0, 10)[None])
+        missed = score_image("b", ["y"], np.zeros((1, 20, 20), np.bool_), square(20, 20, 0, 0, 2)[None])
+        summary = summarize([perfect, missed], 0)
+        assert summary["iou"] == 0.5
+        assert summary["f1"] == pytest.approx(200 / 204)
+        assert summary["iou_pooled"] == pytest.approx(100 / 104)
+        assert summary["iou_interval"] == [0.0, 1.0]
+
+    def test_sizes_have_cocos_limits_in_original_pixels(self) -> None:
+        assert size_of(np.array([1, 1023, 1024, 9215, 9216])).tolist() == [0, 0, 1, 1, 2]
+        truth = np.stack([square(120, 120, 0, 0, side) for side in (31, 32, 33)])
+        by_size = summarize([score_image("a", names(3), truth & (np.arange(120) < 16), truth)], 0)["by_size"]
+        assert by_size["small"] == {"objects": 1, "iou": pytest.approx(16 / 31), "dice": pytest.approx(32 / 47)}
+        assert by_size["medium"]["objects"] == 2
+        assert by_size["medium"]["iou"] == pytest.approx((16 / 32 + 16 / 33) / 2)
+        assert by_size["large"] == {"objects": 0, "iou": None, "dice": None}
+
+    def test_same_seed_same_intervals(self) -> None:
+        scores = scores_from(np.random.default_rng(0), 9, 0.1)
+        assert summarize(scores, 3) == summarize(scores, 3)
+        assert summarize(scores, 3)["iou_interval"] != summarize(scores, 4)["iou_interval"]
+
+    def test_one_image_resamples_its_objects_and_says_so(self) -> None:
+        (image,) = scores_from(np.random.default_rng(2), 1, 0.1)
+        summary = summarize([image], 0)
+        assert summary["resampled"] == "objects"
+        low, high = summary["iou_interval"]
+        assert image.iou.min() < low < summary["iou"] < high < image.iou.max()
+        assert summarize([image, image], 0)["resampled"] == "images"
+
+    def test_interval_agrees_with_a_bootstrap_written_as_a_loop(self) -> None:
+        scores = scores_from(np.random.default_rng(5), 25, 0.1)
+        rng = np.random.default_rng(0)
+        draws = []
+        for _ in range(4000):
+            drawn = [scores[index] for index in rng.integers(0, 25, 25)]
+            pixels = [sum(getattr(image, name).sum() for image in drawn) for name in PIXELS]
+            pooled = 2 * pixels[0] / (2 * pixels[0] + pixels[1] + pixels[2])
+            draws.append((np.concatenate([image.iou for image in drawn]).mean(), pooled))
+        low, high = np.percentile(draws, [2.5, 97.5], axis=0)
+        summary = summarize(scores, 0)
+        width = (high - low).max()
+        assert summary["iou_interval"] == pytest.approx([low[0], high[0]], abs=0.08 * width)
+        assert summary["f1_interval"] == pytest.approx([low[1], high[1]], abs=0.08 * width)
+
+    def test_intervals_cover_the_truth_about_as_often_as_they_say(self) -> None:
+        """150 draws of 50 images of which the objects share their luck; 95 % +- 5.3 % (three standard errors).
+
+        An interval over objects taken as independent would be about 2.5 times too narrow here and cover in 60 %.
+        """
+        rng = np.random.default_rng(7)
+        covered = 0
+        for seed in range(150):
+            low, high = summarize(scores_from(rng, 50, 0.08), seed)["iou_interval"]
+            covered += low <= 0.6 <= high
+        assert 0.89 <= covered / 150 <= 0.995
+
+    def test_drawing_in_batches_changes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        scores = scores_from(np.random.default_rng(2), 7, 0.1)
+        at_once = summarize(scores, 0)
+        monkeypatch.setattr("lora_sam.evaluation.metrics._COUNTS_AT_ONCE", 7 * 300)
+        assert summarize(scores, 0) == at_once
+
+    def test_no_image_is_a_clear_error(self) -> None:
+        with pytest.raises(DataError, match="there is no image to measure: the split is empty"):
+            summarize([], 0)
+        with pytest.raises(ValueError, match="there is no image to measure"):
+            compare([], [], 0)
+
+
+PIXELS = ("true_positive", "false_positive", "false_negative")
+
+
+class TestComparison:
+    def test_delta_is_tuned_minus_base(self) -> None:
+        rng = np.random.default_rng(0)
+        prediction, better, truth = (random_masks(seed, 3, 30, 30) for seed in (0, 1, 2))
+        better = better | truth
+        base = [score_image(str(n), names(3), np.roll(prediction, n, 1), truth) for n in range(5)]
+        tuned = [score_image(str(n), names(3), np.roll(better, int(rng.integers(2)), 1), truth) for n in range(5)]
+        result = compare(base, tuned, 0)
+        assert result["base"] == summarize(base, 0)
+        assert result["tuned"] == summarize(tuned, 0)
+        assert set(result["delta"]) == set(result["base"])
+        keys = ("iou", "dice", "f1", "boundary_f1", "iou_median", "dice_median", "boundary_f1_median", "iou_pooled")
+        for key in keys:
+            assert result["delta"][key] == pytest.approx(result["tuned"][key] - result["base"][key])
+        small = [result[part]["by_size"]["small"] for part in ("base", "tuned", "delta")]
+        assert small[2]["objects"] == small[0]["objects"] == 15
+        assert small[2]["iou"] == pytest.approx(small[1]["iou"] - small[0]["iou"])
+        assert result["delta"]["by_size"]["large"] == {"objects": 0, "iou": None, "dice": None}
+
+    def test_paired_interval_is_narrow_where_both_share_their_images(self) -> None:
+        """Images differ by 0.1, the gain is 0.02 everywhere: only pairing can see it."""
+        base, tuned = (scores_from(np.random.default_rng(0), 30, 0.1, shift) for shift in (0.0, 0.02))
+        result = compare(base, tuned, 0)
+        assert result["delta"]["iou_interval"] == pytest.approx([0.02, 0.02], abs=1e-3)
+        assert result["tuned"]["iou_interval"][0] < result["base"]["iou"]
+
+    def test_identical_runs_differ_by_nothing(self) -> None:
+        scores = scores_from(np.random.default_rng(0), 8, 0.1)
+        delta = compare(scores, scores, 0)["delta"]
+        for name in ("iou", "dice", "f1", "boundary_f1"):
+            assert delta[name] == 0
+            assert delta[f"{name}_interval"] == [0, 0]
+
+    def test_different_images_or_objects_are_refused(self) -> None:
+        scores = scores_from(np.random.default_rng(0), 3, 0.1)
+        with pytest.raises(DataError, match="base has 3 images and tuned has 2. Measure both on the same split"):
+            compare(scores, scores[:2], 0)
+        with pytest.raises(DataError, match="image 0 is 'image 0' in base and 'image 1' in tuned"):
+            compare(scores, scores[::-1][1:] + scores[:1], 0)
+        other = scores_from(np.random.default_rng(1), 3, 0.1)
+        with pytest.raises(LoraSamError, match="base and tuned have other objects in image 'image 0'"):
+            compare(scores, other, 0)
+
+    @pytest.mark.parametrize("images", [1, 2, 30])
+    def test_means_of_any_figure_have_the_intervals_of_the_comparison(self, images: int) -> None:
+        base, tuned = (scores_from(np.random.default_rng(seed), images, 0.1, 0.05 * seed) for seed in (0, 1))
+        tuned = [
+            ImageScores(**{**vars(one), "iou": np.resize(other.iou, one.iou.shape)})
+            for one, other in zip(base, tuned, strict=True)
+        ]
+        expected = compare(base, tuned, 3)
+        found = compare_means([image.iou for image in base], [image.iou for image in tuned], 3)
+        for name in ("base", "tuned", "delta"):
+            assert getattr(found, name) == pytest.approx(expected[name]["iou"], abs=1e-12)
+            assert list(getattr(found, f"{name}_interval")) == pytest.approx(expected[name]["iou_interval"], abs=1e-12)
+
+    def test_means_of_no_image(self) -> None:
+        with pytest.raises(DataError, match="there is no image to measure"):
+            compare_means([], [], 0)

@@ -1,0 +1,91 @@
+"""Learning-rate schedule and parameter groups."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from lora_sam.training import optim as optim_module
+
+
+def test_cosine_with_warmup(option):
+    optim = option("optim/adamw", warmup_steps=4, final_lr_fraction=0.1)
+    factors = [optim.factor(step, 21) for step in range(21)]
+    assert factors[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert factors[4] == pytest.approx(1)
+    assert factors[12] == pytest.approx(0.55)
+    assert factors[20] == pytest.approx(0.1)
+    assert factors[4:] == sorted(factors[4:], reverse=True)
+
+
+def test_linear_and_constant(option):
+    linear = option("optim/adamw", warmup_steps=0, schedule="linear", final_lr_fraction=0)
+    assert [linear.factor(step, 5) for step in range(5)] == pytest.approx([1, 0.75, 0.5, 0.25, 0])
+    constant = option("optim/adamw", warmup_steps=0, schedule="constant")
+    assert {constant.factor(step, 5) for step in range(5)} == {1.0}
+
+
+def test_one_step_runs_are_defined(option):
+    assert option("optim/adamw", warmup_steps=0).factor(0, 1) == pytest.approx(1)
+
+
+def test_decoder_has_its_own_rate(option):
+    parameters = {
+        "x.image_encoder.lora_A": nn.Parameter(torch.ones(1)),
+        "x.mask_decoder.weight": nn.Parameter(torch.ones(1)),
+    }
+    optim = option("optim/adamw", lr=1e-2, decoder_lr=1e-4, warmup_steps=0)
+    optimizer = optim.build(parameters)
+    assert optim.set_rate(optimizer, 0, 10) == pytest.approx(1e-2)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-2, 1e-4])
+    same = option("optim/adamw", lr=1e-2).build(parameters)
+    assert [group["peak_lr"] for group in same.param_groups] == [1e-2, 1e-2]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("optim/adam", torch.optim.Adam), ("optim/adamw", torch.optim.AdamW)])
+def test_adam_and_adamw(option, name, expected):
+    optimizer = option(name).build({"w": nn.Parameter(torch.ones(1))})
+    assert type(optimizer) is expected
+    assert len(optimizer.param_groups) == 1
+
+
+def trained(option, name, device_types, monkeypatch, steps=20, clip=None):
+    """Weights after some steps down a bowl, and the optimiser."""
+    monkeypatch.setattr(optim_module, "_FUSED", device_types)
+    torch.manual_seed(0)
+    parameters = {"image_encoder.a": nn.Parameter(torch.randn(300, 7)), "mask_decoder.b": nn.Parameter(torch.randn(5))}
+    optimizer = option(name, lr=1e-2, decoder_lr=3e-3, weight_decay=0.1).build(parameters)
+    for step in range(steps):
+        sum((value * (1 + step % 3)).square().sum() for value in parameters.values()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return parameters, optimizer
+
+
+@pytest.mark.parametrize("name", ["optim/adam", "optim/adamw"])
+def test_one_kernel_steps_as_many_do(option, monkeypatch, name):
+    fused, optimizer = trained(option, name, ("cpu",), monkeypatch)
+    plain, other = trained(option, name, (), monkeypatch)
+    assert [group["fused"] for group in optimizer.param_groups] == [True, True]
+    assert [group["fused"] for group in other.param_groups] == [None, None]
+    for key, value in fused.items():
+        torch.testing.assert_close(value, plain[key], rtol=1e-5, atol=1e-6)
+        assert optimizer.state[value].keys() == other.state[plain[key]].keys() == {"step", "exp_avg", "exp_avg_sq"}
+        for moment in ("step", "exp_avg", "exp_avg_sq"):
+            torch.testing.assert_close(
+                optimizer.state[value][moment], other.state[plain[key]][moment], rtol=1e-4, atol=1e-6
+            )
+
+
+def test_parameters_elsewhere_are_stepped_in_the_usual_way(option):
+    parameters = {"a": nn.Parameter(torch.ones(2)), "b": nn.Parameter(torch.ones(2, device="meta"))}
+    assert [group["fused"] for group in option("optim/adamw").build(parameters).param_groups] == [None]
+
+
+def test_counters_from_a_file_are_moved_to_their_parameters():
+    parameter = nn.Parameter(torch.ones(2, device="meta"))
+    optimizer = torch.optim.AdamW([parameter])
+    optimizer.state[parameter] = {"step": torch.tensor(3.0)}
+    optim_module._counters_beside_parameters(optimizer, (), {})
+    assert optimizer.state[parameter]["step"].device.type == "meta"
