@@ -3,82 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Annotated
-
-from pydantic import Field
-
-from lora_sam.evaluate import from_conf
-from lora_sam.evaluation.backends.names import BACK_ENDS
-from lora_sam.runs.adapter_files import RunDirectory, find_adapter, find_run
-from lora_sam.runs.manifest import command
-
-STEP = "deploy"
-PRECISIONS = ("fp32", "fp16")
-
-Act = Callable[[], int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deploy:
-    """Merge, export with fp32 and with fp16 weights, quantize, and evaluate: each with its own defaults.
-
-    What was done before and has not changed since is not done again. The first step that fails ends it.
-
-    Attributes:
-        run: Run directory, or latest.
-        int8: Whether to quantize.
-        max_drop: Points of IoU that INT8 may lose; null takes the default of quantize.
-        fail_under: Least mean IoU of every back end but base; if one is below, the exit code is 3.
-    """
-
-    run: Annotated[str, Field(min_length=1)]
-    int8: bool
-    max_drop: Annotated[float, Field(ge=0, le=100)] | None
-    fail_under: Annotated[float, Field(ge=0, le=1)] | None
-
-    def perform(self) -> int:
-        """Do all of it; returns 0, or the exit code of the first step that is not content.
-
-        Raises:
-            LoraSamError: what the step that failed raises.
-        """
-        run = find_run(self.run)
-        find_adapter(run.root)
-        steps = list(self._steps(run))
-        for number, (typed, act) in enumerate(steps, 1):
-            print(f"[{number}/{len(steps)}] {typed}", file=sys.stderr, flush=True)
-            if code := act():
-                return code
-        for directory in self._written(run):
-            print(f"files     {directory}")
-        return 0
-
-    def _steps(self, run: RunDirectory) -> Iterator[tuple[str, Act]]:
-        """What to do, as the command that does the same and as a function."""
-        root = str(run.root)
-        yield command("merge", root), from_conf("merge", run=root).perform
-        for precision in PRECISIONS:
-            step = from_conf("export", run=root, precision=precision)
-            yield command("export", root, precision=precision), step.perform
-        if self.int8:
-            changed = {} if self.max_drop is None else {"max_drop": self.max_drop}
-            yield command("quantize", root, **changed), from_conf("quantize", run=root, **changed).perform
-            wanted = None
-        else:  # even if there is one of an earlier call
-            wanted = [name for name, back_end in BACK_ENDS.items() if not back_end.quantised]
-        step = from_conf("evaluate", run=root, backends=wanted, fail_under=self.fail_under)
-        typed = {} if wanted is None else {"backends": f"[{','.join(wanted)}]"}
-        typed |= {} if self.fail_under is None else {"fail_under": f"{self.fail_under:g}"}
-        yield command("evaluate", root, **typed), step.perform_once
-
-    def _written(self, run: RunDirectory) -> tuple[str, ...]:
-        precisions = (*PRECISIONS, "int8") if self.int8 else PRECISIONS
-        return (str(run.merged), *(str(run.openvino(precision)) for precision in precisions))
-
 
 if __name__ == "__main__":
     from lora_sam.cli.step import run_step
 
-    sys.exit(run_step(STEP, f"python -m lora_sam.{STEP}", sys.argv[1:]))
+    sys.exit(run_step("deploy", "python -m lora_sam.deploy", sys.argv[1:]))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_sam.core.errors import LoraSamError
-from lora_sam.runs.adapter_files import find_run
+from lora_sam.core.run_directory import find_run
 from scripts.figure_of_run import write_figure
 
 USAGE = "usage: python scripts/readme_picture.py RUN OUT.png (RUN: a run directory, or latest)"

@@ -94,8 +94,9 @@ def finished_run(option: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         import torch
 
+        from lora_sam.core.run_directory import RunDirectory
         from lora_sam.report.model_card import model_card
-        from lora_sam.runs.adapter_files import RunDirectory, save_adapter
+        from lora_sam.runs.adapter_files import save_adapter
 
         weights = "random" if checkpoint is None else "pretrained"
         model = option(

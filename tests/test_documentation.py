@@ -22,11 +22,12 @@ from lora_sam import load, read_image
 from lora_sam.cli.jobs import plain
 from lora_sam.cli.run import run
 from lora_sam.cli.step import VERBS
-from lora_sam.core.config import settings_from, step_from
+from lora_sam.core.config import step_from
 from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError
 from lora_sam.data.splits import split_ids
 from lora_sam.predictors.torch_predictor import TorchPredictor
 from lora_sam.runs.resuming import resumed_config
+from lora_sam.runs.settings import settings_from
 from tests.data import test_auto, test_datumaro_json, test_hf
 
 ROOT = Path(__file__).resolve().parents[1]

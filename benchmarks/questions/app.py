@@ -12,7 +12,8 @@ from typing import Any
 from benchmarks.needs import packaged_nano
 from benchmarks.processes import run, run_side
 from benchmarks.record import ROOT, BenchmarkError, Figure, Outcome, figure, usable_cores
-from lora_sam.runs.adapter_files import find_run, read_facts
+from lora_sam.core.run_directory import find_run
+from lora_sam.runs.adapter_files import read_facts
 
 QUESTION = "`python app.py` on the demo's run, in a real browser: first paint, clicks, requests, accessibility"
 QUICK = False

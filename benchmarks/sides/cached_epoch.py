@@ -18,12 +18,12 @@ from benchmarks.settings import settings_for
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-    from lora_sam.core.config import Settings
     from lora_sam.data.splits import SampleSource
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.device import Precision
     from lora_sam.models.vit import BaseModel
     from lora_sam.predictors.embeddings.images import EncodedSplit
+    from lora_sam.runs.settings import Settings
     from lora_sam.training.encoding import Encodings
     from lora_sam.training.examples import TrainingExamples
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.settings import settings_for
-from lora_sam.core.config import Settings
+from lora_sam.runs.settings import Settings
 from lora_sam.training.examples import Example
 
 if TYPE_CHECKING:

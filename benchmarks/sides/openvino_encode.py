@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.deployment.peak_memory import peak_rss
+from lora_sam.core.memory import peak_rss
 
 ENCODERS = {"f32": ("fp16", "f32"), "bf16": ("fp16", "bf16"), "int8": ("int8", "f32"), "int8_bf16": ("int8", "bf16")}
 """Weights and arithmetic of the OpenVINO sides."""

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from lora_sam.runs.adapter_files import RunDirectory
+from lora_sam.core.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from lora_sam.predictors.interface import Predictor
+    from lora_sam.core.predictor import Predictor
 
 TORCH = "torch"
 PRECISIONS = ("fp32", "fp16", "int8")

@@ -104,9 +104,9 @@ def snippet(scene: Scene, picture: Picture, run: Run) -> str:
     exported = scene.backend != TORCH
     lines = [*(["from pathlib import Path", ""] if exported else []), "import numpy as np", ""]
     lines.append("from lora_sam import read_image")
-    lines += ["from lora_sam.runs.loading import load_adapted", "from lora_sam.predictors import predictors_for"]
+    lines += ["from lora_sam.runs.loading import load_adapted, predictors_for"]
     if exported:
-        lines.append("from lora_sam.predictors.openvino_predictor import OpenVINOPredictor")
+        lines.append("from lora_sam.predictors import OpenVINOPredictor")
     lines += [
         "",
         f"adapted = load_adapted({directory!r})",

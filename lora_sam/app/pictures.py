@@ -20,9 +20,9 @@ from lora_sam.app.scene import MAX_OBJECTS, ObjectPrompts, prompts_of
 from lora_sam.core.errors import DataError, LoraSamError
 
 if TYPE_CHECKING:
-    from lora_sam.core.config import Settings
     from lora_sam.core.structures import Sample
     from lora_sam.data.splits import SampleSource
+    from lora_sam.runs.settings import Settings
 
 SHOWN_SIDE = 1536
 """Longest side on which masks are shown; larger images are worked on at this size, and downloads at their own."""
@@ -157,8 +157,8 @@ def images_of(run: Run) -> EvaluatedImages:
     Raises:
         DataError: the data are gone, or the run does not say where they are.
     """
-    from lora_sam.core.config import settings_from
     from lora_sam.runs.resuming import completed
+    from lora_sam.runs.settings import settings_from
 
     config = configuration(run)
     if config is None:

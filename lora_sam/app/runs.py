@@ -10,9 +10,10 @@ from typing import Any
 
 from lora_sam.core.errors import LoraSamError
 from lora_sam.core.files import read_json
+from lora_sam.core.metrics_log import read_metrics
+from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.evaluation.checking import validate_report
-from lora_sam.runs.adapter_files import RunDirectory, adapter_bytes, find_run, read_facts
-from lora_sam.training.tracking import read_metrics
+from lora_sam.runs.adapter_files import adapter_bytes, read_facts
 
 _DEPTHS = 4  # outputs/<date>/<time>, multirun/<date>/<time>/<job>
 LEADERBOARD = (

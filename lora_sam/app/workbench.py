@@ -24,10 +24,10 @@ from lora_sam.app.uploads import read_upload
 from lora_sam.core.errors import AdapterError, DataError, LoraSamError
 
 if TYPE_CHECKING:
+    from lora_sam.core.predictor import Predictor
     from lora_sam.core.structures import Prompts
     from lora_sam.methods.adapted import AdaptedSam, Strength
     from lora_sam.predictors.automatic import AutomaticMasks
-    from lora_sam.predictors.interface import Predictor
 
 T = TypeVar("T")
 _MODELS, _PICTURES, _MASKS = 3, 16, 4096
@@ -366,8 +366,8 @@ class Workbench:
 
 
 def _load(run: Run) -> Model:
-    from lora_sam.predictors.torch_predictor import TorchPredictor, predictors_for
-    from lora_sam.runs.loading import load_adapted, load_base
+    from lora_sam.predictors.torch_predictor import TorchPredictor
+    from lora_sam.runs.loading import load_adapted, load_base, predictors_for
 
     facts = run.facts
     adapted = load_adapted(run.directory.root)

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_sam import __version__
+from lora_sam.core.console import print_table
 from lora_sam.core.errors import TrainingError
 from lora_sam.core.files import write_text
+from lora_sam.core.run_directory import RunDirectory
 from lora_sam.data.splits import split_ids
 from lora_sam.report.model_card import model_card
-from lora_sam.runs.adapter_files import SCHEMA_VERSION, RunDirectory, adapter_bytes, save_adapter, write_facts
+from lora_sam.runs.adapter_files import SCHEMA_VERSION, adapter_bytes, save_adapter, write_facts
 from lora_sam.runs.resuming import copy_state, flat
 from lora_sam.training.tracking import NoTracker
 
@@ -28,9 +30,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from numpy.typing import NDArray
     from rich.console import Console
-    from rich.table import Table
 
-    from lora_sam.core.config import Settings
     from lora_sam.core.structures import Prompts, Sample
     from lora_sam.data.splits import SampleSource, Splits
     from lora_sam.methods.adapted import AdaptedSam
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from lora_sam.models.vit import BaseModel
     from lora_sam.predictors.torch_predictor import TorchPredictor
     from lora_sam.report.pictures import ReportPicture
+    from lora_sam.runs.settings import Settings
     from lora_sam.training.encoding import Encodings
     from lora_sam.training.planning.plan import Plan
     from lora_sam.training.state import Progress
@@ -258,11 +259,11 @@ class _Pipeline:
 
     def train(self, resume_from: Path | None) -> Progress:
         """Fit, or go on fitting."""
+        from lora_sam.core.metrics_log import MetricsLog
         from lora_sam.training.display import Display
         from lora_sam.training.examples import TrainingExamples
         from lora_sam.training.loop import Fit
         from lora_sam.training.state import read_progress
-        from lora_sam.training.tracking import MetricsLog
 
         settings, options = self.settings, self.settings.trainer
         encodings = self.encodings
@@ -377,9 +378,9 @@ class _Pipeline:
         pictures: tuple[ReportPicture, ...],
         object_iou: dict[str, list[float]],
     ) -> None:
+        from lora_sam.core.metrics_log import read_metrics
         from lora_sam.report.next_steps import next_steps, python_lines
         from lora_sam.report.page import report_html, write_report
-        from lora_sam.training.tracking import read_metrics
 
         splits, root = self.splits, self.directory.root
         sources = (("train", splits.train), ("val", splits.val), ("test", splits.test))
@@ -407,7 +408,8 @@ class _Pipeline:
 
     def _predictors(self) -> dict[str, TorchPredictor]:
         """Base and tuned in fp32; a second model where the adapter cannot be switched off."""
-        from lora_sam.predictors.torch_predictor import TorchPredictor, predictors_for
+        from lora_sam.predictors.torch_predictor import TorchPredictor
+        from lora_sam.runs.loading import predictors_for
 
         chunk = self.settings.trainer.decoder_chunk
         if self.adapted.reversible:
@@ -520,16 +522,6 @@ def peak_memory_bytes() -> int:
 def _plain(settings: Any) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
     return plain
-
-
-def print_table(table: Table) -> None:
-    """To standard output, wide enough to keep every column where that is not a terminal."""
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
-    console.print(table)
 
 
 def _check_disk(directory: Path, adapted: AdaptedSam) -> None:

@@ -10,9 +10,9 @@ import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
 from lora_sam.core.errors import ConfigError, LoraSamError
@@ -20,16 +20,6 @@ from lora_sam.core.errors import ConfigError, LoraSamError
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-    from lora_sam.data.augmentation import Augmentation
-    from lora_sam.data.splits import Splits
-    from lora_sam.methods import Method
-    from lora_sam.models.vit import ViTSam
-    from lora_sam.predictors.embeddings.options import CacheOptions
-    from lora_sam.prompts import PromptSource
-    from lora_sam.training.losses import Loss
-    from lora_sam.training.optim import Adam
-    from lora_sam.training.options import TrainerOptions
-    from lora_sam.training.tracking import TrackerConfig
 
 MISSING = "???"
 
@@ -51,114 +41,13 @@ _REASONS = {
 }
 
 
-class DataSource(Protocol):
-    """Labelled images on disk, in any format."""
-
-    @property
-    def max_objects_per_image(self) -> int | None:
-        """Largest number of objects of an image that one training step uses; None for all."""
-        ...
-
-    def open(self, seed: int) -> Splits:
-        """Read and check everything; `seed` decides what becomes an absent split. Raises `DataError`."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Everything one run is told, checked and built: a field per group of `conf/`, then the keys of `conf/train.yaml`.
-
-    Attributes:
-        model: Base model: variant, input size, weights.
-        method: Fine-tuning method.
-        data: Labelled images and their splits.
-        augmentation: Random changes of training samples.
-        prompt: How prompts are made from labels.
-        loss: Loss per object.
-        optim: Optimiser and schedule.
-        trainer: Limits, intervals and hardware of the training loop.
-        cache: Where and how what the frozen part of the image encoder makes is kept.
-        tracker: Where curves and overlays are shown.
-        seed: Seed of everything random.
-        resume: Run directory to go on with, or `latest`; None starts anew.
-        evaluate_split: Split of the final comparison of base and tuned.
-        semantic: Take all objects of a class in an image as one.
-    """
-
-    model: ViTSam
-    method: Method
-    data: DataSource
-    augmentation: Augmentation
-    prompt: PromptSource
-    loss: Loss
-    optim: Adam
-    trainer: TrainerOptions
-    cache: CacheOptions
-    tracker: TrackerConfig
-    seed: int
-    resume: str | None
-    evaluate_split: Literal["val", "test"]
-    semantic: bool
-
-    def open_data(self) -> Splits:
-        """The labelled images as this run takes them. Raises `DataError` as `DataSource.open` does."""
-        splits = self.data.open(self.seed)
-        if self.semantic:
-            from lora_sam.data.semantic import by_class
-
-            return by_class(splits)
-        return splits
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """The keys of `conf/train.yaml` itself: the last fields of `Settings`."""
-
-    # the largest range that every random generator in use takes as a seed
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-    resume: Annotated[str, Field(min_length=1)] | None
-    evaluate_split: Literal["val", "test"]
-    semantic: bool
-
-
-RUN_KEYS = tuple(field.name for field in dataclasses.fields(_Run))
-GROUPS = tuple(field.name for field in dataclasses.fields(Settings) if field.name not in RUN_KEYS)
-
-
 @dataclass(frozen=True)
-class _Problem:
+class Problem:
     """What is wrong with one key, as a line for people."""
 
     key: str
     text: str
     cause: LoraSamError | None = None
-
-
-def settings_from(config: Mapping[str, Any]) -> Settings:
-    """Check a whole configuration and build its settings.
-
-    Every group names a frozen dataclass of this package by `_target_`; its other keys are checked against the
-    dataclass's annotations, strictly (text is not a number, `true` is not 1) and as JSON, so lists become tuples.
-    A `check()` method of the class, if there is one, may raise a `LoraSamError` for what annotations cannot say.
-    Nothing but that constructor and that method is ever called, so a configuration from elsewhere may be passed.
-
-    Args:
-        config: Plain mappings, lists, text, numbers, booleans and None, with interpolations resolved; `???` marks a
-            value that the user has to give.
-
-    Raises:
-        ConfigError: one line for every problem, sorted by key: the key, its value, what is allowed. Where a `check()`
-            raised the only problem, its own error.
-    """
-    problems: list[_Problem] = []
-    built = {group: _build_group(group, config.get(group), problems) for group in GROUPS}
-    run = _build(_Run, "", {key: value for key, value in config.items() if key not in GROUPS}, problems)
-    if problems:
-        if len(problems) == 1 and problems[0].cause is not None:
-            raise problems[0].cause
-        raise ConfigError("\n".join(problem.text for problem in sorted(problems, key=lambda problem: problem.key)))
-    assert run is not None
-    return Settings(**built, **{key: getattr(run, key) for key in RUN_KEYS})
 
 
 def step_from(config: Mapping[str, Any]) -> Any:
@@ -174,8 +63,8 @@ def step_from(config: Mapping[str, Any]) -> Any:
         LoraSamError: what `check()` raised.
     """
     cls = class_of_step(config.get("_target_"))
-    problems: list[_Problem] = []
-    step = _build(cls, "", {key: value for key, value in config.items() if key != "_target_"}, problems)
+    problems: list[Problem] = []
+    step = build_from(cls, "", {key: value for key, value in config.items() if key != "_target_"}, problems)
     if problems:
         raise ConfigError("\n".join(problem.text for problem in sorted(problems, key=lambda problem: problem.key)))
     check = getattr(cls, "check", None)
@@ -186,7 +75,7 @@ def step_from(config: Mapping[str, Any]) -> Any:
 
 def class_of_step(target: Any) -> type[Any]:
     """The class that the configuration of a step names. Raises `ConfigError` unless it is a settings class of ours."""
-    return _class_of("", target)
+    return class_of("", target)
 
 
 def unknown_key(key: str, valid: Iterable[str]) -> str:
@@ -216,36 +105,10 @@ def _nearest(name: str, names: Sequence[str], cutoff: float = 0.6) -> str | None
     return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=cutoff)), None)
 
 
-def _build_group(group: str, values: Any, problems: list[_Problem]) -> Any:
-    if not isinstance(values, Mapping):
-        given = f"{group} = {_shown(values)}" if values is not None else f"{group} is missing"
-        problems.append(
-            _Problem(
-                group,
-                f"{given}: must be a group of keys; choose a file of conf/{group}/ by its name, with {group}=name on "
-                f"the command line or `override /{group}: name` in the defaults of an experiment",
-            )
-        )
-        return None
-    try:
-        cls = _class_of(group, values.get("_target_"))
-    except ConfigError as error:
-        problems.append(_Problem(f"{group}._target_", str(error)))
-        return None
-    instance = _build(cls, f"{group}.", {key: value for key, value in values.items() if key != "_target_"}, problems)
-    check = getattr(cls, "check", None)
-    if instance is not None and callable(check):
-        try:
-            check(instance)
-        except LoraSamError as error:
-            problems.append(_Problem(group, str(error), error))
-    return instance
-
-
-def _class_of(group: str, target: Any) -> type[Any]:
+def class_of(group: str, target: Any) -> type[Any]:
     """The frozen dataclass that `target` names; importing its module is all that happens."""
     refused = (
-        f"{group}{'.' if group else ''}_target_ = {_shown(target)}: must name a settings class of this package, "
+        f"{group}{'.' if group else ''}_target_ = {shown(target)}: must name a settings class of this package, "
         f"as the files of conf/{group}{'/' if group else ''} do"
     )
     match = _TARGET.fullmatch(target) if isinstance(target, str) else None
@@ -271,22 +134,32 @@ def _class_of(group: str, target: Any) -> type[Any]:
     return cls
 
 
-def _build(cls: type[Any], prefix: str, values: Mapping[str, Any], problems: list[_Problem]) -> Any:
-    """An instance of `cls`, or None with what is wrong added to `problems`; `prefix` is its place, like `method.`."""
+def build_from(
+    cls: type[Any], prefix: str, values: Mapping[str, Any], problems: list[Problem], beside: Sequence[str] = ()
+) -> Any:
+    """An instance of `cls`, or None with what is wrong added to `problems`.
+
+    Args:
+        cls: A frozen dataclass.
+        prefix: Its place, like `method.`.
+        values: Its fields.
+        problems: Gets a problem for each key that is wrong.
+        beside: Further keys that are valid where those of `cls` are: offered where a key is unknown.
+    """
     missing = set(_missing(prefix, values))
-    problems.extend(_Problem(key, _not_set(cls, prefix, key)) for key in missing)
+    problems.extend(Problem(key, _not_set(cls, prefix, key)) for key in missing)
     try:
         text = json.dumps({"value": values})
         model = _model(cls)
     except (TypeError, ValueError, NameError, PydanticUserError) as error:
-        problems.append(_Problem(prefix, f"{prefix.rstrip('.')} cannot be read: {' '.join(str(error).split())}"))
+        problems.append(Problem(prefix, f"{prefix.rstrip('.')} cannot be read: {' '.join(str(error).split())}"))
         return None
     try:
         checked: Any = model.model_validate_json(text, strict=True)
     except ValidationError as error:
         problems.extend(
             problem
-            for problem in _explain(error.errors(include_url=False), cls, prefix, values)
+            for problem in _explain(error.errors(include_url=False), cls, prefix, values, beside)
             if problem.key not in missing
         )
         return None
@@ -327,7 +200,9 @@ class _Wrong:
     reasons: list[str]
 
 
-def _explain(errors: list[ErrorDetails], cls: type[Any], prefix: str, values: Mapping[str, Any]) -> Iterator[_Problem]:
+def _explain(
+    errors: list[ErrorDetails], cls: type[Any], prefix: str, values: Mapping[str, Any], beside: Sequence[str]
+) -> Iterator[Problem]:
     """One problem per key, from pydantic's list with one error per member of a union."""
     wrong: dict[str, _Wrong] = {}
     unions: set[str] = set()
@@ -335,10 +210,10 @@ def _explain(errors: list[ErrorDetails], cls: type[Any], prefix: str, values: Ma
         path, value = _place(error["loc"][1:], values)
         key = prefix + ".".join(path) if path else prefix.rstrip(".")
         if error["type"] == "unexpected_keyword_argument":
-            yield _Problem(key, unknown_key(key, _valid_keys(cls, prefix, path)))
+            yield Problem(key, unknown_key(key, [*_valid_keys(cls, prefix, path), *beside]))
         elif error["type"] == "missing" and isinstance(error["loc"][-1], str):
             key = f"{prefix}{'.'.join([*path, error['loc'][-1]])}"
-            yield _Problem(key, f"{key} is missing; add it to the file in conf/, or give +{key}=...")
+            yield Problem(key, f"{key} is missing; add it to the file in conf/, or give +{key}=...")
         else:
             if len(path) < len(error["loc"]) - 1:
                 unions.add(key)
@@ -352,7 +227,7 @@ def _explain(errors: list[ErrorDetails], cls: type[Any], prefix: str, values: Ma
         # where one form of a union fits but for an element, the other forms need no mention
         if key in unions and any(other.startswith(f"{key}.") for other in wrong):
             continue
-        yield _Problem(key, f"{key} = {_shown(found.value)}: {', or '.join(found.reasons)}")
+        yield Problem(key, f"{key} = {shown(found.value)}: {', or '.join(found.reasons)}")
 
 
 def _place(location: tuple[int | str, ...], values: Any) -> tuple[list[str], Any]:
@@ -372,7 +247,7 @@ def _valid_keys(cls: type[Any], prefix: str, path: Sequence[str]) -> list[str]:
     owner = _class_at(cls, path[:-1])
     inner = prefix + "".join(f"{part}." for part in path[:-1])
     names = [f"{inner}{field.name}" for field in dataclasses.fields(owner)] if owner else []
-    return [*names, *(GROUPS if cls is _Run else ())]
+    return names
 
 
 def _reason(error: ErrorDetails, cls: type[Any], path: list[str], value: Any) -> str:
@@ -408,7 +283,7 @@ def _class_at(cls: type[Any], path: Sequence[str]) -> type[Any] | None:
     return cls
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as the user would write it, on one line and not too long."""
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     if isinstance(value, str) and (
@@ -424,3 +299,22 @@ def _reads_as_something_else(text: str) -> bool:
     except ValueError:
         return not text
     return True
+
+
+def from_conf(name: str, **values: Any) -> Any:
+    """The settings in the file of `conf/` called `name`, some of them replaced. Raises `ConfigError` as `step_from`."""
+    from omegaconf import OmegaConf
+
+    from lora_sam.core.conf_files import conf_directory
+    from lora_sam.core.config import step_from
+
+    stored = OmegaConf.to_container(OmegaConf.load(conf_directory() / f"{name}.yaml"))
+    assert isinstance(stored, dict)
+    # what Hydra reads besides the values
+    return step_from({**{str(key): value for key, value in stored.items() if key != "defaults"}, **values})
+
+
+def plain_fields(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass as they are after JSON."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
+    return plain

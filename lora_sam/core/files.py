@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -134,3 +134,8 @@ def _cannot_write(path: Path, error: OSError) -> TrainingError:
         f"cannot write {path}: {reason} ({free}). Free some space or choose another place with hydra.run.dir=..., "
         "then go on with resume=latest."
     )
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """SHA-256 of plain values, as 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

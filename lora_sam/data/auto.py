@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lora_sam.data.source import DataFormat
+
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -26,19 +31,6 @@ _MASK_FOLDERS = ("masks", "mask")
 _LABEL_FOLDERS = ("labels", "label")
 _PARQUET = ("*.parquet", "*/*.parquet")
 _MAX_HINTS = 50  # directories below the root that are looked into, to say where a data set may be
-
-
-class DataFormat(Protocol):
-    """The options of one format."""
-
-    @property
-    def max_objects_per_image(self) -> int | None:
-        """Largest number of objects of an image that one training step uses; None for all."""
-        ...
-
-    def open(self, seed: int) -> Splits:
-        """Read and check everything. Raises `DataError`."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lora_sam.core.config import plain_fields
+from lora_sam.core.console import progress
 from lora_sam.core.errors import ConfigError
-from lora_sam.core.seeds import drawn_places
-from lora_sam.data.splits import SampleSource, Splits, Subset
 from lora_sam.deployment.peak_memory import peak_memory_of
 from lora_sam.evaluation.backends.host import this_host
 from lora_sam.evaluation.backends.latency import Timing, measure_latency
@@ -22,56 +20,11 @@ from lora_sam.evaluation.backends.result import Comparison, Measured
 from lora_sam.evaluation.backends.threshold import TunedThreshold, tune_threshold
 from lora_sam.evaluation.metrics import METRICS, compare, summarize
 from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
-from lora_sam.runs.manifest import digest_of
 
 if TYPE_CHECKING:
-    from lora_sam.core.structures import Prompts, Sample
-    from lora_sam.predictors.interface import Predictor
-    from lora_sam.prompts import PromptSource
+    from lora_sam.core.predictor import Predictor
+    from lora_sam.evaluation.task import Task
     from lora_sam.runs.backends import Origin
-
-Split = Literal["train", "val", "test"]
-
-
-@dataclass(frozen=True)
-class Task:
-    """Images and prompts.
-
-    Attributes:
-        splits: The labelled images.
-        split: Which of them are measured.
-        prompt: How prompts are made.
-        seed: Of prompts, bootstrap, and the draw of images.
-        max_images: Most images of a split that are looked at; None for all.
-    """
-
-    splits: Splits
-    split: Split
-    prompt: PromptSource
-    seed: int
-    max_images: int | None = None
-
-    def images(self, split: Split) -> SampleSource:
-        """The images of a split, or `max_images` of them, in their order."""
-        source: SampleSource = getattr(self.splits, split)
-        chosen = drawn_places(len(source), self.max_images, self.seed, "evaluate")
-        return source if chosen is None else Subset(source, tuple(chosen.tolist()))
-
-    def prompts_for(self, sample: Sample) -> Prompts:
-        """One prompt per object, always the same."""
-        return self.prompt.evaluation_prompts(sample, self.seed)
-
-    def digest(self) -> str:
-        """SHA-256 that stands for the images that are measured: their names, sizes and numbers of objects."""
-        source = self.images(self.split)
-        counts = source.object_counts
-        return digest_of(
-            {
-                "ids": list(source.ids),
-                "sizes": [list(size) for size in source.sizes],
-                "objects": None if counts is None else list(counts),
-            }
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,12 +132,6 @@ def measure(
     )
 
 
-def plain_fields(settings: Any) -> dict[str, Any]:
-    """The fields of a dataclass as they are after JSON."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
-    return plain
-
-
 def _tuned_threshold(predictor: Predictor, task: Task, multimask: bool) -> TunedThreshold:
     source = task.images("val")
     with progress(f"choosing the threshold on {len(source)} validation images", "images") as on_image:
@@ -235,20 +182,3 @@ def _quality_of(name: str, quality: Quality, seed: int) -> dict[str, Any]:
 def _latency_of(latency: Mapping[str, Timing]) -> dict[str, Any]:
     medians = {f"{what}_ms": timing.median for what, timing in latency.items()}
     return {**medians, **{f"{what}_ms_range": (timing.low, timing.high) for what, timing in latency.items()}}
-
-
-@contextmanager
-def progress(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a callback for (done, all) that draws a bar on a terminal; elsewhere, one line says what goes on."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        console.print(what, highlight=False, soft_wrap=True, markup=False)
-        yield lambda done, total: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

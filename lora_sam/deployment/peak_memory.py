@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lora_sam.core.memory import peak_rss
 from lora_sam.evaluation.backends.names import BACK_ENDS, BackEnd
-
-_STATUS = Path("/proc/self/status")
 
 
 def peak_memory_of(
@@ -44,19 +43,6 @@ def peak_memory_of(
         return int(json.loads(done.stdout.splitlines()[-1])["peak_memory_bytes"])
     except (IndexError, ValueError, KeyError, TypeError):
         return None
-
-
-def peak_rss() -> int:
-    """Most bytes of physical memory that this process has held so far."""
-    if _STATUS.is_file():
-        # not `ru_maxrss`, which on Linux begins with that of the process that started this one
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
 def main(arguments: Sequence[str]) -> int:

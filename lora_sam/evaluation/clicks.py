@@ -11,7 +11,7 @@ from lora_sam.core.structures import Prompts, Sample
 from lora_sam.prompts.clicks import next_click
 
 if TYPE_CHECKING:
-    from lora_sam.predictors.interface import Predictor
+    from lora_sam.core.predictor import Predictor
 
 MOST_CLICKS = 20
 

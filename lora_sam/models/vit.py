@@ -122,13 +122,8 @@ class ViTSam:
 
     def _locate(self) -> tuple[Path, str]:
         from lora_sam.core.files import sha256_of
-        from lora_sam.models.checkpoints import (
-            OFFICIAL,
-            default_directory,
-            download_progress,
-            fetch_checkpoint,
-            packaged_checkpoint,
-        )
+        from lora_sam.models.checkpoints import OFFICIAL, default_directory, packaged_checkpoint
+        from lora_sam.models.download import download_progress, fetch_checkpoint
 
         if self.checkpoint is not None:
             self.check()

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from lora_sam.core.predictor import Predictor
 from lora_sam.core.structures import Prompts
-from lora_sam.predictors.interface import Predictor
 from lora_sam.predictors.prompting import size_of
 
 _LOGITS_AT_ONCE = 2**25  # of four masks per prompt at the image's size: 128 MiB

@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.files import user_cache
+from lora_sam.core.predictor import AllMasks, best_of_three
 from lora_sam.core.structures import Masks, Prompts
-from lora_sam.predictors.interface import AllMasks, Embeddings, best_of_three, by_kind, no_masks
+from lora_sam.predictors.interface import Embeddings, by_kind, no_masks
 from lora_sam.predictors.prompting import prompts_from, size_of
 
 if TYPE_CHECKING:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lora_sam.core.predictor import AllMasks, best_of_three
 from lora_sam.core.structures import Masks, Prompts
-from lora_sam.predictors.interface import AllMasks, Embeddings, best_of_three, by_kind, no_masks
+from lora_sam.predictors.interface import Embeddings, by_kind, no_masks
 from lora_sam.predictors.prompting import prompts_from, size_of
 
 if TYPE_CHECKING:
     import torch
     from segment_anything.modeling import Sam
 
-    from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.predictors.frozen import FrozenPart
 
 Context = Callable[[], AbstractContextManager[None]]
@@ -201,39 +201,6 @@ class TorchPredictor:
                 labels=_tensor(prompts.labels, embedding.device),
                 mask_inputs=_tensor(masks, embedding.device),
             )
-
-
-def predictors_for(
-    adapted: AdaptedSam,
-    image_size: int,
-    *,
-    chunk: int = 16,
-    context: Context = nullcontext,
-    frozen: FrozenPart | None = None,
-) -> dict[str, TorchPredictor]:
-    """Predictors `base` and `tuned` that share one model, and its embeddings where the encoder is frozen.
-
-    Args:
-        adapted: The model with its adapter.
-        image_size: Side S of its input.
-        chunk: Prompts decoded at once.
-        context: Entered around every computation.
-        frozen: The part of the encoder that is the same for both, with what it made of images before.
-    """
-
-    @contextmanager
-    def without_adapter() -> Iterator[None]:
-        with context(), adapted.base():
-            yield
-
-    def embedder(context: Context) -> ImageEmbedder:
-        return ImageEmbedder(adapted.sam, image_size, context=context, frozen=frozen)
-
-    own = embedder(context)
-    shared = embedder(without_adapter) if adapted.trains_encoder else own
-    tuned = TorchPredictor(adapted.sam, image_size, embedder=own, context=context, chunk=chunk)
-    base = TorchPredictor(adapted.sam, image_size, embedder=shared, context=without_adapter, chunk=chunk)
-    return {"base": base, "tuned": tuned}
 
 
 def _tensor(values: NDArray[np.generic] | None, device: torch.device) -> torch.Tensor | None:

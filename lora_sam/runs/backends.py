@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Protocol
 
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import sha256_of
+from lora_sam.core.run_directory import RunDirectory
 from lora_sam.evaluation.backends.names import BACK_ENDS, BackEnd, in_order
-from lora_sam.export import require_exported, settings_of
-from lora_sam.merge import load_merged, require_merged
-from lora_sam.merge import made_from as origin_of_merge
 from lora_sam.predictors.openvino_predictor import DECODER, ENCODER, OpenVINOPredictor, openvino_directory
-from lora_sam.quantize import require_quantized
-from lora_sam.runs.adapter_files import RunDirectory, find_adapter, read_facts
+from lora_sam.runs.adapter_files import find_adapter, read_facts
+from lora_sam.runs.exported import require_exported
 from lora_sam.runs.manifest import MANIFEST
+from lora_sam.runs.merged import load_merged, require_merged
+from lora_sam.runs.merged import made_from as origin_of_merge
+from lora_sam.runs.quantized import require_quantized
+from lora_sam.runs.resuming import settings_of
 
 if TYPE_CHECKING:
-    from lora_sam.core.config import Settings
-    from lora_sam.predictors.interface import Predictor
+    from lora_sam.core.predictor import Predictor
+    from lora_sam.runs.settings import Settings
 
 CHUNK = 16
 _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "lora_sam.json")
@@ -140,8 +142,7 @@ class RunBackEnds:
         return self.run.openvino(back_end.weights)
 
     def _base_and_tuned(self, wanted: tuple[str, ...]) -> dict[str, Predictor]:
-        from lora_sam.predictors.torch_predictor import predictors_for
-        from lora_sam.runs.loading import load_adapted
+        from lora_sam.runs.loading import load_adapted, predictors_for
 
         if not {"base", "tuned"} <= set(wanted):
             return {}

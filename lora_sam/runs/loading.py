@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError
 from lora_sam.core.files import read_json
-from lora_sam.runs.adapter_files import check_base, find_adapter, find_run, read_facts
+from lora_sam.core.run_directory import find_run
+from lora_sam.runs.adapter_files import check_base, find_adapter, read_facts
 
 if TYPE_CHECKING:
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.vit import BaseModel
-    from lora_sam.predictors.torch_predictor import TorchPredictor
+    from lora_sam.predictors.frozen import FrozenPart
+    from lora_sam.predictors.torch_predictor import Context, ImageEmbedder, TorchPredictor
 
 
 def load(
@@ -152,3 +156,37 @@ def _checkpoint_of_run(directory: Path) -> str | None:
     except (KeyError, TypeError) as error:
         raise AdapterError(f"{config} is damaged (model.checkpoint is missing); {remedy}") from error
     return None if checkpoint is None else str(checkpoint)
+
+
+def predictors_for(
+    adapted: AdaptedSam,
+    image_size: int,
+    *,
+    chunk: int = 16,
+    context: Context = nullcontext,
+    frozen: FrozenPart | None = None,
+) -> dict[str, TorchPredictor]:
+    """Predictors `base` and `tuned` that share one model, and its embeddings where the encoder is frozen.
+
+    Args:
+        adapted: The model with its adapter.
+        image_size: Side S of its input.
+        chunk: Prompts decoded at once.
+        context: Entered around every computation.
+        frozen: The part of the encoder that is the same for both, with what it made of images before.
+    """
+    from lora_sam.predictors.torch_predictor import ImageEmbedder, TorchPredictor
+
+    @contextmanager
+    def without_adapter() -> Iterator[None]:
+        with context(), adapted.base():
+            yield
+
+    def embedder(context: Context) -> ImageEmbedder:
+        return ImageEmbedder(adapted.sam, image_size, context=context, frozen=frozen)
+
+    own = embedder(context)
+    shared = embedder(without_adapter) if adapted.trains_encoder else own
+    tuned = TorchPredictor(adapted.sam, image_size, embedder=own, context=context, chunk=chunk)
+    base = TorchPredictor(adapted.sam, image_size, embedder=shared, context=without_adapter, chunk=chunk)
+    return {"base": base, "tuned": tuned}

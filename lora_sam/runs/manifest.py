@@ -6,7 +6,6 @@ of what it wrote. A later step asks here whether an earlier one is there, is who
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from safetensors import SafetensorError
 
 from lora_sam import __version__
 from lora_sam.core.errors import AdapterError, TrainingError
-from lora_sam.core.files import atomic_directory, read_json, sha256_of, write_text
+from lora_sam.core.files import atomic_directory, digest_of, read_json, sha256_of, write_text
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -162,11 +161,6 @@ def step_directory(directory: Path, remedy: str) -> Iterator[Path]:
             f"{directory} cannot be written: {error.__cause__ or error}; make room or the directory writable, then: "
             f"{remedy}"
         ) from error
-
-
-def digest_of(values: Mapping[str, Any]) -> str:
-    """SHA-256 of plain values, as 64 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def adapter_digest(adapter: Path) -> str:

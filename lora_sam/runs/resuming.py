@@ -10,13 +10,18 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.conf_files import conf_directory
-from lora_sam.core.config import GROUPS, RUN_KEYS, class_of_step
+from lora_sam.core.config import class_of_step
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.files import atomic_path, read_json
-from lora_sam.runs.adapter_files import RunDirectory, find_run
+from lora_sam.core.run_directory import RunDirectory, find_run
+from lora_sam.runs.settings import GROUPS, RUN_KEYS
+
+if TYPE_CHECKING:
+    from lora_sam.runs.settings import Settings
+
 
 # what may differ between a run and its continuation
 FREE_TO_CHANGE = (
@@ -114,7 +119,7 @@ def completed(saved: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]
     A key that is missing gets its value from the file of `conf/` whose `_target_` is the same class: of several such
     files, from the one that agrees with most of the other values, and from the group's default where as many agree. A
     group that is missing is that default. Nothing that is there is changed, checked or called, and no code is looked
-    up but the settings classes of this package; `lora_sam.core.config.settings_from` is to check the result, so that
+    up but the settings classes of this package; `lora_sam.runs.settings.settings_from` is to check the result, so that
     unknown keys are refused as they are anywhere else.
 
     Args:
@@ -221,3 +226,13 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             result[f"{prefix}{key}"] = value
     return result
+
+
+def settings_of(run: RunDirectory) -> Settings:
+    """The settings of a run, from its `config.json`. Raises `AdapterError` or `ConfigError` if it is damaged."""
+    from lora_sam.runs.resuming import completed
+    from lora_sam.runs.settings import settings_from
+
+    if not run.saved_config.is_file():
+        raise AdapterError(f"{run.saved_config} is missing; give the directory of a finished run")
+    return settings_from(completed(read_json(run.saved_config, "give the directory of a finished run"))[0])

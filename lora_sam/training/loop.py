@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
+    from lora_sam.core.run_directory import RunDirectory
     from lora_sam.methods.adapted import AdaptedSam
-    from lora_sam.runs.adapter_files import RunDirectory
     from lora_sam.training.display import Display
     from lora_sam.training.examples import Example, TrainingExamples
     from lora_sam.training.losses import Loss

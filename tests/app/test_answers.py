@@ -18,7 +18,7 @@ from lora_sam.app.runs import described, find_runs
 from lora_sam.app.scene import Scene, to_json
 from lora_sam.app.workbench import Workbench
 from lora_sam.core.errors import AdapterError, DataError
-from lora_sam.runs.adapter_files import RunDirectory
+from lora_sam.core.run_directory import RunDirectory
 
 MakeScene = Callable[..., Scene]
 

@@ -18,8 +18,8 @@ from lora_sam.app.workbench import Column, Kept, Workbench
 from lora_sam.core.errors import AdapterError, DataError
 from lora_sam.evaluation.metrics import score_image
 from lora_sam.predictors.automatic import AutomaticMasks
-from lora_sam.predictors.torch_predictor import TorchPredictor, predictors_for
-from lora_sam.runs.loading import load_adapted, load_base
+from lora_sam.predictors.torch_predictor import TorchPredictor
+from lora_sam.runs.loading import load_adapted, load_base, predictors_for
 
 MakeScene = Callable[..., Scene]
 

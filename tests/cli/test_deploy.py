@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from lora_sam import deploy as module
+from lora_sam.cli import deploy as module
 from lora_sam.cli.step import run_step
+from lora_sam.core.config import from_conf
 from lora_sam.core.errors import AdapterError, ConfigError, DataError
-from lora_sam.evaluate import from_conf
-from lora_sam.evaluation.backends import measuring
+from lora_sam.core.run_directory import RunDirectory
+from lora_sam.deployment import comparing as measuring
 from lora_sam.evaluation.backends.result import read_backends
-from lora_sam.runs.adapter_files import RunDirectory
 
 
 @dataclass

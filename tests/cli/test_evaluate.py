@@ -13,18 +13,19 @@ from typing import Any
 
 import pytest
 
-from lora_sam import export
+from lora_sam.cli.evaluate import Evaluate
 from lora_sam.cli.step import run_step
+from lora_sam.core.config import from_conf
 from lora_sam.core.errors import AdapterError, ConfigError, DataError
-from lora_sam.evaluate import Evaluate, from_conf
-from lora_sam.evaluation.backends import measuring
+from lora_sam.core.run_directory import RunDirectory
+from lora_sam.deployment import comparing as measuring
 from lora_sam.evaluation.backends.result import Comparison, read_backends
 from lora_sam.evaluation.metrics import summarize
 from lora_sam.evaluation.scoring import evaluate
-from lora_sam.export import settings_of
-from lora_sam.runs.adapter_files import RunDirectory
+from lora_sam.runs import exported
 from lora_sam.runs.backends import RunBackEnds
 from lora_sam.runs.manifest import MANIFEST, write_step
+from lora_sam.runs.resuming import settings_of
 
 FP = ("base", "tuned", "merged", "fp32", "fp16", "bf16")
 
@@ -89,7 +90,7 @@ def test_all_that_is_there_in_one_table(run: RunDirectory, capsys: pytest.Captur
 def test_int8_is_compared_with_fp32(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("int8", "int8_weights"):  # parts in another place, as quantize would leave them
         shutil.copytree(run.openvino("fp16"), run.openvino(name), ignore=shutil.ignore_patterns(MANIFEST))
-        write_step(run.openvino(name), "quantize", made_from=export.made_from(run), settings={}, checks={})
+        write_step(run.openvino(name), "quantize", made_from=exported.made_from(run), settings={}, checks={})
     options(run.root, backends=["fp32", "fp16", "int8_bf16", "int8", "int8_weights"]).perform()
     found = result(run)
     assert tuple(found.backends) == ("fp32", "fp16", "int8", "int8_bf16", "int8_weights")

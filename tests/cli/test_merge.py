@@ -22,17 +22,19 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
 
+from lora_sam.cli.merge import Merge
 from lora_sam.cli.step import run_step
 from lora_sam.core.config import step_from
 from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError
+from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.structures import Prompts
+from lora_sam.deployment.merging import is_merged, merge_run, plain_sam
 from lora_sam.deployment.proof import answers, compare, probe
-from lora_sam.merge import Merge, is_merged, load_merged, made_from, merge_run, plain_sam, require_merged
 from lora_sam.methods.adapted import AdaptedSam
 from lora_sam.models.attention.split import SplitAttention
 from lora_sam.models.projections import fuse_projections
 from lora_sam.predictors.torch_predictor import TorchPredictor
-from lora_sam.runs.adapter_files import RunDirectory
+from lora_sam.runs.merged import load_merged, made_from, require_merged
 
 ROOT = Path(__file__).resolve().parents[2]
 BOXES = np.array([[3, 4, 40, 30], [10, 2, 30, 44]], np.float32)
@@ -375,7 +377,7 @@ def test_an_interruption_leaves_what_was_there(run: Path, monkeypatch: pytest.Mo
     target = {
         "answers": "lora_sam.deployment.proof.answers",
         "save": "safetensors.torch.save_file",
-        "manifest": "lora_sam.merge.write_step",
+        "manifest": "lora_sam.deployment.merging.write_step",
     }[when]
 
     def interrupt(*_: Any, **__: Any) -> None:
@@ -540,7 +542,7 @@ def test_a_second_call_does_nothing(
     )
     stamp = weights.stat()
     with monkeypatch.context() as patched:
-        patched.setattr("lora_sam.merge.merge_run", lambda *_: pytest.fail("merged again"))
+        patched.setattr("lora_sam.cli.merge.merge_run", lambda *_: pytest.fail("merged again"))
         assert run_step("merge", "merge", ["run=latest", "density=0.1"]) == 0
     assert weights.stat() == stamp
     assert capsys.readouterr().out == (

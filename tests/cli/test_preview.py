@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lora_sam.cli.preview import preview
 from lora_sam.core.structures import Prompts, Sample
-from lora_sam.preview import preview, prompted_picture
+from lora_sam.report.contact_sheet import prompted_picture
 from lora_sam.report.overlays import PALETTE
 
 

@@ -15,10 +15,10 @@ import pytest
 from lora_sam.cli.step import run_step
 from lora_sam.core.config import step_from
 from lora_sam.core.errors import AdapterError
+from lora_sam.core.run_directory import RunDirectory
 from lora_sam.deployment.quantizing.ladder import PATCHES, Attempt, Rung, Rungs, best, climb, encoder_rungs
 from lora_sam.predictors.openvino_predictor import OpenVINOPredictor, openvino_directory
-from lora_sam.quantize import require_quantized
-from lora_sam.runs.adapter_files import RunDirectory
+from lora_sam.runs.quantized import require_quantized
 
 ROOT = Path(__file__).resolve().parents[2]
 

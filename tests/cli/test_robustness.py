@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lora_sam.cli.robustness import SECTIONS, Robustness
 from lora_sam.cli.step import run_step
+from lora_sam.core.config import from_conf
 from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError
+from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.structures import Masks, Prompts
-from lora_sam.evaluate import from_conf
 from lora_sam.evaluation.metrics import compare
 from lora_sam.evaluation.scoring import evaluate
-from lora_sam.export import settings_of
-from lora_sam.robustness import SECTIONS, Robustness
-from lora_sam.runs.adapter_files import RunDirectory
 from lora_sam.runs.backends import RunBackEnds
+from lora_sam.runs.resuming import settings_of
 
 QUICK = {"clicks": 3, "shapes": 2, "jitter": [0.0, 0.3], "points": [1, 3]}
 
@@ -206,10 +206,10 @@ class Knows:
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Puts such predictors in the place of base and tuned; objects are found again by prompts at their truth."""
-    from lora_sam import evaluation
+    from lora_sam.evaluation import scoring
 
     samples: dict[bytes, Any] = {}
-    original = evaluation.score_sample
+    original = scoring.score_sample
 
     def remember(predictors: Any, sample: Any, *arguments: Any, **named: Any) -> Any:
         samples[sample.image.tobytes()] = sample
@@ -281,7 +281,7 @@ def test_classes(
     import torch
     from torchmetrics.classification import BinaryF1Score
 
-    from lora_sam.evaluation.robustness import measuring
+    from lora_sam.evaluation.robustness import measure as measuring
 
     known(base={"lost": 0.5}, tuned={"lost": 0.1})
     seen: list[Any] = []

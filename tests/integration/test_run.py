@@ -21,9 +21,9 @@ from segment_anything.modeling import Sam
 from lora_sam import load, load_base
 from lora_sam.cli.jobs import plain
 from lora_sam.cli.run import run
-from lora_sam.core.config import settings_from
+from lora_sam.core.metrics_log import read_metrics
 from lora_sam.evaluation.checking import validate_report
-from lora_sam.training.tracking import read_metrics
+from lora_sam.runs.settings import settings_from
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["model=tiny_random", "trainer.max_epochs=2", "trainer.log_every_steps=1", "trainer.device=cpu"]

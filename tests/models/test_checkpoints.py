@@ -24,14 +24,8 @@ from safetensors.torch import save_file
 from lora_sam.core.errors import CheckpointError
 from lora_sam.core.files import sha256_of
 from lora_sam.models import checkpoints
-from lora_sam.models.checkpoints import (
-    OFFICIAL,
-    Checkpoint,
-    default_directory,
-    download_progress,
-    fetch_checkpoint,
-    load_state_dict,
-)
+from lora_sam.models.checkpoints import OFFICIAL, Checkpoint, default_directory, load_state_dict
+from lora_sam.models.download import download_progress, fetch_checkpoint
 
 CONTENT = bytes(range(256)) * 40_000  # 10 MB: several chunks
 

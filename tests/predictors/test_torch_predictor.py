@@ -18,7 +18,8 @@ from lora_sam.core.errors import DataError
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.models.device import autocast
 from lora_sam.models.projections import fuse_projections
-from lora_sam.predictors.torch_predictor import ImageEmbedder, TorchPredictor, predictors_for
+from lora_sam.predictors.torch_predictor import ImageEmbedder, TorchPredictor
+from lora_sam.runs.loading import predictors_for
 
 BOXES = np.array([[3, 4, 40, 30], [10.5, 2.25, 30, 44], [0, 0, 50, 37], [20, 20, 21, 21]], np.float32)
 POINTS = np.array([[[5, 6], [30, 20]], [[0, 0], [12.5, 7]], [[33, 33], [20, 1]], [[7, 9], [8, 8]]], np.float32)

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lora_sam.core.metrics_log import MetricsLog
+from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.structures import Masks, Prompts, Sample
 from lora_sam.evaluation.result import evaluation_report
 from lora_sam.evaluation.scoring import Evaluation, evaluate
 from lora_sam.report.overlays import write_overlays
 from lora_sam.report.pictures import draw_cases
-from lora_sam.runs.adapter_files import RunDirectory
-from lora_sam.training.tracking import MetricsLog
 
 EVIL = '<script>alert("1")</script>&amp;.png'
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from lora_sam.core.errors import AdapterError
-from lora_sam.runs.adapter_files import RunDirectory
+from lora_sam.core.run_directory import RunDirectory
 from scripts import figure_of_run as figure
 from scripts.figure_of_run import FILE_LIMIT, WIDTH, run_figure, write_figure
 

@@ -16,18 +16,10 @@ from safetensors.torch import load_file
 
 from lora_sam.core.errors import AdapterError, TrainingError
 from lora_sam.core.files import read_json
+from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.models.vit import BaseModel
 from lora_sam.runs import adapter_files as artifacts
-from lora_sam.runs.adapter_files import (
-    RunDirectory,
-    adapter_bytes,
-    check_base,
-    find_adapter,
-    find_run,
-    read_facts,
-    save_adapter,
-    write_facts,
-)
+from lora_sam.runs.adapter_files import adapter_bytes, check_base, find_adapter, read_facts, save_adapter, write_facts
 
 FILES = ["README.md", "adapter_config.json", "adapter_model.safetensors", "lora_sam.json"]
 FACTS: dict[str, Any] = {

@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 
 from lora_sam import load, load_base
 from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError, LoraSamError
+from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.structures import Prompts
 from lora_sam.models.projections import fuse_projections
 from lora_sam.predictors.torch_predictor import TorchPredictor
-from lora_sam.runs.adapter_files import RunDirectory
 
 BOXES = np.array([[3, 4, 40, 30], [10, 2, 30, 44]], np.float32)
 PROMPTS = Prompts(BOXES)

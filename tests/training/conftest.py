@@ -6,7 +6,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from lora_sam.runs.adapter_files import RunDirectory
+from lora_sam.core.run_directory import RunDirectory
 from lora_sam.training.display import Display
 from lora_sam.training.examples import TrainingExamples
 from lora_sam.training.loop import Fit

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from lora_sam.core.errors import AdapterError, TrainingError
-from lora_sam.training.tracking import MetricsLog, NoTracker, TensorBoard, Tracker, read_metrics
+from lora_sam.core.metrics_log import MetricsLog, read_metrics
+from lora_sam.training.tracking import NoTracker, TensorBoard, Tracker
 
 
 def test_metrics_are_one_json_object_per_line(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_sam.core.config import DataSource
 from lora_sam.core.errors import DataError
 from lora_sam.data.auto import Auto
 from lora_sam.data.check.coco_labels import findings_in_coco
@@ -21,6 +20,7 @@ from lora_sam.data.check.voc_labels import findings_in_voc
 from lora_sam.data.coco import Coco
 from lora_sam.data.datumaro_json import DatumaroJson
 from lora_sam.data.reading.skipping import attempt_all
+from lora_sam.data.source import DataSource
 from lora_sam.data.splits import SampleSource
 from lora_sam.data.voc import Voc
 

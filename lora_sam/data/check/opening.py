@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_sam.core.config import DataSource
 from lora_sam.core.errors import DataError
 from lora_sam.data.check.defects import CANNOT_OPEN, REFUSED, Finding
 from lora_sam.data.reading.skipping import collected
+from lora_sam.data.source import DataSource
 from lora_sam.data.splits import SampleSource, Splits, Subset
 
 _LENIENT = {"on_error": "skip", "max_skipped": 1.0, "check": "header"}

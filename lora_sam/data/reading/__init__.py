@@ -1,1 +1,1 @@
-"""TODO"""
+"""What formats of labelled images share: reading images, masks, tables and paths."""

@@ -13,7 +13,6 @@ from lora_sam.data.splits import SampleSource, Subset
 from lora_sam.deployment.quantizing.calibration import EncoderExamples, decoder_examples
 from lora_sam.deployment.quantizing.compression import (
     Examples,
-    Mode,
     Recipe,
     compiled,
     compressed,
@@ -34,6 +33,7 @@ from lora_sam.deployment.quantizing.ladder import (
     encoder_rungs,
     is_enough,
 )
+from lora_sam.evaluation.backends.names import Mode
 from lora_sam.predictors.openvino_predictor import DECODER, ENCODER, OpenVINOPredictor
 
 if TYPE_CHECKING:

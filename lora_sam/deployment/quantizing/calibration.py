@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.files import digest_of
+from lora_sam.core.predictor import Predictor
 from lora_sam.core.seeds import generator_for
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.data.splits import SampleSource, Splits, Subset
 from lora_sam.evaluation.scoring import some_objects
-from lora_sam.predictors.interface import Predictor
 from lora_sam.predictors.openvino_predictor import decoder_inputs
 from lora_sam.prompts import farthest_pixel, tight_boxes
-from lora_sam.runs.manifest import digest_of
 
 OBJECTS = 4
 """Objects of an image that the decoder is calibrated with."""

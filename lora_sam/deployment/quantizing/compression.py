@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import openvino
 
 Preset = Literal["mixed", "performance"]
-Mode = Literal["int8", "int8_weights", "int4_weights"]
 WeightMode = Literal["int8_weights", "int4_weights"]
 Inputs = Mapping[str, NDArray[Any]]
 """The inputs of a model by their names."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lora_sam.core.structures import Prompts
 
 if TYPE_CHECKING:
-    from lora_sam.predictors.interface import Predictor
+    from lora_sam.core.predictor import Predictor
 
 QUANTITIES = ("encoder", "decoder", "first_prompt", "next_prompt")
 

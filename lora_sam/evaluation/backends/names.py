@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    pass
+
 
 Name = Literal["base", "tuned", "merged", "fp32", "fp16", "bf16", "int8", "int8_bf16", "int8_weights", "int4_weights"]
 Runtime = Literal["torch", "openvino"]
@@ -71,3 +75,6 @@ def reference_of(name: str, measured: Iterable[str]) -> str | None:
     """The one of the `measured` back ends that `name` is compared with; None where there is none."""
     there = set(measured)
     return next((other for other in BACK_ENDS[name].references if other in there), None)
+
+
+Mode = Literal["int8", "int8_weights", "int4_weights"]

@@ -19,9 +19,9 @@ from lora_sam.evaluation.average_precision import (
 from lora_sam.evaluation.scoring import Evaluation, evaluate
 
 if TYPE_CHECKING:
+    from lora_sam.core.predictor import Predictor
     from lora_sam.core.structures import Masks, Prompts, Sample
     from lora_sam.data.splits import SampleSource
-    from lora_sam.predictors.interface import Predictor
 
 
 @dataclass(frozen=True)

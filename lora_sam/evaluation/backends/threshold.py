@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.predictors.interface import best_of_three
+from lora_sam.core.predictor import best_of_three
 
 if TYPE_CHECKING:
+    from lora_sam.core.predictor import Predictor
     from lora_sam.core.structures import Prompts, Sample
     from lora_sam.data.splits import SampleSource
-    from lora_sam.predictors.interface import Predictor
 
 # a sigmoid from 0.018 to 0.982; float32, as predictors compare in it
 THRESHOLDS: NDArray[np.float32] = (np.arange(-40, 41) / 10).astype(np.float32)

@@ -17,9 +17,9 @@ from lora_sam.evaluation.outlines import hausdorff95
 from lora_sam.evaluation.scoring import score_sample, some_objects
 
 if TYPE_CHECKING:
+    from lora_sam.core.predictor import Predictor
     from lora_sam.core.structures import Masks, Prompts, Sample
     from lora_sam.data.splits import SampleSource
-    from lora_sam.predictors.interface import Predictor
 
 PromptsFor = Callable[["Sample"], "Prompts"]
 

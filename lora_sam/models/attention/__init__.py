@@ -1,1 +1,1 @@
-"""TODO"""
+"""Attention of the image encoder: split projections, tiles, and which kernel is the fastest here."""

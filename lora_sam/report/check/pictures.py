@@ -14,8 +14,8 @@ from lora_sam.core.seeds import drawn_places
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.data.check.examination import Examination
 from lora_sam.data.check.samples import Look, spread
-from lora_sam.preview import prompted_picture
 from lora_sam.prompts import PromptSource
+from lora_sam.report.contact_sheet import prompted_picture
 
 SIDE = 320
 """Longer side of a thumbnail in pixels, at most."""

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lora_sam.core.predictor import AllMasks
 from lora_sam.core.structures import Masks, Prompts, Sample
 from lora_sam.evaluation.backends.host import Host
 from lora_sam.evaluation.backends.result import Comparison, Measured
-from lora_sam.predictors.interface import AllMasks
 
 SIZE = (40, 50)
 HOST = Host(cpu="a CPU", cores=2, threads=None, torch_threads=2, system="Linux", versions={"torch": "2"})

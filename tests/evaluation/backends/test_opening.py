@@ -12,14 +12,15 @@ import pytest
 import torch
 
 from lora_sam.core.errors import AdapterError
+from lora_sam.core.memory import peak_rss
+from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.structures import Prompts
-from lora_sam.deployment.peak_memory import main, peak_memory_of, peak_rss
+from lora_sam.deployment.peak_memory import main, peak_memory_of
 from lora_sam.evaluation.average_precision import encode_masks, pairwise_iou
 from lora_sam.evaluation.backends.names import BACK_ENDS, in_order, reference_of
-from lora_sam.export import settings_of
 from lora_sam.models.checkpoints import packaged_checkpoint
-from lora_sam.runs.adapter_files import RunDirectory
 from lora_sam.runs.backends import PartsBackEnds, RunBackEnds, base_file, open_alone, stored_weights
+from lora_sam.runs.resuming import settings_of
 
 FP = ("base", "tuned", "merged", "fp32", "fp16", "bf16")
 

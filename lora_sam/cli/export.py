@@ -1,0 +1,97 @@
+"""Write a run's merged model as two parts, OpenVINO IR or ONNX, and check that they compute the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from lora_sam.core.errors import AdapterError, ConfigError
+from lora_sam.core.run_directory import RunDirectory, find_run
+from lora_sam.deployment.exporting import compared
+from lora_sam.runs.exported import STEP, made_from
+from lora_sam.runs.manifest import Step, command, is_done, step_directory, write_step
+from lora_sam.runs.merged import load_merged
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write the merged model as image encoder and mask decoder, and compare their masks with torch's.
+
+    Attributes:
+        run: Run directory, or latest.
+        precision: How weights are stored, fp32 or fp16. What is computed in is chosen when the model is loaded.
+        format: openvino, or onnx, with the names of segment_anything's own export (needs the package onnx).
+        multimask: Give all four masks of a prompt, the single one first, instead of the single one.
+        min_iou: Least mean IoU between the masks of torch and of the exported parts, both computed in fp32, on prompts
+            of the validation split; below it nothing is written.
+    """
+
+    run: Annotated[str, Field(min_length=1)]
+    precision: Literal["fp32", "fp16"]
+    format: Literal["openvino", "onnx"]
+    multimask: bool
+    min_iou: Annotated[float, Field(ge=0, le=1)]
+
+    def check(self) -> None:
+        """Raise `ConfigError` where the format needs a package that is not there, or does not have the precision."""
+        from importlib.util import find_spec
+
+        if self.format == "onnx" and find_spec("onnx") is None:
+            raise ConfigError("format = onnx: needs the package onnx, which is not installed: pip install onnx")
+        if self.format == "onnx" and self.precision != "fp32":
+            raise ConfigError(f"precision = {self.precision}: ONNX files are written as fp32; add precision=fp32")
+
+    def perform(self) -> int:
+        """Do it unless it was done before; returns 0.
+
+        Raises:
+            AdapterError: the merged weights are missing or stale, the parts do not compute the same, or the directory
+                cannot be written.
+        """
+        run = find_run(self.run)
+        directory = run.openvino(self.precision) if self.format == "openvino" else run.root / "onnx"
+        origin = made_from(run)
+        settings = {"precision": self.precision, "format": self.format, "multimask": self.multimask}
+        if is_done(directory, STEP, origin, settings):
+            print(f"{directory}: already there")
+            return 0
+        step = self._write(run, directory, origin, settings)
+        size = sum((directory / name).stat().st_size for name in step.files)
+        checks = step.checks
+        print(
+            f"{directory}: {size / 1e6:.1f} MB; mean mask IoU with torch {checks['mask_iou']:.5f} on "
+            f"{checks['prompts']} prompts of {checks['images']} {checks['of']} images"
+        )
+        return 0
+
+    def _write(self, run: RunDirectory, directory: Path, origin: dict[str, str], settings: dict[str, Any]) -> Step:
+        from lora_sam.deployment.ir_parts import decoder_ir, encoder_ir, save_ir, save_onnx
+        from lora_sam.predictors.openvino_predictor import DECODER, ENCODER, OpenVINOPredictor
+        from lora_sam.predictors.torch_predictor import TorchPredictor
+
+        base = load_merged(run)
+        remedy = command(STEP, run.root, precision=self.precision, format=self.format)
+        with step_directory(directory, remedy) as temporary:
+            if self.format == "onnx":
+                save_onnx(base.sam, base.image_size, temporary, multimask=self.multimask)
+                parts = [temporary / Path(name).with_suffix(".onnx") for name in (ENCODER, DECODER)]
+            else:
+                half = self.precision == "fp16"
+                save_ir(encoder_ir(base.sam, base.image_size), temporary / ENCODER, half=half)
+                save_ir(decoder_ir(base.sam, base.image_size, multimask=self.multimask), temporary / DECODER, half=half)
+                parts = [temporary / ENCODER, temporary / DECODER]
+            # ONNX too: OpenVINO reads it
+            exported = OpenVINOPredictor(*parts, execution="f32", compile_cache=False)
+            checks = compared(TorchPredictor(base.sam, base.image_size), exported, run)
+            if not checks["mask_iou"] >= self.min_iou:
+                raise AdapterError(
+                    f"the exported parts do not compute what torch computes: mean mask IoU {checks['mask_iou']:.5f}, "
+                    f"min_iou = {self.min_iou}; nothing was written. Try precision=fp32, or a lower min_iou"
+                )
+            return write_step(temporary, STEP, made_from=origin, settings=settings, checks=checks)

@@ -1,0 +1,88 @@
+"""What every predictor offers, whatever computes it: image and prompts in, masks out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lora_sam.core.structures import Masks, Prompts
+
+
+@dataclass(frozen=True)
+class AllMasks:
+    """All masks a model offers for N prompts of one image, at the image's original size.
+
+    Attributes:
+        logits: float32 [N, M, H, W]; M is 4: the single mask, then the three for ambiguous prompts (whole, part,
+            subpart, in no fixed order); or 1 where a model was exported for single masks only.
+        scores: IoU as predicted by the model, float32 [N, M].
+        low_res_logits: float32 [N, M, S/4, S/4] in the padded input frame; one of them can be the next mask prompt.
+    """
+
+    logits: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    low_res_logits: NDArray[np.float32]
+
+
+class Predictor(Protocol):
+    """Whatever turns an image and prompts into masks.
+
+    The first call with an image encodes it; it is remembered by its content, so further prompts cost the decoder only.
+    """
+
+    @property
+    def image_size(self) -> int:
+        """Side S of the model's square input in pixels."""
+        ...
+
+    @property
+    def encoded(self) -> int:
+        """Images encoded so far."""
+        ...
+
+    def set_image(self, image: NDArray[np.uint8]) -> None:
+        """Encode `image`, RGB [H, W, 3], now, unless it is remembered. Raises `DataError` unless it is uint8 RGB."""
+
+    def forget(self) -> None:
+        """Forget all encoded images."""
+
+    def predict(
+        self, image: NDArray[np.uint8], prompts: Prompts, *, multimask: bool = False, threshold: float = 0.0
+    ) -> Masks:
+        """One mask for each of N prompts (pixels of `image`).
+
+        Args:
+            image: RGB, uint8 [H, W, 3].
+            prompts: N prompts.
+            multimask: Of SAM's three masks for ambiguous prompts, take the one with the highest predicted IoU.
+            threshold: Logit above which a pixel belongs to the mask.
+
+        Raises:
+            DataError: the image is not uint8 RGB.
+        """
+        ...
+
+    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
+        """All masks for each of N prompts. Takes memory for N x M images; raises as `predict` does."""
+        ...
+
+    def segment(
+        self,
+        image: NDArray[np.uint8],
+        *,
+        boxes: ArrayLike | None = None,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        multimask: bool = False,
+    ) -> Masks:
+        """`predict` with prompts given as plain lists; see `lora_sam.predictors.prompting.prompts_from`."""
+        ...
+
+
+def best_of_three(scores: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Of predicted IoU [N, 4], the index of the best of the last three."""
+    best: NDArray[np.intp] = 1 + scores[:, 1:].argmax(axis=1)
+    return best

@@ -1,0 +1,81 @@
+"""Exported parts held against torch, on images of the validation split or drawn ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from lora_sam.core.errors import LoraSamError
+from lora_sam.core.run_directory import RunDirectory
+from lora_sam.runs.resuming import settings_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lora_sam.core.predictor import Predictor
+    from lora_sam.core.structures import Prompts
+    from lora_sam.runs.settings import Settings
+
+
+# Enough to notice a wrong constant; the whole test split is what `python -m lora_sam.evaluate` looks at.
+CHECKED_IMAGES, CHECKED_OBJECTS = 4, 8
+
+
+def compared(reference: Predictor, exported: Predictor, run: RunDirectory) -> dict[str, Any]:
+    """How far the masks of `exported` are from those of `reference`.
+
+    On some validation images of the run, with its own kind of prompts and with one point per object; on drawn noise
+    where the run's data is not there any more.
+
+    Returns:
+        `mask_iou` (mean over prompts), `logit_difference` (largest, low resolution), `prompts`, `images`, and `of`:
+        `validation` or `random`.
+    """
+    import numpy as np
+
+    try:
+        cases, of = list(_validation_cases(settings_of(run))), "validation"
+    except LoraSamError:
+        cases, of = list(_random_cases()), "random"
+    ious: list[float] = []
+    difference = 0.0
+    for image, prompts in cases:
+        for prompt in prompts:
+            wanted, found = reference.predict(image, prompt), exported.predict(image, prompt)
+            union = (wanted.masks | found.masks).sum((1, 2))
+            both = (wanted.masks & found.masks).sum((1, 2))
+            ious += np.where(union > 0, both / np.maximum(union, 1), 1.0).tolist()
+            difference = max(difference, float(np.abs(wanted.low_res_logits - found.low_res_logits).max()))
+    return {
+        "mask_iou": float(np.mean(ious)),
+        "logit_difference": difference,
+        "prompts": len(ious),
+        "images": len(cases),
+        "of": of,
+    }
+
+
+def _validation_cases(settings: Settings) -> Iterator[tuple[NDArray[np.uint8], list[Prompts]]]:
+    from lora_sam.evaluation.scoring import some_objects
+    from lora_sam.prompts import PointPrompt
+
+    source = settings.open_data().val
+    for index in range(min(CHECKED_IMAGES, len(source))):
+        sample = some_objects(source[index], CHECKED_OBJECTS, settings.seed)
+        kinds = (settings.prompt, PointPrompt(farthest_share=1.0))
+        yield sample.image, [kind.evaluation_prompts(sample, settings.seed) for kind in kinds]
+
+
+def _random_cases() -> Iterator[tuple[NDArray[np.uint8], list[Prompts]]]:
+    import numpy as np
+
+    from lora_sam.core.structures import Prompts
+
+    rng = np.random.default_rng(0)
+    for size in ((96, 128), (150, 90)):
+        image = rng.integers(0, 256, (*size, 3), np.uint8)
+        corners = rng.uniform(0, 0.6, (CHECKED_OBJECTS, 2)).astype(np.float32)
+        boxes = np.concatenate([corners, corners + 0.3], axis=1) * np.array([size[1], size[0]] * 2, np.float32)
+        points, labels = boxes[:, None, :2] + 1, np.ones((CHECKED_OBJECTS, 1), np.int64)
+        yield image, [Prompts(boxes=boxes), Prompts(points=points, labels=labels)]

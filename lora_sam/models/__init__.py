@@ -1,0 +1,1 @@
+"""SAM in its three parts: variants, weights, attention, stages of the encoder, decoding."""
