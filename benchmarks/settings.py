@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.record import ROOT
 
 if TYPE_CHECKING:
-    from lora_sam.runs.settings import Settings
+    from lora_sam.training.settings import Settings
 
 
 def settings_for(*overrides: str) -> Settings:
@@ -15,7 +15,7 @@ def settings_for(*overrides: str) -> Settings:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from lora_sam.runs.settings import settings_from
+    from lora_sam.training.settings import settings_from
 
     with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
         config: Any = OmegaConf.to_container(compose("train", overrides=["data.root=none", *overrides]), resolve=True)

@@ -8,7 +8,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lora_sam.core.version import __version__ as __version__
+
 if TYPE_CHECKING:
+    from lora_sam.core.errors import LoraSamError as LoraSamError
     from lora_sam.core.structures import Masks as Masks
     from lora_sam.core.structures import Prompts as Prompts
     from lora_sam.core.structures import Sample as Sample
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 # imported on first use, so that `import lora_sam` costs nothing
 _PUBLIC = {
+    "LoraSamError": "lora_sam.core.errors",
     "load": "lora_sam.runs.loading",
     "load_base": "lora_sam.runs.loading",
     "read_image": "lora_sam.data.reading.images",
@@ -25,8 +29,7 @@ _PUBLIC = {
     "Prompts": "lora_sam.core.structures",
     "Sample": "lora_sam.core.structures",
 }
-__version__ = "0.1.0"  # as in pyproject.toml
-__all__ = ["Masks", "Prompts", "Sample", "load", "load_base", "read_image"]
+__all__ = ["LoraSamError", "Masks", "Prompts", "Sample", "load", "load_base", "read_image"]
 
 
 def __getattr__(name: str) -> Any:

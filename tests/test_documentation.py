@@ -27,7 +27,7 @@ from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError
 from lora_sam.data.splits import split_ids
 from lora_sam.predictors.torch_predictor import TorchPredictor
 from lora_sam.runs.resuming import resumed_config
-from lora_sam.runs.settings import settings_from
+from lora_sam.training.settings import settings_from
 from tests.data import test_auto, test_datumaro_json, test_hf
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from lora_sam.models.device import Precision
     from lora_sam.models.vit import BaseModel
     from lora_sam.predictors.embeddings.images import EncodedSplit
-    from lora_sam.runs.settings import Settings
     from lora_sam.training.encoding import Encodings
     from lora_sam.training.examples import TrainingExamples
+    from lora_sam.training.settings import Settings
 
 READS = 20  # of every row, to time how long one takes
 OTHER_NUMBERS = 2**24  # float32 between two reads

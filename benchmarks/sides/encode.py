@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.settings import settings_for
-from lora_sam.runs.settings import Settings
+from lora_sam.training.settings import Settings
 
 WARM_UP = 3
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from benchmarks.settings import settings_for
 from benchmarks.sides.lora_step import example, peak_bytes, synchronize
-from lora_sam.runs.settings import Settings
+from lora_sam.training.settings import Settings
 
 WARM_UP = 3
 # dense bf16 products with fp32 sums, TFLOP/s, from the vendors' data sheets; the first name that fits

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.settings import settings_for
-from lora_sam.runs.settings import Settings
 from lora_sam.training.examples import Example
+from lora_sam.training.settings import Settings
 
 if TYPE_CHECKING:
     from lora_sam.methods.adapted import AdaptedSam

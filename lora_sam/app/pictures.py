@@ -22,7 +22,7 @@ from lora_sam.core.errors import DataError, LoraSamError
 if TYPE_CHECKING:
     from lora_sam.core.structures import Sample
     from lora_sam.data.splits import SampleSource
-    from lora_sam.runs.settings import Settings
+    from lora_sam.training.settings import Settings
 
 SHOWN_SIDE = 1536
 """Longest side on which masks are shown; larger images are worked on at this size, and downloads at their own."""
@@ -158,7 +158,7 @@ def images_of(run: Run) -> EvaluatedImages:
         DataError: the data are gone, or the run does not say where they are.
     """
     from lora_sam.runs.resuming import completed
-    from lora_sam.runs.settings import settings_from
+    from lora_sam.training.settings import settings_from
 
     config = configuration(run)
     if config is None:

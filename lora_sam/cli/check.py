@@ -17,7 +17,7 @@ from lora_sam.core.errors import ConfigError, DataError, TrainingError
 if TYPE_CHECKING:
     from lora_sam.data.check.examination import Examination
     from lora_sam.data.source import DataSource
-    from lora_sam.runs.settings import Settings
+    from lora_sam.training.settings import Settings
 
 FILES = ("check.json", "check.html")
 
@@ -82,7 +82,7 @@ class Check:
         return 0 if passed(examination, self.strict) else 1
 
     def _settings(self) -> Settings:
-        from lora_sam.runs.settings import settings_from
+        from lora_sam.training.settings import settings_from
 
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _OWN}
         if "checkpoint" in self.model:  # the weights need not be there to look at the data

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import sys
 
-from lora_sam import __version__
 from lora_sam.cli import report
 from lora_sam.cli.step import VERBS, run_step
 from lora_sam.core.errors import ConfigError
+from lora_sam.core.version import __version__
 
 COMMANDS = {
     "demo": "train on drawn pictures of washers with the weights of the package, and compare with the base",

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import tempfile
 import time
 import traceback
@@ -25,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_sam.cli import BUG, full_errors, report
+from lora_sam.core.config import with_new_names
 from lora_sam.core.errors import ConfigError, LoraSamError
 from lora_sam.core.files import write_text
 
@@ -118,6 +120,8 @@ def run_job(config: DictConfig, task: Task) -> float:
 def plain(config: DictConfig) -> dict[str, Any]:
     """`config` as plain mappings, lists and values, with interpolations resolved and `???` left in place.
 
+    Settings classes that have moved are named where they are now, with a note on standard error.
+
     Raises:
         ConfigError: an interpolation names nothing, or a value that is not set.
     """
@@ -127,7 +131,10 @@ def plain(config: DictConfig) -> dict[str, Any]:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{error.full_key or 'configuration'} cannot be resolved: {reason}") from error
     assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+    named, notes = with_new_names({str(key): value for key, value in values.items()})
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    return named
 
 
 class Jobs(Callback):

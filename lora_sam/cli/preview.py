@@ -14,7 +14,7 @@ from lora_sam.report.contact_sheet import contact_sheet, prompted_picture
 
 if TYPE_CHECKING:
     from lora_sam.core.structures import Prompts, Sample
-    from lora_sam.runs.settings import Settings
+    from lora_sam.training.settings import Settings
 
 
 PREFIX = "preview."
@@ -118,7 +118,7 @@ def preview(arguments: Sequence[str]) -> int:
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             return report(explain(error, given, conf, name))
         from lora_sam.core.config import step_from
-        from lora_sam.runs.settings import settings_from
+        from lora_sam.training.settings import settings_from
 
         chosen: Preview = step_from(options)
         print(chosen.draw(settings_from(config)))

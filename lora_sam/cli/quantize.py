@@ -29,7 +29,7 @@ from lora_sam.runs.quantized import STEP
 from lora_sam.runs.resuming import settings_of
 
 if TYPE_CHECKING:
-    from lora_sam.runs.settings import Settings
+    from lora_sam.training.settings import Settings
 
 
 CHECK_FAILED = 3

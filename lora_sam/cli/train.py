@@ -30,7 +30,7 @@ def train(config: DictConfig) -> float:
 def fine_tune(config: dict[str, Any], output_dir: Path, overrides: Sequence[str]) -> float:
     """Check everything that can be checked without torch, then run."""
     from lora_sam.runs.resuming import resumed_config
-    from lora_sam.runs.settings import settings_from
+    from lora_sam.training.settings import settings_from
 
     config = resumed_config(config, overrides)
     settings = settings_from(config)

@@ -10,6 +10,7 @@ import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -25,6 +26,22 @@ MISSING = "???"
 
 # no part may begin with an underscore: nothing private, no dunder names
 _TARGET = re.compile(r"(lora_sam(?:\.[A-Za-z][A-Za-z0-9_]*)+)\.([A-Za-z][A-Za-z0-9_]*)")
+# Settings classes that lived elsewhere in a version whose runs, and whose users' files in conf/, are still about.
+_MOVED: Mapping[str, str] = MappingProxyType(
+    {
+        "lora_sam.losses.SamLoss": "lora_sam.training.losses.SamLoss",
+        "lora_sam.losses.DiceCELoss": "lora_sam.training.losses.DiceCELoss",
+        "lora_sam.losses.points.PointSampledLoss": "lora_sam.training.losses.points.PointSampledLoss",
+        "lora_sam.losses.weighted.WeightedLoss": "lora_sam.training.losses.weighted.WeightedLoss",
+        "lora_sam.optim.Adam": "lora_sam.training.optim.Adam",
+        "lora_sam.tracking.TensorBoard": "lora_sam.training.tracking.TensorBoard",
+        "lora_sam.tracking.NoTracker": "lora_sam.training.tracking.NoTracker",
+        "lora_sam.cache.options.CacheOptions": "lora_sam.predictors.embeddings.options.CacheOptions",
+        "lora_sam.data.procedural.Procedural": "lora_sam.data.drawn.procedural.Procedural",
+        "lora_sam.data.demo.Washers": "lora_sam.data.drawn.washers.Washers",
+        "lora_sam.data.synthetic.Ellipses": "lora_sam.data.drawn.synthetic.Ellipses",
+    }
+)
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _REASONS = {
     "int_type": "must be an integer",
@@ -103,6 +120,26 @@ def unknown_option(text: str, group: str, name: str, options: Iterable[str]) -> 
 
 def _nearest(name: str, names: Sequence[str], cutoff: float = 0.6) -> str | None:
     return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=cutoff)), None)
+
+
+def with_new_names(config: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A configuration in which every `_target_` names its class where it lives now.
+
+    Returns:
+        The configuration, and a line for every name that has moved.
+    """
+    result: dict[str, Any] = {}
+    notes: list[str] = []
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            result[key], inner = with_new_names(value)
+            notes += (f"{key}.{line}" for line in inner)
+        elif key == "_target_" and isinstance(value, str) and value in _MOVED:
+            result[key] = _MOVED[value]
+            notes.append(f"_target_ = {value} has moved; write {_MOVED[value]}")
+        else:
+            result[key] = value
+    return result, tuple(notes)
 
 
 def class_of(group: str, target: Any) -> type[Any]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lora_sam.core.predictor import Predictor
     from lora_sam.core.structures import Prompts
-    from lora_sam.runs.settings import Settings
+    from lora_sam.training.settings import Settings
 
 
 # Enough to notice a wrong constant; the whole test split is what `python -m lora_sam.evaluate` looks at.

@@ -24,7 +24,7 @@ from lora_sam.runs.resuming import settings_of
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
-    from lora_sam.runs.settings import Settings
+    from lora_sam.training.settings import Settings
 
 CHUNK = 16
 _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "lora_sam.json")

@@ -16,9 +16,9 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from lora_sam import __version__
 from lora_sam.core.errors import AdapterError, TrainingError
 from lora_sam.core.files import atomic_directory, digest_of, read_json, sha256_of, write_text
+from lora_sam.core.version import __version__
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"

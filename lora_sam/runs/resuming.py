@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.conf_files import conf_directory
-from lora_sam.core.config import class_of_step
+from lora_sam.core.config import class_of_step, with_new_names
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.files import atomic_path, read_json
 from lora_sam.core.run_directory import RunDirectory, find_run
-from lora_sam.runs.settings import GROUPS, RUN_KEYS
+from lora_sam.training.settings import GROUPS, RUN_KEYS
 
 if TYPE_CHECKING:
-    from lora_sam.runs.settings import Settings
+    from lora_sam.training.settings import Settings
 
 
 # what may differ between a run and its continuation
@@ -118,9 +118,10 @@ def completed(saved: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]
 
     A key that is missing gets its value from the file of `conf/` whose `_target_` is the same class: of several such
     files, from the one that agrees with most of the other values, and from the group's default where as many agree. A
-    group that is missing is that default. Nothing that is there is changed, checked or called, and no code is looked
-    up but the settings classes of this package; `lora_sam.runs.settings.settings_from` is to check the result, so that
-    unknown keys are refused as they are anywhere else.
+    group that is missing is that default. A class that has moved is named where it is now. Nothing else that is there
+    is changed, checked or called, and no code is looked up but the settings classes of this package;
+    `lora_sam.training.settings.settings_from` is to check the result, so that unknown keys are refused as they are
+    anywhere else.
 
     Args:
         saved: Content of a `config.json`.
@@ -131,7 +132,7 @@ def completed(saved: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]
     Raises:
         ConfigError: the files of `conf/` are missing.
     """
-    whole = copy.deepcopy(dict(saved))
+    whole = copy.deepcopy(with_new_names(saved)[0])
     filled: list[str] = []
     conf = conf_directory()
     train = _yaml(conf / "train.yaml")
@@ -231,7 +232,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def settings_of(run: RunDirectory) -> Settings:
     """The settings of a run, from its `config.json`. Raises `AdapterError` or `ConfigError` if it is damaged."""
     from lora_sam.runs.resuming import completed
-    from lora_sam.runs.settings import settings_from
+    from lora_sam.training.settings import settings_from
 
     if not run.saved_config.is_file():
         raise AdapterError(f"{run.saved_config} is missing; give the directory of a finished run")

@@ -14,7 +14,7 @@ from lora_sam.app.scene import ObjectPrompts, Scene
 from lora_sam.app.workbench import Workbench
 from lora_sam.cli.jobs import plain
 from lora_sam.cli.run import run
-from lora_sam.runs.settings import settings_from
+from lora_sam.training.settings import settings_from
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERRIDES = [

@@ -17,7 +17,7 @@ import pytest
 from lora_sam.cli import main
 from lora_sam.cli.jobs import sweep_table
 from lora_sam.cli.train import CONF, run_train
-from lora_sam.runs.settings import Settings
+from lora_sam.training.settings import Settings
 from tests.conftest import Done
 
 ROOT = Path(__file__).resolve().parents[2]

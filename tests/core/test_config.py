@@ -19,7 +19,7 @@ from pydantic import Field
 from lora_sam.cli.jobs import plain
 from lora_sam.core.config import unknown_key
 from lora_sam.core.errors import CheckpointError, ConfigError
-from lora_sam.runs.settings import GROUPS, RUN_KEYS, Settings, settings_from
+from lora_sam.training.settings import GROUPS, RUN_KEYS, Settings, settings_from
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
@@ -120,7 +120,7 @@ def test_experiment_composes_and_builds(path: Path) -> None:
 def test_checking_every_option_imports_no_heavy_package(base: dict[str, Any]) -> None:
     configs = [{**base, path.parent.name: filled_in(plain(OmegaConf.load(path)))} for path in OPTIONS]  # type: ignore[arg-type]
     program = (
-        "import json, sys; from lora_sam.runs.settings import settings_from\n"
+        "import json, sys; from lora_sam.training.settings import settings_from\n"
         "configs = json.load(sys.stdin)\n"
         "for config in configs: settings_from(config)\n"
         "heavy = {'torch', 'torchvision', 'peft', 'monai', 'accelerate', 'transformers', 'segment_anything', 'scipy'}\n"

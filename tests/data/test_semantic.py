@@ -61,7 +61,7 @@ def test_it_is_an_option_of_a_run(option: Callable[..., Any], blobs: Path) -> No
     from hydra import compose, initialize_config_dir
 
     from lora_sam.cli.jobs import plain
-    from lora_sam.runs.settings import settings_from
+    from lora_sam.training.settings import settings_from
 
     conf = str(Path(__file__).resolve().parents[2] / "conf")
     with initialize_config_dir(conf, version_base="1.3"):

@@ -170,7 +170,7 @@ def test_too_little_space_is_found_before_training(option, blobs, tmp_path, monk
     from lora_sam.cli.jobs import plain
     from lora_sam.cli.run import run
     from lora_sam.core.errors import TrainingError
-    from lora_sam.runs.settings import settings_from
+    from lora_sam.training.settings import settings_from
 
     monkeypatch.chdir(tmp_path)
     usage = shutil.disk_usage(tmp_path)

@@ -17,7 +17,7 @@ from segment_anything.modeling.image_encoder import PatchEmbed
 from lora_sam.cli.jobs import plain
 from lora_sam.cli.run import run
 from lora_sam.core.metrics_log import read_metrics
-from lora_sam.runs.settings import settings_from
+from lora_sam.training.settings import settings_from
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMON = [

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from lora_sam.cli.jobs import plain
 from lora_sam.cli.run import run
 from lora_sam.core.metrics_log import read_metrics
-from lora_sam.runs.settings import settings_from
+from lora_sam.training.settings import settings_from
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ["micro_sam_iterative", "otx_decoder", "otx_vit_b", "river_points", "sam_lora_rings", "stamp_decoder"]

@@ -23,7 +23,7 @@ from lora_sam.cli.jobs import plain
 from lora_sam.cli.run import run
 from lora_sam.core.metrics_log import read_metrics
 from lora_sam.evaluation.checking import validate_report
-from lora_sam.runs.settings import settings_from
+from lora_sam.training.settings import settings_from
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["model=tiny_random", "trainer.max_epochs=2", "trainer.log_every_steps=1", "trainer.device=cpu"]

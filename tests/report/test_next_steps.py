@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from lora_sam.cli.jobs import plain
 from lora_sam.core.config import step_from
 from lora_sam.report.next_steps import next_steps, python_lines
-from lora_sam.runs.settings import settings_from
+from lora_sam.training.settings import settings_from
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -17,7 +17,7 @@ import pytest
 from lora_sam.core.errors import AdapterError, ConfigError, LoraSamError, TrainingError
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.runs.resuming import FREE_TO_CHANGE, completed, copy_state, flat, resumed_config, settings_of
-from lora_sam.runs.settings import GROUPS, RUN_KEYS, settings_from
+from lora_sam.training.settings import GROUPS, RUN_KEYS, settings_from
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lora_sam import __version__
+from lora_sam.core.version import __version__
 from lora_sam.data.check.defects import SEVERITIES, Severity, total
 from lora_sam.data.check.examination import Examination
 

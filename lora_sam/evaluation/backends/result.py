@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from lora_sam import __version__
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import read_json, write_text
+from lora_sam.core.version import __version__
 from lora_sam.evaluation.backends.host import Host
 from lora_sam.evaluation.backends.names import BACK_ENDS
 from lora_sam.evaluation.backends.threshold import TunedThreshold

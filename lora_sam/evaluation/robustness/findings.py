@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from lora_sam import __version__
 from lora_sam.core.files import write_text
+from lora_sam.core.version import __version__
 from lora_sam.evaluation import classes
 from lora_sam.evaluation.average_precision import PrecisionAndRecall, precision_and_recall
 from lora_sam.evaluation.calibration import Reliability, reliability_of

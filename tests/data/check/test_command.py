@@ -21,7 +21,7 @@ from lora_sam.cli.check import FILES, Check
 from lora_sam.cli.step import run_step
 from lora_sam.cli.train import run_train
 from lora_sam.data.check.defects import DEFECTS, SEVERITIES
-from lora_sam.runs.settings import GROUPS, RUN_KEYS
+from lora_sam.training.settings import GROUPS, RUN_KEYS
 from tests.conftest import Done
 from tests.data.check.conftest import pixels, square
 

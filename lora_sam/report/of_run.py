@@ -1,0 +1,231 @@
+"""What a finished run tells: base and tuned on the same prompts, pictures, the adapter's facts, its page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from lora_sam.core.config import plain_fields
+from lora_sam.core.files import write_text
+from lora_sam.core.memory import peak_memory
+from lora_sam.core.version import __version__
+from lora_sam.runs.adapter_files import SCHEMA_VERSION, adapter_bytes
+from lora_sam.runs.loading import predictors_for
+from lora_sam.training.setup import Parts, validation_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lora_sam.core.structures import Prompts, Sample
+    from lora_sam.data.splits import SampleSource
+    from lora_sam.predictors.torch_predictor import TorchPredictor
+    from lora_sam.report.pictures import ReportPicture
+    from lora_sam.training.state import Progress
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Base and tuned compared.
+
+    Attributes:
+        report: Content of `evaluation.json`.
+        pictures: For the page.
+        object_iou: IoU of every object, for `base` and `tuned`.
+    """
+
+    report: dict[str, Any]
+    pictures: tuple[ReportPicture, ...]
+    object_iou: dict[str, list[float]]
+
+    def table(self) -> str:
+        """The comparison in Markdown."""
+        from lora_sam.evaluation.table import markdown_table
+
+        return markdown_table(self.report)
+
+
+def shown_validation(parts: Parts) -> Callable[[int], float]:
+    """Measures validation IoU and, at every call, shows the tracker the same few images."""
+    import numpy as np
+
+    from lora_sam.report.overlays import overlay_strip
+
+    validation, source = validation_of(parts), parts.splits.val
+    shown = range(min(parts.settings.trainer.overlays, len(source)) if parts.processes.main else 0)
+    pictured = [validation.some_objects(source[index]) for index in shown]
+    # nothing is trained yet: what the model computes now is the base
+    base = [validation.masks(sample) for sample in pictured]
+
+    def validate(step: int) -> float:
+        value = validation()
+        for sample, before in zip(pictured, base, strict=True):
+            strip = overlay_strip(sample, before, validation.masks(sample), sample.id)
+            parts.tracker.image(step, f"validation/{sample.id}", np.asarray(strip))
+        return value
+
+    return validate
+
+
+def evaluate_run(parts: Parts, progress: Progress) -> Outcome:
+    """Base and tuned on the split of the final table, with the same prompts; writes these prompts and the overlays.
+
+    The adapter of the best weights is in the model, and in its files.
+    """
+    from lora_sam.evaluation.result import evaluation_report
+    from lora_sam.evaluation.scoring import evaluate
+    from lora_sam.prompts.stored import entry, write_prompts
+    from lora_sam.report.overlays import write_overlays
+    from lora_sam.report.page import object_ious
+    from lora_sam.report.pictures import draw_cases
+
+    settings, directory, adapted = parts.settings, parts.directory, parts.adapted
+    memory, source, split = peak_memory(), _evaluated(parts), settings.evaluate_split
+    parts.say(f"evaluating base and tuned on the {len(source)} images of the {split} split")
+    adapted.sam.eval()
+    predictors = _predictors(parts)
+    used: list[dict[str, Any]] = []
+
+    def prompts_for(sample: Sample) -> Prompts:
+        return settings.prompt.evaluation_prompts(sample, settings.seed)
+
+    def noted(sample: Sample) -> Prompts:
+        prompts = prompts_for(sample)
+        used.append(entry(sample, prompts))
+        return prompts
+
+    def masks_for(sample: Sample) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        base, tuned = (predictors[key].predict(sample.image, prompts_for(sample)).masks for key in ("base", "tuned"))
+        return base, tuned
+
+    evaluation = evaluate(predictors, source, noted)
+    prompt = plain_fields(settings.prompt)
+    write_prompts(directory.prompts(split), used, split=split, seed=settings.seed, settings=prompt)
+    trainable, total = adapted.count()
+    report = evaluation_report(
+        evaluation,
+        split=split,
+        seed=settings.seed,
+        prompt=prompt,
+        trainable_parameters=trainable,
+        total_parameters=total,
+        adapter_bytes=adapter_bytes(directory.adapter),
+        seconds=progress.seconds,
+        peak_memory_bytes=memory,
+    )
+    strips, pictures = draw_cases(evaluation, source, masks_for)
+    write_overlays(directory.overlays, strips)
+    return Outcome(report, pictures, object_ious(evaluation))
+
+
+def facts_of(parts: Parts, progress: Progress) -> dict[str, Any]:
+    """Content of `lora_sam.json` before anything is evaluated."""
+    settings, base = parts.settings, parts.base
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "architecture": settings.model.architecture(),
+        "image_size": base.image_size,
+        "base": {
+            "source": base.source,
+            "sha256": base.sha256,
+            "weights_seed": settings.model.weights_seed,
+            "prompt_frequency": settings.model.prompt_frequency,
+        },
+        "method": {"name": settings.method.name, **plain_fields(settings.method)},
+        "trains_encoder": parts.adapted.trains_encoder,
+        "prompt": plain_fields(settings.prompt),
+        "seed": settings.seed,
+        "plan": parts.plan.to_json(),
+        "attention": parts.attention,
+        "steps": progress.step,
+        "best_step": progress.best_step,
+        "validation_iou": progress.best,
+        "metrics": None,
+        "versions": {
+            "lora_sam": __version__,
+            **{name: version(name) for name in ("torch", "peft", "segment-anything")},
+        },
+    }
+
+
+def write_result(
+    parts: Parts,
+    outcome: Outcome,
+    facts: dict[str, Any],
+    *,
+    config: dict[str, Any],
+    overrides: Sequence[str],
+    program: str,
+) -> None:
+    """Write `evaluation.json` and `report.html`.
+
+    Args:
+        parts: The run.
+        outcome: Base and tuned compared.
+        facts: Content of `lora_sam.json`.
+        config: The composed configuration.
+        overrides: What was typed (`key=value`).
+        program: How the trainer was called.
+    """
+    from lora_sam.core.metrics_log import read_metrics
+    from lora_sam.report.next_steps import next_steps, python_lines
+    from lora_sam.report.page import report_html, write_report
+
+    directory, splits = parts.directory, parts.splits
+    write_text(directory.evaluation, json.dumps(outcome.report, indent=2) + "\n")
+    page = report_html(
+        report=outcome.report,
+        log=read_metrics(directory.metrics),
+        config=config,
+        facts=facts,
+        pictures=outcome.pictures,
+        object_iou=outcome.object_iou,
+        next_steps=next_steps(directory.root, config, overrides, program),
+        usage=python_lines(directory.root),
+        data={
+            name: (len(source), None if source.object_counts is None else sum(source.object_counts))
+            for name, source in (("train", splits.train), ("val", splits.val), ("test", splits.test))
+        },
+        notes=(*splits.notes, *splits.skipped),
+        overrides=overrides,
+    )
+    write_report(directory.report, page)
+
+
+def tell_result(parts: Parts, report: dict[str, Any]) -> None:
+    """The table, the verdict, and where everything is."""
+    from lora_sam.core.console import print_table
+    from lora_sam.evaluation.result import verdict
+    from lora_sam.evaluation.table import render_table
+
+    directory = parts.directory
+    print_table(render_table(report))
+    parts.say(verdict(report))
+    parts.say(f"adapter   {directory.adapter} ({report['adapter_bytes'] / 1e6:.2f} MB)")
+    parts.say(f"overlays  {directory.overlays}")
+    parts.say(f"figures   {directory.evaluation}")
+    parts.say(f"report    {directory.report}")
+
+
+def _evaluated(parts: Parts) -> SampleSource:
+    """The split that the final table is about."""
+    return parts.splits.test if parts.settings.evaluate_split == "test" else parts.splits.val
+
+
+def _predictors(parts: Parts) -> dict[str, TorchPredictor]:
+    """Base and tuned in fp32; a second model where the adapter cannot be switched off."""
+    from lora_sam.predictors.torch_predictor import TorchPredictor
+
+    settings, adapted, side = parts.settings, parts.adapted, parts.base.image_size
+    chunk = settings.trainer.decoder_chunk
+    if adapted.reversible:
+        split = settings.evaluate_split
+        frozen = None if parts.encodings is None else parts.encodings.frozen(_evaluated(parts), split, exact=True)
+        return predictors_for(adapted, side, chunk=chunk, frozen=frozen)
+    tuned = TorchPredictor(adapted.sam, side, chunk=chunk)
+    untouched = settings.model.build()
+    untouched.sam.to(parts.processes.accelerator.device)
+    return {"base": TorchPredictor(untouched.sam, untouched.image_size, chunk=chunk), "tuned": tuned}
