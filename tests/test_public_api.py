@@ -52,7 +52,8 @@ def test_a_name_that_is_not_there() -> None:
     with pytest.raises(AttributeError) as caught:
         _ = lora_sam.laod  # type: ignore[attr-defined]
     assert str(caught.value) == (
-        "module 'lora_sam' has no attribute 'laod'; it has LoraSamError, Masks, Prompts, Sample, load, load_base, read_image"
+        "module 'lora_sam' has no attribute 'laod'; it has LoraSamError, Masks, Prompts, Sample, load, "
+        "load_base, read_image"
     )
     assert not hasattr(lora_sam, "__wrapped__")
 
