@@ -218,7 +218,8 @@ def _missing(prefix: str, values: Mapping[str, Any]) -> Iterator[str]:
 
 def _not_set(cls: type[Any], prefix: str, key: str) -> str:
     name = key.removeprefix(prefix)
-    documented = re.search(rf"^\s+{re.escape(name)}: ([^.;\n]+)[.;]", cls.__doc__ or "", re.MULTILINE)
+    pattern = re.compile(rf"^\s+{re.escape(name)}: ([^.;\n]+)[.;]", re.MULTILINE)
+    documented = next((found for base in cls.__mro__ if (found := pattern.search(base.__doc__ or ""))), None)
     meaning = f" ({documented[1]})" if documented else ""
     if name in {"root", "directory", "folder"}:
         example = "path/to/folder"

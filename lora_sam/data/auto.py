@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lora_sam.data.source import DataFormat
+    from lora_sam.data.source import DataSource
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from lora_sam.core.conf_files import conf_places
 from lora_sam.core.errors import ConfigError, DataError
 from lora_sam.data.common_semantic import CLASS_FILES
 from lora_sam.data.labels import LABEL_SUFFIXES
+from lora_sam.data.options import FormatOptions
 from lora_sam.data.peeking import json_kind
 from lora_sam.data.reading.coco_layouts import find_layout
 from lora_sam.data.reading.images import SUFFIXES
@@ -34,37 +33,12 @@ _MAX_HINTS = 50  # directories below the root that are looked into, to say where
 
 
 @dataclass(frozen=True, kw_only=True)
-class Auto:
+class Auto(FormatOptions):
     """Labelled images in whichever format `root` has them: COCO, Pascal VOC, Common Semantic Segmentation, Datumaro,
     images and masks, images and label images, or a table of Hugging Face.
 
     The options of that format that are not here have the values of its file in `conf/data`; `data=<format>` sets them.
-
-    Attributes:
-        root: Directory of the data set; nothing outside it is read.
-        train: Name of the training split.
-        val: Name of the validation split; null, or a name that is not there, carves it out of train.
-        test: Name of the test split; null, or a name that is not there, carves it out of train.
-        val_fraction: Share of the training images that becomes an absent val split.
-        test_fraction: Share of the training images that becomes an absent test split.
-        on_error: `raise` stops at the first bad image or label, `skip` leaves it out and lists it.
-        max_skipped: Share of images or of objects that `skip` may leave out before it stops.
-        min_area: Objects with fewer pixels are left out.
-        max_objects_per_image: Training uses at most this many objects of an image per step; null for all.
-        check: `full` also decodes every image once, which finds truncated files before training; `header` trusts them.
     """
-
-    root: str
-    train: str
-    val: str | None
-    test: str | None
-    val_fraction: Annotated[float, Field(gt=0, lt=1)]
-    test_fraction: Annotated[float, Field(gt=0, lt=1)]
-    on_error: Literal["raise", "skip"]
-    max_skipped: Annotated[float, Field(ge=0, le=1)]
-    min_area: Annotated[int, Field(ge=1)]
-    max_objects_per_image: Annotated[int, Field(ge=1)] | None
-    check: Literal["full", "header"]
 
     def open(self, seed: int) -> Splits:
         """Find the format, then read and check everything; a note says which format it is and why.
@@ -79,7 +53,7 @@ class Auto:
         splits = self._built(found).open(seed)
         return replace(splits, notes=(f"read as data={found.option}: {found.why}", *splits.notes))
 
-    def chosen(self) -> DataFormat:
+    def chosen(self) -> DataSource:
         """The options of the format that was found. Raises `DataError` as `found` does."""
         return self._built(self.found())
 
@@ -101,7 +75,7 @@ class Auto:
             raise DataError(f"{root}: can be read in several ways: {kinds}. Say which one with data=<format>.")
         return matches[0]
 
-    def _built(self, found: Found) -> DataFormat:
+    def _built(self, found: Found) -> DataSource:
         target, values = stored_option(found.option)
         module, _, name = target.rpartition(".")
         cls = getattr(importlib.import_module(module), name)
@@ -110,7 +84,7 @@ class Auto:
         for role in ("train", "val", "test"):
             if values[role] in spellings(own[role] or ""):
                 del own[role]  # what the format calls it
-        built: DataFormat = cls(**{**values, **own, **found.changes})
+        built: DataSource = cls(**{**values, **own, **found.changes})
         return built
 
 

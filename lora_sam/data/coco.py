@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import check_box, identifier_of, parsed_json, whole, without_collecting
 from lora_sam.data.reading.coco_layouts import USUAL, CocoLayout, find_layout
 from lora_sam.data.reading.coco_masks import EncodedMasks, encode
@@ -21,7 +20,7 @@ from lora_sam.data.splits import Splits, read_splits
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coco:
+class Coco(FormatOptions):
     """Images and COCO instance annotations: polygons, uncompressed or compressed RLE.
 
     Everything is checked when the data is opened; masks and pixels are decoded later, one image at a time. Annotations
@@ -29,37 +28,15 @@ class Coco:
     names are the classes of the objects.
 
     Attributes:
-        root: Directory of the data set; nothing outside it is read.
         images: Directory of a split's images, relative to `root`; `{split}` stands for the split's name. Null looks
             where tools put them: `images/{split}`, `{split}2017`, beside the annotations, ...
         annotations: Annotation file of a split, relative to `root`; `{split}` stands for the split's name. Without
             `{split}` it is one set, out of which val and test are carved. Null looks where tools put it:
             `annotations/instances_{split}.json`, `{split}/_annotations.coco.json`, `{split}.json`, a single file, ...
-        train: Name of the training split.
-        val: Name of the validation split; null, or a name without annotation file, carves it out of train.
-        test: Name of the test split; null, or a name without annotation file, carves it out of train.
-        val_fraction: Share of the training images that becomes an absent val split.
-        test_fraction: Share of the training images that becomes an absent test split.
-        on_error: `raise` stops at the first bad image or annotation, `skip` leaves it out and lists it.
-        max_skipped: Share of images or of objects that `skip` may leave out before it stops.
-        min_area: Objects with fewer pixels are left out.
-        max_objects_per_image: Training uses at most this many objects of an image per step; null for all.
-        check: `full` also decodes every image once, which finds truncated files before training; `header` trusts them.
     """
 
-    root: str
     images: str | None
     annotations: str | None
-    train: str
-    val: str | None
-    test: str | None
-    val_fraction: Annotated[float, Field(gt=0, lt=1)]
-    test_fraction: Annotated[float, Field(gt=0, lt=1)]
-    on_error: Literal["raise", "skip"]
-    max_skipped: Annotated[float, Field(ge=0, le=1)]
-    min_area: Annotated[int, Field(ge=1)]
-    max_objects_per_image: Annotated[int, Field(ge=1)] | None
-    check: Literal["full", "header"]
 
     def open(self, seed: int) -> Splits:
         """Read and check all annotations and image headers (and pixels, with `check=full`).

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.class_table import ClassTable, read_dataset_meta, read_label_lines
 from lora_sam.data.reading.label_map import LabelMap
 from lora_sam.data.reading.pairs import Pairing, open_pairs
@@ -23,7 +23,7 @@ CLASS_FILES = ("dataset_meta.json", "labelmap.txt", "label_colors.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommonSemantic:
+class CommonSemantic(FormatOptions):
     """Images and class masks paired by file name without its ending, and a file that lists the classes.
 
     A mask has one colour per class (RGB or palette) or one value per class (grey). Background and `VOID` are no
@@ -31,41 +31,18 @@ class CommonSemantic:
     `{split}` are there, they are the training split.
 
     Attributes:
-        root: Directory of the data set; nothing outside it is read.
         images: Directory of a split's images, relative to `root`; `{split}` stands for the split's name.
         masks: Directory of a split's masks, relative to `root`; `{split}` stands for the split's name.
         classes: File that lists the classes, relative to `root`; null takes `dataset_meta.json`, `labelmap.txt` or
             `label_colors.txt`, of the split if it has its own, else of `root`.
-        train: Name of the training split.
-        val: Name of the validation split; null, or a name without folder, carves it out of train.
-        test: Name of the test split; null, or a name without folder, carves it out of train.
-        val_fraction: Share of the training images that becomes an absent val split.
-        test_fraction: Share of the training images that becomes an absent test split.
         instances: `components`: every connected component of a class is one object; `classes`: every class of an image
             is one object.
-        on_error: `raise` stops at the first bad image or mask, `skip` leaves the pair out and lists it.
-        max_skipped: Share of images or of objects that `skip` may leave out before it stops.
-        min_area: Objects with fewer pixels are left out.
-        max_objects_per_image: Training uses at most this many objects of an image per step; null for all.
-        check: `full` also decodes every image once, which finds truncated files before training; `header` trusts them.
-            Masks are always decoded, to know their objects.
     """
 
-    root: str
     images: str
     masks: str
     classes: str | None
-    train: str
-    val: str | None
-    test: str | None
-    val_fraction: Annotated[float, Field(gt=0, lt=1)]
-    test_fraction: Annotated[float, Field(gt=0, lt=1)]
     instances: Literal["components", "classes"]
-    on_error: Literal["raise", "skip"]
-    max_skipped: Annotated[float, Field(ge=0, le=1)]
-    min_area: Annotated[int, Field(ge=1)]
-    max_objects_per_image: Annotated[int, Field(ge=1)] | None
-    check: Literal["full", "header"]
 
     def open(self, seed: int) -> Splits:
         """Read and check all masks and image headers (and pixels, with `check=full`).

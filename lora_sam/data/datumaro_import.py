@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.datumaro_json import DEFAULT_SUBSET
+from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.datumaro_objects import checked, labels_of, read_objects
 from lora_sam.data.reading.images import image_size
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages
@@ -28,7 +28,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatumaroImport:
+class DatumaroImport(FormatOptions):
     """A directory in a format of the package datumaro: Cityscapes, ADE20K, CamVid, KITTI, CVAT, LabelMe, ...
 
     Masks, polygons and ellipses of one label with the same group other than 0 are one object. Annotations with
@@ -39,31 +39,11 @@ class DatumaroImport:
     Attributes:
         root: Directory of the data set; no image outside it is read.
         format: Name of the format in datumaro, e.g. `cityscapes`; `datum detect <directory>` tells it.
-        train: Name of the training subset.
-        val: Name of the validation subset; null, or the name of none, carves it out of train.
-        test: Name of the test subset; null, or the name of none, carves it out of train.
-        val_fraction: Share of the training images that becomes an absent val split.
-        test_fraction: Share of the training images that becomes an absent test split.
         on_error: `raise` stops at the first bad image or annotation, `skip` leaves it out and lists it; what datumaro
             itself refuses always stops.
-        max_skipped: Share of images or of objects that `skip` may leave out before it stops.
-        min_area: Objects with fewer pixels are left out.
-        max_objects_per_image: Training uses at most this many objects of an image per step; null for all.
-        check: `full` also decodes every image once, which finds truncated files before training; `header` trusts them.
     """
 
-    root: str
     format: str
-    train: str
-    val: str | None
-    test: str | None
-    val_fraction: Annotated[float, Field(gt=0, lt=1)]
-    test_fraction: Annotated[float, Field(gt=0, lt=1)]
-    on_error: Literal["raise", "skip"]
-    max_skipped: Annotated[float, Field(ge=0, le=1)]
-    min_area: Annotated[int, Field(ge=1)]
-    max_objects_per_image: Annotated[int, Field(ge=1)] | None
-    check: Literal["full", "header"]
 
     def open(self, seed: int) -> Splits:
         """Import all annotations, and check them and all image headers (and pixels, with `check=full`).

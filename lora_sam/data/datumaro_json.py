@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import identifier_of, parsed_json, whole, without_collecting
 from lora_sam.data.reading.datumaro_objects import checked, labels_of, read_objects
 from lora_sam.data.reading.images import MAX_PIXELS, image_size
@@ -26,39 +25,14 @@ _IMAGE_ENDING = ".jpg"  # of an item that names no file
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatumaroJson:
+class DatumaroJson(FormatOptions):
     """`annotations/{split}.json` with masks, polygons or ellipses, and images in `images/{split}` or `images`.
 
     Masks, polygons and ellipses of one label with the same group other than 0 are one object. Annotations with
     `is_crowd`, the class `background` and boxes without a mask are no objects; they are counted, and images without
     objects are left out. Everything is checked when the data is opened. Without a split `train`,
     `annotations/default.json` is the training split.
-
-    Attributes:
-        root: Directory of the data set; nothing outside it is read.
-        train: Name of the training split.
-        val: Name of the validation split; null, or a name without annotation file, carves it out of train.
-        test: Name of the test split; null, or a name without annotation file, carves it out of train.
-        val_fraction: Share of the training images that becomes an absent val split.
-        test_fraction: Share of the training images that becomes an absent test split.
-        on_error: `raise` stops at the first bad image or annotation, `skip` leaves it out and lists it.
-        max_skipped: Share of images or of objects that `skip` may leave out before it stops.
-        min_area: Objects with fewer pixels are left out.
-        max_objects_per_image: Training uses at most this many objects of an image per step; null for all.
-        check: `full` also decodes every image once, which finds truncated files before training; `header` trusts them.
     """
-
-    root: str
-    train: str
-    val: str | None
-    test: str | None
-    val_fraction: Annotated[float, Field(gt=0, lt=1)]
-    test_fraction: Annotated[float, Field(gt=0, lt=1)]
-    on_error: Literal["raise", "skip"]
-    max_skipped: Annotated[float, Field(ge=0, le=1)]
-    min_area: Annotated[int, Field(ge=1)]
-    max_objects_per_image: Annotated[int, Field(ge=1)] | None
-    check: Literal["full", "header"]
 
     def open(self, seed: int) -> Splits:
         """Read and check all annotations and image headers (and pixels, with `check=full`).

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.hf_masks import Stored, find_columns, read_row
 from lora_sam.data.reading.hf_tables import Cell, fetched, find_tables, open_table, schema_of
 from lora_sam.data.reading.images import image_size, read_image
@@ -22,7 +23,7 @@ from lora_sam.data.splits import Splits, read_splits
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuggingFace:
+class HuggingFace(FormatOptions):
     """A directory of parquet files, or one that `save_to_disk` of the package datasets wrote.
 
     Masks are a picture per row (binary, or one value per object, as in `data=folder`), a list of pictures (one object
@@ -35,41 +36,19 @@ class HuggingFace:
         download: Whether a data set that is no directory is fetched from the Hugging Face hub (parquet files only).
         image_column: Column of the images; null finds it: `image`, or else the only one with pictures.
         mask_column: Column of the masks; null finds it: `mask`, `label`, `annotation`, `segmentation`, `objects`, ...
-        train: Name of the training split.
-        val: Name of the validation split; null, or a name that is not there, carves it out of train.
-        test: Name of the test split; null, or a name that is not there, carves it out of train.
-        val_fraction: Share of the training images that becomes an absent val split.
-        test_fraction: Share of the training images that becomes an absent test split.
         mask_values: Of a mask per row: `binary`: any object or none; `labels`: every value but 0 is an object; `auto`:
             by the number of values, and JPEG is binary. Pictures in a list are binary.
         instances: Of a mask per row: `whole`: all that is not background is one object; `components`: every connected
             component is one; `auto`: a binary mask is one object, every label is one object.
         threshold: Foreground of a binary mask with more than two values (JPEG, soft edges) is at or above this.
-        on_error: `raise` stops at the first bad row, `skip` leaves it out and lists it.
-        max_skipped: Share of images or of objects that `skip` may leave out before it stops.
-        min_area: Objects with fewer pixels are left out.
-        max_objects_per_image: Training uses at most this many objects of an image per step; null for all.
-        check: `full` also decodes every image once, which finds truncated files before training; `header` trusts them.
-            Masks are always decoded, to know their objects.
     """
 
-    root: str
     download: bool
     image_column: str | None
     mask_column: str | None
-    train: str
-    val: str | None
-    test: str | None
-    val_fraction: Annotated[float, Field(gt=0, lt=1)]
-    test_fraction: Annotated[float, Field(gt=0, lt=1)]
     mask_values: Literal["auto", "binary", "labels"]
     instances: Literal["auto", "whole", "components"]
     threshold: Annotated[int, Field(ge=1, le=65535)]
-    on_error: Literal["raise", "skip"]
-    max_skipped: Annotated[float, Field(ge=0, le=1)]
-    min_area: Annotated[int, Field(ge=1)]
-    max_objects_per_image: Annotated[int, Field(ge=1)] | None
-    check: Literal["full", "header"]
 
     def open(self, seed: int) -> Splits:
         """Read and check all masks and image headers (and pixels, with `check=full`).

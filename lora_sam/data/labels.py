@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.images import MAX_PIXELS, SUFFIXES, is_jpeg, read_mask
 from lora_sam.data.reading.label_map import LabelMap, numbered
 from lora_sam.data.reading.labelled import check_size, size_mismatch
@@ -29,7 +29,7 @@ _HEADERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labels:
+class Labels(FormatOptions):
     """Images and instance label images paired by file name without its ending, as PNG, TIFF or NumPy's `.npy`.
 
     Unlike `data=folder`, a file with a single value is one label like any other, no value means a soft edge, and an
@@ -37,37 +37,14 @@ class Labels:
     If no split has a folder, but the folders without `{split}` are there, they are the training split.
 
     Attributes:
-        root: Directory of the data set; nothing outside it is read.
         images: Directory of a split's images, relative to `root`; `{split}` stands for the split's name.
         labels: Directory of a split's label images, relative to `root`; `{split}` stands for the split's name.
-        train: Name of the training split.
-        val: Name of the validation split; null, or a name without folder, carves it out of train.
-        test: Name of the test split; null, or a name without folder, carves it out of train.
-        val_fraction: Share of the training images that becomes an absent val split.
-        test_fraction: Share of the training images that becomes an absent test split.
         instances: `values`: every value is one object; `components`: every connected component of a value is one.
-        on_error: `raise` stops at the first bad image or label image, `skip` leaves the pair out and lists it.
-        max_skipped: Share of images or of objects that `skip` may leave out before it stops.
-        min_area: Objects with fewer pixels are left out.
-        max_objects_per_image: Training uses at most this many objects of an image per step; null for all.
-        check: `full` also decodes every image once, which finds truncated files before training; `header` trusts them.
-            Label images are always decoded, to know their objects.
     """
 
-    root: str
     images: str
     labels: str
-    train: str
-    val: str | None
-    test: str | None
-    val_fraction: Annotated[float, Field(gt=0, lt=1)]
-    test_fraction: Annotated[float, Field(gt=0, lt=1)]
     instances: Literal["values", "components"]
-    on_error: Literal["raise", "skip"]
-    max_skipped: Annotated[float, Field(ge=0, le=1)]
-    min_area: Annotated[int, Field(ge=1)]
-    max_objects_per_image: Annotated[int, Field(ge=1)] | None
-    check: Literal["full", "header"]
 
     def open(self, seed: int) -> Splits:
         """Read and check all label images and image headers (and pixels, with `check=full`).

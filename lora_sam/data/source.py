@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from lora_sam.data.splits import Splits
-
 if TYPE_CHECKING:
     from lora_sam.data.splits import Splits
 
@@ -20,17 +18,4 @@ class DataSource(Protocol):
 
     def open(self, seed: int) -> Splits:
         """Read and check everything; `seed` decides what becomes an absent split. Raises `DataError`."""
-        ...
-
-
-class DataFormat(Protocol):
-    """The options of one format."""
-
-    @property
-    def max_objects_per_image(self) -> int | None:
-        """Largest number of objects of an image that one training step uses; None for all."""
-        ...
-
-    def open(self, seed: int) -> Splits:
-        """Read and check everything. Raises `DataError`."""
         ...

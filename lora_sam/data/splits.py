@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 from lora_sam.core.errors import DataError
 from lora_sam.core.seeds import generator_for
 from lora_sam.core.structures import Sample
+from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.duplicates import groups_of_duplicates
 from lora_sam.data.reading.labelled import LabelledImages
 from lora_sam.data.reading.skipping import Ledger
@@ -153,39 +154,10 @@ class ReadSplit(Protocol):
         ...
 
 
-class SplitOptions(Protocol):
-    """The options that every format has for its splits; see `lora_sam.data.coco.Coco`."""
-
-    @property
-    def train(self) -> str:
-        """Name of the training split."""
-        ...
-
-    @property
-    def val(self) -> str | None:
-        """Name of the validation split; None to carve it out of train."""
-        ...
-
-    @property
-    def test(self) -> str | None:
-        """Name of the test split; None to carve it out of train."""
-        ...
-
-    @property
-    def val_fraction(self) -> float:
-        """Share of the training images for an absent val."""
-        ...
-
-    @property
-    def test_fraction(self) -> float:
-        """Share of the training images for an absent test."""
-        ...
-
-
 def read_splits(
     read: ReadSplit,
     ledger: Ledger,
-    options: SplitOptions,
+    options: FormatOptions,
     *,
     seed: int,
     place: Callable[[str], str],

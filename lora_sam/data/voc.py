@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.class_table import (
     VOID,
     VOID_COLOUR,
@@ -40,7 +40,7 @@ _ENDINGS = (".jpg", *sorted(SUFFIXES - {".jpg"}))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Voc:
+class Voc(FormatOptions):
     """A directory in the layout of Pascal VOC: `JPEGImages`, `ImageSets/Segmentation`, `SegmentationObject`, ...
 
     Masks are palette or grey images by their indices, or colour images in VOC's palette; 0 is background, 255 belongs
@@ -52,31 +52,12 @@ class Voc:
         train: Name of the training list, without `.txt`. Without any list, all images with a mask train.
         val: Name of the validation list; null, or a name without list, carves it out of train.
         test: Name of the test list; null, or a name without list, carves it out of train.
-        val_fraction: Share of the training images that becomes an absent val split.
-        test_fraction: Share of the training images that becomes an absent test split.
         instances: `objects`: those of `SegmentationObject`, each of the class that `SegmentationClass` has in most of
             its pixels; `classes`: every class of an image is one object; `components`: every connected component of a
             class is one; `auto`: `objects` if there is a directory `SegmentationObject`, else `classes`.
-        on_error: `raise` stops at the first bad image or mask, `skip` leaves the image out and lists it.
-        max_skipped: Share of images or of objects that `skip` may leave out before it stops.
-        min_area: Objects with fewer pixels are left out.
-        max_objects_per_image: Training uses at most this many objects of an image per step; null for all.
-        check: `full` also decodes every image once, which finds truncated files before training; `header` trusts them.
-            Masks are always decoded, to know their objects.
     """
 
-    root: str
-    train: str
-    val: str | None
-    test: str | None
-    val_fraction: Annotated[float, Field(gt=0, lt=1)]
-    test_fraction: Annotated[float, Field(gt=0, lt=1)]
     instances: Literal["auto", "objects", "classes", "components"]
-    on_error: Literal["raise", "skip"]
-    max_skipped: Annotated[float, Field(ge=0, le=1)]
-    min_area: Annotated[int, Field(ge=1)]
-    max_objects_per_image: Annotated[int, Field(ge=1)] | None
-    check: Literal["full", "header"]
 
     def open(self, seed: int) -> Splits:
         """Read and check all masks, annotations and image headers (and pixels, with `check=full`).

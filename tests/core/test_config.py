@@ -107,8 +107,15 @@ def test_classes_have_no_defaults_and_document_every_field(path: Path) -> None:
     fields = dataclasses.fields(cls)
     assert all(field.kw_only for field in fields)
     assert [field.name for field in fields if field.default is not dataclasses.MISSING] == []
-    undocumented = [field.name for field in fields if not re.search(rf"^ +{field.name}: ", cls.__doc__, re.MULTILINE)]
+    documented = "\n".join(base.__doc__ or "" for base in cls.__mro__)
+    undocumented = [field.name for field in fields if not re.search(rf"^ +{field.name}: ", documented, re.MULTILINE)]
     assert undocumented == []
+
+
+def test_an_option_that_a_class_shares_with_others_is_explained_too(base: dict[str, Any]) -> None:
+    folder = {**filled_in(plain(OmegaConf.load(CONF / "data/folder.yaml"))), "root": "???"}  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"data.root is not set \(Directory of the data set\); give it"):
+        settings_from({**base, "data": folder})
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.images import SUFFIXES, image_size, read_image
 from lora_sam.data.reading.label_map import LabelMap
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, StoredMasks, check_mask_memory
 from lora_sam.data.reading.paths import data_root, inside, within
-from lora_sam.data.reading.skipping import Ledger, OnError, attempt_all
-from lora_sam.data.splits import SplitOptions, Splits, read_splits
+from lora_sam.data.reading.skipping import Ledger, attempt_all
+from lora_sam.data.splits import Splits, read_splits
 
 
 class StoredObjects(StoredMasks, Protocol):
@@ -21,35 +22,6 @@ class StoredObjects(StoredMasks, Protocol):
 
     def label_map(self, size: tuple[int, int]) -> LabelMap:
         """The objects for an image of `size` = (H, W), maybe none. Raises `DataError`."""
-        ...
-
-
-class PairOptions(SplitOptions, Protocol):
-    """The options that all formats of two folders have; see `lora_sam.data.folder.Folder`."""
-
-    @property
-    def root(self) -> str:
-        """Directory of the data set."""
-        ...
-
-    @property
-    def on_error(self) -> OnError:
-        """Whether to stop or to skip."""
-        ...
-
-    @property
-    def max_skipped(self) -> float:
-        """Share that may be skipped."""
-        ...
-
-    @property
-    def min_area(self) -> int:
-        """Least pixels of an object."""
-        ...
-
-    @property
-    def check(self) -> Literal["full", "header"]:
-        """Whether pixels are decoded."""
         ...
 
 
@@ -73,7 +45,7 @@ class Pairing:
 
 
 def open_pairs(
-    config: PairOptions, pairing: Pairing, reader: Callable[[Path, Path], Callable[[Path], StoredObjects]], seed: int
+    config: FormatOptions, pairing: Pairing, reader: Callable[[Path, Path], Callable[[Path], StoredObjects]], seed: int
 ) -> Splits:
     """Read and check all pairs of all splits.
 
@@ -183,7 +155,7 @@ def _flat(template: str) -> str:
 
 
 def _read_pairs(
-    config: PairOptions,
+    config: FormatOptions,
     pairing: Pairing,
     root: Path,
     images: Path,

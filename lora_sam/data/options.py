@@ -1,0 +1,40 @@
+"""The options that every format of labelled images has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatOptions:
+    """Where the data is, which splits it has, and what is done about what is wrong in it.
+
+    Attributes:
+        root: Directory of the data set; nothing outside it is read.
+        train: Name of the training split.
+        val: Name of the validation split; null, or a name that is not there, carves it out of train.
+        test: Name of the test split; null, or a name that is not there, carves it out of train.
+        val_fraction: Share of the training images that becomes an absent val split.
+        test_fraction: Share of the training images that becomes an absent test split.
+        on_error: `raise` stops at the first bad image or label, `skip` leaves it out and lists it.
+        max_skipped: Share of images or of objects that `skip` may leave out before it stops.
+        min_area: Objects with fewer pixels are left out.
+        max_objects_per_image: Training uses at most this many objects of an image per step; null for all.
+        check: `full` also decodes every image once, which finds truncated files before training; `header` trusts them.
+            Masks in files of their own are always decoded, to know their objects.
+    """
+
+    root: str
+    train: str
+    val: str | None
+    test: str | None
+    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    test_fraction: Annotated[float, Field(gt=0, lt=1)]
+    on_error: Literal["raise", "skip"]
+    max_skipped: Annotated[float, Field(ge=0, le=1)]
+    min_area: Annotated[int, Field(ge=1)]
+    max_objects_per_image: Annotated[int, Field(ge=1)] | None
+    check: Literal["full", "header"]
