@@ -45,7 +45,7 @@ def write_mean(path: Path, weights: dict[Path, float]) -> None:
 
     from lora_sam.core.files import atomic_path
     from lora_sam.models.checkpoints import load_state_dict
-    from lora_sam.models.positions import resize_positions
+    from lora_sam.models.vit import resize_positions
 
     states = {file: {key: value.float() for key, value in load_state_dict(file).items()} for file in weights}
     last = next(reversed(states.values()))

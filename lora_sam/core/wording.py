@@ -22,3 +22,42 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s"
+
+
+def in_short(number: int) -> str:
+    """A count with at most three digits: `4.2 M`, `295 k`, `12`."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{_short(number / size)} {unit}"
+    return str(number)
+
+
+def in_flops(number: float) -> str:
+    """`2.18 TFLOP`, `3.6 GFLOP`."""
+    for size, unit in ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number / 1e6:.3g} MFLOP"
+
+
+def in_gib(number: float) -> str:
+    """Memory: `2.9 GiB`."""
+    return f"{_short(number / 2**30)} GiB"
+
+
+def in_gigabytes(number: float) -> str:
+    """Disk: `0.27 GB`."""
+    return f"{_short(number / 1e9)} GB"
+
+
+def about(seconds: float) -> str:
+    """An estimated duration, which deserves no more digits: `40 s`, `4 min`, `2.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 1 else "1 s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{_short(seconds / 3600)} h"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"

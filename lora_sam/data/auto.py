@@ -18,7 +18,7 @@ from lora_sam.core.errors import ConfigError, DataError
 from lora_sam.data.common_semantic import CLASS_FILES
 from lora_sam.data.labels import LABEL_SUFFIXES
 from lora_sam.data.options import FormatOptions
-from lora_sam.data.peeking import json_kind
+from lora_sam.data.reading.annotation_files import json_kind
 from lora_sam.data.reading.coco_layouts import find_layout
 from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.paths import data_root, within

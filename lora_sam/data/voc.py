@@ -29,8 +29,8 @@ from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_
 from lora_sam.data.reading.pairs import described, gathered
 from lora_sam.data.reading.paths import data_root, inside, shown
 from lora_sam.data.reading.skipping import Ledger, attempt_all
+from lora_sam.data.reading.voc_xml import declared_size
 from lora_sam.data.splits import Splits, read_splits
-from lora_sam.data.voc_xml import declared_size
 
 IMAGES, ANNOTATIONS, LISTS = "JPEGImages", "Annotations", "ImageSets/Segmentation"
 OBJECTS, CLASSES, LABEL_MAP = "SegmentationObject", "SegmentationClass", "labelmap.txt"

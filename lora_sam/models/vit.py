@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -143,7 +144,6 @@ class ViTSam:
 
     def _load(self, path: Path) -> Sam:
         from lora_sam.models.checkpoints import load_state_dict
-        from lora_sam.models.positions import resize_positions
 
         state = {key: value.float() for key, value in load_state_dict(path).items()}
         grid = self.image_size // PATCH_SIZE
@@ -229,3 +229,30 @@ def _digest(state: dict[str, Tensor]) -> str:
         digest.update(key.encode())
         digest.update(state[key].contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def resize_positions(
+    state: Mapping[str, Tensor], grid: int, *, global_attention: Collection[int], prefix: str = "image_encoder."
+) -> dict[str, Tensor]:
+    """A copy of a `Sam` state dict whose position parameters fit a `grid` x `grid` token map.
+
+    The absolute embedding [1, G, G, C] is interpolated bicubically (as ViT and ViTDet do); the relative tables
+    [2G-1, c] of the blocks with global attention linearly, which is what `get_rel_pos` of `segment_anything` does at
+    run time. Windowed blocks do not depend on the input size. Nothing changes where the size fits already.
+    """
+    from torch.nn import functional as F
+
+    resized = dict(state)
+    key = f"{prefix}pos_embed"
+    if key in state and state[key].shape[1] != grid:
+        table = state[key].float().permute(0, 3, 1, 2)
+        table = F.interpolate(table, size=(grid, grid), mode="bicubic", align_corners=False)
+        resized[key] = table.permute(0, 2, 3, 1).to(state[key].dtype)
+    for block in global_attention:
+        for axis in ("h", "w"):
+            key = f"{prefix}blocks.{block}.attn.rel_pos_{axis}"
+            if key in state and state[key].shape[0] != 2 * grid - 1:
+                table = state[key].float().T.unsqueeze(0)
+                table = F.interpolate(table, size=2 * grid - 1, mode="linear")
+                resized[key] = table.squeeze(0).T.contiguous().to(state[key].dtype)
+    return resized

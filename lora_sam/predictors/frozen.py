@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.data.digests import digest_of_pixels
+from lora_sam.data.reading.images import digest_of_pixels
 from lora_sam.predictors.embeddings.images import row_key
 from lora_sam.predictors.embeddings.store import CacheMiss, EmbeddingCache
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.structures import Masks, Prompts
-from lora_sam.data.digests import digest_of_pixels
+from lora_sam.data.reading.images import digest_of_pixels
 
 E = TypeVar("E")
 R = TypeVar("R", Masks, "AllMasks")

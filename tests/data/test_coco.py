@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.peeking import first_file_name, json_kind
 from lora_sam.data.reading import annotation_files, labelled
+from lora_sam.data.reading.annotation_files import first_file_name, json_kind
 from lora_sam.data.splits import class_counts
 
 Make = Callable[..., Any]

@@ -97,7 +97,7 @@ def test_any_multiple_of_16_works_and_positions_follow(option, tmp_path, image_s
 
 def test_resized_relative_positions_equal_those_the_package_interpolates_while_running(option, original, tmp_path):
     """segment_anything interpolates relative tables at run time; loading must give the same function."""
-    from lora_sam.models.positions import resize_positions
+    from lora_sam.models.vit import resize_positions
 
     images = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(3))
     state = resize_positions(original.state_dict(), 6, global_attention=[])
@@ -114,7 +114,7 @@ def test_resized_relative_positions_equal_those_the_package_interpolates_while_r
 
 
 def test_positions_that_fit_are_untouched(original):
-    from lora_sam.models.positions import resize_positions
+    from lora_sam.models.vit import resize_positions
 
     state = original.state_dict()
     resized = resize_positions(state, 4, global_attention=[1])

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.check.boxes import corners, fits, mismatch, numbers
 from lora_sam.data.check.defects import Finding, of_object
-from lora_sam.data.check.samples import Look
+from lora_sam.data.check.samples import Look, corners, fits, mismatch, numbers
 from lora_sam.data.coco import Coco
 from lora_sam.data.reading.annotation_files import parsed_json
 from lora_sam.data.reading.coco_layouts import CocoLayout

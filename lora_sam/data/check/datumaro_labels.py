@@ -10,9 +10,8 @@ from typing import Any
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.structures import tight_boxes
-from lora_sam.data.check.boxes import corners, fits, mismatch
 from lora_sam.data.check.defects import Finding
-from lora_sam.data.check.samples import Look
+from lora_sam.data.check.samples import Look, corners, fits, mismatch
 from lora_sam.data.datumaro_json import ANNOTATIONS, DEFAULT_SUBSET, DatumaroJson
 from lora_sam.data.reading.annotation_files import identifier_of, parsed_json
 from lora_sam.data.reading.datumaro_objects import labels_of, read_objects

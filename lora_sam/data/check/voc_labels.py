@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.check.boxes import fits, mismatch
 from lora_sam.data.check.defects import Finding
-from lora_sam.data.check.samples import Look
+from lora_sam.data.check.samples import Look, fits, mismatch
 from lora_sam.data.reading.class_table import VOID, VOID_COLOUR, colour_codes
 from lora_sam.data.reading.images import pixel_kind, read_mask
 from lora_sam.data.reading.paths import inside
+from lora_sam.data.reading.voc_xml import MAX_XML_BYTES
 from lora_sam.data.voc import ANNOTATIONS, IMAGES, OBJECTS, Voc
-from lora_sam.data.voc_xml import MAX_XML_BYTES
 
 VOID_PIXELS = 5.0
 """Masks with an edge that belongs to nothing (255) end so many pixels inside their boxes, as those of VOC2012 do."""

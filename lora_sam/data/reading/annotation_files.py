@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.coco_masks import is_number
@@ -117,3 +118,45 @@ def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"the key {shown(repeated)} is there twice in one mapping")
     return mapping
+
+
+_END_BYTES = 2**18  # bytes at either end; keys come in any order, but the short ones are at one of the ends
+
+_COCO_KEY = re.compile(rb'"(?:images|annotations)"\s*:\s*\[')
+_COCO_ENTRY = re.compile(rb'"(?:file_name|image_id|iscrowd)"\s*:')
+_DATUMARO_KEY = re.compile(rb'"(?:items)"\s*:\s*\[')
+_DATUMARO_HEAD = re.compile(rb'"(?:dm_format_version|media_type|infos)"\s*:|"categories"\s*:\s*\{')
+_FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
+
+
+def json_kind(file: Path) -> Literal["coco", "datumaro"] | None:
+    """Which annotation format a JSON file seems to be in; None for any other, and for what cannot be read."""
+    text = _ends(file)
+    if _DATUMARO_KEY.search(text) and _DATUMARO_HEAD.search(text):
+        return "datumaro"
+    return "coco" if _COCO_KEY.search(text) and (_COCO_ENTRY.search(text) or len(text) < _END_BYTES) else None
+
+
+def first_file_name(file: Path) -> str | None:
+    """Some image's name in a COCO file; None where none is found."""
+    match = _FILE_NAME.search(_ends(file))
+    try:
+        name = None if match is None else json.loads(match[1])
+    except ValueError:
+        return None
+    return name if isinstance(name, str) else None
+
+
+def _ends(file: Path) -> bytes:
+    try:
+        if not file.is_file():  # a pipe would wait for ever
+            return b""
+        with file.open("rb") as opened:
+            text = opened.read(_END_BYTES)
+            size = file.stat().st_size
+            if size > _END_BYTES:
+                opened.seek(max(_END_BYTES, size - _END_BYTES))
+                text += b"\n" + opened.read(_END_BYTES)
+    except OSError:
+        return b""
+    return text

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.peeking import first_file_name, json_kind
+from lora_sam.data.reading.annotation_files import first_file_name, json_kind
 from lora_sam.data.reading.paths import inside, within
 from lora_sam.data.splits import spellings
 

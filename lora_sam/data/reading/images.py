@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -218,3 +219,16 @@ def _has_exif_chunk(path: ImageFile) -> bool:
                 return True
             file.seek(int.from_bytes(head[:4]) + 4, 1)
     return False
+
+
+def digest_of_pixels(image: NDArray[np.uint8]) -> str:
+    """SHA-256 of a decoded image, its shape included, in hexadecimal."""
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
+
+
+def digest_of_file(file: ImageFile) -> str:
+    """SHA-256 of the bytes of a file, in hexadecimal. Raises `OSError`."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]  # any file of bytes will do

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.structures import Sample
-from lora_sam.data.digests import digest_of_file
-from lora_sam.data.reading.images import ImageFile, image_size, read_image
+from lora_sam.data.reading.images import ImageFile, digest_of_file, image_size, read_image
 
 MAX_MASK_BYTES = 8 * 2**30
 """An image whose object masks need more memory than this (one byte per pixel and object) is refused."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lora_sam.predictors.embeddings.eviction import removable, remove, remove_leftovers, shortage
 from lora_sam.predictors.embeddings.group import OpenGroup
-from lora_sam.predictors.embeddings.index import Place
+from lora_sam.predictors.embeddings.index import Place, known_pixels, note_pixels
 from lora_sam.predictors.embeddings.layout import (
     BUILDER,
     CacheMiss,
@@ -27,7 +27,6 @@ from lora_sam.predictors.embeddings.layout import (
     unavailable,
 )
 from lora_sam.predictors.embeddings.locks import FileLock, directory_lock
-from lora_sam.predictors.embeddings.pixels import known_pixels, note_pixels
 from lora_sam.predictors.embeddings.shards import as_stored, checksum
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.errors import TrainingError
+from lora_sam.core.wording import about, in_flops, in_gib, in_gigabytes, in_short, plural
 from lora_sam.training.options import checkpointed_blocks
 from lora_sam.training.planning.memory import Peak, forward_peak, peak_of
-from lora_sam.training.planning.wording import count, duration, flops, gib, gigabytes, plural
 from lora_sam.training.planning.work import seconds_per_image, seconds_to_encode, step_flops
 from lora_sam.training.planning.workload import Step, Trained
 
@@ -120,12 +120,12 @@ class Plan:
     def line(self) -> str:
         """One line: parameters, memory, time, choices, cache."""
         text = (
-            f"plan: {count(self.trainable)} of {count(self.total)} parameters train; "
-            f"about {gib(self.peak.total)} and {duration(self.seconds_per_epoch)} per epoch "
+            f"plan: {in_short(self.trainable)} of {in_short(self.total)} parameters train; "
+            f"about {in_gib(self.peak.total)} and {about(self.seconds_per_epoch)} per epoch "
             f"({self.precision}, checkpointing {self.checkpointing}, {plural(self.at_once, 'image')} at once)"
         )
         if self.cached_images:
-            text += f"; embeddings of {plural(self.cached_images, 'image')} cached: {gigabytes(self.cache_bytes)}"
+            text += f"; embeddings of {plural(self.cached_images, 'image')} cached: {in_gigabytes(self.cache_bytes)}"
         return text
 
     def table(self) -> Table:
@@ -147,16 +147,16 @@ class Plan:
         yield "parameters that train", f"{self.trainable:,}", f"{share:.2f} % of {self.total:,}"
         at_once = f"{plural(self.at_once, 'image')} at once, {self.effective_batch} per optimiser step"
         yield "arithmetic", self.precision, f"checkpointing {self.checkpointing}, {at_once}"
-        yield "memory", gib(peak.total), f"limit {gib(self.limit_bytes)}"
+        yield "memory", in_gib(peak.total), f"limit {in_gib(self.limit_bytes)}"
         for name in ("process", "weights", "optimizer", "activations"):
-            yield f"  {name}", gib(getattr(peak, name)), ""
+            yield f"  {name}", in_gib(getattr(peak, name)), ""
         once = "evaluation, and filling the cache" if self.cached_images else "evaluation"
-        yield "  encoding in fp32", gib(self.evaluation_bytes), once
-        steps = f"{plural(self.steps_per_epoch, 'optimiser step')}, {flops(self.flops_per_image)} per image"
-        yield "an epoch", duration(self.seconds_per_epoch), f"{steps}; without validation"
+        yield "  encoding in fp32", in_gib(self.evaluation_bytes), once
+        steps = f"{plural(self.steps_per_epoch, 'optimiser step')}, {in_flops(self.flops_per_image)} per image"
+        yield "an epoch", about(self.seconds_per_epoch), f"{steps}; without validation"
         if self.cached_images:
-            once = f"{plural(self.cached_images, 'image')}, encoded once in {duration(self.seconds_to_cache)}"
-            yield "embedding cache", gigabytes(self.cache_bytes), once
+            once = f"{plural(self.cached_images, 'image')}, encoded once in {about(self.seconds_to_cache)}"
+            yield "embedding cache", in_gigabytes(self.cache_bytes), once
         else:
             yield "embedding cache", "-", "nothing is cached"
         for note in self.notes:
@@ -228,7 +228,7 @@ def make_plan(
     else:
         if given:
             raise TrainingError(
-                f"trainer.memory_gb = {options.memory_gb}: the least that this run takes is about {gib(peak.total)} "
+                f"trainer.memory_gb = {options.memory_gb}: the least that this run takes is about {in_gib(peak.total)} "
                 f"({chosen.precision}, checkpointing {checkpointing}, {plural(chosen.images, 'image')} at once); "
                 f"allow more, or take less with {_remedies(options, chosen)}"
             )
@@ -296,7 +296,7 @@ def _remedies(options: TrainerOptions, chosen: Step) -> str:
 
 def _notes(plan: Plan, options: TrainerOptions, chosen: Step, wanted: Precision) -> Iterator[str]:
     """What the user should know beside the figures."""
-    peak, limit = gib(plan.peak.total), gib(plan.limit_bytes)
+    peak, limit = in_gib(plan.peak.total), in_gib(plan.limit_bytes)
     if plan.peak.total > plan.limit_bytes:
         yield (
             f"the least that this run takes is about {peak}, of the free memory {limit} may be used: it may end for "
@@ -305,4 +305,4 @@ def _notes(plan: Plan, options: TrainerOptions, chosen: Step, wanted: Precision)
     if plan.precision != wanted:
         yield f"trainer.precision=auto: {wanted} does not fit into {limit}, {plan.precision} does, but is slow here"
     if plan.evaluation_bytes > max(plan.limit_bytes, plan.peak.total):
-        yield f"the evaluation at the end encodes in fp32, which takes about {gib(plan.evaluation_bytes)}"
+        yield f"the evaluation at the end encodes in fp32, which takes about {in_gib(plan.evaluation_bytes)}"

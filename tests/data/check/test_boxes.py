@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_sam.data.check.boxes import fits
 from lora_sam.data.check.defects import DEFECTS
 from lora_sam.data.check.examination import Examination
+from lora_sam.data.check.samples import fits
 from lora_sam.data.reading.class_table import voc_colour
 from tests.data.check.conftest import COUNTS, HEIGHT, WIDTH, pixels
 

@@ -371,7 +371,7 @@ def test_the_memo_of_pixels(filled, key, tmp_path, monkeypatch):
     cache.note_pixels({key(0): key(1)})
     assert cache.known_pixels([key(0)]) == {key(0): key(1)}
     # another decoder may give other pixels
-    monkeypatch.setattr("lora_sam.predictors.embeddings.pixels.version", lambda name: "0.0")
+    monkeypatch.setattr("lora_sam.predictors.embeddings.index.version", lambda name: "0.0")
     assert cache.known_pixels(list(pixels)) == {}
 
 

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from lora_sam.core.errors import TrainingError
+from lora_sam.core.wording import about, in_flops, in_gib, in_gigabytes, in_short, plural
 from lora_sam.training.planning.plan import TrainingData, make_plan, row_bytes
-from lora_sam.training.planning.wording import count, duration, flops, gib, gigabytes, plural
 from lora_sam.training.planning.workload import trained_in
 
 GIB = 2**30
@@ -122,7 +122,7 @@ def test_table_and_json_hold_the_same_figures(plan):
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(found.table())
     text = console.export_text()
-    for words in ("4,353,252", "of 94,030,384", gib(found.peak.total), "limit 3.0 GiB", "0.27 GB", "40 optimiser"):
+    for words in ("4,353,252", "of 94,030,384", in_gib(found.peak.total), "limit 3.0 GiB", "0.27 GB", "40 optimiser"):
         assert words in text, words
     values = json.loads(json.dumps(found.to_json()))
     peak = values["peak"]
@@ -177,10 +177,10 @@ def test_rows_of_the_cache():
 
 
 def test_words():
-    assert [count(n) for n in (12, 294_912, 4_353_252, 637e6)] == ["12", "295 k", "4.4 M", "637 M"]
-    assert [duration(s) for s in (0.2, 40, 240, 3600 * 2.5)] == ["1 s", "40 s", "4 min", "2.5 h"]
-    assert [flops(n) for n in (5e6, 3.62e9, 2.18e12, 1e15)] == ["5 MFLOP", "3.62 GFLOP", "2.18 TFLOP", "1 PFLOP"]
-    assert (gib(2.9 * GIB), gigabytes(0.268e9), plural(1, "image"), plural(1024, "image")) == (
+    assert [in_short(n) for n in (12, 294_912, 4_353_252, 637e6)] == ["12", "295 k", "4.4 M", "637 M"]
+    assert [about(s) for s in (0.2, 40, 240, 3600 * 2.5)] == ["1 s", "40 s", "4 min", "2.5 h"]
+    assert [in_flops(n) for n in (5e6, 3.62e9, 2.18e12, 1e15)] == ["5 MFLOP", "3.62 GFLOP", "2.18 TFLOP", "1 PFLOP"]
+    assert (in_gib(2.9 * GIB), in_gigabytes(0.268e9), plural(1, "image"), plural(1024, "image")) == (
         "2.9 GiB",
         "0.27 GB",
         "1 image",
