@@ -12,6 +12,7 @@ from pydantic import Field
 
 from lora_sam.core.config import from_conf
 from lora_sam.core.run_directory import RunDirectory, find_run
+from lora_sam.core.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -186,12 +187,12 @@ class Robustness:
                 for share in self.jitter
             }
         if section == "points":
-            return {_points_name(count): (count, _points(count)) for count in self.points}
+            return {plural(count, "point"): (count, _points(count)) for count in self.points}
         if section == "prompts":
             return {
                 OWN: (None, None),
                 "tight box": (None, _boxes(0.0)),
-                _points_name(1): (None, _points(1)),
+                plural(1, "point"): (None, _points(1)),
                 "whole image": (None, from_conf("prompt/none")),
             }
         return {}
@@ -273,7 +274,3 @@ def _points(count: int) -> PromptSource:
         negative_margin=0.25,
     )
     return source
-
-
-def _points_name(count: int) -> str:
-    return f"{count} point{'' if count == 1 else 's'}"

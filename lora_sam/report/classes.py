@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from lora_sam.core.wording import plural
 from lora_sam.report.markup import Child, element
 
 _MOST_CLASSES = 40
@@ -61,8 +62,7 @@ def _table(lines: Sequence[Element]) -> Element:
 
 
 def _counts(one: Mapping[str, Any]) -> str:
-    objects, images = one["objects"], one["images"]
-    return f"{objects:,} object{'' if objects == 1 else 's'} in {images:,} image{'' if images == 1 else 's'}"
+    return f"{plural(one['objects'], 'object')} in {plural(one['images'], 'image')}"
 
 
 def _line(name: str, meaning: str, figures: Mapping[str, Mapping[str, Any]]) -> Element:

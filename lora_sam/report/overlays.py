@@ -13,6 +13,7 @@ from scipy.ndimage import binary_erosion
 
 from lora_sam.core.files import atomic_path
 from lora_sam.core.structures import Sample
+from lora_sam.core.wording import plural
 
 # Okabe and Ito (2008), "Color universal design", without black and grey: told apart with every colour vision.
 PALETTE: tuple[tuple[int, int, int], ...] = (
@@ -64,7 +65,7 @@ def overlay_strip(
     count = len(sample.masks)
     panels = (
         ("image, brightened" if brightened else "image", photograph),
-        (f"truth, {count} object{'' if count == 1 else 's'}", paint(photograph, sample.masks, order)),
+        (f"truth, {plural(count, 'object')}", paint(photograph, sample.masks, order)),
         ("base", paint(photograph, base_masks, order)),
         ("tuned", paint(photograph, tuned_masks, order)),
     )

@@ -14,6 +14,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from lora_sam.core.files import write_text
+from lora_sam.core.wording import plural
 from lora_sam.evaluation.metrics import PER_OBJECT_METRICS, SIZES
 from lora_sam.evaluation.result import CLICKS, first_prompts, verdict
 from lora_sam.evaluation.scoring import Evaluation
@@ -142,7 +143,7 @@ def _pictures(pictures: Sequence[ReportPicture]) -> Element:
 def _picture(number: int, picture: ReportPicture) -> Element:
     height, width = picture.size
     switch, cut = f"truth-{number}", f"cut-{number}"
-    objects = f"{picture.objects:,} object{'' if picture.objects == 1 else 's'}"
+    objects = plural(picture.objects, "object")
 
     def panel(name: str, file: bytes) -> Element:
         alt = f"{picture.id} with the masks of the {name} model, {objects}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from lora_sam.core.wording import plural
 from lora_sam.predictors.embeddings.images import EncodedSplit, digests_of, row_key
 from lora_sam.predictors.embeddings.store import CacheUnavailable, EmbeddingCache, RowSpec, RowTooLarge
 from lora_sam.predictors.frozen import FrozenPart
@@ -131,7 +132,7 @@ class Encodings:
             self._say(f"embedding cache: {store.damaged - before} damaged rows are made anew")
         if not missing:
             return
-        self._say(f"embedding cache: encoding {missing} {what} {'image' if missing == 1 else 'images'} once, in fp32")
+        self._say(f"embedding cache: encoding {plural(missing, f'{what} image')} once, in fp32")
 
         def tell(there: int, wanted: int) -> None:
             nonlocal told

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lora_sam.core.version import __version__
+from lora_sam.core.wording import plural
 from lora_sam.data.check.defects import SEVERITIES, Severity, total
 from lora_sam.data.check.examination import Examination
 
@@ -108,7 +109,7 @@ def verdict(examination: Examination, strict: bool) -> str:
     """One sentence: how many problems in how many images."""
     images, objects = len(examination.looks), sum(len(look.areas) for look in examination.looks)
     counts = [(total(examination.groups, severity), severity) for severity in SEVERITIES[:2]]
-    problems = " and ".join(f"{count:,} {name}{'' if count == 1 else 's'}" for count, name in counts if count)
+    problems = " and ".join(plural(count, name) for count, name in counts if count)
     looked = f"{images:,} images with {objects:,} objects"
     if not problems:
         return f"no error and no warning in {looked}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lora_sam.core.wording import plural
 from lora_sam.evaluation.backends.result import Comparison, Measured
 from lora_sam.evaluation.result import FEW_IMAGES
 
@@ -61,32 +62,28 @@ def _cells(found: Measured) -> tuple[str, ...]:
 def caption(comparison: Comparison) -> list[str]:
     """How the figures came about, in lines of at most 100 characters."""
     few = "; too few images to trust intervals" if comparison.images < FEW_IMAGES else ""
-    counted = f"{_plural(comparison.images, 'image')}, {_plural(comparison.objects, 'object')}"
+    counted = f"{plural(comparison.images, 'image')}, {plural(comparison.objects, 'object')}"
     lines = [f"{counted}, the same prompts for all{few}"]
     if comparison.tuned_threshold is not None:
         tuned = comparison.tuned_threshold
         lines.append(
             f"logit threshold {comparison.mask_threshold:g}, best for {comparison.tuned_by} on "
-            f"{_plural(tuned.images, 'validation image')} (IoU {tuned.iou_at_zero:.3f} -> {tuned.iou:.3f})"
+            f"{plural(tuned.images, 'validation image')} (IoU {tuned.iou_at_zero:.3f} -> {tuned.iou:.3f})"
         )
     elif comparison.mask_threshold:
         lines.append(f"logit threshold {comparison.mask_threshold:g}")
     height, width = comparison.image_size
     host = comparison.host
-    threads = "" if host.threads is None else f", {_plural(host.threads, 'thread')}"
+    threads = "" if host.threads is None else f", {plural(host.threads, 'thread')}"
     if host.torch_threads not in (None, host.threads, host.cores):
         threads += f", torch on {host.torch_threads}"
     return [
         *lines,
-        f"milliseconds: medians of {_plural(comparison.repeats, 'turn')}; "
+        f"milliseconds: medians of {plural(comparison.repeats, 'turn')}; "
         f"first and next prompt on {width} x {height} px",
         "memory: peak of a process that loads the back end and segments one image",
-        f"{host.cpu}, {_plural(host.cores, 'core')}{threads}",
+        f"{host.cpu}, {plural(host.cores, 'core')}{threads}",
     ]
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def three_digits(value: float) -> str:

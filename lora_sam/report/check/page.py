@@ -78,7 +78,7 @@ def _header(examination: Examination, name: str, root: str, strict: bool) -> Ele
         (f"{len(source):,}", f"images in {split}, with {_objects(examination, split):,} objects")
         for split, source in examination.sources.items()
     ]
-    tiles += [(f"{count:,}", _plural(severity)) for count, severity in counts]
+    tiles += [(f"{count:,}", _explained(severity)) for count, severity in counts]
     looked, images = len(examination.looks), sum(len(source) for source in examination.sources.values())
     part = "" if looked == images else f" {looked:,} of {images:,} images were looked at."
     return element(
@@ -91,7 +91,7 @@ def _header(examination: Examination, name: str, root: str, strict: bool) -> Ele
     )
 
 
-def _plural(severity: Severity) -> str:
+def _explained(severity: Severity) -> str:
     meaning = {"error": "errors: training stops, or its figures are wrong", "warning": "warnings: may do harm"}
     return meaning.get(severity, "remarks: worth knowing")
 

@@ -12,6 +12,7 @@ from PIL import Image
 from lora_sam.core.errors import DataError
 from lora_sam.core.seeds import drawn_places
 from lora_sam.core.structures import Prompts, Sample
+from lora_sam.core.wording import plural
 from lora_sam.data.check.examination import Examination
 from lora_sam.data.check.samples import Look, spread
 from lora_sam.prompts import PromptSource
@@ -59,7 +60,7 @@ def overview(examination: Examination, prompt: PromptSource, seed: int, count: i
             sample = _sample(examination, found[place])
             if sample is not None:
                 height, width = sample.size
-                text = f"{width}x{height}, {len(sample.masks):,} object{'' if len(sample.masks) == 1 else 's'}"
+                text = f"{width}x{height}, {plural(len(sample.masks), 'object')}"
                 shown, prompts = first_prompts(prompt, sample, seed, examination.max_objects)
                 drawn.append((split, thumbnail(shown, prompts, text)))
     return drawn
