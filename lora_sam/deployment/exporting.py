@@ -34,6 +34,8 @@ def compared(reference: Predictor, exported: Predictor, run: RunDirectory) -> di
     """
     import numpy as np
 
+    from lora_sam.evaluation.metrics import mask_iou
+
     try:
         cases, of = list(_validation_cases(settings_of(run))), "validation"
     except LoraSamError:
@@ -43,9 +45,7 @@ def compared(reference: Predictor, exported: Predictor, run: RunDirectory) -> di
     for image, prompts in cases:
         for prompt in prompts:
             wanted, found = reference.predict(image, prompt), exported.predict(image, prompt)
-            union = (wanted.masks | found.masks).sum((1, 2))
-            both = (wanted.masks & found.masks).sum((1, 2))
-            ious += np.where(union > 0, both / np.maximum(union, 1), 1.0).tolist()
+            ious += mask_iou(wanted.masks, found.masks).tolist()
             difference = max(difference, float(np.abs(wanted.low_res_logits - found.low_res_logits).max()))
     return {
         "mask_iou": float(np.mean(ious)),

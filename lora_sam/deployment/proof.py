@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lora_sam.core.seeds import generator_for
 from lora_sam.data.transforms import boxes_to_input_frame, masks_to_input_frame, points_to_input_frame, preprocess
+from lora_sam.evaluation.metrics import mask_iou
 from lora_sam.models.decoding import decode_all_masks
 from lora_sam.prompts import farthest_pixel, tight_boxes
 
@@ -140,15 +141,12 @@ def answers(sam: Sam, probe: Probe) -> Answers:
 
 def compare(expected: Answers, found: Answers) -> Agreement:
     """How far `found` is from `expected`."""
-    ours, theirs = expected.logits > 0, found.logits > 0
-    common = (ours & theirs).sum(dim=(2, 3))
-    united = (ours | theirs).sum(dim=(2, 3))
-    iou = torch.where(united > 0, common / united.clamp(min=1), 1.0)
+    iou = mask_iou((expected.logits > 0).cpu().numpy(), (found.logits > 0).cpu().numpy())
     return Agreement(
         largest_logit_difference=float((expected.logits - found.logits).abs().max()),
         largest_score_difference=float((expected.scores - found.scores).abs().max()),
         mean_mask_iou=float(iou.mean()),
-        masks=iou.numel(),
+        masks=iou.size,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.structures import Prompts, Sample
+from lora_sam.evaluation.metrics import mask_iou
 from lora_sam.prompts.clicks import next_click
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def iou_after_clicks(
         prompts = Prompts(points=points[going, known], labels=labels[going, known], mask_inputs=low_res)
         found = predictor.predict(sample.image, prompts)
         masks[going] = found.masks
-        iou = _iou(found.masks, sample.masks[going])
+        iou = mask_iou(found.masks, sample.masks[going])
         history[going, turn:] = iou[:, None]
         better = iou < until
         going, low_res = going[better], found.low_res_logits[better]
@@ -71,9 +72,3 @@ def clicks_to_reach(iou: NDArray[np.floating[Any]], level: float) -> NDArray[np.
     reached: NDArray[np.bool_] = iou >= level
     first: NDArray[np.int64] = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, iou.shape[1])
     return first
-
-
-def _iou(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """IoU of each of N masks [N, H, W] with its truth, of which none is empty: [N]."""
-    shared = np.count_nonzero(predicted & true, axis=(1, 2))
-    return np.asarray(shared / np.count_nonzero(predicted | true, axis=(1, 2)), np.float64)

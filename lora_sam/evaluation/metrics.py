@@ -109,8 +109,8 @@ def score_image(
     return ImageScores(
         id=id,
         object_ids=tuple(object_ids),
-        iou=_ratio(true_positive, union),
-        dice=_ratio(2 * true_positive, union + true_positive),
+        iou=ratio(true_positive, union),
+        dice=ratio(2 * true_positive, union + true_positive),
         boundary_f1=boundary,
         true_positive=true_positive,
         false_positive=false_positive,
@@ -218,7 +218,13 @@ def size_of(area: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.digitize(area, [MEDIUM_FROM, LARGE_FROM]).astype(np.int64)
 
 
-def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:
+def mask_iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Intersection over union of each mask with the one at its place: [..., H, W] give [...]; empty with empty is 1."""
+    both, either = (np.count_nonzero(pixels, axis=(-2, -1)) for pixels in (one & other, one | other))
+    return ratio(np.asarray(both), np.asarray(either))
+
+
+def ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:
     """Ratio of counts, where 0 / 0 is empty against empty, hence perfect."""
     return np.where(denominator == 0, 1.0, numerator / np.maximum(denominator, 1))
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.structures import Sample
+from lora_sam.evaluation.metrics import mask_iou
 from lora_sam.evaluation.scoring import some_objects
 
 if TYPE_CHECKING:
@@ -40,10 +41,7 @@ class Validation:
         scores: list[float] = []
         for index in range(len(self.source)):
             sample = self.some_objects(self.source[index])
-            masks = self.masks(sample)
-            intersection = (masks & sample.masks).sum((1, 2))
-            union = (masks | sample.masks).sum((1, 2))
-            scores.extend((intersection / np.maximum(union, 1)).tolist())
+            scores.extend(mask_iou(self.masks(sample), sample.masks).tolist())
         return float(np.mean(scores))
 
     def masks(self, sample: Sample) -> NDArray[np.bool_]:

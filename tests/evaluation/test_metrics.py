@@ -19,6 +19,7 @@ from lora_sam.evaluation.metrics import (
     compare,
     compare_means,
     default_boundary_tolerance,
+    mask_iou,
     score_image,
     size_of,
     summarize,
@@ -81,6 +82,17 @@ class TestOverlap:
             assert scores.dice[n] == pytest.approx(float(BinaryF1Score()(*pair)), abs=1e-6)
         pooled = float(BinaryF1Score()(torch.from_numpy(prediction).int(), torch.from_numpy(truth).int()))
         assert summarize([scores], 0)["f1"] == pytest.approx(pooled, abs=1e-6)
+
+    def test_masks_alone_have_the_same_bits_as_an_image_and_two_empty_ones_are_equal(self) -> None:
+        prediction, truth = random_masks(0, 7, 37, 50), random_masks(1, 7, 37, 50)
+        prediction[2] = truth[2] = False
+        prediction[3] = False
+        alone = mask_iou(prediction, truth)
+        assert alone.tolist() == score_image("a", names(7), prediction, truth).iou.tolist()
+        assert (alone[2], alone[3]) == (1, 0)
+        assert (
+            mask_iou(prediction.reshape(7, 1, 37, 50), truth.reshape(7, 1, 37, 50)).tolist() == alone[:, None].tolist()
+        )
 
     def test_pooled_f1_over_images_of_different_size_agrees_with_torchmetrics(self) -> None:
         import torch

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.data.splits import SampleSource
+from lora_sam.evaluation.metrics import mask_iou
 from lora_sam.predictors.openvino_predictor import decoder_inputs
 
 if TYPE_CHECKING:
@@ -41,10 +42,7 @@ class Validation:
 
     def _ious(self, predict: Predict, index: int) -> NDArray[np.float64]:
         sample = self.source[index]
-        masks = predict(sample.image, self.prompts_for(sample))
-        both = np.logical_and(masks, sample.masks).sum((1, 2))
-        ious: NDArray[np.float64] = both / np.logical_or(masks, sample.masks).sum((1, 2))  # no true mask is empty
-        return ious
+        return mask_iou(predict(sample.image, self.prompts_for(sample)), sample.masks)
 
 
 def embedding_of(encoder: openvino.CompiledModel, image: NDArray[np.uint8]) -> NDArray[np.float32]:

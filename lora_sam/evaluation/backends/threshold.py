@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.predictor import best_of_three
+from lora_sam.evaluation.metrics import ratio
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
@@ -91,8 +92,7 @@ def iou_at_thresholds(logits: NDArray[np.float32], truth: NDArray[np.bool_]) -> 
     above = np.searchsorted(THRESHOLDS, logits, side="left")
     predicted = _pixels_above(above.ravel())
     both = _pixels_above(above[truth])
-    union = predicted + int(truth.sum()) - both
-    return np.where(union > 0, both / np.maximum(union, 1), 1.0)
+    return ratio(both, predicted + int(truth.sum()) - both)
 
 
 def _pixels_above(above: NDArray[np.intp]) -> NDArray[np.int64]:
