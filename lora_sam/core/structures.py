@@ -130,7 +130,7 @@ class Corrections:
 
     Attributes:
         places: Which pixel of the error gets the next click (`lora_sam.prompts.clicks.random_click`), 0 to 1, float64
-            [N, R]; NaN for a round without a new click.
+            [N, R]; NaN in all rows for a round without a new click.
         masks: Whether the logits of the round before are the mask prompt, bool [N, R].
     """
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -40,6 +42,8 @@ class Example:
         places: `Corrections.places` of the rounds after the first, float64 [N, R], or None for one round.
         corrected_masks: `Corrections.masks`, bool [N, R], or None with `places`.
         encoded: What the frozen part of the image encoder made of the image, float32, shape of its stage; or None.
+        background: Points (x, y) where no object is, each a prompt of its own with an empty target, float32 [K, 2]; or
+            None.
     """
 
     id: str
@@ -54,6 +58,7 @@ class Example:
     places: Tensor | None = None
     corrected_masks: Tensor | None = None
     encoded: Tensor | None = None
+    background: Tensor | None = None
 
 
 class TrainingPrompts(Protocol):
@@ -70,6 +75,17 @@ class CorrectedPrompts(Protocol):
 
     def corrections(self, sample: Sample, seed: int, epoch: int) -> Corrections:
         """The draws for the rounds after the first; a pure function of its arguments."""
+        ...
+
+
+@runtime_checkable
+class BackgroundPrompts(Protocol):
+    """What training needs of a prompt source with points beside the objects."""
+
+    background_points: int
+
+    def background(self, occupied: NDArray[np.bool_], seed: int, epoch: int, sample_id: str) -> NDArray[np.float32]:
+        """Points on pixels that are not occupied; a pure function of its arguments."""
         ...
 
 
@@ -126,7 +142,8 @@ class TrainingExamples(Dataset[Example]):
         """The example for `key` = (epoch, index). Raises `DataError` when its files changed since they were checked."""
         epoch, index = key
         encoded = None if self._encoded is None else self._encoded.read(epoch, index)
-        sample, prompts = self._prompted(key, decode=encoded is None)
+        sample, occupied = self._seen(key, decode=encoded is None)
+        prompts = self._prompt.training_prompts(sample, self._seed, epoch)
         corrections = None
         if isinstance(self._prompt, CorrectedPrompts):
             corrections = self._prompt.corrections(sample, self._seed, epoch)
@@ -147,20 +164,49 @@ class TrainingExamples(Dataset[Example]):
             places=None if corrections is None else torch.from_numpy(corrections.places),
             corrected_masks=None if corrections is None else torch.from_numpy(corrections.masks),
             encoded=encoded,
+            background=self._background(sample, occupied, epoch),
         )
 
     def prompted(self, key: tuple[int, int]) -> tuple[Sample, Prompts]:
         """What `key` = (epoch, index) is before it is brought into the input frame: augmented sample and prompts."""
-        return self._prompted(key, decode=True)
+        sample, _ = self._seen(key, decode=True)
+        return sample, self._prompt.training_prompts(sample, self._seed, key[0])
 
-    def _prompted(self, key: tuple[int, int], *, decode: bool) -> tuple[Sample, Prompts]:
+    def _seen(self, key: tuple[int, int], *, decode: bool) -> tuple[Sample, NDArray[np.bool_] | None]:
+        """The augmented sample with the objects that are drawn, and the pixels [H, W] of all its objects.
+
+        Those only where points beside them are wanted. They go through the augmentation as one more object.
+        """
         epoch, index = key
-        sample = self._with_some_objects(self._source[index] if decode else labels_of(self._source, index), epoch)
+        whole = self._source[index] if decode else labels_of(self._source, index)
+        sample = self._with_some_objects(whole, epoch)
+        occupied = whole.masks.any(axis=0) if self._wants_background else None
         if self._encoded is not None:
-            sample = self._encoded.view(epoch, index).on(sample)
-        else:
-            sample = self._augmentation.apply(sample, self._seed, epoch, sample.id)
-        return sample, self._prompt.training_prompts(sample, self._seed, epoch)
+            view = self._encoded.view(epoch, index)
+            return view.on(sample), None if occupied is None else view.of(occupied, (0, 1))
+        if occupied is None:
+            return self._augmentation.apply(sample, self._seed, epoch, sample.id), None
+        marked = replace(
+            sample,
+            masks=np.concatenate([sample.masks, occupied[None]]),
+            object_ids=(*sample.object_ids, ""),
+            classes=(*sample.classes, "") if sample.classes else (),
+        )
+        changed = self._augmentation.apply(marked, self._seed, epoch, sample.id)
+        if len(changed.masks) == 1:  # the drawn objects left the image, others did not: unchanged, as without others
+            return sample, occupied
+        return changed.only(np.arange(len(changed.masks) - 1)), changed.masks[-1]
+
+    @property
+    def _wants_background(self) -> bool:
+        return isinstance(self._prompt, BackgroundPrompts) and self._prompt.background_points > 0
+
+    def _background(self, sample: Sample, occupied: NDArray[np.bool_] | None, epoch: int) -> Tensor | None:
+        if occupied is None:
+            return None
+        assert isinstance(self._prompt, BackgroundPrompts)
+        points = self._prompt.background(occupied, self._seed, epoch, sample.id)
+        return torch.from_numpy(points_to_input_frame(points, sample.size, self._image_size))
 
     def _with_some_objects(self, sample: Sample, epoch: int) -> Sample:
         rows = drawn_places(len(sample.object_ids), self._max_objects, self._seed, "objects", epoch, sample.id)

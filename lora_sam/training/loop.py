@@ -215,6 +215,8 @@ class Fit:
                 chunk=room.prompts,
                 multimask_points=self.options.multimask_points,
                 multimask=self.options.multimask,
+                background_iou=self.options.background_iou,
+                background_mask=self.options.background_mask,
                 scale=weight / share,
                 autocast=autocast(self.accelerator.device, self.precision),
                 checkpointed=self.checkpointed,

@@ -46,6 +46,9 @@ class TrainerOptions:
             the single one; the one with the smallest loss is trained.
         multimask: Train those three masks beside the single one whatever the prompt is: `mean` all alike, `best_loss`
             the one with the smallest loss, `best_iou` the one with the highest predicted IoU; null does not.
+        background_iou: Weight of the squared predicted IoU of points on the background (`prompt.background_points`),
+            which should be 0; a point counts as much as an object times this.
+        background_mask: Weight of the mask losses of those points against an empty mask.
         ema_decay: Validate, keep as best and save the running mean of the weights instead of the last ones: decay per
             step of the exponential mean (0.99 to 0.9999; smaller over the first steps); null takes the last weights.
         clip_norm: Largest norm of the gradient; null does not clip.
@@ -80,6 +83,8 @@ class TrainerOptions:
     decoder_chunk: Annotated[int, Field(ge=1)]
     multimask_points: bool
     multimask: Multimask | None
+    background_iou: Annotated[float, Field(ge=0, le=100)]
+    background_mask: Annotated[float, Field(ge=0, le=100)]
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None
     clip_norm: Annotated[float, Field(gt=0)] | None
     precision: Literal["auto", "fp32", "bf16"]

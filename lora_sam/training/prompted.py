@@ -142,9 +142,34 @@ def alike(examples: Sequence[Example]) -> list[PromptBatch]:
                 places=None if example.places is None else example.places[rows],
                 corrected_masks=None if example.corrected_masks is None else example.corrected_masks[rows],
             )
-            kind = prompts.boxes is not None, points, prompts.mask_inputs is not None, batch.rounds
+            # a click is added for all prompts of a group or for none
+            clicks = () if batch.places is None else tuple((~batch.places.isnan()).any(dim=0).tolist())
+            kind = prompts.boxes is not None, points, prompts.mask_inputs is not None, batch.rounds, *clicks
             groups.setdefault(kind, []).append(batch)
     return [_joined(batches) for batches in groups.values()]
+
+
+def on_background(examples: Sequence[Example]) -> PromptBatch | None:
+    """The points beside the objects of all examples, with empty targets; None where there are none."""
+    batches = []
+    for index, example in enumerate(examples):
+        if example.background is None or not len(example.background):
+            continue
+        count, side = len(example.background), example.targets.shape[-1]
+        batches.append(
+            PromptBatch(
+                images=torch.full((count,), index),
+                extents=torch.tensor(input_extent(example.size, side)).expand(count, 2),
+                boxes=None,
+                points=example.background.unsqueeze(1),
+                labels=torch.ones(count, 1, dtype=torch.int64),
+                mask_inputs=None,
+                targets=torch.zeros(count, side, side, dtype=torch.bool),
+                places=None,
+                corrected_masks=None,
+            )
+        )
+    return _joined(batches) if batches else None
 
 
 def _joined(batches: list[PromptBatch]) -> PromptBatch:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from lora_sam.models.decoding import decode_all_masks, device_of
 from lora_sam.models.stages import encode
 from lora_sam.training.losses.terms import pooled_targets
-from lora_sam.training.prompted import PromptBatch, alike
+from lora_sam.training.prompted import PromptBatch, alike, on_background
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -33,6 +33,8 @@ def accumulate_gradients(
     scale: float,
     autocast: AbstractContextManager[None],
     multimask: Multimask | None = None,
+    background_iou: float = 0.0,
+    background_mask: float = 0.0,
     checkpointed: frozenset[int] = frozenset(),
 ) -> dict[str, float]:
     """Add the gradient of `scale` times the mean loss per object to `.grad` of everything trainable.
@@ -44,6 +46,9 @@ def accumulate_gradients(
     Where examples have corrections, a chunk is decoded in rounds, each with a backward pass of its own: a click where
     the round before was wrong, and for some objects its logits as mask prompt. The loss is the mean over the rounds.
 
+    Points on the background are decoded once. They add their weighted loss to the sum over the objects, and do not
+    count as objects.
+
     Args:
         adapted: The model.
         loss: Loss per object.
@@ -54,10 +59,12 @@ def accumulate_gradients(
         autocast: Context of the forward pass.
         multimask: Add the loss of those three masks whatever the prompt is, reduced in this way; see
             `several_masks_loss`.
+        background_iou: Weight of the error of the predicted IoU of points on the background, whose masks are wrong.
+        background_mask: Weight of the other losses of those points, against an empty mask.
         checkpointed: Blocks of the image encoder whose activations are made again instead of kept.
 
     Returns:
-        Mean per object of the loss and of its parts, by name.
+        Mean per object of the loss and of its parts, by name; `background` is what those points add to the loss.
     """
     sam = adapted.sam
     device = device_of(sam)
@@ -67,11 +74,11 @@ def accumulate_gradients(
     leaf = embeddings.detach().requires_grad_(adapted.trains_encoder)
     sums: dict[str, float] = {}
 
-    def go_back(prompts: PromptBatch) -> Tensor:
-        """Add gradient and losses of prompts of one kind; their low-resolution logits [N, S/4, S/4]."""
+    def decoded(prompts: PromptBatch) -> tuple[Tensor, Tensor]:
+        """Logits [N, M, S/4, S/4] and predicted IoU [N, M] of prompts of one kind; M is 4 where all masks train."""
         several_wanted = multimask is not None or (multimask_points and prompts.single_points)
         with autocast:
-            logits, iou = decode_all_masks(
+            return decode_all_masks(
                 sam,
                 leaf,
                 boxes=prompts.boxes,
@@ -81,8 +88,12 @@ def accumulate_gradients(
                 images=prompts.images,
                 masks=slice(None) if several_wanted else slice(0, 1),
             )
+
+    def go_back(prompts: PromptBatch) -> Tensor:
+        """Add gradient and losses of prompts of one kind; their low-resolution logits [N, S/4, S/4]."""
+        logits, iou = decoded(prompts)
         parts = mask_losses(loss, logits[:, 0], iou[:, 0], prompts.targets)
-        if several_wanted:
+        if logits.shape[1] > 1:
             several = several_masks_loss(loss, logits[:, 1:], iou[:, 1:], prompts.targets, multimask or "best_loss")
             parts = {**parts, "loss": parts["loss"] + several, "several_masks": several}
         share = 1 / prompts.rounds
@@ -91,6 +102,14 @@ def accumulate_gradients(
             sums[name] = sums.get(name, 0.0) + share * float(value.detach().sum())
         return logits[:, 0].detach()
 
+    beside = on_background(examples) if background_iou or background_mask else None
+    for prompts in () if beside is None else beside.chunks(chunk):
+        prompts = prompts.to(device)
+        logits, iou = decoded(prompts)
+        losses = background_losses(loss, logits, iou, prompts.targets, iou_weight=background_iou, mask=background_mask)
+        (losses.sum() * (scale / objects)).backward()
+        for name in ("loss", "background"):
+            sums[name] = sums.get(name, 0.0) + float(losses.detach().sum())
     for group in alike(examples):
         for prompts in group.chunks(chunk):
             prompts = prompts.to(device)
@@ -145,6 +164,32 @@ def mask_losses(loss: Loss, low_res_logits: Tensor, iou: Tensor, targets: Tensor
             low_res_logits.unsqueeze(1), size=targets.shape[-2:], mode="bilinear", align_corners=False
         ).squeeze(1)
     return loss(logits.float(), iou.float(), target)
+
+
+def background_losses(
+    loss: Loss, low_res_logits: Tensor, iou: Tensor, targets: Tensor, *, iou_weight: float, mask: float
+) -> Tensor:
+    """Loss of prompts where no object is: predicted IoU of all masks towards 0, and masks towards empty ones.
+
+    The single mask and the mean of the three for ambiguous prompts count alike, as with objects.
+
+    Args:
+        loss: The loss of objects.
+        low_res_logits: [N, M, S/4, S/4], M is 1 or 4.
+        iou: Predicted IoU, [N, M].
+        targets: bool [N, S, S], nothing set.
+        iou_weight: Weight of the squared predicted IoU.
+        mask: Weight of `loss` without its part for the predicted IoU.
+
+    Returns:
+        [N].
+    """
+    count = low_res_logits.shape[1]
+    each = iou_weight * iou.float().square()
+    if mask:
+        parts = mask_losses(loss, low_res_logits.flatten(0, 1), iou.flatten(), targets.repeat_interleave(count, dim=0))
+        each = each + mask * (parts["loss"] - loss.iou * parts["iou"]).view(-1, count)
+    return each[:, 0] + each[:, 1:].mean(dim=1) if count > 1 else each[:, 0]
 
 
 def several_masks_loss(
