@@ -180,10 +180,10 @@ class TrainingExamples(Dataset[Example]):
         epoch, index = key
         whole = self._source[index] if decode else labels_of(self._source, index)
         sample = self._with_some_objects(whole, epoch)
-        occupied = whole.masks.any(axis=0) if self._wants_background else None
+        occupied: NDArray[np.bool_] | None = np.any(whole.masks, axis=0) if self._wants_background else None
         if self._encoded is not None:
             view = self._encoded.view(epoch, index)
-            return view.on(sample), None if occupied is None else view.of(occupied, (0, 1))
+            return view.on(sample), None if occupied is None else view.of(occupied, (0, 1)).astype(np.bool_)
         if occupied is None:
             return self._augmentation.apply(sample, self._seed, epoch, sample.id), None
         marked = replace(
