@@ -53,6 +53,11 @@ class IterativePrompt:
     last_without_click: bool
     background_points: Annotated[int, Field(ge=0, le=64)]
 
+    @property
+    def mean_rounds(self) -> float:
+        """How often an object is decoded, on average."""
+        return float(self.rounds) if isinstance(self.rounds, int) else sum(self.rounds) / len(self.rounds)
+
     def training_prompts(self, sample: Sample, seed: int, epoch: int) -> Prompts:
         """Prompts of the first round, which depend on (seed, epoch, sample.id)."""
         with_point = generator_for(seed, "first", epoch, sample.id).random(len(sample.masks)) < self.point_share

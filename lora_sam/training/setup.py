@@ -168,7 +168,7 @@ def plan_run(
             len(source),
             max_objects=settings.data.max_objects_per_image,
             chunk=options.decoder_chunk,
-            rounds=getattr(settings.prompt, "rounds", 1),
+            rounds=getattr(settings.prompt, "mean_rounds", 1.0),
             cached=cached,
             cached_bytes=0
             if stage is None
