@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.checking import SCHEMA_VERSION, validate_report
 from lora_sam.evaluation.metrics import compare
+from lora_sam.prompts.iterative import most_rounds
 
 if TYPE_CHECKING:
     from lora_sam.evaluation.scoring import Evaluation
@@ -71,8 +72,8 @@ def evaluation_report(
         classes = evaluation.by_class(seed)
         assert classes is not None
         report["classes"] = json.loads(json.dumps(dataclasses.asdict(classes)))
-    rounds = prompt.get("rounds")
-    if isinstance(rounds, int) and rounds > 1:
+    rounds = most_rounds(prompt)
+    if rounds > 1:
         report["rounds"] = {"trained": rounds, "evaluated": 1}
     validate_report(report)
     return report

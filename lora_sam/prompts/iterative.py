@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,12 @@ from lora_sam.prompts.mixed import side_by_side
 from lora_sam.prompts.points import PointPrompt
 
 Rounds = Annotated[int, Field(ge=1, le=64)]
+
+
+def most_rounds(prompt: Mapping[str, Any]) -> int:
+    """Most rounds in which training corrects the prompts of these saved settings; 1 where it does not."""
+    rounds = prompt.get("rounds", 1)
+    return max(rounds) if isinstance(rounds, list | tuple) else int(rounds)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora_sam.prompts.iterative import most_rounds
+
 LONGER = 2
 
 
@@ -53,7 +55,7 @@ def next_steps(
             f"{_step(program, 'robustness')} {named}",
         ),
     ]
-    if _rounds(config) > 1:
+    if most_rounds(config.get("prompt", {})) > 1:
         steps.append(
             NextStep(
                 "The evaluation used the first prompt alone: what do corrections add?",
@@ -96,12 +98,6 @@ def _step(program: str, verb: str) -> str:
     """How a step after training is called, where training is called `program`."""
     console, _, own = program.rpartition(" ")
     return f"{console} {verb}" if own == "train" else f"python -m lora_sam.{verb}"
-
-
-def _rounds(config: Mapping[str, Any]) -> int:
-    """Rounds in which training corrects its prompts; the evaluation has the first."""
-    rounds = config.get("prompt", {}).get("rounds")
-    return rounds if isinstance(rounds, int) else 1
 
 
 def _quoted(value: str) -> str:

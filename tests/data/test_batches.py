@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lora_sam.core.structures import Corrections, Prompts, Sample
+from lora_sam.data.augmentation import View
 from lora_sam.data.transforms import preprocess
 from lora_sam.prompts import BoxPrompt
 from lora_sam.training.examples import EpochBatches, Example, TrainingExamples, collate
@@ -119,6 +120,72 @@ def test_masks_are_scaled_and_corrections_come_along(augmentation: Make, sample:
     assert example.corrected_masks.all()
     plain = examples(sample, augmentation("none"), Points())[0, 0]
     assert plain.mask_inputs is plain.places is plain.corrected_masks is None
+
+
+@dataclass(frozen=True)
+class Beside(Points):
+    """A point on each pixel that is not occupied."""
+
+    background_points: int = 1
+
+    def background(self, occupied: np.ndarray, seed: int, epoch: int, sample_id: str) -> np.ndarray:
+        rows, columns = np.nonzero(~occupied)
+        return np.stack([columns + 0.5, rows + 0.5], axis=1).astype(np.float32)
+
+
+def test_the_background_is_beside_all_objects_however_few_are_drawn(augmentation: Make, sample: Sample) -> None:
+    """Objects that an epoch leaves out are no background."""
+    example = examples(sample, augmentation("none"), Beside(), max_objects=1, image_size=60)[0, 0]
+    assert len(example.targets) == 1
+    assert example.background is not None
+    taken = sample.masks.any(axis=0)
+    assert len(example.background) == np.count_nonzero(~taken)
+    for x, y in example.background.tolist():
+        assert not taken[int(y), int(x)]
+    halved = examples(sample, augmentation("none"), Beside(), image_size=30)[0, 0].background
+    assert halved is not None
+    torch.testing.assert_close(halved, example.background / 2)
+    assert examples(sample, augmentation("none"), Beside(0))[0, 0].background is None
+    assert examples(sample, augmentation("none"), Points())[0, 0].background is None
+
+
+@pytest.mark.parametrize("name", ["flips", "strong"])
+def test_the_background_is_augmented_with_the_image(augmentation: Make, sample: Sample, name: str) -> None:
+    """With objects in white on black, no point beside them is white, and the rest is what it is without points."""
+    white = replace(sample, image=np.where(sample.masks.any(axis=0)[..., None], 255, 0).astype(np.uint8).repeat(3, 2))
+    chosen = augmentation(name, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
+    beside = examples(white, chosen, Beside(), max_objects=1)
+    plain = examples(white, chosen, Points(), max_objects=1)
+    moved = 0
+    for epoch in range(12):
+        seen, occupied = beside._seen((epoch, 1), decode=True)
+        without, _ = plain._seen((epoch, 1), decode=True)
+        np.testing.assert_array_equal(seen.image, without.image)
+        np.testing.assert_array_equal(seen.masks, without.masks)
+        assert seen.object_ids == without.object_ids
+        assert occupied is not None
+        assert occupied.shape == seen.size
+        # mean colour around a shrunk image is grey; edges of an enlarged one are mixed
+        assert (seen.image[..., 0] > 200)[~occupied].mean() < 0.02
+        assert (seen.image[..., 0] > 200)[occupied].mean() > 0.8
+        moved += not np.array_equal(seen.image, white.image)
+    assert moved > 3
+
+
+def test_the_background_follows_a_cached_view(augmentation: Make, sample: Sample) -> None:
+    class Turned:
+        def view(self, epoch: int, index: int) -> View:
+            return View(mirrored=True, quarters=1)
+
+        def read(self, epoch: int, index: int) -> None:
+            return None
+
+    example = examples(sample, augmentation("none"), Beside(), image_size=60, encoded=Turned())[0, 0]
+    taken = View(mirrored=True, quarters=1).of(sample.masks.any(axis=0), (0, 1))
+    assert example.size == taken.shape == (60, 40)
+    assert example.background is not None
+    assert len(example.background) == np.count_nonzero(~taken)
+    assert not any(taken[int(y), int(x)] for x, y in example.background.tolist())
 
 
 def test_an_example_is_a_function_of_its_key(augmentation: Make, sample: Sample) -> None:

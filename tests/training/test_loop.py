@@ -42,6 +42,7 @@ def test_loss_falls(make_fit):
         ("mixed", {"both_weight": 1.0}),
         ("mask", {}),
         ("iterative", {"rounds": 3, "last_without_click": True}),
+        ("iterative", {"rounds": [1, 3], "idle_prob": 0.3, "background_points": 1}),
         ("none", {}),
     ],
 )
@@ -99,6 +100,32 @@ def test_a_run_stopped_anywhere_ends_with_the_same_weights(make_fit, monkeypatch
         for step, values in [*stopped.records, *resumed.records]
     ]
     assert both == record
+
+
+def test_a_run_with_drawn_rounds_and_background_resumes_exactly(make_fit, option, monkeypatch):
+    prompt = option("prompt/iterative", rounds=[1, 3], idle_prob=0.3, background_points=2)
+    whole = make_fit("whole", prompt=prompt, max_epochs=2)
+    whole.fit()
+    stopped = make_fit("stopped", prompt=prompt, max_epochs=2)
+    original = Fit._optimizer_step
+
+    def step_then_signal(self, progress, *arguments):
+        original(self, progress, *arguments)
+        if self is stopped and progress.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Fit, "_optimizer_step", step_then_signal)
+    assert stopped.fit().step == 4
+    torch.manual_seed(123)
+    resumed = make_fit("stopped", prompt=prompt, max_epochs=2)
+    resumed.fit(resumed.run.last)
+    expected = weights(whole)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(resumed).items())
+    values = {step: record for step, record in whole.records if "loss" in record}
+    assert all(
+        values[step]["background"] == record["background"] for step, record in resumed.records if "loss" in record
+    )
+    assert max(record["background"] for record in values.values()) > 0
 
 
 def test_the_running_mean_is_validated_kept_and_resumed(make_fit, monkeypatch):

@@ -11,7 +11,7 @@ import torch
 from lora_sam.models.decoding import decode_masks
 from lora_sam.training import step
 from lora_sam.training.examples import Example
-from lora_sam.training.prompted import alike
+from lora_sam.training.prompted import alike, on_background
 from lora_sam.training.step import accumulate_gradients, mask_losses, several_masks_loss
 
 OBJECTS = (5, 2)
@@ -387,3 +387,92 @@ def test_gradients_are_those_without_encoding_ahead(option, tiny_sam, method, ch
     for name, gradient in found[0][1].items():
         if gradient is not None:
             torch.testing.assert_close(found[1][1][name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+# --- points on the background ----------------------------------------------------------------------------------------
+
+
+def examples_with_background() -> list[Example]:
+    """One point beside the objects of the first image, two beside those of the second."""
+    first, second = examples()
+    return [
+        replace(first, background=torch.tensor([[60.5, 3.5]])),
+        replace(second, background=torch.tensor([[2.5, 60.5], [61.5, 61.5]])),
+    ]
+
+
+@pytest.mark.parametrize(("iou_weight", "mask"), [(0.5, 0.0), (0.0, 2.0), (0.25, 0.5)])
+@pytest.mark.parametrize("several", [False, True])
+def test_the_background_adds_its_weighted_loss(option, tiny_sam, iou_weight, mask, several):
+    """Loss and gradient are those of the objects plus those of the points against empty masks, whatever the chunks."""
+    adapted, loss = option("method/lora").apply(tiny_sam()), option("loss/sam")
+    weights = {"background_iou": iou_weight, "background_mask": mask, "multimask_points": several}
+    plain, gradient = gradients(adapted, loss, examples(), multimask_points=several)
+    adapted.peft.zero_grad(set_to_none=True)
+    total = torch.zeros(())
+    for example in examples_with_background():
+        embedding = adapted.sam.image_encoder(example.image.unsqueeze(0))
+        points, labels = example.background.unsqueeze(1), torch.ones(len(example.background), 1, dtype=torch.int64)
+        for multimask in (False, True)[: 1 + several]:
+            logits, iou = decode_masks(
+                adapted.sam, embedding, boxes=None, points=points, labels=labels, multimask=multimask
+            )
+            empty = torch.zeros(len(points), 64, 64, dtype=torch.bool)
+            for index in range(logits.shape[1]):
+                parts = mask_losses(loss, logits[:, index], iou[:, index], empty)
+                wrong = iou_weight * iou[:, index] ** 2 + mask * (20 * parts["focal"] + parts["dice"])
+                total = total + wrong.sum() / logits.shape[1]
+    (total / sum(OBJECTS)).backward()
+    added = {
+        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
+        for name, parameter in adapted.trainable().items()
+    }
+    assert any(value.any() for value in added.values())
+    for chunk in (1, 16):
+        parts, both = gradients(adapted, loss, examples_with_background(), chunk, **weights)
+        assert parts["background"] == pytest.approx(float(total.detach()) / sum(OBJECTS), rel=1e-4)
+        assert parts["loss"] == pytest.approx(plain["loss"] + parts["background"], rel=1e-5)
+        assert_close({name: value + gradient[name] for name, value in added.items()}, both)
+
+
+def test_background_without_weight_is_not_decoded(option, tiny_sam):
+    adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam")
+    plain, gradient = gradients(adapted, loss, examples())
+    same, again = gradients(adapted, loss, examples_with_background(), background_iou=0.0, background_mask=0.0)
+    assert same == plain
+    assert_close(gradient, again)
+
+
+def test_images_without_background_beside_others(option, tiny_sam):
+    first, second = examples_with_background()
+    batch = [replace(first, background=torch.empty(0, 2)), second, replace(first, background=None)]
+    found = on_background(batch)
+    assert found.images.tolist() == [1, 1]
+    assert found.points.tolist() == second.background.unsqueeze(1).tolist()
+    assert not found.targets.any()
+    assert found.single_points
+    assert on_background(batch[:1]) is None
+
+
+def test_rounds_without_a_click_are_apart_from_those_with_one(option, tiny_sam):
+    """Images of one batch may differ in their rounds, and in which of them have no click."""
+    first, second = corrected_examples(3)
+    second = replace(second, places=second.places.clone(), corrected_masks=second.corrected_masks.clone())
+    second.places[:, 0] = torch.nan
+    second.corrected_masks[:, 0] = True
+    once = replace(examples()[0], places=torch.zeros(OBJECTS[0], 0), corrected_masks=torch.zeros(OBJECTS[0], 0).bool())
+    batch = [first, second, once]
+    groups = alike(batch)
+    assert sorted((group.rounds, len(group.images)) for group in groups) == [(1, 5), (3, 2), (3, 5)]
+    idle = next(group for group in groups if len(group.images) == 2)
+    after = idle.corrected(torch.randn(2, 16, 16), 0)
+    assert after.points is None
+    assert after.mask_inputs is not None
+    assert not after.mask_inputs.isnan().any()
+    assert after.corrected(torch.randn(2, 16, 16), 1).points.shape == (2, 1, 2)
+    adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam")
+    parts, together = gradients(adapted, loss, batch)
+    single = [gradients(adapted, loss, [example]) for example in batch]
+    counts = [len(example.targets) for example in batch]
+    value = sum(count * part["loss"] for count, (part, _) in zip(counts, single, strict=True))
+    assert parts["loss"] == pytest.approx(value / sum(counts), rel=1e-4)

@@ -54,7 +54,7 @@ class TrainingData:
         *,
         max_objects: int | None,
         chunk: int,
-        rounds: int = 1,
+        rounds: float = 1,
         cached: int = 0,
         cached_bytes: int = 0,
     ) -> TrainingData:
@@ -65,7 +65,7 @@ class TrainingData:
             images: Training images.
             max_objects: Most objects of an image that an epoch takes; None for all.
             chunk: Prompts decoded at once.
-            rounds: How often each prompt is decoded.
+            rounds: How often each prompt is decoded, on average.
             cached: See `TrainingData`.
             cached_bytes: See `TrainingData`.
         """
