@@ -471,7 +471,7 @@ def test_rounds_without_a_click_are_apart_from_those_with_one(option, tiny_sam):
     assert not after.mask_inputs.isnan().any()
     assert after.corrected(torch.randn(2, 16, 16), 1).points.shape == (2, 1, 2)
     adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam")
-    parts, together = gradients(adapted, loss, batch)
+    parts, _ = gradients(adapted, loss, batch)
     single = [gradients(adapted, loss, [example]) for example in batch]
     counts = [len(example.targets) for example in batch]
     value = sum(count * part["loss"] for count, (part, _) in zip(counts, single, strict=True))
