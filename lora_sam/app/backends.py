@@ -1,4 +1,4 @@
-"""What can compute a run's tuned masks: torch, and the exported OpenVINO parts that are there."""
+"""What can compute a run's tuned masks: torch, and the back ends of the run that are there and current."""
 
 from __future__ import annotations
 
@@ -7,36 +7,52 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from lora_sam.core.run_directory import RunDirectory
+from lora_sam.evaluation.backends.names import BACK_ENDS
+from lora_sam.runs.backends import RunBackEnds, open_alone
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
 
 TORCH = "torch"
-PRECISIONS = ("fp32", "fp16", "int8")
-_PARTS = ("image_encoder", "mask_decoder")
+"""The adapter in torch: the back end `tuned`."""
+
+_NAMES = {f"openvino {name}" if found.runtime == "openvino" else name: name for name, found in BACK_ENDS.items()}
+"""Names of back ends by what the app calls them."""
 
 
 def backends_of(run: RunDirectory) -> dict[str, Callable[[], Predictor]]:
-    """Ways to make a predictor of the tuned model besides torch, by name, in order of falling precision."""
-    if find_spec("openvino") is None:
-        return {}
+    """Ways to make a predictor of the tuned model besides torch with the adapter, in the order of the list.
+
+    What is missing, stale, or was changed by hand is left out, and without the package openvino what needs it.
+    """
+    origin = RunBackEnds(run)
+    current = origin.current
     return {
-        f"openvino {precision}": lambda precision=precision: _openvino(run, precision)  # type: ignore[misc]
-        for precision in PRECISIONS
-        if all((run.root / "openvino" / precision / f"{part}.xml").is_file() for part in _PARTS)
+        key: lambda name=name: open_alone(BACK_ENDS[name], origin.place(name))  # type: ignore[misc]
+        for key, name in _NAMES.items()
+        if name in current and BACK_ENDS[name].deployed
+        if BACK_ENDS[name].runtime == "torch" or find_spec("openvino") is not None
     }
 
 
-def bytes_of(run: RunDirectory, backend: str) -> int | None:
-    """Size of the exported files of a back end; None for torch, whose weights are base and adapter."""
-    if backend == TORCH:
-        return None
-    folder = run.root / "openvino" / backend.removeprefix("openvino ")
-    return sum(path.stat().st_size for part in _PARTS for path in folder.glob(f"{part}.*"))
+def why_not(run: RunDirectory, key: str) -> None:
+    """Raise `AdapterError` for a back end that is there but stale or changed: what is wrong, and the remedy."""
+    origin = RunBackEnds(run)
+    if (name := _NAMES.get(key)) in origin.offered:
+        origin.require([name])
 
 
-def _openvino(run: RunDirectory, precision: str) -> Predictor:
-    from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
+def code_of(run: RunDirectory, key: str) -> tuple[tuple[str, ...], str]:
+    """The imports and the expression that make the predictor of a back end in Python."""
+    name = _NAMES.get(key, key)
+    imports = (
+        "from pathlib import Path",
+        "from lora_sam.core.run_directory import RunDirectory",
+        "from lora_sam.runs.backends import RunBackEnds",
+    )
+    return imports, f"RunBackEnds(RunDirectory(Path({str(run.root)!r}))).open([{name!r}], threads=None)[{name!r}]"
 
-    folder = run.root / "openvino" / precision
-    return OpenVINOPredictor(*(folder / f"{part}.xml" for part in _PARTS))
+
+def bytes_of(run: RunDirectory, key: str) -> int | None:
+    """Size of the files of one that `backends_of` offers; None for torch, whose weights are base and adapter."""
+    return None if key == TORCH else sum(path.stat().st_size for path in RunBackEnds(run).files(_NAMES[key]))

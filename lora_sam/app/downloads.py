@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lora_sam.app.backends import TORCH
+from lora_sam.app.backends import TORCH, code_of
 from lora_sam.app.pictures import Picture
 from lora_sam.app.runs import Run
 from lora_sam.app.scene import ObjectPrompts, Scene, batches, inside, objects_json
@@ -102,11 +102,12 @@ def snippet(scene: Scene, picture: Picture, run: Run) -> str:
     objects = tuple(one for one in inside(scene.objects, picture.size) if not one.empty)
     directory = str(run.directory.root)
     exported = scene.backend != TORCH
-    lines = [*(["from pathlib import Path", ""] if exported else []), "import numpy as np", ""]
+    imports, tuned = code_of(run.directory, scene.backend)
+    lines = ["import numpy as np", ""]
     lines.append("from lora_sam import read_image")
     lines += ["from lora_sam.runs.loading import load_adapted, predictors_for"]
     if exported:
-        lines.append("from lora_sam.predictors import OpenVINOPredictor")
+        lines += imports
     lines += [
         "",
         f"adapted = load_adapted({directory!r})",
@@ -114,10 +115,7 @@ def snippet(scene: Scene, picture: Picture, run: Run) -> str:
         f"predictors = predictors_for(adapted, {run.facts['image_size']})",
     ]
     if exported:
-        folder = run.directory.root / "openvino" / scene.backend.removeprefix("openvino ")
-        lines.append(f"parts = Path({str(folder)!r})")
-        parts = 'parts / "image_encoder.xml", parts / "mask_decoder.xml"'
-        lines.append(f'predictors["tuned"] = OpenVINOPredictor({parts})')
+        lines.append(f'predictors["tuned"] = {tuned}')
     lines += [
         f"image = read_image({(picture.path or picture.name)!r})",
         f"masks = {{name: np.zeros(({len(objects)}, *image.shape[:2]), bool) for name in predictors}}",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.app.backends import TORCH, backends_of, bytes_of
+from lora_sam.app.backends import TORCH, backends_of, bytes_of, why_not
 from lora_sam.app.patches import Patch, patch_of
 from lora_sam.app.pictures import EvaluatedImages, Picture, images_of, picture_of
 from lora_sam.app.runs import Run, find_runs
@@ -80,10 +80,11 @@ class Model:
     _strength: Strength | None = None
 
     def predictor(self, name: str) -> Predictor:
-        """A predictor by name. Raises `DataError` if this run has no such back end, `AdapterError` if it is damaged."""
+        """A predictor by name. `DataError`: no such back end; `AdapterError`: stale or damaged."""
         if name not in self.predictors:
             makers = backends_of(self.run.directory)
             if name not in makers:
+                why_not(self.run.directory, name)
                 raise DataError(
                     f"{self.run.name} has no back end {name!r:.40}; it has {', '.join([TORCH, *makers])}. "
                     "`python -m lora_sam.export` makes OpenVINO parts."

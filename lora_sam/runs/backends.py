@@ -95,6 +95,20 @@ class RunBackEnds:
             if not back_end.deployed or (self.run.merged if name == "merged" else self._directory(back_end)).is_dir()
         )
 
+    @property
+    def current(self) -> tuple[str, ...]:
+        """Those of `offered` that are whole, and made from the run's adapter as it is."""
+        sound: dict[Path, bool] = {}
+        for name in self.offered:
+            place = self.run.merged if name == "merged" else self.place(name)
+            if place not in sound:  # several back ends compute with the same files
+                try:
+                    self.require([name])
+                    sound[place] = True
+                except AdapterError:
+                    sound[place] = False
+        return tuple(name for name in self.offered if sound[self.run.merged if name == "merged" else self.place(name)])
+
     def require(self, names: Iterable[str]) -> None:
         """See `Origin`."""
         find_adapter(self.run.root)

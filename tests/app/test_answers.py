@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from lora_sam.app.answers import Answers, automatic_settings
-from lora_sam.app.backends import backends_of
+from lora_sam.app.backends import backends_of, bytes_of, code_of, why_not
 from lora_sam.app.runs import described, find_runs
 from lora_sam.app.scene import Scene, to_json
 from lora_sam.app.workbench import Workbench
 from lora_sam.core.errors import AdapterError, DataError
 from lora_sam.core.run_directory import RunDirectory
+from lora_sam.evaluation.metrics import mask_iou
 
 MakeScene = Callable[..., Scene]
 
@@ -126,11 +128,32 @@ def test_runs_are_found_with_the_latest_first(outputs: Path, finished_run: Calla
     assert described(first).startswith("first · tiny_random, lora · IoU 0.")
 
 
-def test_exported_parts_are_offered(tmp_path: Path) -> None:
-    for precision, parts in (("int8", ("image_encoder", "mask_decoder")), ("fp16", ("image_encoder",))):
-        folder = tmp_path / "openvino" / precision
-        folder.mkdir(parents=True)
-        for part in parts:
-            (folder / f"{part}.xml").touch()
-    assert list(backends_of(RunDirectory(tmp_path))) == ["openvino int8"]
+def test_back_ends_are_offered_that_are_whole_and_of_this_run(
+    exported_run: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    run = RunDirectory(exported_run(tmp_path / "run"))
+    found = backends_of(run)
+    assert list(found) == ["merged", "openvino fp32", "openvino fp16", "openvino bf16"]
+    assert bytes_of(run, "merged") == (run.merged / "sam.safetensors").stat().st_size
+    assert bytes_of(run, "openvino fp16") == bytes_of(run, "openvino bf16") < bytes_of(run, "openvino fp32")  # type: ignore[operator]
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    masks = [found[name]().segment(image, boxes=[[5, 6, 30, 28]]).masks for name in ("merged", "openvino fp32")]
+    assert mask_iou(*masks).min() > 0.98
+    imports, expression = code_of(run, "openvino fp32")
+    names: dict[str, object] = {}
+    exec("\n".join((*imports, f"predictor = {expression}")), names)  # what a user would do
+    predictor = names["predictor"]
+    assert np.array_equal(predictor.segment(image, boxes=[[5, 6, 30, 28]]).masks, masks[1])  # type: ignore[attr-defined]
+    (run.openvino("fp32") / "mask_decoder.bin").write_bytes(b"changed by hand")
+    assert list(backends_of(run)) == ["merged", "openvino fp16", "openvino bf16"]
+    with pytest.raises(
+        AdapterError, match=r"mask_decoder.bin was changed after .* make it again with: python"
+    ):
+        why_not(run, "openvino fp32")
+    weights = run.adapter / "adapter_model.safetensors"
+    save_file({name: 2 * values for name, values in load_file(weights).items()}, weights)
+    assert backends_of(run) == {}  # all were made from another adapter
+    with pytest.raises(AdapterError, match="is stale: it was made from another adapter"):
+        why_not(run, "openvino fp16")
+    why_not(run, "openvino int8")  # was never made
     assert backends_of(RunDirectory(tmp_path / "nothing")) == {}
