@@ -55,4 +55,6 @@ def code_of(run: RunDirectory, key: str) -> tuple[tuple[str, ...], str]:
 
 def bytes_of(run: RunDirectory, key: str) -> int | None:
     """Size of the files of one that `backends_of` offers; None for torch, whose weights are base and adapter."""
-    return None if key == TORCH else sum(path.stat().st_size for path in RunBackEnds(run).files(_NAMES[key]))
+    if key == TORCH:
+        return None
+    return sum(path.stat().st_size for path in RunBackEnds(run).files(_NAMES[key]) if path.is_file())

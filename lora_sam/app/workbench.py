@@ -284,10 +284,10 @@ class Workbench:
             for name in (TORCH, *backends_of(model.run.directory)):
                 try:
                     encode, answer = _measure(model, name)
+                    size = bytes_of(model.run.directory, name)
                 except (LoraSamError, RuntimeError) as error:
                     labels[name] = f"{name} (cannot be loaded: {' '.join(str(error).split())[:80]})"
                     continue
-                size = bytes_of(model.run.directory, name)
                 size = _weight_bytes(model) if size is None else size
                 labels[name] = f"{name}: {size / 1e6:.1f} MB, {encode:.0f} + {answer:.0f} ms"
             return labels

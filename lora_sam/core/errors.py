@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class LoraSamError(ValueError):
     """Base of all errors caused by user input. Entry points print it as one line, without a traceback."""
@@ -11,8 +13,35 @@ class ConfigError(LoraSamError):
     """A configuration key is unknown, or its value has the wrong type or range."""
 
 
+DataDefect = Literal[
+    "ambiguous_mask",
+    "bad_annotation",
+    "bad_box",
+    "bad_polygon",
+    "bad_rle",
+    "duplicate_id",
+    "empty_mask",
+    "image_without_label",
+    "label_without_image",
+    "missing_file",
+    "path_escape",
+    "size_mismatch",
+    "too_large",
+    "unreadable_file",
+]
+"""What can be wrong with one image, mask or annotation, as the data check names it."""
+
+
 class DataError(LoraSamError):
-    """An image, mask or annotation cannot be used; names the file or the annotation id."""
+    """An image, mask or annotation cannot be used; names the file or the annotation id.
+
+    Attributes:
+        kind: The defect of that one thing; None for what has no name, and for what is wrong with the data as a whole.
+    """
+
+    def __init__(self, message: str, kind: DataDefect | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class CheckpointError(LoraSamError):

@@ -143,12 +143,16 @@ def _read_images(entries: list[Any], root: Path, folder: Path, file: Path, ledge
         owner = f"{file}: image {identifier or f'number {position} in the list'}"
         try:
             if identifier is None:
-                raise DataError(f'{owner} has no "id" that is a whole number or a string; give it one.')
+                raise DataError(
+                    f'{owner} has no "id" that is a whole number or a string; give it one.', "bad_annotation"
+                )
             if identifier in images:
-                raise DataError(f"{owner} is listed twice; ids must be unique: remove one entry.")
+                raise DataError(f"{owner} is listed twice; ids must be unique: remove one entry.", "duplicate_id")
             image = _read_image_entry(entry, root, folder, owner)
             if image.name in names:
-                raise DataError(f"{owner}: {image.name} is listed under another id too; merge the two entries.")
+                raise DataError(
+                    f"{owner}: {image.name} is listed under another id too; merge the two entries.", "duplicate_id"
+                )
         except DataError as error:
             ledger.saw(images=1)
             ledger.skip_image(error)
@@ -164,10 +168,12 @@ def _read_image_entry(entry: dict[str, Any], root: Path, folder: Path, owner: st
     height, width = (whole(entry.get(key)) for key in ("height", "width"))
     if height is None or width is None or height * width > MAX_PIXELS:
         found = f"width {shown(entry.get('width'))}, height {shown(entry.get('height'))}"
-        raise DataError(f"{owner} has {found}; it takes whole numbers of pixels, at most {MAX_PIXELS} in all.")
+        raise DataError(
+            f"{owner} has {found}; it takes whole numbers of pixels, at most {MAX_PIXELS} in all.", "bad_annotation"
+        )
     name = entry.get("file_name")
     if not isinstance(name, str):
-        raise DataError(f'{owner} has no "file_name"; give the name of the image file.')
+        raise DataError(f'{owner} has no "file_name"; give the name of the image file.', "bad_annotation")
     path = inside(root, name, owner, base=folder)
     return _Image(path.relative_to(root).as_posix(), path, (height, width))
 
@@ -177,15 +183,23 @@ def _categories(entries: object, file: Path) -> dict[str, str]:
     if entries is None:
         return {}
     if not isinstance(entries, list):
-        raise DataError(f'{file}: "categories" is {shown(entries)}; it takes a list of {{"id": 1, "name": "..."}}.')
+        raise DataError(
+            f'{file}: "categories" is {shown(entries)}; it takes a list of {{"id": 1, "name": "..."}}.',
+            "bad_annotation",
+        )
     names: dict[str, str] = {}
     for position, entry in enumerate(entries):
         identifier = identifier_of(entry, "id")
         name = entry.get("name") if isinstance(entry, dict) else None
         if identifier is None or not isinstance(name, str) or not name.strip() or not is_text(name):
-            raise DataError(f"{file}: category number {position} in the list has no id or no name; give it both.")
+            raise DataError(
+                f"{file}: category number {position} in the list has no id or no name; give it both.", "bad_annotation"
+            )
         if names.setdefault(identifier, name) != name:
-            raise DataError(f"{file}: category {identifier} is listed twice, with different names; keep one of them.")
+            raise DataError(
+                f"{file}: category {identifier} is listed twice, with different names; keep one of them.",
+                "duplicate_id",
+            )
     return names
 
 
@@ -210,14 +224,19 @@ def _attach_annotations(
         ledger.saw(objects=1)
         try:
             if identifier is None:
-                raise DataError(f'{owner} has no "id" that is a whole number or a string; give it one.')
+                raise DataError(
+                    f'{owner} has no "id" that is a whole number or a string; give it one.', "bad_annotation"
+                )
             if identifier in seen:
-                raise DataError(f"{owner} is listed twice; ids must be unique: remove one entry.")
+                raise DataError(f"{owner} is listed twice; ids must be unique: remove one entry.", "duplicate_id")
             seen.add(identifier)
             image_id = identifier_of(entry, "image_id")
             if image_id not in images:
                 wanted = shown(entry.get("image_id"))
-                raise DataError(f"{owner} belongs to image {wanted}, which is not listed; add the image or remove it.")
+                raise DataError(
+                    f"{owner} belongs to image {wanted}, which is not listed; add the image or remove it.",
+                    "label_without_image",
+                )
             image = images[image_id]
             if image is None:
                 ledger.lost_object()
@@ -226,7 +245,7 @@ def _attach_annotations(
             try:
                 counts, area = encode(entry.get("segmentation"), image.size)
             except DataError as error:
-                raise DataError(f"{owner} (image {image.name}) {error}.") from error
+                raise DataError(f"{owner} (image {image.name}) {error}.", error.kind) from error
         except DataError as error:
             ledger.skip_object(error)
             continue

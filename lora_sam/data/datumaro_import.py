@@ -151,11 +151,13 @@ def _read_subset(
         ledger.saw(images=1)
         try:
             if item.image is None:
-                raise DataError(f"{owner} has no image file; add the image, or remove its annotations.")
+                raise DataError(
+                    f"{owner} has no image file; add the image, or remove its annotations.", "label_without_image"
+                )
             path = inside(root, Path(os.path.relpath(item.image, root)).as_posix(), owner)
             name = path.relative_to(root).as_posix()
             if name in names:
-                raise DataError(f"{owner}: {name} is the image of another item too; merge the two.")
+                raise DataError(f"{owner}: {name} is the image of another item too; merge the two.", "duplicate_id")
             size = image_size(path)
             objects = read_objects(
                 item.annotations,

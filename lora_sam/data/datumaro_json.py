@@ -81,14 +81,14 @@ def _read_split(config: DatumaroJson, root: Path, file: Path, ledger: Ledger, no
         ledger.saw(images=1)
         try:
             if name is None:
-                raise DataError(f'{owner} has no "id" that is a string; give it one.')
+                raise DataError(f'{owner} has no "id" that is a string; give it one.', "bad_annotation")
             if name in items:
-                raise DataError(f"{owner} is listed twice; ids must be unique: remove one entry.")
+                raise DataError(f"{owner} is listed twice; ids must be unique: remove one entry.", "duplicate_id")
             items.add(name)
             path, size = _image(entry, name, root, file.stem, owner)
             relative = path.relative_to(root).as_posix()
             if relative in names:
-                raise DataError(f"{owner}: {relative} is the image of another item too; merge the two.")
+                raise DataError(f"{owner}: {relative} is the image of another item too; merge the two.", "duplicate_id")
             objects = read_objects(
                 entry.get("annotations"),
                 size,
@@ -114,10 +114,15 @@ def _image(entry: dict[str, Any], name: str, root: Path, split: str, owner: str)
     """The image of an item, and its (height, width) as the item or the file states it."""
     image = entry.get("image")
     if not isinstance(image, dict):
-        raise DataError(f"{owner} has no image; only items with an image are read (no video, no point cloud).")
+        raise DataError(
+            f"{owner} has no image; only items with an image are read (no video, no point cloud).",
+            "label_without_image",
+        )
     relative = image.get("path") or f"{name}{_IMAGE_ENDING}"
     if not isinstance(relative, str):
-        raise DataError(f"{owner} has the image {shown(relative)}; it takes a path relative to {IMAGES}/{split}.")
+        raise DataError(
+            f"{owner} has the image {shown(relative)}; it takes a path relative to {IMAGES}/{split}.", "bad_annotation"
+        )
     path = inside(root, relative, owner, base=root / IMAGES / split)
     if not path.exists():
         beside = inside(root, relative, owner, base=root / IMAGES)  # as earlier versions of Datumaro wrote it
@@ -127,5 +132,8 @@ def _image(entry: dict[str, Any], name: str, root: Path, split: str, owner: str)
     sides = image["size"]
     numbers = [whole(side) for side in sides] if isinstance(sides, list) and len(sides) == 2 else []
     if len(numbers) != 2 or numbers[0] is None or numbers[1] is None or numbers[0] * numbers[1] > MAX_PIXELS:
-        raise DataError(f"{owner} has the size {shown(sides)}; it takes [height, width], at most {MAX_PIXELS} in all.")
+        raise DataError(
+            f"{owner} has the size {shown(sides)}; it takes [height, width], at most {MAX_PIXELS} in all.",
+            "bad_annotation",
+        )
     return path, (numbers[0], numbers[1])

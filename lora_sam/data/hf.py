@@ -97,7 +97,7 @@ class HuggingFace(FormatOptions):
             root = data_root(self.root)
         except DataError as error:
             raise DataError(
-                f"{error} A data set of the Hugging Face hub is fetched with data.download=true only."
+                f"{error} A data set of the Hugging Face hub is fetched with data.download=true only.", error.kind
             ) from error
         return root, root
 

@@ -98,7 +98,9 @@ class LabelFile:
         if self.path.suffix.lower() == ".npy":
             return read_npy(self.path, size)
         if is_jpeg(self.path):
-            raise DataError(f"{self.path}: JPEG blurs label values; save label images as PNG, TIFF or .npy.")
+            raise DataError(
+                f"{self.path}: JPEG blurs label values; save label images as PNG, TIFF or .npy.", "ambiguous_mask"
+            )
         check_size(self.path, size)
         return read_mask(self.path)
 
@@ -129,15 +131,21 @@ def read_npy(path: Path, size: tuple[int, int]) -> NDArray[Any]:
             file.seek(0)
             values: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False, max_header_size=_MAX_HEADER)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); restore it, or check its permissions.") from error
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); restore it, or check its permissions.", "unreadable_file"
+        ) from error
     except DataError:
         raise
     except Exception as error:  # the header is parsed as Python literals, which fails in many ways
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise DataError(f"{path}: is damaged or no .npy file ({reason}); save it again with numpy.save.") from error
+        raise DataError(
+            f"{path}: is damaged or no .npy file ({reason}); save it again with numpy.save.", "unreadable_file"
+        ) from error
     values = values.view(np.uint8) if values.dtype == np.bool_ else values
     if values.dtype.kind == "i" and int(values.min()) < 0:
-        raise DataError(f"{path}: has negative values ({int(values.min())}); use 0 for background, labels > 0.")
+        raise DataError(
+            f"{path}: has negative values ({int(values.min())}); use 0 for background, labels > 0.", "ambiguous_mask"
+        )
     return values
 
 
@@ -148,8 +156,10 @@ def _check_header(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], size
             "an array of integers."
         )
     if dtype.kind not in "biu":
-        raise DataError(f"{path}: has {dtype} values; save labels as uint8, uint16 or int32.")
+        raise DataError(f"{path}: has {dtype} values; save labels as uint8, uint16 or int32.", "ambiguous_mask")
     if len(shape) != 2:
-        raise DataError(f"{path}: has the shape {shape}; save one label image of shape (height, width) per file.")
+        raise DataError(
+            f"{path}: has the shape {shape}; save one label image of shape (height, width) per file.", "ambiguous_mask"
+        )
     if shape != size or shape[0] * shape[1] > MAX_PIXELS:
         raise size_mismatch(str(path), shape, "in its image", size)

@@ -192,7 +192,10 @@ def read_splits(
             raise DataError(f"{place(name)}: the split {name!r} is empty: no image with a labelled object. Add some.")
     rest = found[train]
     if rest is None:
-        raise DataError(f"{place(train)}: does not exist, so there is nothing to train on; docs/data.md shows layouts.")
+        raise DataError(
+            f"{place(train)}: does not exist, so there is nothing to train on; docs/data.md shows layouts.",
+            "missing_file",
+        )
     present = {"test": found[test] if test is not None else None, "val": found[val] if val is not None else None}
     fractions = {"test": options.test_fraction, "val": options.val_fraction}
     counts = {role: max(1, round(fractions[role] * len(rest))) for role, source in present.items() if source is None}

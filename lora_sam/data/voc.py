@@ -174,7 +174,7 @@ def segmented_objects(path: Path, size: tuple[int, int]) -> LabelMap:
         DataError: it cannot be read, is a JPEG, or has another size than (H, W) = `size`.
     """
     if is_jpeg(path):
-        raise DataError(f"{path}: JPEG blurs the indices of objects; save masks as PNG.")
+        raise DataError(f"{path}: JPEG blurs the indices of objects; save masks as PNG.", "ambiguous_mask")
     check_size(path, size)
     coloured = pixel_kind(path) == "colour"
     values = colour_codes(path) if coloured else read_mask(path)
@@ -226,7 +226,9 @@ def _read_split(
 
     def read(identifier: str) -> tuple[LabelledImage, int]:
         if identifier in twice:
-            raise DataError(f"{LISTS}/{split}.txt: {shown(identifier)} is listed twice; remove one of the lines.")
+            raise DataError(
+                f"{LISTS}/{split}.txt: {shown(identifier)} is listed twice; remove one of the lines.", "duplicate_id"
+            )
         image = _image(devkit, root, identifier, split)
         objects, classes = (
             None if folder is None else inside(root, f"{identifier}{_MASK_SUFFIX}", _owner(split), base=folder)
@@ -235,9 +237,15 @@ def _read_split(
         needed = objects or classes
         assert needed is not None
         if not needed.exists():
-            raise DataError(f"{image}: has no mask {needed}; add it, or remove {shown(identifier)} from the list.")
+            raise DataError(
+                f"{image}: has no mask {needed}; add it, or remove {shown(identifier)} from the list.",
+                "image_without_label",
+            )
         if objects is not None and classes is not None and not classes.exists():
-            raise DataError(f"{image}: has no classes {classes}; add it, or remove the folder {devkit.classes}.")
+            raise DataError(
+                f"{image}: has no classes {classes}; add it, or remove the folder {devkit.classes}.",
+                "image_without_label",
+            )
         annotation = inside(root, f"{identifier}.xml", _owner(split), base=devkit.annotations)
         if annotation.exists():
             stated, size = declared_size(annotation), image_size(image)
@@ -256,7 +264,10 @@ def _image(devkit: _Devkit, root: Path, identifier: str, split: str) -> Path:
             path = inside(root, f"{identifier}{written}", _owner(split), base=devkit.images)
             if path.exists():
                 return path
-    raise DataError(f"{devkit.images / identifier}.jpg: does not exist; restore it, or remove it from {_owner(split)}.")
+    raise DataError(
+        f"{devkit.images / identifier}.jpg: does not exist; restore it, or remove it from {_owner(split)}.",
+        "missing_file",
+    )
 
 
 def _owner(split: str) -> str:

@@ -146,9 +146,7 @@ def test_back_ends_are_offered_that_are_whole_and_of_this_run(
     assert np.array_equal(predictor.segment(image, boxes=[[5, 6, 30, 28]]).masks, masks[1])  # type: ignore[attr-defined]
     (run.openvino("fp32") / "mask_decoder.bin").write_bytes(b"changed by hand")
     assert list(backends_of(run)) == ["merged", "openvino fp16", "openvino bf16"]
-    with pytest.raises(
-        AdapterError, match=r"mask_decoder.bin was changed after .* make it again with: python"
-    ):
+    with pytest.raises(AdapterError, match=r"mask_decoder.bin was changed after .* make it again with: python"):
         why_not(run, "openvino fp32")
     weights = run.adapter / "adapter_model.safetensors"
     save_file({name: 2 * values for name, values in load_file(weights).items()}, weights)

@@ -13,7 +13,7 @@ from lora_sam.data.auto import Auto
 from lora_sam.data.check.coco_labels import findings_in_coco
 from lora_sam.data.check.datumaro_labels import findings_in_datumaro
 from lora_sam.data.check.defects import Group, grouped
-from lora_sam.data.check.opening import defect_of, open_leniently, refusal
+from lora_sam.data.check.opening import open_leniently, refusal
 from lora_sam.data.check.samples import Look, look_at, spread
 from lora_sam.data.check.sets import findings_of
 from lora_sam.data.check.voc_labels import findings_in_voc
@@ -87,7 +87,7 @@ def examine(
         chunk = places[start : start + _CHUNK]
         for outcome in attempt_all(look, chunk):
             if isinstance(outcome, DataError):
-                findings.append(refusal(str(outcome), root, defect_of(str(outcome))))
+                findings.append(refusal(outcome, root))
             else:
                 looks.append(outcome)
                 findings.extend(outcome.findings)

@@ -19,30 +19,6 @@ _LENIENT = {"on_error": "skip", "max_skipped": 1.0, "check": "header"}
 _IMAGE = re.compile(r"\(image (.+?)\) ")
 _ENTRY = re.compile(r"(?:annotation|image|object|row|line)\b (?:number )?\S+")
 
-# Readers say in one way what is wrong, whatever the format; the first pattern that is found counts.
-_WORDING = tuple(
-    (name, re.compile(pattern))
-    for name, pattern in (
-        ("path_escape", r"; only files under .* are read"),
-        (
-            "duplicate_id",
-            r"\bis listed twice|is listed under another id|is the image of another item|same name but for the ending",
-        ),
-        ("size_mismatch", r"is \d+x\d+ pixels \(width x height\), but "),
-        ("bad_rle", r"\bhas (an RLE|a damaged compressed RLE)\b"),
-        ("bad_polygon", r"\bhas (a polygon|an ellipse|more than \d+ polygon)\b"),
-        ("bad_box", r"\bhas (the box|a box)\b"),
-        ("empty_mask", r"\ban empty (mask|segmentation)\b"),
-        ("too_large", r"at most [\d.]+ (megapixels|GiB)|is larger than"),
-        ("ambiguous_mask", r": a mask with |of the foreground is 255|JPEG blurs|that .* does not list| values[;( ]"),
-        ("image_without_label", r"has no (mask|label|classes)\b"),
-        ("label_without_image", r"has no image\b|, which is not listed"),
-        ("missing_file", r": (does not exist|is not a regular file)"),
-        ("unreadable_file", r"damaged|(may not|cannot) be read|has \d+ pages|floating-point|8 or 16 bits|not UTF-8"),
-        ("bad_annotation", r'has no "|has no segmentation|it takes |is not valid|entities|is null'),
-    )
-)
-
 
 @dataclass(frozen=True)
 class Opened:
@@ -79,10 +55,10 @@ def open_leniently(data: DataSource, root: Path, seed: int) -> Opened:
             try:
                 splits = options.open(seed)
             except DataError as error:
-                finding = refusal(str(error), root, CANNOT_OPEN)
+                finding = refusal(error, root, CANNOT_OPEN)
                 found.setdefault(finding.detail, finding)
-        for message in refused:
-            finding = refusal(message, root, defect_of(message))
+        for one in refused:
+            finding = refusal(one, root)
             found.setdefault(finding.detail, finding)
         if splits is not None:
             break
@@ -93,19 +69,14 @@ def open_leniently(data: DataSource, root: Path, seed: int) -> Opened:
     return Opened(sources, carved, tuple(found.values()), splits.notes)
 
 
-def refusal(message: str, root: Path, defect: str) -> Finding:
-    """What a reader refused, as a finding; `root` is left out of its text."""
-    text = " ".join(message.split()).replace(f"{root}/", "")
+def refusal(error: DataError, root: Path, defect: str | None = None) -> Finding:
+    """What a reader refused, as a finding of a defect, or of the kind of the error; `root` is left out of its text."""
+    text = " ".join(str(error).split()).replace(f"{root}/", "")
     place, _, rest = text.partition(": ")
     entry = _ENTRY.match(rest)
     image = _IMAGE.search(rest)
     name = f"{place}: {entry[0].rstrip(':,')}" if entry else place
-    return Finding(defect, name, text, None if image is None else image[1])
-
-
-def defect_of(message: str) -> str:
-    """The defect that the message of a reader is about; `REFUSED` for what has no name of its own."""
-    return next((name for name, pattern in _WORDING if pattern.search(message)), REFUSED)
+    return Finding(defect or error.kind or REFUSED, name, text, None if image is None else image[1])
 
 
 def _with(data: DataSource, **changes: Any) -> DataSource:

@@ -35,25 +35,34 @@ def parsed_json(file: Path, lists: tuple[str, ...], what: str) -> dict[str, Any]
     """
     try:
         if not file.is_file():
-            raise DataError(f"{file}: is not a regular file; put the annotations there, or correct its name.")
+            raise DataError(
+                f"{file}: is not a regular file; put the annotations there, or correct its name.", "missing_file"
+            )
         if file.stat().st_size > MAX_ANNOTATION_BYTES:
             limit = MAX_ANNOTATION_BYTES // 2**30
             raise DataError(
-                f"{file}: is larger than {limit} GiB; split the data set, or store masks as compressed RLE."
+                f"{file}: is larger than {limit} GiB; split the data set, or store masks as compressed RLE.",
+                "too_large",
             )
         stored = file.read_bytes()
         content = json.loads(stored.decode(json.detect_encoding(stored)), object_pairs_hook=without_repeats)
     except DataError:
         raise
     except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); check its permissions.") from error
+        raise DataError(
+            f"{file}: cannot be read ({error.strerror}); check its permissions.", "unreadable_file"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: is not valid JSON ({error}); export the annotations again.") from error
+        raise DataError(
+            f"{file}: is not valid JSON ({error}); export the annotations again.", "bad_annotation"
+        ) from error
     except MemoryError as error:
-        raise DataError(f"{file}: does not fit into memory; split the data set into several.") from error
+        raise DataError(f"{file}: does not fit into memory; split the data set into several.", "too_large") from error
     for key in lists:
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise DataError(f'{file}: has no list "{key}"; it must be {what}: export the annotations again.')
+            raise DataError(
+                f'{file}: has no list "{key}"; it must be {what}: export the annotations again.', "bad_annotation"
+            )
     return content  # type: ignore[no-any-return]
 
 
@@ -98,12 +107,15 @@ def check_box(box: object, size: tuple[int, int], owner: str) -> None:
     height, width = size
     numbers = [value for value in box if is_number(value)] if isinstance(box, list) and len(box) == 4 else []
     if len(numbers) != 4 or min(numbers[2:]) < 0:
-        raise DataError(f"{owner} has the box {shown(box)}; it takes four finite numbers [x, y, width, height].")
+        raise DataError(
+            f"{owner} has the box {shown(box)}; it takes four finite numbers [x, y, width, height].", "bad_box"
+        )
     x, y, w, h = numbers
     if x < -_BOX_SLACK or y < -_BOX_SLACK or x + w > width + _BOX_SLACK or y + h > height + _BOX_SLACK:
         raise DataError(
             f"{owner} has a box outside the image: {shown(box)} (x, y, width, height) in {width}x{height} pixels; "
-            "correct it, or check that the image was not scaled after labelling."
+            "correct it, or check that the image was not scaled after labelling.",
+            "bad_box",
         )
 
 

@@ -86,7 +86,7 @@ class ClassTable:
             DataError: it cannot be read, is a JPEG, has another size, or a value or colour that is not listed.
         """
         if is_jpeg(path):
-            raise DataError(f"{path}: JPEG blurs the colours of classes; save class masks as PNG.")
+            raise DataError(f"{path}: JPEG blurs the colours of classes; save class masks as PNG.", "ambiguous_mask")
         check_size(path, size)
         kind = pixel_kind(path)
         codes = colour_codes(path) if kind == "colour" or (kind == "palette" and self.colours) else None
@@ -121,7 +121,8 @@ class ClassTable:
         what = "colours" if colours else "values"
         return DataError(
             f"{path}: has {what} that {self.source} does not list: {', '.join(names)}{more}; add their classes there, "
-            "or correct the mask (edges must not be smoothed)."
+            "or correct the mask (edges must not be smoothed).",
+            "ambiguous_mask",
         )
 
 
@@ -145,7 +146,9 @@ def class_table(entries: Iterable[tuple[int, str, Colour | None]], background: s
         number = 0
         if index not in background and name.casefold() != "background":
             if name in names:
-                raise DataError(f"{source}: the class {shown(name)} is listed twice; remove one of them.")
+                raise DataError(
+                    f"{source}: the class {shown(name)} is listed twice; remove one of them.", "duplicate_id"
+                )
             names.append(name)
             number = len(names)
         indices[index] = number
@@ -191,7 +194,8 @@ def read_label_lines(file: Path) -> ClassTable:
         colour = _colour([int(part) if part.isdecimal() and len(part) <= 3 else None for part in numbers])
         if not name.strip() or (numbers and colour is None):
             raise DataError(
-                f"{file}: line {number} is {shown(text)}; it takes `name:red,green,blue::` or `red green blue name`."
+                f"{file}: line {number} is {shown(text)}; it takes `name:red,green,blue::` or `red green blue name`.",
+                "bad_annotation",
             )
         entries.append((len(entries), name.strip(), colour))
     if not any(colour for _, _, colour in entries):  # then Datumaro paints in the palette of VOC
@@ -211,16 +215,21 @@ def read_dataset_meta(file: Path) -> ClassTable:
     try:
         content = json.loads("\n".join(read_lines(file)), object_pairs_hook=without_repeats)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: is not valid JSON ({error}); export it again.") from error
+        raise DataError(f"{file}: is not valid JSON ({error}); export it again.", "bad_annotation") from error
     names = _names(content, file)
     stored = content.get("segmentation_colors")
     if stored is not None and not isinstance(stored, list):
-        raise DataError(f"{file}: segmentation_colors is {shown(stored)}; it takes a list of [red, green, blue].")
+        raise DataError(
+            f"{file}: segmentation_colors is {shown(stored)}; it takes a list of [red, green, blue].", "bad_annotation"
+        )
     colours: dict[int, Colour | None] = {}
     for index, value in enumerate(stored or []):
         colours[index] = None if value is None else _colour(value)
         if value is not None and colours[index] is None:
-            raise DataError(f"{file}: segmentation_colors has {shown(value)}; it takes three numbers from 0 to 255.")
+            raise DataError(
+                f"{file}: segmentation_colors has {shown(value)}; it takes three numbers from 0 to 255.",
+                "bad_annotation",
+            )
     if stored:
         absent = [names[index] for index in sorted(names) if index not in colours]
         if absent:
@@ -234,14 +243,18 @@ def read_lines(file: Path) -> list[str]:
     """The lines of a short UTF-8 text. Raises `DataError` where it is none, or larger than `MAX_FILE_BYTES`."""
     try:
         if not file.is_file():
-            raise DataError(f"{file}: is not a regular file; restore it.")
+            raise DataError(f"{file}: is not a regular file; restore it.", "missing_file")
         if file.stat().st_size > MAX_FILE_BYTES:
-            raise DataError(f"{file}: is larger than {MAX_FILE_BYTES // 2**20} MiB; is it the right file?")
+            raise DataError(f"{file}: is larger than {MAX_FILE_BYTES // 2**20} MiB; is it the right file?", "too_large")
         return file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); check its permissions.") from error
+        raise DataError(
+            f"{file}: cannot be read ({error.strerror}); check its permissions.", "unreadable_file"
+        ) from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{file}: is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+        raise DataError(
+            f"{file}: is not UTF-8 text (byte {error.start}); save it as UTF-8.", "unreadable_file"
+        ) from error
 
 
 def _names(content: Any, file: Path) -> dict[int, str]:
@@ -254,11 +267,14 @@ def _names(content: Any, file: Path) -> dict[int, str]:
     for index, name in found.items():
         number = index.isascii() and index.isdecimal() and len(index) <= 5
         if not number or not isinstance(name, str) or not name.strip():
-            raise DataError(f'{file}: has the class {shown({index: name})}; it takes an index as text and a name: "1".')
+            raise DataError(
+                f'{file}: has the class {shown({index: name})}; it takes an index as text and a name: "1".',
+                "bad_annotation",
+            )
     numbers = [int(index) for index in found]
     twice = next((number for number in numbers if numbers.count(number) > 1), None)
     if twice is not None:
-        raise DataError(f"{file}: the index {twice} is listed twice; give every class its own.")
+        raise DataError(f"{file}: the index {twice} is listed twice; give every class its own.", "duplicate_id")
     return dict(zip(numbers, found.values(), strict=True))
 
 

@@ -67,12 +67,16 @@ def encode(segmentation: object, size: tuple[int, int]) -> tuple[bytes, int]:
         rles = coco_mask.frPyObjects(_checked_polygons(segmentation, size), height, width)
         rle = rles[0] if len(rles) == 1 else coco_mask.merge(rles)
     elif segmentation == []:
-        raise DataError("has an empty segmentation; give a polygon or RLE, or remove the annotation")
+        raise DataError("has an empty segmentation; give a polygon or RLE, or remove the annotation", "empty_mask")
     else:
-        raise DataError("has no segmentation; boxes alone cannot train masks: give a polygon or RLE, or remove it")
+        raise DataError(
+            "has no segmentation; boxes alone cannot train masks: give a polygon or RLE, or remove it", "bad_annotation"
+        )
     area = int(coco_mask.area(rle))
     if area == 0:
-        raise DataError("has an empty mask (no pixel inside the image); correct it or remove the annotation")
+        raise DataError(
+            "has an empty mask (no pixel inside the image); correct it or remove the annotation", "empty_mask"
+        )
     return rle["counts"], area
 
 
@@ -81,18 +85,26 @@ def _checked_polygons(polygons: list[Any], size: tuple[int, int]) -> list[list[f
     vertices, outline = 0, 0.0
     for polygon in polygons:
         if not isinstance(polygon, list) or not _are_numbers(polygon):
-            raise DataError("has a polygon that is not a flat list of finite numbers [x0, y0, x1, y1, ...]")
+            raise DataError(
+                "has a polygon that is not a flat list of finite numbers [x0, y0, x1, y1, ...]", "bad_polygon"
+            )
         if len(polygon) % 2 or len(polygon) < 2 * _MIN_VERTICES:
-            raise DataError(f"has a polygon of {len(polygon)} numbers; it takes an even count, and at least 3 points")
+            raise DataError(
+                f"has a polygon of {len(polygon)} numbers; it takes an even count, and at least 3 points", "bad_polygon"
+            )
         vertices += len(polygon) // 2
         if vertices > MAX_VERTICES:
-            raise DataError(f"has more than {MAX_VERTICES} polygon vertices; simplify it or store it as RLE")
+            raise DataError(
+                f"has more than {MAX_VERTICES} polygon vertices; simplify it or store it as RLE", "bad_polygon"
+            )
         extent = 0.0
         for axis, limit in enumerate(limits):
             values = polygon[axis::2]
             low, high = min(values), max(values)
             if low < -limit or high > 2 * limit:
-                raise DataError(f"has a polygon far outside the image of {size[1]}x{size[0]} pixels; correct it")
+                raise DataError(
+                    f"has a polygon far outside the image of {size[1]}x{size[0]} pixels; correct it", "bad_polygon"
+                )
             extent = max(extent, high - low)
         longest = extent * (len(polygon) // 2)
         if outline + longest > MAX_OUTLINE:  # seldom, and only then worth the exact length
@@ -100,7 +112,9 @@ def _checked_polygons(polygons: list[Any], size: tuple[int, int]) -> list[list[f
             longest = float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
         outline += longest
         if outline > MAX_OUTLINE:
-            raise DataError(f"has outlines of more than {MAX_OUTLINE} pixels; simplify them or store the mask as RLE")
+            raise DataError(
+                f"has outlines of more than {MAX_OUTLINE} pixels; simplify them or store the mask as RLE", "bad_polygon"
+            )
     return polygons
 
 
@@ -109,23 +123,28 @@ def _checked_counts(rle: dict[str, Any], size: tuple[int, int]) -> list[int]:
     if stored != list(size):
         raise DataError(
             f"has an RLE of size {shown(stored)}, but its image is [{size[0]}, {size[1]}] (height, width); "
-            "export the annotation again for this image"
+            "export the annotation again for this image",
+            "bad_rle",
         )
     counts = rle.get("counts")
     pixels = size[0] * size[1]
     if isinstance(counts, str | list) and len(counts) > _MAX_VALUE_CHARACTERS * (pixels + 2):
-        raise DataError(f"has an RLE of {len(counts)} values for {pixels} pixels; export it again")
+        raise DataError(f"has an RLE of {len(counts)} values for {pixels} pixels; export it again", "bad_rle")
     if isinstance(counts, str):
         runs = _decompressed(counts.encode("utf-8", "surrogatepass"))
     elif isinstance(counts, list) and all(type(count) is int and 0 <= count <= pixels for count in counts):
         runs = np.array(counts, dtype=np.int64)
     else:
-        raise DataError("has an RLE whose counts are neither a string nor whole numbers from 0 to height * width")
+        raise DataError(
+            "has an RLE whose counts are neither a string nor whole numbers from 0 to height * width", "bad_rle"
+        )
     wild = runs[(runs < 0) | (runs > pixels)]  # looked at first, so that the sum cannot overflow
     total = int(wild[0]) if wild.size else int(runs.sum())
     if wild.size or total != pixels:
         what = "a run" if wild.size else "runs"
-        raise DataError(f"has an RLE with {what} of {total} pixels; height * width is {pixels}: export it again")
+        raise DataError(
+            f"has an RLE with {what} of {total} pixels; height * width is {pixels}: export it again", "bad_rle"
+        )
     return runs.tolist()  # type: ignore[no-any-return]
 
 
@@ -137,7 +156,7 @@ def _decompressed(encoded: bytes) -> NDArray[np.int64]:
     two places before (the format of pycocotools' `rleToString`). Decoded here because the C code reads past the end
     of a damaged string.
     """
-    damaged = DataError("has a damaged compressed RLE; export it again")
+    damaged = DataError("has a damaged compressed RLE; export it again", "bad_rle")
     groups = np.frombuffer(encoded, dtype=np.uint8).astype(np.int64) - 48
     if groups.size == 0 or groups.min() < 0 or groups.max() > 63 or groups[-1] & 32:
         raise damaged

@@ -85,7 +85,9 @@ def read_objects(
             no list.
     """
     if not isinstance(annotations, list):
-        raise DataError(f"{owner} has the annotations {shown(annotations)}; it takes a list: export them again.")
+        raise DataError(
+            f"{owner} has the annotations {shown(annotations)}; it takes a list: export them again.", "bad_annotation"
+        )
     found: dict[tuple[object, ...], _Object] = {}
     bad: set[tuple[object, ...]] = set()
     boxes: list[int] = []
@@ -125,20 +127,26 @@ def labels_of(categories: object, owner: str) -> tuple[str, ...]:
         DataError: it has another form, or a name is there twice.
     """
     if not isinstance(categories, dict):
-        raise DataError(f'{owner}: has no mapping "categories"; it must be Datumaro\'s JSON: export it again.')
+        raise DataError(
+            f'{owner}: has no mapping "categories"; it must be Datumaro\'s JSON: export it again.', "bad_annotation"
+        )
     category = categories.get("label", {})
     entries = category.get("labels", []) if isinstance(category, dict) else None
     if not isinstance(entries, list):
-        raise DataError(f"{owner}: has the labels {shown(entries)}; they must be a list: export it again.")
+        raise DataError(
+            f"{owner}: has the labels {shown(entries)}; they must be a list: export it again.", "bad_annotation"
+        )
     names: list[str] = []
     for entry in entries:
         name = entry.get("name") if isinstance(entry, dict) else None
         if not isinstance(name, str) or not name or not is_text(name):
-            raise DataError(f"{owner}: has a label with the name {shown(name)}; it takes text: export it again.")
+            raise DataError(
+                f"{owner}: has a label with the name {shown(name)}; it takes text: export it again.", "bad_annotation"
+            )
         names.append(name)
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
-        raise DataError(f"{owner}: the label {shown(repeated[0])} is listed twice; merge the two.")
+        raise DataError(f"{owner}: the label {shown(repeated[0])} is listed twice; merge the two.", "duplicate_id")
     return tuple(names)
 
 
@@ -177,17 +185,28 @@ def checked(
 def _described(entry: object, labels: Sequence[str], place: str) -> tuple[str, int, int | None]:
     """Type, group and label of an annotation."""
     if not isinstance(entry, dict):
-        raise DataError(f"{place} is {shown(entry)}; it takes a mapping: export the annotations again.")
+        raise DataError(
+            f"{place} is {shown(entry)}; it takes a mapping: export the annotations again.", "bad_annotation"
+        )
     kind, group, label = entry.get("type"), entry.get("group"), entry.get("label_id")
     if not isinstance(kind, str) or kind not in (*_OUTLINES, "bbox", *_OTHERS):
-        raise DataError(f"{place} has the type {shown(kind)}; mask, polygon and ellipse are read: export it again.")
+        raise DataError(
+            f"{place} has the type {shown(kind)}; mask, polygon and ellipse are read: export it again.",
+            "bad_annotation",
+        )
     if group is not None and (type(group) is not int or group < 0):
-        raise DataError(f"{place} has the group {shown(group)}; it takes a whole number, and 0 for none.")
+        raise DataError(
+            f"{place} has the group {shown(group)}; it takes a whole number, and 0 for none.", "bad_annotation"
+        )
     if label is not None and (type(label) is not int or not 0 <= label < len(labels)):
-        raise DataError(f"{place} has the label {shown(label)}; {len(labels)} labels are listed: 0 is the first.")
+        raise DataError(
+            f"{place} has the label {shown(label)}; {len(labels)} labels are listed: 0 is the first.", "bad_annotation"
+        )
     attributes = entry.get("attributes")
     if attributes is not None and not isinstance(attributes, dict):
-        raise DataError(f"{place} has the attributes {shown(attributes)}; it takes a mapping, or none.")
+        raise DataError(
+            f"{place} has the attributes {shown(attributes)}; it takes a mapping, or none.", "bad_annotation"
+        )
     return kind, group or 0, label
 
 
@@ -199,13 +218,15 @@ def _encoded(kind: str, entry: dict[str, Any], size: tuple[int, int], place: str
         points = entry.get("points")
         return encode([points if kind == "polygon" else _ellipse(points)], size)[0]
     except DataError as error:
-        raise DataError(f"{place} {error}.") from error
+        raise DataError(f"{place} {error}.", error.kind) from error
 
 
 def _ellipse(points: object) -> list[float]:
     """The outline of the ellipse in the box [x0, y0, x1, y1], as Datumaro draws it."""
     if not isinstance(points, list) or len(points) != 4 or not all(is_number(value) for value in points):
-        raise DataError(f"has an ellipse in {shown(points)}; it takes four finite numbers [x0, y0, x1, y1]")
+        raise DataError(
+            f"has an ellipse in {shown(points)}; it takes four finite numbers [x0, y0, x1, y1]", "bad_polygon"
+        )
     x0, y0, x1, y1 = (float(value) for value in points)
     angles = np.linspace(0, 2 * np.pi, _ELLIPSE_POINTS)
     x = 0.5 * (x0 + x1) + 0.5 * (x1 - x0) * np.cos(angles)

@@ -101,7 +101,8 @@ def find_columns(features: Any, image: str | None, mask: str | None, place: str)
     if kind is None or kinds[image] != "picture" or image == mask:
         raise DataError(
             f"{place}: images in {image} and masks in {mask} cannot be read ({known}); it takes pictures, and masks as "
-            "pictures, lists of pictures, or objects with a segmentation."
+            "pictures, lists of pictures, or objects with a segmentation.",
+            "unreadable_file",
         )
     return Columns(image, mask, kind, *(_classes(features[mask]) if kind == "objects" else ()))
 
@@ -144,11 +145,11 @@ def _read_objects(table: Table, row: int, columns: Columns, size: tuple[int, int
             continue
         box = entry.get("bbox")
         if box is not None and not (isinstance(box, list) and len(box) == 4 and all(map(is_number, box))):
-            raise DataError(f"{number} has the box {shown(box)}; it takes four finite numbers.")
+            raise DataError(f"{number} has the box {shown(box)}; it takes four finite numbers.", "bad_box")
         try:
             encoded, area = encode(_segmentation(entry.get("segmentation")), size)
         except DataError as error:
-            raise DataError(f"{number} {error}.") from error
+            raise DataError(f"{number} {error}.", error.kind) from error
         if area < min_area:
             too_small += 1
             continue
@@ -176,7 +177,7 @@ def _entries(value: object, owner: str) -> list[dict[str, Any]]:
         return [{key: column[place] for key, column in columns.items()} for place in range(lengths.pop())]
     assert isinstance(value, list)  # by the type of the column
     if not all(isinstance(entry, dict) for entry in value):
-        raise DataError(f"{owner}: has an object that is null; remove it.")
+        raise DataError(f"{owner}: has an object that is null; remove it.", "bad_annotation")
     return value
 
 
@@ -195,7 +196,9 @@ def _class(value: object, names: tuple[str, ...], owner: str) -> str:
     if not names:
         return str(value)
     if not isinstance(value, int) or not 0 <= value < len(names):
-        raise DataError(f"{owner} has the class {shown(value)}; there are {len(names)}, and 0 is the first.")
+        raise DataError(
+            f"{owner} has the class {shown(value)}; there are {len(names)}, and 0 is the first.", "bad_annotation"
+        )
     return names[value]
 
 

@@ -123,7 +123,9 @@ def find_tables(root: Path, folder: Path) -> dict[str, tuple[Path, ...]]:
         file = folder / "dataset_dict.json"
         names = parsed_json(file, ("splits",), "what DatasetDict.save_to_disk writes")["splits"]
         if not all(isinstance(name, str) for name in names):
-            raise DataError(f"{file}: has the splits {shown(names)}; it takes names: write the data set again.")
+            raise DataError(
+                f"{file}: has the splits {shown(names)}; it takes names: write the data set again.", "bad_annotation"
+            )
         return {name: _arrow_files(root, inside(root, name, str(file), base=folder)) for name in names}
     if (folder / "state.json").exists():
         split = parsed_json(folder / "state.json", (), "what Dataset.save_to_disk writes").get("_split")
@@ -230,7 +232,9 @@ def readable(place: str) -> Iterator[None]:
     except Exception as error:  # pyarrow and datasets raise nearly anything on damaged files
         cause = error.__cause__ or error
         reason = " ".join(str(cause).split()) or type(cause).__name__
-        raise DataError(f"{place}: truncated or damaged ({shown(reason)}); copy it again from its source.") from error
+        raise DataError(
+            f"{place}: truncated or damaged ({shown(reason)}); copy it again from its source.", "unreadable_file"
+        ) from error
 
 
 def _missing(error: ImportError) -> DataError:
@@ -281,7 +285,10 @@ def _arrow_files(root: Path, folder: Path) -> tuple[Path, ...]:
     for entry in state["_data_files"]:
         name = entry.get("filename") if isinstance(entry, dict) else None
         if not isinstance(name, str) or not name.endswith(".arrow"):
-            raise DataError(f"{file}: has the file {shown(entry)}; it takes names of .arrow files: write it again.")
+            raise DataError(
+                f"{file}: has the file {shown(entry)}; it takes names of .arrow files: write it again.",
+                "bad_annotation",
+            )
         names.append(name)
     if not names:
         raise DataError(f"{file}: names no files; write it again.")

@@ -71,7 +71,9 @@ def read_image(path: str | PathLike[str] | ImageFile) -> NDArray[np.uint8]:
     with _opened(path) as image:
         picture = _upright(image, path)
         if picture.mode == "F":
-            raise DataError(f"{path}: has floating-point pixels; save it with 8 or 16 bits per channel.")
+            raise DataError(
+                f"{path}: has floating-point pixels; save it with 8 or 16 bits per channel.", "unreadable_file"
+            )
         if not picture.mode.startswith("I"):
             # palette transparency needs the detour; alpha is dropped either way
             picture = picture.convert("RGBA") if "transparency" in picture.info else picture
@@ -79,7 +81,10 @@ def read_image(path: str | PathLike[str] | ImageFile) -> NDArray[np.uint8]:
         grey = np.asarray(picture)
         low, high = int(grey.min()), int(grey.max())
         if low < 0 or high > _WORD_MAX:
-            raise DataError(f"{path}: has values {low} to {high}; save it with 8 or 16 bits per channel (0 to 65535).")
+            raise DataError(
+                f"{path}: has values {low} to {high}; save it with 8 or 16 bits per channel (0 to 65535).",
+                "unreadable_file",
+            )
         grey = (grey >> 8 if high > _BYTE_MAX else grey).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
 
@@ -139,14 +144,22 @@ def read_mask(path: ImageFile) -> NDArray[Any]:
         spread = int((colour.max(axis=2).astype(int) - colour.min(axis=2)).max())
         if spread > noise or wide:
             what = "16-bit colour" if wide else "colours"
-            raise DataError(f"{path}: a mask with {what}; save it as a grey or palette image with one value per label.")
+            raise DataError(
+                f"{path}: a mask with {what}; save it as a grey or palette image with one value per label.",
+                "ambiguous_mask",
+            )
         values = values[..., 0]
     if values.dtype == np.bool_:  # from Pillow, whose True is not always the byte 1
         values = np.where(values, 1, 0).astype(np.uint8)
     if not np.issubdtype(values.dtype, np.integer):
-        raise DataError(f"{path}: a mask with {values.dtype} values; save it with 8-bit or 16-bit integers.")
+        raise DataError(
+            f"{path}: a mask with {values.dtype} values; save it with 8-bit or 16-bit integers.", "ambiguous_mask"
+        )
     if int(values.min()) < 0:
-        raise DataError(f"{path}: a mask with negative values ({int(values.min())}); use 0 for background, labels > 0.")
+        raise DataError(
+            f"{path}: a mask with negative values ({int(values.min())}); use 0 for background, labels > 0.",
+            "ambiguous_mask",
+        )
     return values
 
 
@@ -167,7 +180,10 @@ def _opened(path: ImageFile) -> Iterator[Image.Image]:
     try:
         if not path.is_file():
             what = "is not a regular file" if path.exists() else "does not exist"
-            raise DataError(f"{path}: {what}; restore it, correct the name, or leave it out with data.on_error=skip.")
+            raise DataError(
+                f"{path}: {what}; restore it, correct the name, or leave it out with data.on_error=skip.",
+                "missing_file",
+            )
         # an open file, not a name: Pillow maps uncompressed files into memory, and then garbles turned TIFF
         with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             width, height = image.size
@@ -175,7 +191,7 @@ def _opened(path: ImageFile) -> Iterator[Image.Image]:
                 raise _too_large(path, f"{width}x{height} pixels")
             pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             if pages > 1:
-                raise DataError(f"{path}: has {pages} pages; save one image per file.")
+                raise DataError(f"{path}: has {pages} pages; save one image per file.", "unreadable_file")
             yield image
     except DataError:
         raise
@@ -183,16 +199,20 @@ def _opened(path: ImageFile) -> Iterator[Image.Image]:
         raise _too_large(path, str(error) or "more than fits into memory") from error
     except UnidentifiedImageError as error:
         names = ", ".join(_FORMATS)
-        raise DataError(f"{path}: is damaged or not an image ({names} are read); {_REMEDY}.") from error
+        raise DataError(
+            f"{path}: is damaged or not an image ({names} are read); {_REMEDY}.", "unreadable_file"
+        ) from error
     except PermissionError as error:
-        raise DataError(f"{path}: may not be read; correct its permissions.") from error
+        raise DataError(f"{path}: may not be read; correct its permissions.", "unreadable_file") from error
     except Exception as error:  # decoders of damaged files raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: truncated or damaged ({reason}); {_REMEDY}.") from error
+        raise DataError(f"{path}: truncated or damaged ({reason}); {_REMEDY}.", "unreadable_file") from error
 
 
 def _too_large(path: ImageFile, what: str) -> DataError:
-    return DataError(f"{path}: {what}; at most {MAX_PIXELS // 10**6} megapixels are read. Scale it down or cut tiles.")
+    return DataError(
+        f"{path}: {what}; at most {MAX_PIXELS // 10**6} megapixels are read. Scale it down or cut tiles.", "too_large"
+    )
 
 
 def _upright(image: Image.Image, path: ImageFile) -> Image.Image:

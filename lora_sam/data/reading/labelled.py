@@ -113,7 +113,8 @@ def check_mask_memory(owner: str, objects: int, size: tuple[int, int]) -> None:
     if needed > MAX_MASK_BYTES:
         raise DataError(
             f"{owner}: {objects} masks of {size[1]}x{size[0]} pixels need {needed / 2**30:.1f} GiB; at most "
-            f"{MAX_MASK_BYTES / 2**30:g} GiB per image. Cut the image into tiles or scale it down."
+            f"{MAX_MASK_BYTES / 2**30:g} GiB per image. Cut the image into tiles or scale it down.",
+            "too_large",
         )
 
 
@@ -135,5 +136,6 @@ def size_mismatch(owner: str, size: tuple[int, ...], other: str, expected: tuple
     else:
         remedy = "Image and labels must belong to the same picture: export them again at one size."
     return DataError(
-        f"{owner}: is {size[1]}x{size[0]} pixels (width x height), but {expected[1]}x{expected[0]} {other}. {remedy}"
+        f"{owner}: is {size[1]}x{size[0]} pixels (width x height), but {expected[1]}x{expected[0]} {other}. {remedy}",
+        "size_mismatch",
     )

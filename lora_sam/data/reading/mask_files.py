@@ -57,7 +57,9 @@ class MaskFile:
             objects = LabelMap(numbered(values, foreground), tuple(str(int(value)) for value in foreground))
         if not objects.labels.any():
             hint = f" at or above data.threshold={self.rules.threshold}" if stored[-1] else ""
-            raise DataError(f"{self.path}: an empty mask, without a pixel{hint}; label an object, or remove the pair.")
+            raise DataError(
+                f"{self.path}: an empty mask, without a pixel{hint}; label an object, or remove the pair.", "empty_mask"
+            )
         if self.rules.instances == "whole":
             objects = LabelMap((objects.labels != 0).astype(np.int32), ("1",))
         elif self.rules.instances == "components":
@@ -67,7 +69,9 @@ class MaskFile:
     def _is_binary(self, values: NDArray[Any], stored: NDArray[Any]) -> bool:
         if is_jpeg(self.path):
             if self.rules.mask_values == "labels":
-                raise DataError(f"{self.path}: JPEG blurs label values; save label masks as PNG or TIFF.")
+                raise DataError(
+                    f"{self.path}: JPEG blurs label values; save label masks as PNG or TIFF.", "ambiguous_mask"
+                )
             return True
         if self.rules.mask_values != "auto":
             return self.rules.mask_values == "binary"
@@ -77,6 +81,7 @@ class MaskFile:
             if share > _SOFT_SHARE:
                 raise DataError(
                     f"{self.path}: {share:.0%} of the foreground is 255, with {len(foreground) - 1} values below it: "
-                    "set data.mask_values=binary if these are soft edges, or data.mask_values=labels."
+                    "set data.mask_values=binary if these are soft edges, or data.mask_values=labels.",
+                    "ambiguous_mask",
                 )
         return len(foreground) <= 1

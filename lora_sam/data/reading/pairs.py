@@ -170,9 +170,15 @@ def _read_pairs(
     def pair(stem: str) -> tuple[LabelledImage, int]:
         image, file = (_only(files.get(stem, []), root) for files in (image_files, label_files))
         if file is None:
-            raise DataError(f"{image}: has no {what} {labels / stem}.(png, tif, ...); add it, or remove the image.")
+            raise DataError(
+                f"{image}: has no {what} {labels / stem}.(png, tif, ...); add it, or remove the image.",
+                "image_without_label",
+            )
         if image is None:
-            raise DataError(f"{file}: has no image {images / stem}.(png, jpg, ...); add it, or remove the {what}.")
+            raise DataError(
+                f"{file}: has no image {images / stem}.(png, jpg, ...); add it, or remove the {what}.",
+                "label_without_image",
+            )
         return described(root, image, store(file), file, config.check)
 
     outcomes = attempt_all(pair, sorted(image_files.keys() | label_files.keys()))
@@ -201,5 +207,7 @@ def _only(paths: list[Path], root: Path) -> Path | None:
         return None
     if len(paths) > 1:
         names = " and ".join(path.name for path in paths)
-        raise DataError(f"{paths[0].parent}: {names} have the same name but for the ending; keep one of them.")
+        raise DataError(
+            f"{paths[0].parent}: {names} have the same name but for the ending; keep one of them.", "duplicate_id"
+        )
     return inside(root, paths[0].relative_to(root).as_posix(), str(paths[0]))

@@ -45,7 +45,8 @@ def inside(root: Path, relative: str, owner: str, *, base: Path | None = None) -
     if reason:
         raise DataError(
             f"{owner}: the path {shown(relative)} {reason}; only files under {root} are read. Use a path relative to "
-            f"{base}, or copy the file there."
+            f"{base}, or copy the file there.",
+            "path_escape",
         )
     return base / relative
 

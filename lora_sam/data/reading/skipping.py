@@ -17,16 +17,16 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _SHOWN = 3
 
-_listener: ContextVar[list[str] | None] = ContextVar("listener", default=None)
+_listener: ContextVar[list[DataError] | None] = ContextVar("listener", default=None)
 
 
 @contextmanager
-def collected() -> Iterator[list[str]]:
-    """The message of everything that is skipped meanwhile, also where opening the data fails in the end."""
-    messages: list[str] = []
-    token = _listener.set(messages)
+def collected() -> Iterator[list[DataError]]:
+    """The error of everything that is skipped meanwhile, also where opening the data fails in the end."""
+    errors: list[DataError] = []
+    token = _listener.set(errors)
     try:
-        yield messages
+        yield errors
     finally:
         _listener.reset(token)
 
@@ -83,7 +83,7 @@ class Ledger:
         self._messages.append(str(error))
         listener = _listener.get()
         if listener is not None:
-            listener.append(str(error))
+            listener.append(error)
 
 
 def attempt_all(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result | DataError]:

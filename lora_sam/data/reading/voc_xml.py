@@ -23,19 +23,26 @@ def declared_size(path: Path) -> tuple[int, int] | None:
 
     try:
         if not path.is_file():
-            raise DataError(f"{path}: is not a regular file; restore it, or remove it.")
+            raise DataError(f"{path}: is not a regular file; restore it, or remove it.", "missing_file")
         if path.stat().st_size > MAX_XML_BYTES:
-            raise DataError(f"{path}: is larger than {MAX_XML_BYTES // 2**20} MiB; is it an annotation of one image?")
+            raise DataError(
+                f"{path}: is larger than {MAX_XML_BYTES // 2**20} MiB; is it an annotation of one image?", "too_large"
+            )
         annotation = fromstring(path.read_bytes(), forbid_dtd=True)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions.") from error
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions.", "unreadable_file"
+        ) from error
     except DefusedXmlException as error:
         raise DataError(
             f"{path}: declares a document type or entities ({type(error).__name__}), which an annotation does not "
-            "need and which can exhaust memory or read other files; remove them."
+            "need and which can exhaust memory or read other files; remove them.",
+            "bad_annotation",
         ) from error
     except (ParseError, ValueError, LookupError) as error:
-        raise DataError(f"{path}: is not valid XML ({error}); export the annotation again.") from error
+        raise DataError(
+            f"{path}: is not valid XML ({error}); export the annotation again.", "bad_annotation"
+        ) from error
     size = annotation.find("size")
     if size is None:
         return None
@@ -44,7 +51,8 @@ def declared_size(path: Path) -> tuple[int, int] | None:
         return None
     if not all(text.isascii() and text.isdecimal() and len(text) <= 9 for text in (height, width)):
         raise DataError(
-            f"{path}: states the size {shown(width)} x {shown(height)}; it takes whole numbers of pixels: correct it."
+            f"{path}: states the size {shown(width)} x {shown(height)}; it takes whole numbers of pixels: correct it.",
+            "bad_annotation",
         )
     stated = int(height), int(width)
     return stated if any(stated) else None  # some tools write zeros for an unknown size

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from lora_sam import data as data_package
+from lora_sam.core.errors import DataDefect, DataError
 from lora_sam.data.check.coco_labels import crosses_itself
 from lora_sam.data.check.defects import DEFECTS, SEVERITIES, Finding, grouped, total
 from lora_sam.data.check.examination import Examination, examine
 from lora_sam.data.check.likeness import alike, likeness
-from lora_sam.data.check.opening import defect_of, refusal
+from lora_sam.data.check.opening import refusal
 from lora_sam.data.check.results import passed
 from lora_sam.data.check.samples import spread
 from lora_sam.data.reading import images as images_module
@@ -338,16 +341,37 @@ def test_order_and_totals() -> None:
     assert [total(groups, severity) for severity in SEVERITIES] == [1, 3, 1]
 
 
+def refusals() -> Iterator[tuple[re.Pattern[str], str | None]]:
+    """For each `DataError` that a reader raises: a pattern of its message, and the kind that it is given."""
+    for file in Path(data_package.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "DataError":
+                kind = node.args[1] if len(node.args) > 1 else None
+                if kind is None or isinstance(kind, ast.Constant):
+                    parts = node.args[0].values if isinstance(node.args[0], ast.JoinedStr) else [node.args[0]]
+                    texts = (re.escape(part.value) if isinstance(part, ast.Constant) else ".+?" for part in parts)
+                    # some are worded without their owner, which is put in front
+                    yield re.compile(f"(?:.* )?{''.join(texts)}\\.?", re.DOTALL), None if kind is None else kind.value
+
+
+REFUSALS = list(refusals())
+
+
 @pytest.mark.parametrize(
     ("message", "defect"),
     [
         ("a.xml: is not valid XML (no element); export the annotation again.", "bad_annotation"),
-        ("a.xml: declares a document type or entities (EntitiesForbidden), which ...", "bad_annotation"),
+        (
+            "a.xml: declares a document type or entities (EntitiesForbidden), which an annotation does not need and "
+            "which can exhaust memory or read other files; remove them.",
+            "bad_annotation",
+        ),
         ("a.npy: is damaged or no .npy file (magic); save it again with numpy.save.", "unreadable_file"),
         ("a.npy: has float32 values; save labels as uint8, uint16 or int32.", "ambiguous_mask"),
         ("a.npy: has negative values (-1); use 0 for background, labels > 0.", "ambiguous_mask"),
         (
-            "a.png: has colours that dataset_meta.json does not list: (1, 2, 3); add their classes there.",
+            "a.png: has colours that dataset_meta.json does not list: (1, 2, 3); add their classes there, or "
+            "correct the mask (edges must not be smoothed).",
             "ambiguous_mask",
         ),
         ("a.json: item 'x': images/x.png is the image of another item too; merge the two.", "duplicate_id"),
@@ -356,16 +380,26 @@ def test_order_and_totals() -> None:
     ],
 )
 def test_messages_of_other_formats(message: str, defect: str) -> None:
-    assert defect_of(f"/data/set/{message}") == defect
+    """Every reader that words a refusal like this one gives its error this kind."""
+    kinds = [kind for pattern, kind in REFUSALS if pattern.fullmatch(message)]
+    assert kinds == [defect] * len(kinds)
+    assert kinds
+
+
+def test_every_kind_of_error_is_a_defect() -> None:
+    assert set(get_args(DataDefect)) <= set(DEFECTS)
+    assert {kind for _, kind in REFUSALS if kind is not None} == set(get_args(DataDefect))
+    assert DataError("broken").kind is None
 
 
 def test_messages_of_readers() -> None:
     root = Path("/data/set")
-    finding = refusal("/data/set/a.json: annotation 7 (image x.png) has an RLE of size 3.", root, "bad_rle")
+    finding = refusal(DataError("/data/set/a.json: annotation 7 (image x.png) has an RLE of size 3.", "bad_rle"), root)
     assert (finding.id, finding.defect) == ("a.json: annotation 7", "bad_rle")
     assert finding.detail == "a.json: annotation 7 (image x.png) has an RLE of size 3."
-    assert refusal("/data/set/x.png: is broken\n somehow.", root, "refused").id == "x.png"
-    assert defect_of("/data/set/x.png: is of a kind that nobody knows.") == "refused"
+    assert refusal(DataError("/data/set/x.png: is broken\n somehow."), root).id == "x.png"
+    assert refusal(DataError("/data/set/x.png: is of a kind that nobody knows."), root).defect == "refused"
+    assert refusal(DataError("/data/set/x.png: is gone.", "missing_file"), root, "cannot_open").defect == "cannot_open"
 
 
 def test_json_that_is_no_coco_is_passed_over(
