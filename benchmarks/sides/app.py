@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def use(page: Any, given: argparse.Namespace) -> dict[str, Any]:
     """Start the app in this process, open it in `page`, and click."""
     start = time.perf_counter()
-    import app
     import lora_sam.app.web.page  # noqa: F401  # all that the server imports before it serves
+    from lora_sam.cli import app
 
     imported = time.perf_counter()
     from lora_sam.app.workbench import Workbench

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Mapping
 
 from lora_sam.cli import report
-from lora_sam.cli.step import VERBS, run_step
+from lora_sam.cli.step import run_step, steps
 from lora_sam.core.errors import ConfigError
 from lora_sam.core.version import __version__
 
-COMMANDS = {
+_TRAINING = {
     "demo": "train on drawn pictures of washers with the weights of the package, and compare with the base",
     "train": "fine-tune on your own images; lora-sam train --help lists every group and option",
-    **VERBS,
-    "embeddings": "what training keeps on disk of the frozen encoder: list, verify, prune",
 }
+_APP = {"app": "base and tuned in a browser, prompt by prompt"}
+
+
+def commands() -> dict[str, str]:
+    """Every command with what it does. Raises `ConfigError` where the configuration files are missing."""
+    return {**_TRAINING, **steps(), **_APP}
 
 
 def console() -> int:
@@ -25,37 +30,48 @@ def console() -> int:
         Exit code: that of the command; 2 for an unknown one.
     """
     name, *arguments = sys.argv[1:] or [""]
-    if name in ("--help", "-h"):
-        print(_usage())
-        return 0
     if name == "--version":
         print(f"lora-sam {__version__}")
         return 0
-    if name not in COMMANDS:
-        return report([_unknown(name)])
-    if name in VERBS or name == "embeddings":
-        return run_step(name, f"lora-sam {name}", arguments)
     try:
-        from lora_sam.cli.train import DEMO, run_train  # looks for the configuration files
+        known = commands()
     except ConfigError as error:
         return report([str(error)])
+    if name in ("--help", "-h"):
+        print(_usage(known))
+        return 0
+    if name not in known:
+        return report([_unknown(name, known)])
+    program = f"lora-sam {name}"
+    if name == "app":
+        from lora_sam.cli.app import serve_app
+
+        return serve_app(arguments, program)
+    if name == "preview":
+        from lora_sam.cli.preview import preview
+
+        return preview(arguments, program)
+    if name not in _TRAINING:
+        return run_step(name, program, arguments)
+    from lora_sam.cli.train import DEMO, run_train
+
     return run_train(f"{sys.argv[0]} {name}", [DEMO, *arguments] if name == "demo" else arguments)
 
 
-def _usage() -> str:
-    width = max(len(name) for name in COMMANDS)
-    commands = "\n".join(f"  {name:<{width}}  {purpose}" for name, purpose in COMMANDS.items())
+def _usage(known: Mapping[str, str]) -> str:
+    width = max(len(name) for name in known)
+    listed = "\n".join(f"  {name:<{width}}  {purpose}" for name, purpose in known.items())
     return (
         "Fine-tune Segment Anything on your own labelled images, with few trainable weights.\n\n"
         "usage: lora-sam <command> [group=option ...] [key=value ...]\n"
         "       lora-sam <command> --help\n"
         "       lora-sam --help | --version\n\n"
-        f"{commands}"
+        f"{listed}"
     )
 
 
-def _unknown(name: str) -> str:
-    nearest = difflib.get_close_matches(name, COMMANDS, n=1)
+def _unknown(name: str, known: Mapping[str, str]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {nearest[0]}?" if nearest else "."
     given = f"unknown command {name}{hint}" if name else "no command given."
-    return f"{given} Commands: {', '.join(COMMANDS)}; lora-sam --help describes them"
+    return f"{given} Commands: {', '.join(known)}; lora-sam --help describes them"

@@ -86,11 +86,12 @@ class Preview:
                 yield [("", sample, settings.prompt.evaluation_prompts(sample, settings.seed))]
 
 
-def preview(arguments: Sequence[str]) -> int:
+def preview(arguments: Sequence[str], program: str = "python -m lora_sam.preview") -> int:
     """Run the command; returns its exit code: 0, 1 after a bug, 2 after a user's mistake.
 
     Args:
         arguments: `preview.<option>=...`, and what `train.py` takes; without any of the latter, the demo.
+        program: How it was called.
     """
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
@@ -108,7 +109,7 @@ def preview(arguments: Sequence[str]) -> int:
     try:
         conf = conf_directory()
         if _HELP.intersection(arguments):
-            print(usage(conf))
+            print(usage(conf, program))
             return 0
         try:
             with initialize_config_dir(version_base="1.3", config_dir=str(conf)):
@@ -129,9 +130,9 @@ def preview(arguments: Sequence[str]) -> int:
     return 0
 
 
-def usage(conf: Path) -> str:
+def usage(conf: Path, program: str) -> str:
     """The help of the command: what it does, and its own options with their defaults and meanings."""
     from lora_sam.cli.step import usage as usage_of
 
-    text, _, _ = usage_of("preview", "python -m lora_sam.preview", conf).rpartition("\n")
+    text, _, _ = usage_of("preview", program, conf).rpartition("\n")
     return f"{text}\nThese are given as {PREFIX}<name>=...; all else as to train.py, e.g. data.root=... prompt=points"

@@ -17,24 +17,30 @@ from lora_sam.cli.jobs import plain
 from lora_sam.core.conf_files import conf_directory
 from lora_sam.core.errors import ConfigError, LoraSamError
 
-VERBS = {
-    "merge": "fold the adapters into the weights: a plain SAM",
-    "export": "write image encoder and mask decoder as OpenVINO IR",
-    "quantize": "make the exported encoder INT8, on your own images",
-    "robustness": "base and tuned with other prompts, with clicks, and on shapes of another kind",
-    "evaluate": "torch, IR and INT8 in one table, on the same prompts",
-    "deploy": "merge, export, quantize and evaluate, one after the other",
-}
 # steps whose first word, where it is not key=value, is the value of this option
 _FIRST_WORD = {"embeddings": "action"}
 _HELP = {"--help", "-h"}
+
+
+def steps() -> dict[str, str]:
+    """What each command that is not training does: the first line of its file in `conf/`, by its name.
+
+    Raises:
+        ConfigError: there are no configuration files.
+    """
+    found = {}
+    for path in sorted(conf_directory().glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        if re.search(r"^_target_:", text, re.MULTILINE):
+            found[path.stem] = text.partition("\n")[0].removeprefix("# ")
+    return found
 
 
 def run_step(verb: str, program: str, arguments: Sequence[str]) -> int:
     """Run one step with the options of `conf/<verb>.yaml`.
 
     Args:
-        verb: A key of `VERBS`.
+        verb: A key of `steps`.
         program: How the command was called.
         arguments: The words after it.
 

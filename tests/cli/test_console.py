@@ -16,15 +16,15 @@ import train as script
 from lora_sam import __version__
 from lora_sam.cli import console as console_module
 from lora_sam.cli import train as train_module
-from lora_sam.cli.console import COMMANDS, console
-from lora_sam.cli.step import VERBS
+from lora_sam.cli.console import commands, console
+from lora_sam.cli.step import steps
 from lora_sam.core import conf_files as conf_module
 from lora_sam.core.conf_files import conf_directory
 
 ROOT = Path(__file__).resolve().parents[2]
 
 LISTED = (
-    "Commands: demo, train, merge, export, quantize, robustness, evaluate, deploy, embeddings; "
+    "Commands: demo, train, check, deploy, embeddings, evaluate, export, merge, preview, quantize, robustness, app; "
     "lora-sam --help describes them"
 )
 
@@ -45,7 +45,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 def test_help_and_version(call: Call) -> None:
     code, out, err = call("--help")
     assert (code, err) == (0, "")
-    assert all(f"\n  {name} " in out for name in COMMANDS)
+    assert all(f"\n  {name} " in out for name in commands())
     assert call("-h") == (code, out, err)
     assert call("--version") == (0, f"lora-sam {__version__}\n", "")
 
@@ -92,7 +92,7 @@ def test_commands_hand_the_rest_to_the_program_of_train_py(
     assert ("this is the demo" in error) == (arguments == ["train"])
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "embeddings"])
+@pytest.mark.parametrize("verb", sorted(steps().keys() - {"preview"}))
 def test_steps_get_the_rest(call: Call, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
     calls: list[Any] = []
 
@@ -103,6 +103,39 @@ def test_steps_get_the_rest(call: Call, monkeypatch: pytest.MonkeyPatch, verb: s
     monkeypatch.setattr(console_module, "run_step", step)
     assert call(verb, "run=here", "--cfg", "job")[0] == 3
     assert calls == [(verb, f"lora-sam {verb}", ["run=here", "--cfg", "job"])]
+
+
+def test_the_list_of_commands_is_that_of_the_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    known = steps()
+    assert {"check", "preview", "merge"} <= set(known)
+    assert known["merge"] == "fold the adapters into the weights: a plain SAM"
+    (tmp_path / "train.yaml").touch()
+    (tmp_path / "step.yaml").write_text("# what the others share\nhydra: null\n")
+    (tmp_path / "polish.yaml").write_text("# make it shine\n_target_: lora_sam.cli.polish.Polish\n")
+    monkeypatch.setattr("lora_sam.cli.step.conf_directory", lambda: tmp_path)
+    assert list(commands()) == ["demo", "train", "polish", "app"]
+    assert commands()["polish"] == "make it shine"
+
+
+@pytest.mark.parametrize(("name", "place"), [("preview", "preview.preview"), ("app", "app.serve_app")])
+def test_preview_and_app_get_the_rest(call: Call, monkeypatch: pytest.MonkeyPatch, name: str, place: str) -> None:
+    calls: list[Any] = []
+
+    def run(*given: Any) -> int:
+        calls.append(given)
+        return 3
+
+    monkeypatch.setattr(f"lora_sam.cli.{place}", run)
+    assert call(name, "one", "--two")[0] == 3
+    assert calls == [(["one", "--two"], f"lora-sam {name}")]
+
+
+def test_preview_and_app_explain_themselves(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "  lora-sam preview [key=value ...]" in call("preview", "--help")[1]
+    with pytest.raises(SystemExit) as stopped:
+        call("app", "--help")
+    assert stopped.value.code == 0
+    assert "usage: lora-sam app " in capsys.readouterr().out
 
 
 def test_a_step_explains_itself(call: Call) -> None:

@@ -1,0 +1,111 @@
+"""The app: base and tuned masks in a browser, served until interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradio import Blocks
+
+    from lora_sam.app.workbench import Workbench
+
+PATIENCE = 4.0  # seconds after which the model is loaded even if no page was opened
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+# nothing reports home
+os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
+
+
+def _parser(program: str | None) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        program, description="Compare base and tuned masks in a browser: open the address that is printed."
+    )
+    made.add_argument("run", nargs="?", help="run to begin with: latest (default), a name, or a path; also run=...")
+    made.add_argument("--outputs", type=Path, default=Path("outputs"), help="directory of runs (default: outputs)")
+    made.add_argument("--host", default="127.0.0.1", help="address to listen on (default: only this machine)")
+    made.add_argument("--port", type=int, default=7860, help="port (default: 7860)")
+    made.add_argument("--auth", metavar="USER:PASSWORD", default=os.environ.get("LORA_SAM_AUTH"), help="ask for these")
+    made.add_argument("--share", action="store_true", help="a public link; only with --auth")
+    made.add_argument("--open", action="store_true", help="open the browser")
+    return made
+
+
+def serve_app(arguments: Sequence[str], program: str | None = None) -> int:
+    """Serve the page until interrupted; 2 for a mistake of the user.
+
+    Args:
+        arguments: The words after the command.
+        program: How it was called; None for the name of the script.
+    """
+    given = _parser(program).parse_args(arguments)
+    user, colon, password = (given.auth or "").partition(":")
+    if given.auth and not (user and colon and password):
+        return _refuse("--auth is not USER:PASSWORD")
+    if (given.share or given.host not in LOCAL) and not given.auth:
+        wish = "--share" if given.share else f"--host {given.host}"
+        return _refuse(f"{wish} lets others use this machine: add --auth USER:PASSWORD, or leave it out")
+
+    from lora_sam.app.workbench import Workbench
+    from lora_sam.core.errors import LoraSamError
+
+    try:
+        bench = Workbench(given.outputs, (given.run or "").removeprefix("run=") or None)
+        auth = (user, password) if given.auth else None
+        page = serve(bench, host=given.host, port=given.port, auth=auth, share=given.share, inbrowser=given.open)
+    except (LoraSamError, OSError) as error:
+        hint = "; choose another one with --port" if isinstance(error, OSError) else ""
+        return _refuse(f"{error}{hint}")
+    sys.stderr.write(f"{page.local_url} (stop with Ctrl + C)\n")
+    page.block_thread()
+    return 0
+
+
+def serve(bench: Workbench, *, host: str, port: int | None, **options: Any) -> Blocks:
+    """The page, served from a thread; the model loads in another one, once the page is there.
+
+    Args:
+        bench: What is shown.
+        host: Address to listen on.
+        port: Port; None for one that is free.
+        options: Further arguments of Gradio's `launch`.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    from starlette.middleware import Middleware
+
+    from lora_sam.app.uploads import MAX_BYTES
+    from lora_sam.app.web.guard import Guard
+    from lora_sam.app.web.page import build, style, theme
+
+    page = build(bench)
+    local = host in LOCAL and not options.get("share")
+    page.launch(
+        server_name=host,
+        server_port=port,
+        max_file_size=MAX_BYTES,
+        app_kwargs={"middleware": [Middleware(Guard, max_bytes=2 * MAX_BYTES, local=local)]},
+        theme=theme(),
+        css=style(),
+        prevent_thread_lock=True,
+        ssr_mode=False,
+        enable_monitoring=False,
+        quiet=True,
+        **options,
+    )
+    # the first page asks for the model once it is painted: loading before that would delay it
+    later = threading.Timer(PATIENCE, bench.start)
+    later.daemon = True
+    later.start()
+    return page
+
+
+def _refuse(message: str) -> int:
+    sys.stderr.write(f"{' '.join(message.split())}\n")
+    return 2
