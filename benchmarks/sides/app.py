@@ -52,14 +52,14 @@ def use(page: Any, given: argparse.Namespace) -> dict[str, Any]:
     """Start the app in this process, open it in `page`, and click."""
     start = time.perf_counter()
     import lora_sam.app.web.page  # noqa: F401  # all that the server imports before it serves
-    from lora_sam.cli import app
+    from lora_sam.app.web.server import serve
 
     imported = time.perf_counter()
     from lora_sam.app.workbench import Workbench
 
     foreign: list[str] = []
     page.on("request", lambda request: foreign.append(request.url) if _foreign(request.url) else None)
-    served = app.serve(Workbench(Path(given.outputs.name)), host="127.0.0.1", port=None)
+    served = serve(Workbench(Path(given.outputs.name)), host="127.0.0.1", port=None)
     launched = time.perf_counter()
     page.goto(served.local_url, wait_until="commit")
     # its clock begins with the request of the page
