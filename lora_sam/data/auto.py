@@ -189,6 +189,27 @@ def _hugging_face(root: Path, train: str) -> Found | None:
     return None if table is None else Found("hf", str(table.relative_to(root)))
 
 
+def _tool(option: str) -> Callable[[Path, str], Found | None]:
+    """Asks the module of a labelling tool's format, which has the name of its option."""
+
+    def detect(root: Path, train: str) -> Found | None:
+        why = importlib.import_module(f"lora_sam.data.{option}").recognise(root)
+        return None if why is None else Found(option, why)
+
+    return detect
+
+
+_TOOLS = {
+    "yolo": "YOLO segmentation: data.yaml, images and labels/*.txt",
+    "labelme": "labelme: a JSON for each image",
+    "cvat": "CVAT for images: annotations.xml",
+    "via": "VGG Image Annotator: via_region_data.json, a project or its CSV",
+    "qupath": "QuPath: *.geojson",
+    "supervisely": "Supervisely: img and ann",
+    "label_studio": "Label Studio: its JSON",
+    "sa1b": "SA-1B: a JSON with RLE for each image",
+}
+
 _FORMATS: Mapping[str, tuple[Callable[[Path, str], Found | None], str]] = {
     "coco": (_coco, "COCO instances: annotations/instances_{split}.json, {split}/_annotations.coco.json, one file"),
     "voc": (_voc, f"Pascal VOC: {IMAGES} with {OBJECTS} or {CLASSES}"),
@@ -197,6 +218,7 @@ _FORMATS: Mapping[str, tuple[Callable[[Path, str], Found | None], str]] = {
     "folder": (_folder, "masks: images and masks, {split}/images and {split}/masks"),
     "labels": (_labels, "label images: images and labels, {split}/images and {split}/labels"),
     "hf": (_hugging_face, "Hugging Face: dataset_dict.json, state.json, *.parquet"),
+    **{option: (_tool(option), what) for option, what in _TOOLS.items()},
 }
 
 

@@ -138,20 +138,24 @@ _COCO_KEY = re.compile(rb'"(?:images|annotations)"\s*:\s*\[')
 _COCO_ENTRY = re.compile(rb'"(?:file_name|image_id|iscrowd)"\s*:')
 _DATUMARO_KEY = re.compile(rb'"(?:items)"\s*:\s*\[')
 _DATUMARO_HEAD = re.compile(rb'"(?:dm_format_version|media_type|infos)"\s*:|"categories"\s*:\s*\{')
+_ONE_IMAGE = re.compile(rb'"image"\s*:\s*\{')
 _FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
 def json_kind(file: Path) -> Literal["coco", "datumaro"] | None:
     """Which annotation format a JSON file seems to be in; None for any other, and for what cannot be read."""
-    text = _ends(file)
+    text = ends_of(file)
     if _DATUMARO_KEY.search(text) and _DATUMARO_HEAD.search(text):
         return "datumaro"
+    # Label Studio's list of tasks, and SA-1B's file for each image, have annotations too
+    if text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[") or (_ONE_IMAGE.search(text) and b'"images"' not in text):
+        return None
     return "coco" if _COCO_KEY.search(text) and (_COCO_ENTRY.search(text) or len(text) < _END_BYTES) else None
 
 
 def first_file_name(file: Path) -> str | None:
     """Some image's name in a COCO file; None where none is found."""
-    match = _FILE_NAME.search(_ends(file))
+    match = _FILE_NAME.search(ends_of(file))
     try:
         name = None if match is None else json.loads(match[1])
     except ValueError:
@@ -159,7 +163,8 @@ def first_file_name(file: Path) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _ends(file: Path) -> bytes:
+def ends_of(file: Path) -> bytes:
+    """The beginning and the end of a file; nothing of what cannot be read."""
     try:
         if not file.is_file():  # a pipe would wait for ever
             return b""

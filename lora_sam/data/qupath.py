@@ -1,0 +1,116 @@
+"""Labels as QuPath exports them: GeoJSON for each image (https://qupath.readthedocs.io, exporting annotations)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_sam.core.errors import DataError
+from lora_sam.data.options import FormatOptions
+from lora_sam.data.reading.outlined import Outline, Picture, flat, open_pictures, split_in
+from lora_sam.data.reading.paths import data_root, shown
+from lora_sam.data.reading.tool_files import files_below, parsed
+from lora_sam.data.splits import Splits
+
+_ENDINGS = (".geojson",)
+_NO_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuPath(FormatOptions):
+    """`<image>.geojson` beside the images or in a folder of their own; coordinates in pixels of the whole image.
+
+    Polygons, with their holes, are objects, in annotations, detections and cells; the class is the classification.
+    Points and lines are no objects; they are counted. Folders called train, val or test are splits.
+    """
+
+    def open(self, seed: int) -> Splits:
+        """Read and check all annotations and image headers (and pixels, with `check=full`).
+
+        Args:
+            seed: Decides which training images become an absent split.
+
+        Raises:
+            DataError: anything is missing, damaged or inconsistent; names the file, the feature and the remedy.
+        """
+        root = data_root(self.root)
+        return open_pictures(self, root, _pictures(root), seed=seed, what="QuPath's GeoJSON")
+
+
+def recognise(root: Path) -> str | None:
+    """By what a directory is recognised as this format; None where it is not."""
+    file = next(iter(files_below(root, *_ENDINGS, most=5000)), None)
+    return None if file is None else f"GeoJSON in {file.relative_to(root)}"
+
+
+def _pictures(root: Path) -> Iterator[Picture | DataError]:
+    for file in files_below(root, *_ENDINGS):
+        try:
+            content = parsed(file, root)
+            features = content.get("features") if isinstance(content, dict) else content
+            if isinstance(content, dict) and content.get("type") == "Feature":
+                features = [content]
+            if not isinstance(features, list):
+                raise DataError(f'{file}: has no list "features"; export it from QuPath as GeoJSON again.')
+            yield _picture(features, file, root)
+        except DataError as error:
+            yield error
+
+
+def _picture(features: list[Any], file: Path, root: Path) -> Picture:
+    left_out: Counter[str] = Counter()
+    outlines: list[Outline | DataError] = []
+    for feature in features:
+        geometry = feature.get("geometry") if isinstance(feature, dict) else None
+        kind = geometry.get("type") if isinstance(geometry, dict) else None
+        if kind in _NO_AREA:
+            left_out[f"features of type {kind} outline nothing"] += 1
+            continue
+        try:
+            if not isinstance(geometry, dict):
+                raise DataError(f"has the geometry {shown(geometry)}; it takes a Polygon or a MultiPolygon")
+            outlines.append(_outline(feature, geometry, kind))
+        except DataError as error:
+            outlines.append(error)
+    name = file.stem  # image.png.geojson is that of image.png, and image.geojson of image.(png, tif, ...)
+    return Picture(
+        owner=str(file),
+        image=name,
+        folders=(file.parent, file.parent.parent / "images"),
+        outlines=outlines,
+        left_out=left_out,
+        split=split_in(file, root),
+    )
+
+
+def _outline(feature: dict[str, Any], geometry: dict[str, Any], kind: object) -> Outline:
+    coordinates = geometry.get("coordinates")
+    polygons = [coordinates] if kind == "Polygon" else coordinates
+    if kind not in ("Polygon", "MultiPolygon") or not isinstance(polygons, list):
+        raise DataError(f"has the geometry {shown(kind)}; Polygon and MultiPolygon are read: convert or remove it")
+    rings: list[object] = []
+    holes: list[object] = []
+    for polygon in polygons:
+        if not isinstance(polygon, list) or not polygon:
+            raise DataError(f"has the polygon {shown(polygon)}; it takes a list of rings")
+        rings.append(_ring(polygon[0]))
+        holes += (_ring(ring) for ring in polygon[1:])
+    properties = feature.get("properties")
+    classification = properties.get("classification") if isinstance(properties, dict) else None
+    label = classification.get("name") if isinstance(classification, dict) else classification
+    if isinstance(classification, dict) and label is None and isinstance(classification.get("names"), list):
+        label = ": ".join(str(name) for name in classification["names"])
+    return Outline(
+        name=str(feature.get("id") or ""),
+        label=label if isinstance(label, str) and label.strip() else None,
+        rings=tuple(rings),
+        holes=tuple(holes),
+    )
+
+
+def _ring(points: object) -> list[float]:
+    corners = flat(points)
+    return corners[:-2] if len(corners) > 6 and corners[:2] == corners[-2:] else corners  # GeoJSON repeats the first

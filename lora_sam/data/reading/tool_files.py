@@ -1,0 +1,104 @@
+"""Annotation files of labelling tools: found under the root, recognised by what they say, read within limits."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.annotation_files import MAX_ANNOTATION_BYTES, ends_of, without_repeats
+from lora_sam.data.reading.images import MAX_PIXELS
+from lora_sam.data.reading.paths import inside, shown
+
+_LOOKED_AT = 5000  # entries of the root that are gone through to recognise a format
+_MAX_PACKED = 2**26  # bytes of one packed bitmap
+
+
+def files_below(root: Path, *endings: str, most: int | None = None) -> list[Path]:
+    """The files under `root` with one of the endings, none hidden, in order; `most` entries are gone through.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    return sorted(_files(root, endings, most))
+
+
+def recognised(root: Path, *endings: str, says: tuple[bytes, ...], never: tuple[bytes, ...] = ()) -> Path | None:
+    """The first file with one of the endings whose beginning has all of `says` and none of `never`; None for none."""
+    for file in islice(files_below(root, *endings, most=_LOOKED_AT), 50):
+        head = ends_of(file)
+        if all(word in head for word in says) and not any(word in head for word in never):
+            return file
+    return None
+
+
+def parsed(file: Path, root: Path) -> Any:
+    """The content of a JSON file under `root`.
+
+    Raises:
+        DataError: it cannot be read, leaves the root, is too large or no JSON, or has a key twice in a mapping.
+    """
+    try:
+        inside(root, file.relative_to(root).as_posix(), str(file))
+        if file.stat().st_size > MAX_ANNOTATION_BYTES:
+            raise DataError(f"{file}: is larger than {MAX_ANNOTATION_BYTES // 2**30} GiB; split the data set.")
+        stored = file.read_bytes()
+        return json.loads(stored.decode(json.detect_encoding(stored)), object_pairs_hook=without_repeats)
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); check its permissions.") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: is not valid JSON ({error}); export the annotations again.") from error
+
+
+def packed_bitmap(text: object, *, zipped: bool) -> NDArray[np.bool_]:
+    """A mask stored in JSON: a PNG in base 64, packed with zlib before that where `zipped`.
+
+    Its alpha channel is the mask where it has one, else all that is not 0.
+
+    Returns:
+        Bool [h, w].
+
+    Raises:
+        DataError: it is none; does not name the object.
+    """
+    from PIL import Image
+
+    if not isinstance(text, str) or len(text) > _MAX_PACKED:
+        raise DataError(f"has the bitmap {shown(text)}; it takes a PNG in base 64")
+    try:
+        data = base64.b64decode(text, validate=True)
+        if zipped:
+            unpacker = zlib.decompressobj()
+            data = unpacker.decompress(data, _MAX_PACKED)
+            if unpacker.unconsumed_tail:
+                raise DataError("has a bitmap that unpacks to more than 64 MiB; export it again")
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise DataError(f"has a bitmap of {picture.width}x{picture.height} pixels; at most {MAX_PIXELS} in all")
+            if "A" in picture.getbands() or "transparency" in picture.info:
+                return np.asarray(picture.convert("RGBA"))[..., 3] > 0
+            return np.asarray(picture.convert("L") if picture.mode not in ("1", "L", "P") else picture) > 0
+    except (binascii.Error, ValueError, zlib.error, OSError, SyntaxError) as error:
+        raise DataError(f"has a damaged bitmap ({str(error) or type(error).__name__}); export it again") from error
+
+
+def _files(root: Path, endings: tuple[str, ...], most: int | None) -> Iterator[Path]:
+    try:
+        for path in islice(root.rglob("*"), most):
+            hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+            if path.suffix.lower() in endings and not hidden and path.is_file():
+                yield path
+    except OSError as error:
+        raise DataError(f"{root}: cannot be listed ({error.strerror}); correct its permissions.") from error

@@ -1,0 +1,218 @@
+"""Labels as Ultralytics' YOLO segmentation has them: a text file for each image (https://docs.ultralytics.com/datasets/segment)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from lora_sam.core.errors import DataError
+from lora_sam.data.options import FormatOptions
+from lora_sam.data.reading.annotation_files import ends_of
+from lora_sam.data.reading.images import SUFFIXES
+from lora_sam.data.reading.outlined import Outline, Picture, open_pictures
+from lora_sam.data.reading.paths import data_root, inside, is_text, shown
+from lora_sam.data.reading.tool_files import files_below
+from lora_sam.data.splits import Splits, spellings
+
+_TABLES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_BOX = 5  # numbers of a line that is a box
+_MAX_TABLE = 2**20  # bytes
+_MAX_LABELS = 2**26  # bytes
+_LINE = re.compile(rb"\s*\d+(?:\.0*)?(?:[ \t]+-?[\d.]+(?:[eE]-?\d+)?){4,}\s*$", re.MULTILINE)
+_IMAGES, _LABELS = "images", "labels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yolo(FormatOptions):
+    """`data.yaml`, images, and for each image `labels/<name>.txt` with lines `class x1 y1 x2 y2 ...`, shares of 0 to 1.
+
+    Every line is an object; an image with an empty file or none has no object. A line of five numbers is a box, which
+    is no object: boxes are counted, and a set of boxes alone is refused. Where the splits lie says `data.yaml`, or else
+    folders called train, val or test.
+    """
+
+    def open(self, seed: int) -> Splits:
+        """Read and check all labels and image headers (and pixels, with `check=full`).
+
+        Args:
+            seed: Decides which training images become an absent split.
+
+        Raises:
+            DataError: anything is missing, damaged or inconsistent; names the file, the line and the remedy.
+        """
+        root = data_root(self.root)
+        table = _table(root)
+        names = _names(table, root)
+        pictures = [
+            entry for split, images in _places(table, root, self) for entry in _split(split, images, names, root)
+        ]
+        boxes = sum(entry.left_out[_BOXES] for entry in pictures if isinstance(entry, Picture))
+        if boxes and not any(entry.outlines for entry in pictures if isinstance(entry, Picture)):
+            raise DataError(
+                f"{root}: its {boxes} labels are boxes (class x y width height), and boxes alone cannot train masks; "
+                "export it for segmentation, with the corners of outlines."
+            )
+        return open_pictures(self, root, pictures, seed=seed, what="YOLO's labels")
+
+
+_BOXES = "lines of five numbers are boxes, which outline nothing"
+
+
+def recognise(root: Path) -> str | None:
+    """By what a directory is recognised as this format; None where it is not."""
+    texts = (path for path in files_below(root, ".txt", most=5000) if _LABELS in path.relative_to(root).parts[:-1])
+    first = next((path for path in islice(texts, 50) if _LINE.match(ends_of(path))), None)
+    if first is None:
+        return None
+    table = next((name for name in _TABLES if (root / name).is_file()), None)
+    return f"{table or 'text files'} and {first.parent.relative_to(root)}"
+
+
+def _table(root: Path) -> dict[str, Any]:
+    """The content of data.yaml; empty where there is none."""
+    import yaml
+
+    file = next((root / name for name in _TABLES if (root / name).is_file()), None)
+    if file is None:
+        return {}
+    try:
+        if file.stat().st_size > _MAX_TABLE:
+            raise DataError(f"{file}: is larger than 1 MiB; is it the right file?")
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"{file}: is not valid YAML ({shown(str(error))}); export it again.") from error
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); check its permissions.") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: holds {shown(content)}; it takes keys such as train, val and names.")
+    return {**content, "": file}
+
+
+def _names(table: dict[str, Any], root: Path) -> dict[int, str]:
+    stored = table.get("names")
+    if stored is None:
+        return {}
+    entries = dict(enumerate(stored)) if isinstance(stored, list) else stored
+    if not isinstance(entries, dict) or not all(
+        str(key).isdecimal() and isinstance(name, str | int) and is_text(str(name)) for key, name in entries.items()
+    ):
+        raise DataError(
+            f"{table['']}: names is {shown(stored)}; it takes a list of names, or a mapping of numbers to names."
+        )
+    return {int(key): str(name) for key, name in entries.items()}
+
+
+def _places(table: dict[str, Any], root: Path, config: Yolo) -> Iterator[tuple[str, list[Path]]]:
+    """Names of splits and their images."""
+    found = False
+    for role in ("train", "val", "test"):
+        wanted = getattr(config, role)
+        for split in spellings(wanted) if wanted else ():
+            entry = table.get(split)
+            folders = [entry] if isinstance(entry, str) else entry if isinstance(entry, list) else []
+            images = [image for folder in folders for image in _images(folder, table, root)]
+            if not folders:
+                places = [root / _IMAGES / split, root / split / _IMAGES]
+                images = [image for place in places if place.is_dir() for image in files_below(place, *SUFFIXES)]
+            if images:
+                found = True
+                yield split, images
+                break
+    if not found:
+        place = root / _IMAGES if (root / _IMAGES).is_dir() else root
+        yield config.train, files_below(place, *SUFFIXES)
+
+
+def _images(entry: object, table: dict[str, Any], root: Path) -> list[Path]:
+    """The images of a folder, or of a list in a text file, that data.yaml names."""
+    if not isinstance(entry, str):
+        raise DataError(f"{table['']}: names the images {shown(entry)}; it takes a folder or a list of folders.")
+    relative = "/".join(part for part in entry.replace("\\", "/").split("/") if part not in ("", ".", ".."))
+    base = table.get("path")
+    tries = [relative]
+    if isinstance(base, str) and not base.startswith("/"):
+        tries.insert(0, "/".join([*(part for part in base.split("/") if part not in ("", ".", "..")), relative]))
+    # exports name folders beside the table, wherever that was: the end of the path is what holds
+    parts = relative.split("/")
+    tries += ["/".join(parts[start:]) for start in range(1, len(parts))]
+    for path in (inside(root, one, f"{table['']}") for one in tries if one):
+        if path.is_dir():
+            return files_below(path, *SUFFIXES)
+        if path.is_file() and path.suffix == ".txt":
+            lines = path.read_text(encoding="utf-8").splitlines()
+            names = [
+                "/".join(part for part in line.replace("\\", "/").split("/") if part not in ("", ".")) for line in lines
+            ]
+            return [inside(root, name, str(path)) for name in names if name]
+    raise DataError(f"{table['']}: names the images {shown(entry)}, which are not under {root}; correct the path.")
+
+
+def _split(split: str, images: list[Path], names: dict[int, str], root: Path) -> Iterator[Picture | DataError]:
+    for image in images:
+        try:
+            yield _picture(split, image, names, root)
+        except DataError as error:
+            yield error
+
+
+def _picture(split: str, image: Path, names: dict[int, str], root: Path) -> Picture:
+    file = _labels_of(image, root)
+    left_out: Counter[str] = Counter()
+    outlines: list[Outline | DataError] = []
+    for number, line in enumerate(_lines(file) if file is not None else (), start=1):
+        words = line.split()
+        if not words:
+            continue
+        if len(words) == _BOX:
+            left_out[_BOXES] += 1
+            continue
+        try:
+            outlines.append(_outline(words, names))
+        except DataError as error:
+            outlines.append(DataError(f"(line {number} of {file}) {error}"))
+    return Picture(
+        owner=str(image if file is None else file),
+        image=image.relative_to(root).as_posix(),
+        outlines=outlines,
+        left_out=left_out,
+        split=split,
+        scale=True,
+    )
+
+
+def _labels_of(image: Path, root: Path) -> Path | None:
+    """The text file of an image: where its path has `images`, that has `labels`; or else beside it."""
+    parts = list(image.relative_to(root).parts)
+    places = [place for place, part in enumerate(parts[:-1]) if part.casefold() == _IMAGES]
+    tries = [image.with_suffix(".txt")]
+    for place in reversed(places):
+        tries.insert(0, root.joinpath(*parts[:place], _LABELS, *parts[place + 1 :]).with_suffix(".txt"))
+    if not places:
+        tries.insert(0, root.joinpath(_LABELS, *parts).with_suffix(".txt"))
+    return next((path for path in tries if path.is_file()), None)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        if file.stat().st_size > _MAX_LABELS:
+            raise DataError(f"{file}: is larger than 64 MiB; is it the right file?")
+        return file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: is not UTF-8 text (byte {error.start}); export it again.") from error
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); check its permissions.") from error
+
+
+def _outline(words: list[str], names: dict[int, str]) -> Outline:
+    try:
+        number, corners = int(float(words[0])), [float(word) for word in words[1:]]
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"is {shown(' '.join(words))}; it takes a class and shares of 0 to 1") from error
+    if names and number not in names:
+        raise DataError(f"has the class {number}, and data.yaml names {', '.join(map(str, sorted(names)))}")
+    return Outline(label=names.get(number, str(number)), rings=(corners,))

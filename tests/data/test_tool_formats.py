@@ -1,0 +1,479 @@
+"""The same scene as eight labelling tools write it gives the same masks; what is damaged is refused by name."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.coco_masks import EncodedMasks, encode
+from lora_sam.data.splits import Splits
+
+H, W = 40, 60
+SQUARE = [[4.0, 5.0], [24.0, 5.0], [24.0, 21.0], [4.0, 21.0]]
+HOLE = [[9.0, 9.0], [16.0, 9.0], [16.0, 15.0], [9.0, 15.0]]
+TRIANGLE = [[34.0, 6.0], [55.0, 30.0], [31.0, 33.0]]
+NAMES = tuple(f"im{number}.png" for number in range(4))
+
+Write = Callable[[Path], None]
+
+
+def rle(points: list[list[float]]) -> bytes:
+    return encode([[value for point in points for value in point]], (H, W))[0]
+
+
+def polygon(points: list[list[float]]) -> NDArray[np.bool_]:
+    return EncodedMasks((rle(points),)).read((H, W))[0]
+
+
+def images(folder: Path, names: tuple[str, ...] = NAMES) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        pixels = np.random.default_rng(number).integers(0, 256, (H, W, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+
+
+def put(file: Path, content: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+
+
+def png(mask: NDArray[np.bool_]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8) * 255).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def labelme(root: Path, folder: str = "", **changes: Any) -> None:
+    images(root)
+    for name in NAMES:
+        shapes = [
+            {"label": "ring", "shape_type": "polygon", "points": SQUARE, "group_id": None},
+            {"label": "tri", "shape_type": "polygon", "points": TRIANGLE, "group_id": None},
+        ]
+        content = {"version": "5.5", "imagePath": name, "imageHeight": H, "imageWidth": W, "shapes": shapes, **changes}
+        put(root / folder / f"{name[:-4]}.json", content)
+
+
+def cvat(root: Path) -> None:
+    images(root / "images")
+    shapes = "".join(
+        f'<polygon label="{label}" points="{";".join(f"{x},{y}" for x, y in points)}" occluded="0"/>'
+        for label, points in (("ring", SQUARE), ("tri", TRIANGLE))
+    )
+    entries = "".join(
+        f'<image id="{n}" name="{name}" width="{W}" height="{H}">{shapes}</image>' for n, name in enumerate(NAMES)
+    )
+    put(root / "annotations.xml", f"<annotations><version>1.1</version>{entries}</annotations>")
+
+
+def via_regions() -> list[dict[str, Any]]:
+    return [
+        {
+            "shape_attributes": {
+                "name": "polygon",
+                "all_points_x": [x for x, _ in points],
+                "all_points_y": [y for _, y in points],
+            },
+            "region_attributes": {"class": label},
+        }
+        for label, points in (("ring", SQUARE), ("tri", TRIANGLE))
+    ]
+
+
+def via(root: Path) -> None:
+    images(root)
+    entries = {f"{name}99": {"filename": name, "size": 99, "regions": via_regions()} for name in NAMES}
+    put(root / "via_region_data.json", entries)
+
+
+def via_project(root: Path) -> None:
+    images(root / "images")
+    # regions of VIA 1 are a mapping
+    regions = {str(number): region for number, region in enumerate(via_regions())}
+    entries = {f"{name}99": {"filename": name, "size": 99, "regions": regions} for name in NAMES}
+    put(root / "project.json", {"_via_settings": {}, "_via_img_metadata": entries, "_via_attributes": {}})
+
+
+def via_csv(root: Path) -> None:
+    images(root)
+    lines = ["filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"]
+    for name in NAMES:
+        for number, region in enumerate(via_regions()):
+            cells = [json.dumps(region[key]).replace('"', '""') for key in ("shape_attributes", "region_attributes")]
+            lines.append(f'{name},99,"{{}}",2,{number},"{cells[0]}","{cells[1]}"')
+    put(root / "via.csv", "\n".join(lines))
+
+
+def qupath(root: Path) -> None:
+    images(root / "images")
+    for name in NAMES:
+        features = [
+            {
+                "type": "Feature",
+                "id": f"{name}-{label}",
+                "geometry": {"type": "Polygon", "coordinates": [[*points, points[0]]]},
+                "properties": {"objectType": "annotation", "classification": {"name": label, "color": [1, 2, 3]}},
+            }
+            for label, points in (("ring", SQUARE), ("tri", TRIANGLE))
+        ]
+        put(root / "annotations" / f"{name[:-4]}.geojson", {"type": "FeatureCollection", "features": features})
+
+
+def supervisely(root: Path) -> None:
+    images(root / "ds1" / "img")
+    put(root / "meta.json", {"classes": [{"title": "ring"}, {"title": "tri"}]})
+    triangle = polygon(TRIANGLE)
+    rows, columns = np.flatnonzero(triangle.any(1)), np.flatnonzero(triangle.any(0))
+    part = triangle[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    data = base64.b64encode(zlib.compress(png(part))).decode()
+    objects = [
+        {"classTitle": "ring", "geometryType": "polygon", "points": {"exterior": SQUARE, "interior": []}},
+        {
+            "classTitle": "tri",
+            "geometryType": "bitmap",
+            "bitmap": {"data": data, "origin": [int(columns[0]), int(rows[0])]},
+        },
+    ]
+    for name in NAMES:
+        put(root / "ds1" / "ann" / f"{name}.json", {"size": {"height": H, "width": W}, "objects": objects})
+
+
+def label_studio(root: Path) -> None:
+    names = tuple(f"0123abcd-{name}" for name in NAMES)
+    images(root / "images", names)
+
+    def result(label: str, points: list[list[float]]) -> dict[str, Any]:
+        scaled = [[100 * x / W, 100 * y / H] for x, y in points]
+        return {
+            "id": label, "type": "polygonlabels", "from_name": "label", "to_name": "image",
+            "original_width": W, "original_height": H, "image_rotation": 0,
+            "value": {"points": scaled, "polygonlabels": [label], "closed": True},
+        }  # fmt: skip
+
+    tasks = [
+        {
+            "id": number,
+            "data": {"image": f"/data/upload/3/{name}"},
+            "annotations": [
+                {"id": 1, "was_cancelled": True, "result": []},
+                {"id": 2, "was_cancelled": False, "result": [result("ring", SQUARE), result("tri", TRIANGLE)]},
+            ],
+        }
+        for number, name in enumerate(names)
+    ]
+    put(root / "project-1-at-2026.json", tasks)
+
+
+def yolo(root: Path) -> None:
+    images(root / "train" / "images")
+    put(root / "data.yaml", "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: [ring, tri]\n")
+    images(root / "valid" / "images", ("other.png",))
+    for folder, names in (("train", NAMES), ("valid", ("other.png",))):
+        for name in names:
+            lines = [
+                f"{number} " + " ".join(f"{x / W:.7f} {y / H:.7f}" for x, y in points)
+                for number, points in enumerate((SQUARE, TRIANGLE))
+            ]
+            put(root / folder / "labels" / f"{name[:-4]}.txt", "\n".join(lines) + "\n")
+
+
+def sa1b(root: Path) -> None:
+    images(root)
+    for number, name in enumerate(NAMES):
+        entries = [
+            {"id": place, "segmentation": {"size": [H, W], "counts": rle(points).decode()}}
+            for place, points in enumerate((SQUARE, TRIANGLE), start=1)
+        ]
+        image = {"image_id": number, "width": W, "height": H, "file_name": name}
+        put(root / f"{name[:-4]}.json", {"image": image, "annotations": entries})
+
+
+TOOLS: dict[str, tuple[str, Write]] = {
+    "labelme": ("labelme", labelme),
+    "cvat": ("cvat", cvat),
+    "via": ("via", via),
+    "via_project": ("via", via_project),
+    "via_csv": ("via", via_csv),
+    "qupath": ("qupath", qupath),
+    "supervisely": ("supervisely", supervisely),
+    "label_studio": ("label_studio", label_studio),
+    "yolo": ("yolo", yolo),
+    "sa1b": ("sa1b", sa1b),
+}
+
+
+@pytest.fixture
+def opened(option: Callable[..., Any]) -> Callable[..., Splits]:
+    def make(root: Path, data: str = "auto", **changes: Any) -> Splits:
+        splits: Splits = option(f"data/{data}", root=str(root), **changes).open(0)
+        return splits
+
+    return make
+
+
+def samples(splits: Splits) -> dict[str, Any]:
+    found = {}
+    for source in (splits.train, splits.val, splits.test):
+        for index in range(len(source)):
+            sample = source[index]
+            assert sample.id not in found
+            found[sample.id] = sample
+    return found
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_every_tool_s_files_give_the_same_masks(name: str, tmp_path: Path, opened) -> None:
+    option, write = TOOLS[name]
+    write(tmp_path)
+    splits = opened(tmp_path)
+    assert splits.notes[0].startswith(f"read as data={option}: ")
+    found = samples(splits)
+    assert len(found) == 4 + (name == "yolo")
+    for sample in found.values():
+        for mask, expected in zip(sample.masks, (SQUARE, TRIANGLE), strict=True):
+            difference = int((mask ^ polygon(expected)).sum())
+            # shares of the image are rounded
+            assert difference <= (2 if option in ("yolo", "label_studio") else 0)
+        assert sample.classes == (() if option == "sa1b" else ("ring", "tri"))
+    assert samples(opened(tmp_path, option)).keys() == found.keys()
+
+
+def one(splits: Splits) -> Any:
+    return next(iter(samples(splits).values()))
+
+
+def test_holes_are_holes(tmp_path: Path, opened) -> None:
+    qupath(tmp_path)
+    for name in NAMES:
+        geometry = {"type": "MultiPolygon", "coordinates": [[SQUARE, HOLE], [TRIANGLE]]}
+        put(
+            tmp_path / "annotations" / f"{name[:-4]}.geojson",
+            {"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": geometry, "properties": {}}]},
+        )
+    sample = one(opened(tmp_path))
+    expected = (polygon(SQUARE) & ~polygon(HOLE)) | polygon(TRIANGLE)
+    assert (sample.masks == expected).all()
+    assert sample.classes == ()
+
+
+def test_labelme_groups_circles_masks_and_what_has_no_area(tmp_path: Path, opened) -> None:
+    bitmap = np.zeros((5, 7), bool)
+    bitmap[1:4, 2:6] = True
+    shapes = [
+        {"label": "a", "shape_type": "polygon", "points": SQUARE, "group_id": 3},
+        {"label": "a", "shape_type": "polygon", "points": TRIANGLE, "group_id": 3},
+        {"label": "a", "shape_type": "polygon", "points": TRIANGLE[:2], "group_id": 3},  # a slip of the mouse
+        {"label": "b", "shape_type": "circle", "points": [[20.0, 20.0], [26.0, 20.0]], "group_id": None},
+        {"label": "c", "shape_type": "mask", "points": [[30, 10], [36, 14]], "group_id": None,
+         "mask": base64.b64encode(png(bitmap)).decode()},
+        {"label": "d", "shape_type": "rectangle", "points": [[2, 3], [10, 12]], "group_id": None},
+        {"label": "e", "shape_type": "linestrip", "points": SQUARE, "group_id": None},
+    ]  # fmt: skip
+    labelme(tmp_path, shapes=shapes)
+    splits = opened(tmp_path)
+    sample = one(splits)
+    assert sample.classes == ("a", "b", "c", "d")
+    assert (sample.masks[0] == polygon(SQUARE) | polygon(TRIANGLE)).all()
+    assert sample.masks[1].sum() == pytest.approx(np.pi * 36, rel=0.05)
+    assert sample.masks[2].sum() == bitmap.sum()
+    assert sample.masks[2][11:14, 32:36].all()
+    assert sample.masks[3].sum() == 8 * 9
+    told = "\n".join(splits.notes)
+    assert "train: 4 shapes of type linestrip outline nothing" in told
+    assert "train: 4 damaged parts beside the rest of their object were left out" in told
+    assert "train: 4 rectangles were read as objects of that shape" in told
+
+
+def test_cvat_masks_run_along_rows_and_ellipses_turn(tmp_path: Path, opened) -> None:
+    images(tmp_path / "images")
+    shapes = (
+        '<mask label="m" left="3" top="2" width="4" height="3" rle="1, 2, 3, 4, 2"/>'
+        '<ellipse label="e" cx="40" cy="20" rx="12" ry="4" rotation="90"/>'
+        '<box label="b" xtl="1" ytl="1" xbr="5" ybr="5"/>'
+    )
+    entries = "".join(f'<image id="0" name="{name}" width="{W}" height="{H}">{shapes}</image>' for name in NAMES)
+    put(tmp_path / "annotations.xml", f"<annotations>{entries}</annotations>")
+    splits = opened(tmp_path)
+    sample = one(splits)
+    expected = np.repeat([0, 1, 0, 1, 0], [1, 2, 3, 4, 2]).reshape(3, 4).astype(bool)
+    assert (sample.masks[0][2:5, 3:7] == expected).all()
+    assert sample.masks[0].sum() == 6
+    rows, columns = np.nonzero(sample.masks[1])
+    assert np.ptp(rows) > 2 * np.ptp(columns)
+    assert "train: 4 shapes of type box outline nothing" in splits.notes
+
+
+def brush(mask: NDArray[np.bool_]) -> list[int]:
+    """Label Studio's bytes of a mask, one run at a time."""
+    values = np.repeat(mask.ravel()[:, None].astype(np.uint8) * 255, 4, axis=1).ravel()
+    bits = f"{len(values):032b}{7:05b}" + "".join(f"{width - 1:04b}" for width in (2, 4, 8, 16))
+    starts = np.flatnonzero(np.diff(values, prepend=values[0] ^ 1))
+    for start, end in zip(starts, [*starts[1:], len(values)], strict=True):
+        length, value = end - start, values[start]
+        if length == 8:  # values that do not repeat, to read those too
+            bits += f"0{1:02b}{length - 1:04b}" + f"{value:08b}" * length
+        else:
+            bits += f"1{3:02b}{length - 1:016b}{value:08b}"
+    bits += "0" * (-len(bits) % 8)
+    return [int(bits[place : place + 8], 2) for place in range(0, len(bits), 8)]
+
+
+def test_label_studio_s_brush(tmp_path: Path, opened) -> None:
+    label_studio(tmp_path)
+    mask = polygon(TRIANGLE)
+    mask[2, 10:12] = True
+    file = next(tmp_path.glob("*.json"))
+    tasks = json.loads(file.read_text())
+    for task in tasks:
+        task["annotations"][1]["result"] = [
+            {"type": "brushlabels", "from_name": "x", "original_width": W, "original_height": H,
+             "value": {"format": "rle", "rle": brush(mask), "brushlabels": ["cell"]}}
+        ]  # fmt: skip
+    put(file, tasks)
+    sample = one(opened(tmp_path))
+    assert (sample.masks == mask).all()
+    assert sample.classes == ("cell",)
+    tasks[0]["annotations"][1]["result"][0]["value"]["rle"] = brush(mask)[:20]
+    put(file, tasks)
+    with pytest.raises(DataError, match="task 0: object number 1 has a brush mask that is cut short"):
+        opened(tmp_path)
+
+
+def test_splits_of_folders_and_of_cvat_s_subsets(tmp_path: Path, opened) -> None:
+    for split in ("train", "Validation", "test"):
+        labelme(tmp_path / "a" / split)
+    splits = opened(tmp_path / "a")
+    assert [len(source) for source in (splits.train, splits.val, splits.test)] == [4, 4, 4]
+    cvat(tmp_path / "b")
+    file = tmp_path / "b" / "annotations.xml"
+    text = file.read_text()
+    for number, subset in enumerate(("train", "train", "val", "test")):
+        text = text.replace(f'<image id="{number}"', f'<image id="{number}" subset="{subset}"')
+    file.write_text(text)
+    splits = opened(tmp_path / "b")
+    assert [len(source) for source in (splits.train, splits.val, splits.test)] == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "C:\\Users\\me\\data\\{}",
+        "..\\..\\media\\upload\\{}",
+        "/home/me/pictures/{}",
+        "https://example.org/files/{}?token=1",
+        "/data/local-files/?d=some/folder/{}",
+        "IM{number}.PNG",
+        "im{number}.jpg",
+    ],
+)
+def test_images_are_found_by_the_name_that_another_machine_wrote(name: str, tmp_path: Path, opened) -> None:
+    labelme(tmp_path, "json")
+    for number, image in enumerate(NAMES):
+        file = tmp_path / "json" / f"{image[:-4]}.json"
+        put(file, {**json.loads(file.read_text()), "imagePath": name.format(image, number=number)})
+    assert set(samples(opened(tmp_path))) == set(NAMES)
+
+
+def test_two_images_of_one_name_are_not_guessed_between(tmp_path: Path, opened) -> None:
+    labelme(tmp_path, "json")
+    images(tmp_path / "more")
+    (tmp_path / "im0.png").rename(tmp_path / "more" / "a.png")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "more" / "im0.png").rename(tmp_path / "b" / "im0.png")
+    images(tmp_path / "c", ("im0.png",))
+    with pytest.raises(DataError, match=r"im0.json names the image 'im0.png', which may be b/im0.png and c/im0.png"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "damage", "words"),
+    [
+        ("labelme", lambda root: put(root / "im1.json", '{"shapes": ['), "im1.json: is not valid JSON"),
+        ("labelme", lambda root: labelme(root, imageWidth=W + 1), f"is {W}x{H} pixels .* but {W + 1}x{H} according to"),
+        (
+            "labelme",
+            lambda root: labelme(root, imagePath="gone.png"),
+            "names the image 'gone.png', and no file",
+        ),
+        (
+            "labelme",
+            lambda root: labelme(root, shapes=[{"label": 3, "points": SQUARE}]),
+            "object number 1 has the lab",
+        ),
+        ("labelme", lambda root: labelme(root, shapes=[]), "the split 'train' is empty"),
+        ("cvat", lambda root: put(root / "annotations.xml", "<annotations><image"), "is not valid XML"),
+        (
+            "cvat",
+            lambda root: put(
+                root / "annotations.xml",
+                '<!DOCTYPE a [<!ENTITY x "y">]><annotations><image name="&x;" width="1" height="1"/></annotations>',
+            ),
+            "is not valid XML",
+        ),
+        (
+            "via",
+            lambda root: put(root / "via.csv", "filename,region_shape_attributes\nim0.png,{"),
+            "line 2 has no",
+        ),
+        (
+            "yolo",
+            lambda root: put(root / "train/labels/im0.txt", "0 0.1 0.1 30 0.1 30 40"),
+            "from 0.1 to 40",
+        ),
+        ("yolo", lambda root: put(root / "train/labels/im0.txt", "7 0.1 0.1 0.3 0.1 0.3 0.4"), "has the class 7, and"),
+        ("yolo", lambda root: put(root / "train/labels/im0.txt", "a b c"), "is 'a b c'; it takes a class and shares"),
+        (
+            "yolo",
+            lambda root: put(root / "data.yaml", "train: [1]\nnames: [a]"),
+            "names the images 1; it takes",
+        ),
+        ("sa1b", lambda root: put(root / "im0.json", {"image": {}, "annotations": []}), 'has no "image" with width'),
+        ("supervisely", lambda root: put(root / "ds1/ann/im0.png.json", {}), 'has no "size" and "objects"'),
+        ("qupath", lambda root: put(root / "annotations/im0.geojson", {"a": 1}), 'has no list "features"'),
+    ],
+)
+def test_what_is_damaged_is_named(data: str, damage: Write, words: str, tmp_path: Path, opened) -> None:
+    TOOLS[data][1](tmp_path)
+    damage(tmp_path)
+    with pytest.raises(DataError, match=words) as caught:
+        opened(tmp_path, data)
+    assert "\n" not in str(caught.value)
+
+
+def test_boxes_alone_are_refused(tmp_path: Path, opened) -> None:
+    yolo(tmp_path)
+    for file in tmp_path.rglob("*.txt"):
+        file.write_text("0 0.5 0.5 0.2 0.2\n")
+    with pytest.raises(DataError, match="its 5 labels are boxes .* boxes alone cannot train masks"):
+        opened(tmp_path)
+
+
+def test_nothing_outside_the_root_is_read(tmp_path: Path, opened) -> None:
+    images(tmp_path / "outside", ("secret.png",))
+    labelme(tmp_path / "root", imagePath="../../outside/secret.png")
+    (tmp_path / "root" / "secret.png").symlink_to(tmp_path / "outside" / "secret.png")
+    with pytest.raises(DataError, match="no file of that name is under"):
+        opened(tmp_path / "root", "labelme")
+
+
+def test_skipping_counts_objects_and_images(tmp_path: Path, opened) -> None:
+    labelme(tmp_path)
+    file = tmp_path / "im0.json"
+    content = json.loads(file.read_text())
+    content["shapes"][0]["points"] = [[900, 900], [901, 900], [901, 901]]
+    put(file, content)
+    splits = opened(tmp_path, "labelme", on_error="skip", max_skipped=0.5)
+    assert len(samples(splits)["im0.png"].masks) == 1
+    assert len(splits.skipped) == 1
+    assert "far outside the image" in splits.skipped[0]
