@@ -11,7 +11,7 @@ from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import atomic_path, read_json
 from lora_sam.core.metrics_log import read_metrics
 from lora_sam.core.run_directory import RunDirectory
-from lora_sam.evaluation.checking import validate_report
+from lora_sam.evaluation.layout import validate_report
 from lora_sam.evaluation.result import verdict
 from lora_sam.report.curves import Axis, Chart, loss_chart, validation_chart
 from lora_sam.report.overlays import NAMES, panels_of

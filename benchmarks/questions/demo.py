@@ -15,7 +15,7 @@ from benchmarks.needs import packaged_nano
 from benchmarks.processes import run
 from benchmarks.record import ROOT, BenchmarkError, Figure, Outcome, figure, usable_cores
 from lora_sam.core.run_directory import RunDirectory
-from lora_sam.evaluation.checking import validate_report
+from lora_sam.evaluation.layout import validate_report
 from scripts.figure_of_run import write_figure
 
 QUESTION = "`python train.py`, the demo, with three seeds: IoU before and after, time, memory, and its report"

@@ -24,7 +24,7 @@ from benchmarks.record import (
     result_path,
     usable_cores,
 )
-from lora_sam.evaluation.checking import validate_report
+from lora_sam.evaluation.layout import validate_report
 
 QUESTION = "Test IoU of base and fine-tuned SAM (nano) on nuclei and rings, box prompts"
 QUICK = False

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.needs import data_directory, packaged_nano
 from benchmarks.processes import run
 from benchmarks.record import ROOT, BenchmarkError, Figure, Outcome, figure, usable_cores
-from lora_sam.evaluation.checking import validate_report
+from lora_sam.evaluation.layout import validate_report
 
 QUESTION = (
     "Published recipes with the small SAM of the package: test IoU of base and tuned on rings (5 seeds) and nuclei"

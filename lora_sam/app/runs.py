@@ -12,7 +12,7 @@ from lora_sam.core.errors import LoraSamError
 from lora_sam.core.files import read_json
 from lora_sam.core.metrics_log import read_metrics
 from lora_sam.core.run_directory import RunDirectory, find_run
-from lora_sam.evaluation.checking import validate_report
+from lora_sam.evaluation.layout import validate_report
 from lora_sam.runs.adapter_files import adapter_bytes, read_facts
 
 _DEPTHS = 4  # outputs/<date>/<time>, multirun/<date>/<time>/<job>

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import AdapterError, DataError
 from lora_sam.core.structures import Masks, Prompts, Sample
-from lora_sam.evaluation.checking import validate_report
+from lora_sam.evaluation.layout import validate_report
 from lora_sam.evaluation.metrics import ImageScores, compare, score_image
 from lora_sam.evaluation.result import evaluation_report, verdict
 from lora_sam.evaluation.scoring import Case, Evaluation, evaluate
@@ -206,27 +206,27 @@ class TestReport:
     @pytest.mark.parametrize(
         ("path", "value", "allowed"),
         [
-            (["base", "iou"], math.nan, "a number from 0 to 1"),
-            (["base", "iou"], 1.01, "a number from 0 to 1"),
-            (["base", "iou"], "0.5", "a number from 0 to 1"),
-            (["base", "iou"], True, "a number from 0 to 1"),
-            (["delta", "dice"], -1.5, "a number from -1 to 1"),
-            (["tuned", "f1_interval"], [0.1], "[low, high]"),
-            (["tuned", "f1_interval"], "ab", "[low, high]"),
-            (["tuned", "f1_interval"], [0.3, 0.2], "[low, high] with low <= high"),
-            (["tuned", "by_size"], [], "an object"),
-            (["base", "by_size", "small", "iou"], None, "a number, since there are 10 objects"),
-            (["seconds"], math.inf, "a number from 0 to 1e+10"),
-            (["seconds"], 10**400, "a number from 0 to 1e+10"),
-            (["images"], 5.0, "a whole number, 0 or more"),
-            (["adapter_bytes"], -1, "a whole number, 0 or more"),
-            (["adapter_bytes"], 10**30, "a whole number, 0 or more"),
-            (["split"], 3, "a string"),
-            (["prompt"], None, "an object"),
-            (["per_image"], [], "a list of 5 images"),
-            (["per_image", 0], 3, "an object"),
-            (["per_image", 0, "id"], 3, "a string"),
-            (["objects"], 11, "10, the sum over per_image"),
+            (["base", "iou"], math.nan, "should be a finite number"),
+            (["base", "iou"], 1.01, "should be less than or equal to 1"),
+            (["base", "iou"], "0.5", "should be a valid number"),
+            (["base", "iou"], True, "should be a valid number"),
+            (["delta", "dice"], -1.5, "should be greater than or equal to -1"),
+            (["tuned", "f1_interval"], [0.1], "Field required"),
+            (["tuned", "f1_interval"], "ab", "should be a valid"),
+            (["tuned", "f1_interval"], [0.3, 0.2], "low is above high"),
+            (["tuned", "by_size"], [], "should be an object"),
+            (["base", "by_size", "small", "iou"], None, "there are 10 objects"),
+            (["seconds"], math.inf, "should be a finite number"),
+            (["seconds"], 10**400, "should be"),
+            (["images"], 5.0, "should be a valid integer"),
+            (["adapter_bytes"], -1, "should be greater than or equal to 0"),
+            (["adapter_bytes"], 10**30, "should be"),
+            (["split"], 3, "should be a valid string"),
+            (["prompt"], None, "should be"),
+            (["per_image"], [], "a list of 5 images is needed"),
+            (["per_image", 0], 3, "should be"),
+            (["per_image", 0, "id"], 3, "should be a valid string"),
+            (["objects"], 11, "per_image has 10"),
         ],
     )
     def test_bad_value_is_named(
@@ -237,7 +237,8 @@ class TestReport:
             validate_report(report)
         message = str(caught.value)
         assert message.startswith(f"evaluation.json: {dotted(path)}")
-        assert f", allowed is {allowed}. Evaluate again." in message
+        assert f": {allowed}" in message
+        assert message.endswith(". Evaluate again.")
         assert len(message) < 200
         assert "\n" not in message
 
@@ -248,7 +249,7 @@ class TestReport:
 
     @pytest.mark.parametrize("data", [None, [], "text", 1])
     def test_not_an_object(self, data: object) -> None:
-        with pytest.raises(AdapterError, match=r"evaluation\.json: the whole file is .*, allowed is an object"):
+        with pytest.raises(AdapterError, match=r"evaluation\.json: the whole file is .*, not an object"):
             validate_report(data)
 
     def test_unknown_keys_are_allowed(self, report: dict[str, Any]) -> None:
@@ -411,16 +412,16 @@ class TestClasses:
     @pytest.mark.parametrize(
         ("path", "value", "allowed"),
         [
-            (["classes"], None, "an object"),
-            (["classes", "classes"], [], "a list of classes"),
-            (["classes", "classes", 0], 3, "an object"),
-            (["classes", "classes", 0, "name"], 3, "a string"),
-            (["classes", "classes", 1, "objects"], -1, "a whole number, 0 or more"),
-            (["classes", "classes", 1, "f1", "tuned"], 1.5, "a number from 0 to 1"),
-            (["classes", "classes", 1, "f1", "delta_interval"], [1, 0], "[low, high] with low <= high"),
-            (["classes", "classes", 1, "pooled_dice", "base"], None, "a number from 0 to 1"),
-            (["classes", "mean_iou", "base"], "x", "a number from 0 to 1"),
-            (["classes", "pooled_dice"], 0.5, "an object"),
+            (["classes"], None, "should be"),
+            (["classes", "classes"], [], "List should have at least 1 item"),
+            (["classes", "classes", 0], 3, "should be"),
+            (["classes", "classes", 0, "name"], 3, "should be a valid string"),
+            (["classes", "classes", 1, "objects"], -1, "should be greater than or equal to 0"),
+            (["classes", "classes", 1, "f1", "tuned"], 1.5, "should be less than or equal to 1"),
+            (["classes", "classes", 1, "f1", "delta_interval"], [1, 0], "low is above high"),
+            (["classes", "classes", 1, "pooled_dice", "base"], None, "should be a valid number"),
+            (["classes", "mean_iou", "base"], "x", "should be a valid number"),
+            (["classes", "pooled_dice"], 0.5, "should be an object"),
         ],
     )
     def test_bad_values_are_named(
@@ -431,7 +432,8 @@ class TestClasses:
         with pytest.raises(AdapterError) as caught:
             validate_report(classified)
         assert str(caught.value).startswith(f"evaluation.json: {dotted(path)} is ")
-        assert f", allowed is {allowed}. Evaluate again." in str(caught.value)
+        assert f": {allowed}" in str(caught.value)
+        assert str(caught.value).endswith(". Evaluate again.")
 
 
 class TestFirstPrompts:

@@ -22,7 +22,7 @@ from lora_sam import load, load_base
 from lora_sam.cli.jobs import plain
 from lora_sam.cli.run import run
 from lora_sam.core.metrics_log import read_metrics
-from lora_sam.evaluation.checking import validate_report
+from lora_sam.evaluation.layout import validate_report
 from lora_sam.training.settings import settings_from
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,13 +16,11 @@ from lora_sam.core.version import __version__
 from lora_sam.evaluation.backends.host import Host
 from lora_sam.evaluation.backends.names import BACK_ENDS
 from lora_sam.evaluation.backends.threshold import TunedThreshold
+from lora_sam.evaluation.layout import Count, Difference, Share
 
 SCHEMA_VERSION = 1
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Difference = Annotated[float, Field(ge=-1, le=1)]
 Milliseconds = Annotated[float, Field(ge=0, le=1e10)]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,211 @@
+"""The layout of `evaluation.json`: what it holds, and whether a file that was read back is one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, make_dataclass
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, ValidationInfo
+
+from lora_sam.core.errors import AdapterError
+from lora_sam.evaluation.metrics import METRICS, PER_OBJECT_METRICS, SIZES
+
+SCHEMA_VERSION = 1
+
+
+def _in_order(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError("low is above high")
+    return ends
+
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Difference = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+# no count or duration is larger; a number beyond would overflow where it is shown
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Seconds = Annotated[float, Field(ge=0, le=1e10, allow_inf_nan=False)]
+Interval = Annotated[tuple[Share, Share], AfterValidator(_in_order)]
+DifferenceInterval = Annotated[tuple[Difference, Difference], AfterValidator(_in_order)]
+
+
+def _there(mean: float | None, info: ValidationInfo) -> float | None:
+    if mean is None and info.data.get("objects"):
+        raise ValueError(f"there are {info.data['objects']} objects")
+    return mean
+
+
+def _figures(name: str, value: Any, interval: Any) -> type[Any]:
+    """What `lora_sam.evaluation.metrics.compare` says of one predictor, or of the difference of two."""
+    mean = Annotated[value | None, AfterValidator(_there)]
+    of_size = make_dataclass(f"{name}OfSize", [("objects", Count), ("iou", mean), ("dice", mean)], frozen=True)
+    by_size = make_dataclass(f"{name}BySize", [(size, of_size) for size in SIZES], frozen=True)
+    return make_dataclass(
+        name,
+        [
+            *((metric, value) for metric in METRICS),
+            *((f"{metric}_median", value) for metric in PER_OBJECT_METRICS),
+            *((f"{metric}_interval", interval) for metric in METRICS),
+            ("by_size", by_size),
+        ],
+        frozen=True,
+    )
+
+
+_Figures = _figures("Figures", Share, Interval)
+_Rise = _figures("Rise", Difference, DifferenceInterval)
+
+
+@dataclass(frozen=True)
+class _Image:
+    """Mean IoU of the objects of one image."""
+
+    id: str
+    objects: Count
+    base_iou: Share
+    tuned_iou: Share
+
+
+@dataclass(frozen=True)
+class _Both:
+    base: Share
+    tuned: Share
+
+
+@dataclass(frozen=True)
+class _Paired(_Both):
+    delta: Difference
+    base_interval: Interval
+    tuned_interval: Interval
+    delta_interval: DifferenceInterval
+
+
+@dataclass(frozen=True)
+class _Class:
+    """See `lora_sam.evaluation.classes.OfClass`."""
+
+    name: str
+    images: Count
+    objects: Count
+    iou: _Paired
+    dice: _Paired
+    f1: _Paired
+    pooled_dice: _Both
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """See `lora_sam.evaluation.classes.Classes`."""
+
+    classes: Annotated[list[_Class], Field(min_length=1)]
+    mean_iou: _Both
+    mean_dice: _Both
+    mean_f1: _Both
+    pooled_dice: _Both
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    trained: Count
+    evaluated: Count
+
+
+def _all_listed(images: list[_Image], info: ValidationInfo) -> list[_Image]:
+    if len(images) != (wanted := info.data.get("images")):
+        raise ValueError(f"a list of {wanted} images is needed")
+    return images
+
+
+def _sum(objects: int, info: ValidationInfo) -> int:
+    if (total := sum(image.objects for image in info.data.get("per_image", ()))) != objects:
+        raise ValueError(f"per_image has {total}")
+    return objects
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationReport:
+    """Content of `evaluation.json`; docs/metrics.md has what the figures mean. Unknown keys are ignored.
+
+    Attributes:
+        schema_version: Version of this layout.
+        split: Split that was measured.
+        prompt: Settings that made the prompts.
+        trainable_parameters: Parameters that were trained.
+        total_parameters: Parameters of the tuned model.
+        adapter_bytes: Size of the adapter's weights on disk.
+        images: Number of images that were measured.
+        per_image: Each of them.
+        objects: Number of their objects.
+        seed: Seed of the run; it also draws the bootstrap.
+        peak_memory_bytes: Most memory held while training; None where it cannot be told.
+        seconds: Wall time of the training.
+        base: Figures of the base.
+        tuned: Figures with the adapter.
+        delta: Their difference.
+        classes: Figures of each class; absent where there are not several.
+        rounds: In how many rounds the prompts of training were corrected, and those of the evaluation; absent for one.
+    """
+
+    schema_version: int
+    split: str
+    prompt: Mapping[str, Any]
+    trainable_parameters: Count
+    total_parameters: Count
+    adapter_bytes: Count
+    images: Count
+    per_image: Annotated[list[_Image], AfterValidator(_all_listed)]
+    objects: Annotated[Count, AfterValidator(_sum)]
+    seed: Count
+    peak_memory_bytes: Count | None
+    seconds: Seconds
+    base: _Figures  # type: ignore[valid-type]  # made from the list of metrics
+    tuned: _Figures  # type: ignore[valid-type]
+    delta: _Rise  # type: ignore[valid-type]
+    # may be absent, but not null
+    classes: _Classes = None  # type: ignore[assignment]
+    rounds: _Rounds = None  # type: ignore[assignment]
+
+
+def validate_report(data: object) -> EvaluationReport:
+    """The content of an `evaluation.json`, checked.
+
+    Raises:
+        AdapterError: it has another schema version, a key is missing, or a value has the wrong type or range; names it.
+    """
+    if not isinstance(data, Mapping):
+        raise AdapterError(f"evaluation.json: the whole file is {_shown(data)}, not an object. Evaluate again.")
+    version = data.get("schema_version", SCHEMA_VERSION)
+    if isinstance(version, bool) or version != SCHEMA_VERSION:
+        raise AdapterError(
+            f"evaluation.json has schema_version {version!r}, and this version of lora_sam reads {SCHEMA_VERSION}. "
+            "Install the version that wrote it, or evaluate again."
+        )
+    try:
+        # as JSON, in which lists may become tuples
+        return _adapter().validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    place: list[int | str] = list(first["loc"])
+    if first["type"] == "missing" and isinstance(place[-1], str):
+        raise AdapterError(f"evaluation.json lacks the key {_dotted(place)}. Evaluate again.")
+    reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace(" after validation", "")
+    value: Any = data
+    for key in place[:-1] if first["type"] == "missing" else place:
+        value = value[key]
+    raise AdapterError(f"evaluation.json: {_dotted(place)} is {_shown(value)}: {reason}. Evaluate again.")
+
+
+@cache
+def _adapter() -> TypeAdapter[EvaluationReport]:
+    return TypeAdapter(EvaluationReport)
+
+
+def _dotted(place: list[int | str]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
