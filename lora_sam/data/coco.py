@@ -12,8 +12,10 @@ from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import check_box, identifier_of, parsed_json, whole, without_collecting
 from lora_sam.data.reading.coco_layouts import USUAL, CocoLayout, find_layout
 from lora_sam.data.reading.coco_masks import EncodedMasks, encode
+from lora_sam.data.reading.image_finder import ImageFinder
 from lora_sam.data.reading.images import MAX_PIXELS, image_size, read_image
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_mask_memory, size_mismatch
+from lora_sam.data.reading.outlined import split_in
 from lora_sam.data.reading.paths import data_root, inside, is_text, shown, within
 from lora_sam.data.reading.skipping import Ledger, attempt_all
 from lora_sam.data.splits import Splits, read_splits
@@ -104,7 +106,10 @@ def _read_split(
     if not folder.is_dir():
         raise DataError(f"{folder}: the images of {file.name} are not there; correct data.images or data.root.")
     content = parsed_json(file, ("images", "annotations"), "COCO instances")
-    images = _read_images(content["images"], root, folder, file, ledger)
+    finder = ImageFinder(root)
+    images = _read_images(content["images"], root, folder, file, ledger, finder)
+    if finder.searched:
+        notes.append(f"{split}: {finder.searched} images were found by their name alone: {file.name} has other paths")
     categories = _categories(content.get("categories"), file)
     left_out = _attach_annotations(content["annotations"], images, categories, file, config.min_area, ledger)
     del content
@@ -134,7 +139,9 @@ def _read_split(
     return LabelledImages(tuple(good))
 
 
-def _read_images(entries: list[Any], root: Path, folder: Path, file: Path, ledger: Ledger) -> dict[str, _Image | None]:
+def _read_images(
+    entries: list[Any], root: Path, folder: Path, file: Path, ledger: Ledger, finder: ImageFinder
+) -> dict[str, _Image | None]:
     """Images by id, in the order of the file; None for those that were skipped."""
     images: dict[str, _Image | None] = {}
     names: set[str] = set()
@@ -148,7 +155,7 @@ def _read_images(entries: list[Any], root: Path, folder: Path, file: Path, ledge
                 )
             if identifier in images:
                 raise DataError(f"{owner} is listed twice; ids must be unique: remove one entry.", "duplicate_id")
-            image = _read_image_entry(entry, root, folder, owner)
+            image = _read_image_entry(entry, root, folder, owner, finder)
             if image.name in names:
                 raise DataError(
                     f"{owner}: {image.name} is listed under another id too; merge the two entries.", "duplicate_id"
@@ -164,7 +171,7 @@ def _read_images(entries: list[Any], root: Path, folder: Path, file: Path, ledge
     return images
 
 
-def _read_image_entry(entry: dict[str, Any], root: Path, folder: Path, owner: str) -> _Image:
+def _read_image_entry(entry: dict[str, Any], root: Path, folder: Path, owner: str, finder: ImageFinder) -> _Image:
     height, width = (whole(entry.get(key)) for key in ("height", "width"))
     if height is None or width is None or height * width > MAX_PIXELS:
         found = f"width {shown(entry.get('width'))}, height {shown(entry.get('height'))}"
@@ -174,8 +181,22 @@ def _read_image_entry(entry: dict[str, Any], root: Path, folder: Path, owner: st
     name = entry.get("file_name")
     if not isinstance(name, str):
         raise DataError(f'{owner} has no "file_name"; give the name of the image file.', "bad_annotation")
-    path = inside(root, name, owner, base=folder)
+    path = _path(name, root, folder, owner, finder)
     return _Image(path.relative_to(root).as_posix(), path, (height, width))
+
+
+def _path(name: str, root: Path, folder: Path, owner: str, finder: ImageFinder) -> Path:
+    """Where an image is: as the file says, or the only image of that name that no other split has."""
+    try:
+        path = inside(root, name, owner, base=folder)
+        if path.exists():
+            return path
+    except DataError:  # a path of another machine, a URL, or one with `..`
+        path = None
+    found = finder.search(name, owner, folder)
+    if found is not None and split_in(found, root) in (None, split_in(folder / "image", root)):
+        return found
+    return inside(root, name, owner, base=folder) if path is None else path
 
 
 def _categories(entries: object, file: Path) -> dict[str, str]:
@@ -213,7 +234,8 @@ def _attach_annotations(
 ) -> Counter[str]:
     """Give every annotation to its image, and empty the list; returns how many were left out on purpose, by reason."""
     left_out: Counter[str] = Counter()
-    seen: set[str] = set()
+    seen: set[tuple[str | None, str]] = set()
+    owners: dict[str, str | None] = {}
     for position, entry in enumerate(entries):
         entries[position] = None  # its polygons take many times the memory of the encoded mask
         identifier = identifier_of(entry, "id")
@@ -223,14 +245,21 @@ def _attach_annotations(
             continue
         ledger.saw(objects=1)
         try:
-            if identifier is None:
-                raise DataError(
-                    f'{owner} has no "id" that is a whole number or a string; give it one.', "bad_annotation"
-                )
-            if identifier in seen:
-                raise DataError(f"{owner} is listed twice; ids must be unique: remove one entry.", "duplicate_id")
-            seen.add(identifier)
             image_id = identifier_of(entry, "image_id")
+            if identifier is None:
+                if not isinstance(entry, dict) or entry.get("id") is not None:
+                    raise DataError(
+                        f'{owner} has no "id" that is a whole number or a string; give it one.', "bad_annotation"
+                    )
+                identifier = f"#{position + 1}"
+                left_out["annotations have no id; they are named by their place in the file"] += 1
+            if (image_id, identifier) in seen:
+                raise DataError(
+                    f"{owner} is listed twice for one image; remove one entry, or number them anew.", "duplicate_id"
+                )
+            seen.add((image_id, identifier))
+            if owners.setdefault(identifier, image_id) != image_id:
+                left_out["annotations have the id of one of another image; they are told apart by their images"] += 1
             if image_id not in images:
                 wanted = shown(entry.get("image_id"))
                 raise DataError(

@@ -59,13 +59,17 @@ def _pictures(root: Path) -> Iterator[Picture | DataError]:
         try:
             inside(root, file.relative_to(root).as_posix(), str(file))
             if file.stat().st_size > MAX_ANNOTATION_BYTES:
-                raise DataError(f"{file}: is larger than {MAX_ANNOTATION_BYTES // 2**30} GiB; split the data set.")
+                raise DataError(
+                    f"{file}: is larger than {MAX_ANNOTATION_BYTES // 2**30} GiB; split the data set.", "bad_annotation"
+                )
             tree = parse(file).getroot()
         except (ParseError, DefusedXmlException, ValueError) as error:
-            yield DataError(f"{file}: is not valid XML ({shown(str(error))}); export it from CVAT again.")
+            yield DataError(
+                f"{file}: is not valid XML ({shown(str(error))}); export it from CVAT again.", "bad_annotation"
+            )
             continue
         except OSError as error:
-            yield DataError(f"{file}: cannot be read ({error.strerror}); check its permissions.")
+            yield DataError(f"{file}: cannot be read ({error.strerror}); check its permissions.", "unreadable_file")
             continue
         except DataError as error:
             yield error
@@ -73,7 +77,7 @@ def _pictures(root: Path) -> Iterator[Picture | DataError]:
         if tree.tag != "annotations":
             continue
         if tree.find("track") is not None:
-            yield DataError(f"{file}: is CVAT for video; export it as CVAT for images, or as COCO.")
+            yield DataError(f"{file}: is CVAT for video; export it as CVAT for images, or as COCO.", "bad_annotation")
         for element in tree.iter("image"):
             yield _picture(element, file, root)
 
@@ -87,7 +91,9 @@ def _picture(element: object, file: Path, root: Path) -> Picture | DataError:
     try:
         size = (int(attributes["height"]), int(attributes["width"]))
     except (KeyError, ValueError):
-        return DataError(f"{owner} has no width and height in whole pixels; export it from CVAT again.")
+        return DataError(
+            f"{owner} has no width and height in whole pixels; export it from CVAT again.", "bad_annotation"
+        )
     for shape in element:  # type: ignore[attr-defined]
         if shape.tag not in _AREAS:
             left_out[f"shapes of type {shape.tag} outline nothing"] += 1
@@ -97,7 +103,11 @@ def _picture(element: object, file: Path, root: Path) -> Picture | DataError:
         except DataError as error:
             outlines.append(error)
         except (KeyError, ValueError, OverflowError) as error:
-            outlines.append(DataError(f"is a {shape.tag} that cannot be read ({error}); export it from CVAT again"))
+            outlines.append(
+                DataError(
+                    f"is a {shape.tag} that cannot be read ({error}); export it from CVAT again", "unreadable_file"
+                )
+            )
     split = attributes.get("subset") or split_in(Path(root, name.replace("\\", "/").lstrip("/")), root)
     return Picture(
         owner=owner,
@@ -123,10 +133,10 @@ def _outline(kind: str, values: Mapping[str, str]) -> Outline:
         )
     left, top, width, height = (int(float(values[key])) for key in ("left", "top", "width", "height"))
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
-        raise DataError(f"has a mask of {width}x{height} pixels")
+        raise DataError(f"has a mask of {width}x{height} pixels", "bad_rle")
     # run lengths along rows, background first
     runs = np.array([int(run) for run in values["rle"].split(",")], np.int64)
     if (runs < 0).any() or (runs > width * height).any() or runs.sum() != width * height:
-        raise DataError(f"has a mask whose runs are not {width * height} pixels; export it from CVAT again")
+        raise DataError(f"has a mask whose runs are not {width * height} pixels; export it from CVAT again", "bad_rle")
     pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
     return Outline(label=label, group=group_of, bitmap=Bitmap(left, top, pixels))

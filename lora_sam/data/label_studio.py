@@ -80,14 +80,19 @@ def _picture(task: dict[str, Any], file: Path, root: Path) -> Picture:
     owner = f"{file}: task {task.get('id')}"
     annotations = task.get("annotations", task.get("completions"))
     if not isinstance(annotations, list):
-        raise DataError(f"{owner} has the annotations {shown(annotations)}; it takes a list: export it as JSON again.")
+        raise DataError(
+            f"{owner} has the annotations {shown(annotations)}; it takes a list: export it as JSON again.",
+            "bad_annotation",
+        )
     kept = [entry for entry in annotations if isinstance(entry, dict) and not entry.get("was_cancelled")]
     left_out: Counter[str] = Counter()
     if len(kept) > 1:
         left_out["annotations of images that have several were not used (the first was)"] += len(kept) - 1
     results = kept[0].get("result") if kept else []
     if not isinstance(results, list):
-        raise DataError(f"{owner} has the result {shown(results)}; it takes a list: export it as JSON again.")
+        raise DataError(
+            f"{owner} has the result {shown(results)}; it takes a list: export it as JSON again.", "bad_annotation"
+        )
     outlines: list[Outline | DataError] = []
     size: tuple[int, int] | None = None
     for result in results:
@@ -97,13 +102,18 @@ def _picture(task: dict[str, Any], file: Path, root: Path) -> Picture:
             continue
         try:
             if not isinstance(result, dict) or kind not in _AREAS:
-                raise DataError(f"has the type {shown(kind)}; polygons, ellipses and brush masks are read")
+                raise DataError(
+                    f"has the type {shown(kind)}; polygons, ellipses and brush masks are read", "bad_polygon"
+                )
             height, width = whole(result.get("original_height")), whole(result.get("original_width"))
             if height is None or width is None or height * width > MAX_PIXELS:
-                raise DataError("has no original_width and original_height in pixels; export it as JSON again")
+                raise DataError(
+                    "has no original_width and original_height in pixels; export it as JSON again", "bad_annotation"
+                )
             if result.get("image_rotation"):
                 raise DataError(
-                    f"was drawn on an image turned by {result['image_rotation']} degrees; turn the file itself"
+                    f"was drawn on an image turned by {result['image_rotation']} degrees; turn the file itself",
+                    "bad_annotation",
                 )
             size = height, width
             outlines.append(_outline(result, str(kind), (height, width)))
@@ -135,7 +145,7 @@ def _there(root: Path, name: str) -> bool:
 def _outline(result: dict[str, Any], kind: str, size: tuple[int, int]) -> Outline:
     value = result.get("value")
     if not isinstance(value, dict):
-        raise DataError(f"has the value {shown(value)}; it takes a mapping")
+        raise DataError(f"has the value {shown(value)}; it takes a mapping", "bad_annotation")
     height, width = size
     labels = value.get(kind, value.get("labels"))
     label = labels[0] if isinstance(labels, list) and labels and isinstance(labels[0], str) else None
@@ -147,12 +157,12 @@ def _outline(result: dict[str, Any], kind: str, size: tuple[int, int]) -> Outlin
     if kind.startswith("ellipse"):
         numbers = [value.get(key) for key in ("x", "y", "radiusX", "radiusY")]
         if not all(is_number(number) for number in (*numbers, value.get("rotation", 0))):
-            raise DataError(f"is an ellipse with {shown(value)}; it takes numbers")
+            raise DataError(f"is an ellipse with {shown(value)}; it takes numbers", "bad_polygon")
         x, y, across, down = (float(number) / 100 for number in numbers)  # type: ignore[arg-type]
         ring = ellipse(x * width, y * height, across * width, down * height, float(value.get("rotation", 0)))
         return Outline(name=name, label=label, rings=(ring,))
     if value.get("format") != "rle":
-        raise DataError(f"has a brush mask in the format {shown(value.get('format'))}; it takes rle")
+        raise DataError(f"has a brush mask in the format {shown(value.get('format'))}; it takes rle", "bad_rle")
     pixels = brush_mask(value.get("rle"), size)
     return Outline(name=name, label=label, bitmap=Bitmap(0, 0, pixels))
 
@@ -173,7 +183,7 @@ def brush_mask(packed: object, size: tuple[int, int]) -> NDArray[np.bool_]:
         or len(packed) > 8 * _CHANNELS * height * width + 64
         or not all(type(value) is int and 0 <= value < 256 for value in packed)
     ):
-        raise DataError(f"has the brush mask {shown(packed)}; it takes a list of bytes")
+        raise DataError(f"has the brush mask {shown(packed)}; it takes a list of bytes", "bad_rle")
     bits = np.unpackbits(np.array(packed, np.uint8))
     weights = (1 << np.arange(32, dtype=np.int64))[::-1]
     place = 0
@@ -182,14 +192,14 @@ def brush_mask(packed: object, size: tuple[int, int]) -> NDArray[np.bool_]:
         nonlocal place
         part = bits[place : place + count]
         if len(part) < count:
-            raise DataError("has a brush mask that is cut short; export it again")
+            raise DataError("has a brush mask that is cut short; export it again", "bad_rle")
         place += count
         return int(part @ weights[-count:])
 
     total = read(32)
     if total != _CHANNELS * height * width:
         raise DataError(
-            f"has a brush mask of {total} values; {width}x{height} pixels have {_CHANNELS * height * width}"
+            f"has a brush mask of {total} values; {width}x{height} pixels have {_CHANNELS * height * width}", "bad_rle"
         )
     word = read(5) + 1
     widths = [read(4) + 1 for _ in range(4)]
@@ -199,13 +209,13 @@ def brush_mask(packed: object, size: tuple[int, int]) -> NDArray[np.bool_]:
         repeats = read(1)
         length = read(widths[read(2)]) + 1
         if done + length > total:
-            raise DataError("has a brush mask whose runs are longer than its image; export it again")
+            raise DataError("has a brush mask whose runs are longer than its image; export it again", "bad_rle")
         if repeats:
             values[done : done + length] = read(word)
         else:
             part = bits[place : place + length * word]
             if len(part) < length * word:
-                raise DataError("has a brush mask that is cut short; export it again")
+                raise DataError("has a brush mask that is cut short; export it again", "bad_rle")
             values[done : done + length] = part.reshape(length, word) @ weights[-word:]
             place += length * word
         done += length

@@ -62,7 +62,9 @@ def _pictures(root: Path) -> Iterator[Picture | DataError]:
 def _picture(content: dict[str, Any], file: Path, root: Path) -> Picture:
     shapes, height, width = content["shapes"], whole(content.get("imageHeight")), whole(content.get("imageWidth"))
     if not isinstance(shapes, list):
-        raise DataError(f'{file}: "shapes" is {shown(shapes)}; it takes a list: save it in labelme again.')
+        raise DataError(
+            f'{file}: "shapes" is {shown(shapes)}; it takes a list: save it in labelme again.', "bad_annotation"
+        )
     left_out: Counter[str] = Counter()
     outlines: list[Outline | DataError] = []
     for shape in shapes:
@@ -89,22 +91,23 @@ def _picture(content: dict[str, Any], file: Path, root: Path) -> Picture:
 
 def _outline(shape: Any, kind: object) -> Outline:
     if not isinstance(shape, dict):
-        raise DataError(f"is {shown(shape)}; it takes a mapping")
+        raise DataError(f"is {shown(shape)}; it takes a mapping", "bad_annotation")
     label, group = shape.get("label"), shape.get("group_id")
     if not isinstance(label, str):
-        raise DataError(f"has the label {shown(label)}; it takes text")
+        raise DataError(f"has the label {shown(label)}; it takes text", "bad_annotation")
     corners = flat(shape.get("points"))
     about = Outline(label=label, group=None if group is None else str(group))
     if kind in ("polygon", "rotation"):
         return replace(about, rings=(corners,))
     if kind not in ("rectangle", "circle", "mask"):
         raise DataError(
-            f"has the type {shown(kind)}; polygon, rectangle, rotation, circle and mask are read: convert or remove it"
+            f"has the type {shown(kind)}; polygon, rectangle, rotation, circle and mask are read: convert or remove it",
+            "bad_polygon",
         )
     if kind == "rectangle" and len(corners) == 8:  # X-AnyLabeling gives all four corners
         return replace(about, rings=(corners,))
     if len(corners) != 4:
-        raise DataError(f"is a {kind} of {len(corners) // 2} points; it takes two")
+        raise DataError(f"is a {kind} of {len(corners) // 2} points; it takes two", "bad_polygon")
     x0, y0, x1, y1 = corners
     if kind == "circle":
         radius = hypot(x1 - x0, y1 - y0)

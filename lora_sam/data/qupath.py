@@ -54,7 +54,9 @@ def _pictures(root: Path) -> Iterator[Picture | DataError]:
             if isinstance(content, dict) and content.get("type") == "Feature":
                 features = [content]
             if not isinstance(features, list):
-                raise DataError(f'{file}: has no list "features"; export it from QuPath as GeoJSON again.')
+                raise DataError(
+                    f'{file}: has no list "features"; export it from QuPath as GeoJSON again.', "bad_annotation"
+                )
             yield _picture(features, file, root)
         except DataError as error:
             yield error
@@ -71,7 +73,9 @@ def _picture(features: list[Any], file: Path, root: Path) -> Picture:
             continue
         try:
             if not isinstance(geometry, dict):
-                raise DataError(f"has the geometry {shown(geometry)}; it takes a Polygon or a MultiPolygon")
+                raise DataError(
+                    f"has the geometry {shown(geometry)}; it takes a Polygon or a MultiPolygon", "bad_polygon"
+                )
             outlines.append(_outline(feature, geometry, kind))
         except DataError as error:
             outlines.append(error)
@@ -90,12 +94,14 @@ def _outline(feature: dict[str, Any], geometry: dict[str, Any], kind: object) ->
     coordinates = geometry.get("coordinates")
     polygons = [coordinates] if kind == "Polygon" else coordinates
     if kind not in ("Polygon", "MultiPolygon") or not isinstance(polygons, list):
-        raise DataError(f"has the geometry {shown(kind)}; Polygon and MultiPolygon are read: convert or remove it")
+        raise DataError(
+            f"has the geometry {shown(kind)}; Polygon and MultiPolygon are read: convert or remove it", "bad_polygon"
+        )
     rings: list[object] = []
     holes: list[object] = []
     for polygon in polygons:
         if not isinstance(polygon, list) or not polygon:
-            raise DataError(f"has the polygon {shown(polygon)}; it takes a list of rings")
+            raise DataError(f"has the polygon {shown(polygon)}; it takes a list of rings", "bad_polygon")
         rings.append(_ring(polygon[0]))
         holes += (_ring(ring) for ring in polygon[1:])
     properties = feature.get("properties")

@@ -58,7 +58,9 @@ def _picture(content: dict[str, Any], file: Path, root: Path) -> Picture:
     image, entries = content["image"], content["annotations"]
     height, width = whole(image.get("height")), whole(image.get("width"))
     if height is None or width is None or not isinstance(entries, list):
-        raise DataError(f'{file}: has no "image" with width and height, or no list "annotations"; fetch it again.')
+        raise DataError(
+            f'{file}: has no "image" with width and height, or no list "annotations"; fetch it again.', "bad_annotation"
+        )
     outlines: list[Outline | DataError] = []
     for entry in entries:
         rle = entry.get("segmentation") if isinstance(entry, dict) else None
@@ -67,7 +69,7 @@ def _picture(content: dict[str, Any], file: Path, root: Path) -> Picture:
         elif isinstance(rle, list):
             outlines.append(Outline(name=str(entry.get("id", "")), rings=tuple(rle)))
         else:
-            outlines.append(DataError(f"has the segmentation {shown(rle)}; it takes RLE"))
+            outlines.append(DataError(f"has the segmentation {shown(rle)}; it takes RLE", "bad_annotation"))
     return Picture(
         owner=str(file),
         image=image.get("file_name"),

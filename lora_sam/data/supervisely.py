@@ -64,7 +64,9 @@ def _picture(content: Any, file: Path, root: Path) -> Picture:
     objects = content.get("objects") if isinstance(content, dict) else None
     height, width = (whole(size.get(side)) if isinstance(size, dict) else None for side in ("height", "width"))
     if height is None or width is None or not isinstance(objects, list):
-        raise DataError(f'{file}: has no "size" and "objects"; export the project from Supervisely again.')
+        raise DataError(
+            f'{file}: has no "size" and "objects"; export the project from Supervisely again.', "bad_annotation"
+        )
     left_out: Counter[str] = Counter()
     outlines: list[Outline | DataError] = []
     for entry in objects:
@@ -93,20 +95,20 @@ def _picture(content: Any, file: Path, root: Path) -> Picture:
 
 def _outline(entry: Any, kind: object) -> Outline:
     if not isinstance(entry, dict) or kind not in ("polygon", "bitmap"):
-        raise DataError(f"has the type {shown(kind)}; polygon and bitmap are read: convert or remove it")
+        raise DataError(f"has the type {shown(kind)}; polygon and bitmap are read: convert or remove it", "bad_polygon")
     label, instance = entry.get("classTitle"), entry.get("instance")
     if not isinstance(label, str):
-        raise DataError(f"has the class {shown(label)}; it takes text")
+        raise DataError(f"has the class {shown(label)}; it takes text", "bad_annotation")
     about = Outline(name=str(entry.get("id") or ""), label=label, group=None if instance is None else str(instance))
     if kind == "polygon":
         points = entry.get("points")
         if not isinstance(points, dict) or not isinstance(points.get("interior", []), list):
-            raise DataError(f"has the points {shown(points)}; it takes exterior and interior")
+            raise DataError(f"has the points {shown(points)}; it takes exterior and interior", "bad_polygon")
         holes = tuple(flat(ring) for ring in points.get("interior", []))
         return replace(about, rings=(flat(points.get("exterior")),), holes=holes)
     bitmap = entry.get("bitmap")
     bitmap = bitmap if isinstance(bitmap, dict) else {}
     origin = bitmap.get("origin")
     if not isinstance(origin, list) or len(origin) != 2 or not all(type(value) is int for value in origin):
-        raise DataError(f"has a bitmap at {shown(origin)}; it takes [left, top] in pixels")
+        raise DataError(f"has a bitmap at {shown(origin)}; it takes [left, top] in pixels", "bad_rle")
     return replace(about, bitmap=Bitmap(origin[0], origin[1], packed_bitmap(bitmap.get("data"), zipped=True)))

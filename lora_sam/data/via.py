@@ -78,7 +78,10 @@ def _entries(file: Path, root: Path) -> Iterator[tuple[str, list[Any]]]:
     for key, entry in entries.items():
         name = entry.get("filename") if isinstance(entry, dict) else None
         if not isinstance(name, str):
-            raise DataError(f"{file}: the entry {shown(key)} has no filename; export the annotations from VIA again.")
+            raise DataError(
+                f"{file}: the entry {shown(key)} has no filename; export the annotations from VIA again.",
+                "bad_annotation",
+            )
         regions = entry.get("regions", [])
         # a mapping of numbers in VIA 1
         yield name, list(regions.values()) if isinstance(regions, dict) else regions
@@ -88,7 +91,9 @@ def _rows(file: Path, root: Path) -> Iterator[tuple[str, list[Any]]]:
     try:
         inside(root, file.relative_to(root).as_posix(), str(file))
         if file.stat().st_size > MAX_ANNOTATION_BYTES:
-            raise DataError(f"{file}: is larger than {MAX_ANNOTATION_BYTES // 2**30} GiB; split the data set.")
+            raise DataError(
+                f"{file}: is larger than {MAX_ANNOTATION_BYTES // 2**30} GiB; split the data set.", "bad_annotation"
+            )
         limit = csv.field_size_limit(_CELL)
         try:
             with file.open(encoding="utf-8-sig", newline="") as opened:
@@ -96,9 +101,13 @@ def _rows(file: Path, root: Path) -> Iterator[tuple[str, list[Any]]]:
         finally:
             csv.field_size_limit(limit)
     except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); check its permissions.") from error
+        raise DataError(
+            f"{file}: cannot be read ({error.strerror}); check its permissions.", "unreadable_file"
+        ) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file}: is no CSV in UTF-8 ({error}); export the annotations from VIA again.") from error
+        raise DataError(
+            f"{file}: is no CSV in UTF-8 ({error}); export the annotations from VIA again.", "bad_annotation"
+        ) from error
     for number, row in enumerate(rows, start=2):
         name = row.get("filename") or row.get("#filename")
         if "region_shape_attributes" not in row or not name:
@@ -110,7 +119,7 @@ def _rows(file: Path, root: Path) -> Iterator[tuple[str, list[Any]]]:
             )
         except (ValueError, RecursionError, KeyError) as error:
             raise DataError(
-                f"{file}: line {number} has no region in JSON ({error}); export it from VIA again."
+                f"{file}: line {number} has no region in JSON ({error}); export it from VIA again.", "bad_annotation"
             ) from error
         yield name, [{"shape_attributes": shape, "region_attributes": about}] if shape else []
 
@@ -126,7 +135,7 @@ def _picture(file: Path, name: str, regions: list[Any], root: Path) -> Picture:
             continue
         try:
             if not isinstance(shape, dict):
-                raise DataError(f"is {shown(region)}; it takes shape_attributes")
+                raise DataError(f"is {shown(region)}; it takes shape_attributes", "bad_annotation")
             outlines.append(Outline(label=_label(region.get("region_attributes")), rings=(_ring(shape, kind),)))
         except DataError as error:
             outlines.append(error)
@@ -145,16 +154,19 @@ def _ring(shape: dict[str, Any], kind: object) -> list[float]:
         xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
         if not isinstance(xs, list) or not isinstance(ys, list) or len(xs) != len(ys):
             raise DataError(
-                f"has all_points_x {shown(xs)} and all_points_y {shown(ys)}; it takes two lists of one length"
+                f"has all_points_x {shown(xs)} and all_points_y {shown(ys)}; it takes two lists of one length",
+                "bad_polygon",
             )
         return [value for point in zip(xs, ys, strict=True) for value in point]
     if kind not in ("circle", "ellipse"):
-        raise DataError(f"has the shape {shown(kind)}; polygon, circle and ellipse are read: convert or remove it")
+        raise DataError(
+            f"has the shape {shown(kind)}; polygon, circle and ellipse are read: convert or remove it", "bad_polygon"
+        )
     keys = ("cx", "cy", "r", "r") if kind == "circle" else ("cx", "cy", "rx", "ry")
     x, y, across, down = (shape.get(key) for key in keys)
     turn = shape.get("theta", 0)
     if not all(is_number(value) for value in (x, y, across, down, turn)):
-        raise DataError(f"is a {kind} with {shown(shape)}; it takes numbers")
+        raise DataError(f"is a {kind} with {shown(shape)}; it takes numbers", "bad_annotation")
     # VIA 2 stores the turn in radians
     return ellipse(x, y, across, down, float(turn) * 180 / 3.141592653589793)  # type: ignore[arg-type]
 

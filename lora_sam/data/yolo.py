@@ -55,7 +55,8 @@ class Yolo(FormatOptions):
         if boxes and not any(entry.outlines for entry in pictures if isinstance(entry, Picture)):
             raise DataError(
                 f"{root}: its {boxes} labels are boxes (class x y width height), and boxes alone cannot train masks; "
-                "export it for segmentation, with the corners of outlines."
+                "export it for segmentation, with the corners of outlines.",
+                "bad_annotation",
             )
         return open_pictures(self, root, pictures, seed=seed, what="YOLO's labels")
 
@@ -82,14 +83,20 @@ def _table(root: Path) -> dict[str, Any]:
         return {}
     try:
         if file.stat().st_size > _MAX_TABLE:
-            raise DataError(f"{file}: is larger than 1 MiB; is it the right file?")
+            raise DataError(f"{file}: is larger than 1 MiB; is it the right file?", "bad_annotation")
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{file}: is not valid YAML ({shown(str(error))}); export it again.") from error
+        raise DataError(
+            f"{file}: is not valid YAML ({shown(str(error))}); export it again.", "bad_annotation"
+        ) from error
     except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); check its permissions.") from error
+        raise DataError(
+            f"{file}: cannot be read ({error.strerror}); check its permissions.", "unreadable_file"
+        ) from error
     if not isinstance(content, dict):
-        raise DataError(f"{file}: holds {shown(content)}; it takes keys such as train, val and names.")
+        raise DataError(
+            f"{file}: holds {shown(content)}; it takes keys such as train, val and names.", "bad_annotation"
+        )
     return {**content, "": file}
 
 
@@ -102,7 +109,8 @@ def _names(table: dict[str, Any], root: Path) -> dict[int, str]:
         str(key).isdecimal() and isinstance(name, str | int) and is_text(str(name)) for key, name in entries.items()
     ):
         raise DataError(
-            f"{table['']}: names is {shown(stored)}; it takes a list of names, or a mapping of numbers to names."
+            f"{table['']}: names is {shown(stored)}; it takes a list of names, or a mapping of numbers to names.",
+            "bad_annotation",
         )
     return {int(key): str(name) for key, name in entries.items()}
 
@@ -131,7 +139,9 @@ def _places(table: dict[str, Any], root: Path, config: Yolo) -> Iterator[tuple[s
 def _images(entry: object, table: dict[str, Any], root: Path) -> list[Path]:
     """The images of a folder, or of a list in a text file, that data.yaml names."""
     if not isinstance(entry, str):
-        raise DataError(f"{table['']}: names the images {shown(entry)}; it takes a folder or a list of folders.")
+        raise DataError(
+            f"{table['']}: names the images {shown(entry)}; it takes a folder or a list of folders.", "missing_file"
+        )
     relative = "/".join(part for part in entry.replace("\\", "/").split("/") if part not in ("", ".", ".."))
     base = table.get("path")
     tries = [relative]
@@ -149,7 +159,9 @@ def _images(entry: object, table: dict[str, Any], root: Path) -> list[Path]:
                 "/".join(part for part in line.replace("\\", "/").split("/") if part not in ("", ".")) for line in lines
             ]
             return [inside(root, name, str(path)) for name in names if name]
-    raise DataError(f"{table['']}: names the images {shown(entry)}, which are not under {root}; correct the path.")
+    raise DataError(
+        f"{table['']}: names the images {shown(entry)}, which are not under {root}; correct the path.", "missing_file"
+    )
 
 
 def _split(split: str, images: list[Path], names: dict[int, str], root: Path) -> Iterator[Picture | DataError]:
@@ -174,7 +186,7 @@ def _picture(split: str, image: Path, names: dict[int, str], root: Path) -> Pict
         try:
             outlines.append(_outline(words, names))
         except DataError as error:
-            outlines.append(DataError(f"(line {number} of {file}) {error}"))
+            outlines.append(DataError(f"(line {number} of {file}) {error}", "bad_annotation"))
     return Picture(
         owner=str(image if file is None else file),
         image=image.relative_to(root).as_posix(),
@@ -200,19 +212,27 @@ def _labels_of(image: Path, root: Path) -> Path | None:
 def _lines(file: Path) -> list[str]:
     try:
         if file.stat().st_size > _MAX_LABELS:
-            raise DataError(f"{file}: is larger than 64 MiB; is it the right file?")
+            raise DataError(f"{file}: is larger than 64 MiB; is it the right file?", "bad_annotation")
         return file.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise DataError(f"{file}: is not UTF-8 text (byte {error.start}); export it again.") from error
+        raise DataError(
+            f"{file}: is not UTF-8 text (byte {error.start}); export it again.", "bad_annotation"
+        ) from error
     except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); check its permissions.") from error
+        raise DataError(
+            f"{file}: cannot be read ({error.strerror}); check its permissions.", "unreadable_file"
+        ) from error
 
 
 def _outline(words: list[str], names: dict[int, str]) -> Outline:
     try:
         number, corners = int(float(words[0])), [float(word) for word in words[1:]]
     except (ValueError, OverflowError) as error:
-        raise DataError(f"is {shown(' '.join(words))}; it takes a class and shares of 0 to 1") from error
+        raise DataError(
+            f"is {shown(' '.join(words))}; it takes a class and shares of 0 to 1", "bad_annotation"
+        ) from error
     if names and number not in names:
-        raise DataError(f"has the class {number}, and data.yaml names {', '.join(map(str, sorted(names)))}")
+        raise DataError(
+            f"has the class {number}, and data.yaml names {', '.join(map(str, sorted(names)))}", "bad_annotation"
+        )
     return Outline(label=names.get(number, str(number)), rings=(corners,))

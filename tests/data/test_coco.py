@@ -62,6 +62,36 @@ def test_ids_may_be_text_or_numbers(coco: Make, coco_set: Make) -> None:
     assert coco(coco_set(edit=edit)).open(0).train[0].object_ids == ("first", "1")
 
 
+def test_what_tools_write_is_tolerated_and_counted(coco: Make, coco_set: Make) -> None:
+    def edit(content: dict[str, Any], root: Path) -> None:
+        names = ["..\\..\\media\\train0.png", "https://host/x/train1.png?a=b", "C:\\me\\TRAIN2.PNG"]
+        for image, name in zip(content["images"], names, strict=True):
+            image["file_name"] = name
+            image["id"] = float(image["id"])
+        for place, annotation in enumerate(content["annotations"]):
+            polygon = annotation["segmentation"][0]
+            forms = [polygon, [[polygon]], [polygon[at : at + 2] for at in range(0, 8, 2)], [[polygon[:2], polygon[2:4],
+                     polygon[4:6], polygon[6:]]]]  # fmt: skip
+            annotation["segmentation"] = forms[place % 4]
+            annotation["id"] = float(place % 2)  # restarts in every image
+            if place == 5:
+                del annotation["id"]
+
+    found = coco(coco_set(edit=edit)).open(0)
+    for index in range(3):
+        sample = found.train[index]
+        assert sample.id == f"images/train/train{index}.png"
+        for part, mask in enumerate(sample.masks):
+            expected = np.zeros((20, 30), bool)
+            expected[4:14, 3 + 12 * part : 11 + 12 * part] = True
+            assert (mask == expected).all()
+    assert found.train[2].object_ids == ("0", "#6")
+    notes = "\n".join(found.notes)
+    assert "train: 3 images were found by their name alone: instances_train.json has other paths" in notes
+    assert "train: 3 annotations have the id of one of another image" in notes
+    assert "train: 1 annotations have no id; they are named by their place in the file" in notes
+
+
 def an(key: str, value: Any) -> Callable[[dict[str, Any], Path], None]:
     return lambda content, root: content["annotations"][3].update({key: value})
 
@@ -95,6 +125,8 @@ BAD = [
     (im("file_name", "/etc/passwd"), r"instances_train\.json: image 1: the path '/etc/passwd' is absolute; only files"),
     (im("file_name", "C:\\a.png"), "is absolute"),
     (im("file_name", "../val/val0.png"), r"image 1: the path '\.\./val/val0\.png' has '\.\.'; only files under"),
+    (im("file_name", "../other/gone.png"), r"image 1: the path '\.\./other/gone\.png' has '\.\.'; only files under"),
+    (im("file_name", "val0.png"), r"images/train/val0\.png: does not exist"),  # the other split's is not meant
     (im("file_name", "a\0.png"), r"image 1: the path 'a\\x00\.png' is empty or has a NUL"),
     (im("file_name", "a" * 5000), "image 1: the path 'aaa.*… cannot be used .File name too long"),
     (linked_out, r"image 1: the path 'train1\.png' leads out of the data root through a symbolic link"),
@@ -108,7 +140,7 @@ BAD = [
     (im("id", 0), "image 0 is listed twice"),
     (an("image_id", 99), r"annotation 11 belongs to image 99, which is not listed; add the image or remove it"),
     (an("image_id", None), "annotation 11 belongs to image None"),
-    (an("id", 0), "annotation 0 is listed twice"),
+    (an("id", 10), "annotation 10 is listed twice for one image"),
     (an("id", True), 'annotation number 3 in the list has no "id"'),
     (an("bbox", [15, 4, 17, 10]), r"annotation 11 has a box outside the image: \[15, 4, 17, 10\].* in 30x20 pixels"),
     (an("bbox", [-2, 4, 8, 10]), "annotation 11 has a box outside the image"),

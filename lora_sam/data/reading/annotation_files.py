@@ -81,6 +81,8 @@ def without_collecting() -> Iterator[None]:
 def identifier_of(entry: object, key: str) -> str | None:
     """An id as text, so that 7 and "7" are one; None when there is none."""
     value = entry.get(key) if isinstance(entry, dict) else None
+    if type(value) is float and value.is_integer():  # as spreadsheets and data frames write whole numbers
+        value = int(value)
     return str(value) if type(value) is int or (isinstance(value, str) and value and is_text(value)) else None
 
 

@@ -64,6 +64,7 @@ def encode(segmentation: object, size: tuple[int, int]) -> tuple[bytes, int]:
         counts = _checked_counts(segmentation, size)
         rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     elif isinstance(segmentation, list) and segmentation:
+        segmentation = _nested(segmentation)
         rles = coco_mask.frPyObjects(_checked_polygons(segmentation, size), height, width)
         rle = rles[0] if len(rles) == 1 else coco_mask.merge(rles)
     elif segmentation == []:
@@ -78,6 +79,17 @@ def encode(segmentation: object, size: tuple[int, int]) -> tuple[bytes, int]:
             "has an empty mask (no pixel inside the image); correct it or remove the annotation", "empty_mask"
         )
     return rle["counts"], area
+
+
+def _nested(segmentation: list[Any]) -> list[Any]:
+    """Polygons that are flat lists of numbers, also where a tool nested one list too few, or one or two too many."""
+    if all(is_number(value) for value in segmentation):
+        return [segmentation]
+    if all(isinstance(part, list) and len(part) == 2 and all(map(is_number, part)) for part in segmentation):
+        return [[value for point in segmentation for value in point]]
+    if all(isinstance(part, list) and part and all(isinstance(inner, list) for inner in part) for part in segmentation):
+        return [polygon for part in segmentation for polygon in _nested(part)]
+    return segmentation
 
 
 def _checked_polygons(polygons: list[Any], size: tuple[int, int]) -> list[list[float]]:

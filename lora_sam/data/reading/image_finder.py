@@ -30,6 +30,7 @@ class ImageFinder:
     """
 
     def __init__(self, root: Path, suffixes: Iterable[str] = SUFFIXES) -> None:
+        self.searched = 0
         self._root = root
         self._suffixes = frozenset(suffixes)
 
@@ -45,7 +46,7 @@ class ImageFinder:
             DataError: there is no such file, or there are several.
         """
         if not isinstance(name, str) or not name.strip() or "\0" in name or not is_text(name):
-            raise DataError(f"{owner} names the image {shown(name)}; it takes the name of a file.")
+            raise DataError(f"{owner} names the image {shown(name)}; it takes the name of a file.", "missing_file")
         parts = _parts(name)
         if parts:
             for folder in (*folders, self._root):
@@ -59,12 +60,23 @@ class ImageFinder:
             places = " and ".join(path.relative_to(self._root).as_posix() for path in found[:2])
             raise DataError(
                 f"{owner} names the image {shown(name)}, which may be {places} ({len(found)} files); give it with its "
-                "folder, or keep one of them."
+                "folder, or keep one of them.",
+                "missing_file",
             )
         raise DataError(
             f"{owner} names the image {shown(name)}, and no file of that name is under {self._root} "
-            f"({len(self._files)} images are); copy it there, or remove the entry."
+            f"({len(self._files)} images are); copy it there, or remove the entry.",
+            "missing_file",
         )
+
+    def search(self, name: object, owner: str, *folders: Path) -> Path | None:
+        """What `find` finds, counted in `searched`; None where there is no such file or there are several."""
+        try:
+            found = self.find(name, owner, *folders)
+        except DataError:
+            return None
+        self.searched += 1
+        return found
 
     def unnamed(self, used: Iterable[Path]) -> int:
         """How many images under the root are none of `used`."""
@@ -77,12 +89,15 @@ class ImageFinder:
             for seen, path in enumerate(self._root.rglob("*")):
                 if seen > MAX_FILES:
                     raise DataError(
-                        f"{self._root}: has more than {MAX_FILES} entries; set data.root to the data alone."
+                        f"{self._root}: has more than {MAX_FILES} entries; set data.root to the data alone.",
+                        "bad_annotation",
                     )
                 if path.suffix.lower() in self._suffixes and not path.name.startswith(".") and path.is_file():
                     files.append(path)
         except OSError as error:
-            raise DataError(f"{self._root}: cannot be listed ({error.strerror}); correct its permissions.") from error
+            raise DataError(
+                f"{self._root}: cannot be listed ({error.strerror}); correct its permissions.", "unreadable_file"
+            ) from error
         return sorted(files)
 
     @cached_property

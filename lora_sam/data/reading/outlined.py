@@ -183,7 +183,9 @@ def _read(
         try:
             path = finder.find(entry.image, entry.owner, *entry.folders)
             if path in used:
-                raise DataError(f"{entry.owner}: {path} is the image of {used[path]} too; merge the two.")
+                raise DataError(
+                    f"{entry.owner}: {path} is the image of {used[path]} too; merge the two.", "duplicate_id"
+                )
             used[path] = entry.owner
             size = image_size(path)
             if entry.size is not None and entry.size != size:
@@ -223,11 +225,17 @@ def _image(
             if outline.group is not None:
                 key = (outline.group, outline.label)
             if outline.label is not None and (not outline.label.strip() or not is_text(outline.label)):
-                raise DataError(f"has the class {shown(outline.label)}; it takes text")
+                raise DataError(f"has the class {shown(outline.label)}; it takes text", "bad_annotation")
             parts.setdefault(key, []).append((_scaled(outline, size) if entry.scale else outline).encoded(size))
             about.setdefault(key, outline)
         except DataError as error:
-            bad.setdefault(key, DataError(f"{entry.owner}: object number {position + 1} {str(error).rstrip('.')}."))
+            bad.setdefault(
+                key,
+                DataError(
+                    f"{entry.owner}: object number {position + 1} {str(error).rstrip('.')}.",
+                    error.kind or "bad_annotation",
+                ),
+            )
     found = [key for key, masks in parts.items() if masks]
     ledger.saw(objects=len(found))
     for key, reason in bad.items():
@@ -259,7 +267,9 @@ def encode_mask(mask: NDArray[np.bool_]) -> bytes:
     from pycocotools import mask as coco_mask
 
     if not mask.any():
-        raise DataError("has an empty mask (no pixel inside the image); correct it or remove the annotation")
+        raise DataError(
+            "has an empty mask (no pixel inside the image); correct it or remove the annotation", "bad_annotation"
+        )
     counts: bytes = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
     return counts
 
@@ -277,7 +287,7 @@ def flat(points: object) -> list[float]:
         isinstance(point, list | tuple) and len(point) >= 2 and is_number(point[0]) and is_number(point[1])
         for point in points
     ):
-        raise DataError(f"has the points {shown(points)}; it takes a list of [x, y]")
+        raise DataError(f"has the points {shown(points)}; it takes a list of [x, y]", "bad_polygon")
     return [float(value) for point in points for value in point[:2]]
 
 
@@ -285,7 +295,8 @@ def ellipse(x: float, y: float, across: float, down: float, degrees: float = 0.0
     """The outline of an ellipse by its centre, its two radii, and its turn (clockwise as it is seen)."""
     if not all(is_number(value) for value in (x, y, across, down, degrees)) or across <= 0 or down <= 0:
         raise DataError(
-            f"has an ellipse at {shown((x, y))} with the radii {shown((across, down))}; it takes numbers > 0"
+            f"has an ellipse at {shown((x, y))} with the radii {shown((across, down))}; it takes numbers > 0",
+            "bad_polygon",
         )
     angles = np.linspace(0, 2 * np.pi, ELLIPSE_POINTS, endpoint=False)
     turn = np.deg2rad(degrees)
@@ -300,11 +311,12 @@ def _scaled(outline: Outline, size: tuple[int, int]) -> Outline:
 
     def ring(values: object) -> list[float]:
         if not isinstance(values, list) or not all(is_number(value) for value in values):
-            raise DataError(f"has the points {shown(values)}; it takes numbers from 0 to 1")
+            raise DataError(f"has the points {shown(values)}; it takes numbers from 0 to 1", "bad_polygon")
         if min(values, default=0) < -0.01 or max(values, default=0) > 1.01:
             raise DataError(
                 f"has coordinates from {min(values):g} to {max(values):g}, where shares of the image from 0 to 1 are "
-                "needed; divide x by its width and y by its height"
+                "needed; divide x by its width and y by its height",
+                "bad_polygon",
             )
         return [value * size[1 - place % 2] for place, value in enumerate(values)]
 
@@ -318,7 +330,8 @@ def _placed(bitmap: Bitmap, size: tuple[int, int]) -> bytes:
     if bitmap.left < 0 or bitmap.top < 0 or bitmap.left + width > size[1] or bitmap.top + height > size[0]:
         raise DataError(
             f"has a bitmap of {width}x{height} pixels at ({bitmap.left}, {bitmap.top}), which leaves the image of "
-            f"{size[1]}x{size[0]}; export the annotations again"
+            f"{size[1]}x{size[0]}; export the annotations again",
+            "bad_rle",
         )
     mask = np.zeros(size, np.bool_)
     mask[bitmap.top : bitmap.top + height, bitmap.left : bitmap.left + width] = bitmap.pixels

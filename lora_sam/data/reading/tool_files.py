@@ -51,15 +51,21 @@ def parsed(file: Path, root: Path) -> Any:
     try:
         inside(root, file.relative_to(root).as_posix(), str(file))
         if file.stat().st_size > MAX_ANNOTATION_BYTES:
-            raise DataError(f"{file}: is larger than {MAX_ANNOTATION_BYTES // 2**30} GiB; split the data set.")
+            raise DataError(
+                f"{file}: is larger than {MAX_ANNOTATION_BYTES // 2**30} GiB; split the data set.", "bad_annotation"
+            )
         stored = file.read_bytes()
         return json.loads(stored.decode(json.detect_encoding(stored)), object_pairs_hook=without_repeats)
     except DataError:
         raise
     except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); check its permissions.") from error
+        raise DataError(
+            f"{file}: cannot be read ({error.strerror}); check its permissions.", "unreadable_file"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: is not valid JSON ({error}); export the annotations again.") from error
+        raise DataError(
+            f"{file}: is not valid JSON ({error}); export the annotations again.", "bad_annotation"
+        ) from error
 
 
 def packed_bitmap(text: object, *, zipped: bool) -> NDArray[np.bool_]:
@@ -76,22 +82,26 @@ def packed_bitmap(text: object, *, zipped: bool) -> NDArray[np.bool_]:
     from PIL import Image
 
     if not isinstance(text, str) or len(text) > _MAX_PACKED:
-        raise DataError(f"has the bitmap {shown(text)}; it takes a PNG in base 64")
+        raise DataError(f"has the bitmap {shown(text)}; it takes a PNG in base 64", "bad_rle")
     try:
         data = base64.b64decode(text, validate=True)
         if zipped:
             unpacker = zlib.decompressobj()
             data = unpacker.decompress(data, _MAX_PACKED)
             if unpacker.unconsumed_tail:
-                raise DataError("has a bitmap that unpacks to more than 64 MiB; export it again")
+                raise DataError("has a bitmap that unpacks to more than 64 MiB; export it again", "bad_rle")
         with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
             if picture.width * picture.height > MAX_PIXELS:
-                raise DataError(f"has a bitmap of {picture.width}x{picture.height} pixels; at most {MAX_PIXELS} in all")
+                raise DataError(
+                    f"has a bitmap of {picture.width}x{picture.height} pixels; at most {MAX_PIXELS} in all", "bad_rle"
+                )
             if "A" in picture.getbands() or "transparency" in picture.info:
                 return np.asarray(picture.convert("RGBA"))[..., 3] > 0
             return np.asarray(picture.convert("L") if picture.mode not in ("1", "L", "P") else picture) > 0
     except (binascii.Error, ValueError, zlib.error, OSError, SyntaxError) as error:
-        raise DataError(f"has a damaged bitmap ({str(error) or type(error).__name__}); export it again") from error
+        raise DataError(
+            f"has a damaged bitmap ({str(error) or type(error).__name__}); export it again", "bad_rle"
+        ) from error
 
 
 def _files(root: Path, endings: tuple[str, ...], most: int | None) -> Iterator[Path]:
@@ -101,4 +111,6 @@ def _files(root: Path, endings: tuple[str, ...], most: int | None) -> Iterator[P
             if path.suffix.lower() in endings and not hidden and path.is_file():
                 yield path
     except OSError as error:
-        raise DataError(f"{root}: cannot be listed ({error.strerror}); correct its permissions.") from error
+        raise DataError(
+            f"{root}: cannot be listed ({error.strerror}); correct its permissions.", "unreadable_file"
+        ) from error
