@@ -259,7 +259,7 @@ def _attach_annotations(
                 )
             seen.add((image_id, identifier))
             if owners.setdefault(identifier, image_id) != image_id:
-                left_out["annotations have the id of one of another image; they are told apart by their images"] += 1
+                left_out["annotations have ids that another image has too; they are told apart by their images"] += 1
             if image_id not in images:
                 wanted = shown(entry.get("image_id"))
                 raise DataError(

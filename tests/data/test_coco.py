@@ -88,7 +88,7 @@ def test_what_tools_write_is_tolerated_and_counted(coco: Make, coco_set: Make) -
     assert found.train[2].object_ids == ("0", "#6")
     notes = "\n".join(found.notes)
     assert "train: 3 images were found by their name alone: instances_train.json has other paths" in notes
-    assert "train: 3 annotations have the id of one of another image" in notes
+    assert "train: 3 annotations have ids that another image has too" in notes
     assert "train: 1 annotations have no id; they are named by their place in the file" in notes
 
 

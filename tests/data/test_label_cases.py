@@ -115,24 +115,14 @@ WARNED = (Case("mask_inverted", note="data.invert=true"),)
 LAYOUTS_TO_COME = frozenset(
     {
         "cellpose_layout",
-        "cvat_xml",
         "dsb_layout",
         "labelme2voc_old",
-        "labelme_json",
-        "labelstudio_coco_backslash",
-        "coco_nfd_names",
-        "coco_dup_ann_ids",
-        "coco_flat_polygon",
         "mask_per_object",
         "mask_suffix",
         "medsam_npy",
         "mmseg_layout",
         "nifti",
-        "qupath_geojson",
-        "supervisely",
         "train_images_masks",
-        "via_json",
-        "yolo_seg",
     }
 )
 """Layouts of tools that have no reader yet."""
