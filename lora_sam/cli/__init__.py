@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +18,13 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from lora_sam.cli.overrides import explain
+from lora_sam.core.signals import Stoppable, exit_code
 
 BUG = 1
 USER_ERROR = 2
-INTERRUPTED = 130
+
+# of the job at work; not a ContextVar, because a thread has to see it
+_at_work: Callable[[], str | None] | None = None
 
 # whether `main` has set HYDRA_FULL_ERROR for its own purposes
 _one_line_errors: ContextVar[bool] = ContextVar("one_line_errors", default=False)
@@ -36,7 +41,8 @@ def main(task: Callable[[], Any], *, conf: Path, config_name: str = "train") -> 
         config_name: Its primary configuration.
 
     Returns:
-        Exit code: 0; 2 after a user's mistake; 130 after Ctrl-C.
+        Exit code: 0; 2 after a user's mistake; 130 after Ctrl-C; 143 after SIGTERM. A command that does not end within
+        seconds of a signal is ended.
 
     Raises:
         SystemExit: with the exit code of a job that failed (see `lora_sam.cli.jobs`); 1 after a sweep with failed jobs.
@@ -47,6 +53,10 @@ def main(task: Callable[[], Any], *, conf: Path, config_name: str = "train") -> 
     if full_errors():
         task()
         return 0
+    return until_stopped(lambda: _without_stopping(task, arguments, conf, config_name))
+
+
+def _without_stopping(task: Callable[[], Any], arguments: Sequence[str], conf: Path, config_name: str) -> int:
     try:
         with _hydra_raises():
             task()
@@ -61,13 +71,62 @@ def main(task: Callable[[], Any], *, conf: Path, config_name: str = "train") -> 
                 "another place with hydra.run.dir=... (hydra.sweep.dir=... with --multirun)"
             ]
         )
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
     except Exception:
         traceback.print_exc()
         return BUG
     return 0
+
+
+def until_stopped(act: Callable[[], int]) -> int:
+    """What `act` returns; after Ctrl-C 130, after SIGTERM 143, with a sentence that says how to go on.
+
+    A command that does not end within seconds of a signal is ended.
+    """
+    stop = Stoppable(stopped)
+    try:
+        with stop:
+            code = act()
+    except KeyboardInterrupt as error:
+        if not getattr(error, "told", False):
+            stopped(exit_code(error) - 128)
+        return exit_code(error)
+    if stop.received:  # what is called back from C has swallowed the exception
+        print(f"{_words(stop.received)}, after everything was done", file=sys.stderr, flush=True)
+        return 128 + stop.received
+    return code
+
+
+def stopped(number: int) -> None:
+    """Say that a signal ended the command, and how to go on."""
+    advice = None if _at_work is None else _at_work()
+    if advice is None:
+        program = f"python {sys.argv[0]}" if sys.argv[0].endswith(".py") else sys.argv[0]
+        typed = f"{program} {shlex.join(sys.argv[1:])}".strip()
+        advice = f"what was there before is as it was. Begin again with: {typed}"
+    print(f"{_words(number)}; {advice}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def at_work(say: Callable[[], str | None]) -> Iterator[None]:
+    """Inside this context `say` is called when a signal ends the command, at once or from a thread after seconds.
+
+    Args:
+        say: Notes down that it was ended, and returns how to go on; None for the usual advice.
+    """
+    global _at_work
+    before, _at_work = _at_work, say
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        stopped(exit_code(error) - 128)
+        error.told = True  # type: ignore[attr-defined]
+        raise
+    finally:
+        _at_work = before
+
+
+def _words(number: int) -> str:
+    return "terminated" if number == signal.SIGTERM else "interrupted"
 
 
 def report(lines: Sequence[str], prefix: str = "") -> int:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_sam.app.web.server import LOCAL, serve
+from lora_sam.core.signals import Stoppable, exit_code
 
 
 def _parser(program: str | None) -> argparse.ArgumentParser:
@@ -26,7 +27,7 @@ def _parser(program: str | None) -> argparse.ArgumentParser:
 
 
 def serve_app(arguments: Sequence[str], program: str | None = None) -> int:
-    """Serve the page until interrupted; 2 for a mistake of the user.
+    """Serve the page until interrupted (130, or 143 by SIGTERM); 2 for a mistake of the user.
 
     Args:
         arguments: The words after the command.
@@ -40,12 +41,21 @@ def serve_app(arguments: Sequence[str], program: str | None = None) -> int:
         wish = "--share" if given.share else f"--host {given.host}"
         return _refuse(f"{wish} lets others use this machine: add --auth USER:PASSWORD, or leave it out")
 
+    stop = Stoppable(lambda number: None)
+    try:
+        with stop:
+            code = _until_stopped(given, (user, password) if given.auth else None)
+    except KeyboardInterrupt as error:
+        return exit_code(error)
+    return 128 + stop.received if stop.received else code  # Gradio keeps the signal to itself
+
+
+def _until_stopped(given: argparse.Namespace, auth: tuple[str, str] | None) -> int:
     from lora_sam.app.workbench import Workbench
     from lora_sam.core.errors import LoraSamError
 
     try:
         bench = Workbench(given.outputs, (given.run or "").removeprefix("run=") or None)
-        auth = (user, password) if given.auth else None
         page = serve(bench, host=given.host, port=given.port, auth=auth, share=given.share, inbrowser=given.open)
     except (LoraSamError, OSError) as error:
         hint = "; choose another one with --port" if isinstance(error, OSError) else ""

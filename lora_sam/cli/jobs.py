@@ -6,6 +6,7 @@ import atexit
 import json
 import math
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -14,6 +15,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_sam.cli import BUG, full_errors, report
+from lora_sam.cli import BUG, at_work, full_errors, report
 from lora_sam.core.config import with_new_names
 from lora_sam.core.errors import ConfigError, LoraSamError
 from lora_sam.core.files import write_text
@@ -94,7 +96,8 @@ def run_job(config: DictConfig, task: Task) -> float:
     status = Status(status="running", job=job, overrides=overrides, started=time.time())
     try:
         _write(status, directory)
-        objective = float(task(plain(config), directory, overrides))
+        with at_work(partial(_stopped, status, directory)):
+            objective = float(task(plain(config), directory, overrides))
         _write(status.ended("completed", objective=objective if math.isfinite(objective) else None), directory)
         return objective
     except Exception as error:
@@ -108,13 +111,28 @@ def run_job(config: DictConfig, task: Task) -> float:
         else:
             traceback.print_exc()
             code = BUG
-    except BaseException:  # Ctrl-C, or a run that was asked to stop and has saved its state
-        with suppress(LoraSamError):
-            _write(status.ended("interrupted"), directory)
+    except SystemExit:  # a run that was asked to stop and has saved its state
+        _stopped(status, directory)
         raise
     if sweeping:
         return math.nan
     raise SystemExit(code)
+
+
+def _stopped(status: Status, directory: Path) -> str | None:
+    """Note that a signal has ended the job; how to go on with it, None where it has saved nothing."""
+    from lora_sam.core.run_directory import RunDirectory
+
+    with suppress(LoraSamError):
+        _write(status.ended("interrupted"), directory)
+    if not RunDirectory(directory).last.is_file():
+        return None
+    return f"what was trained is saved. Go on with: {program()} resume={shlex.quote(str(directory))}"
+
+
+def program() -> str:
+    """How the training command was called: `python train.py`, or `lora-sam train` of an installed package."""
+    return "lora-sam train" if Path(sys.argv[0]).name.startswith("lora-sam") else "python train.py"
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -87,12 +87,19 @@ class Preview:
 
 
 def preview(arguments: Sequence[str], program: str = "python -m lora_sam.preview") -> int:
-    """Run the command; returns its exit code: 0, 1 after a bug, 2 after a user's mistake.
+    """Run the command; returns its exit code: 0, 1 after a bug, 2 after a user's mistake, 130 or 143 after a
+    signal.
 
     Args:
         arguments: `preview.<option>=...`, and what `train.py` takes; without any of the latter, the demo.
         program: How it was called.
     """
+    from lora_sam.cli import until_stopped
+
+    return until_stopped(lambda: _preview(arguments, program))
+
+
+def _preview(arguments: Sequence[str], program: str) -> int:
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lora_sam.core.console import print_table
 from lora_sam.core.files import write_text
 from lora_sam.core.run_directory import RunDirectory
+from lora_sam.core.signals import exit_code
 from lora_sam.data.splits import split_ids
 from lora_sam.report.model_card import model_card
 from lora_sam.report.of_run import evaluate_run, facts_of, shown_validation, tell_result, write_result
@@ -26,6 +27,7 @@ from lora_sam.training.setup import (
     plan_run,
     ready,
 )
+from lora_sam.training.stopping import StopRequest
 
 if TYPE_CHECKING:
     from lora_sam.training.settings import Settings
@@ -53,7 +55,7 @@ def run(
 
     Raises:
         LoraSamError: a mistake in configuration, data, weights or adapter, found before training starts where possible.
-        SystemExit: 130 after SIGINT or SIGTERM, once the state is saved.
+        SystemExit: 130 after SIGINT and 143 after SIGTERM, once the state is saved.
     """
     # settings, and data: the order is that in which mistakes are cheapest to find
     directory = RunDirectory(output_dir)
@@ -82,12 +84,13 @@ def run(
             write_text(directory.splits, json.dumps(split_ids(splits), indent=2) + "\n")
 
         # fit
-        progress = fit(parts, shown_validation(parts), earlier)
+        stop = StopRequest()
+        progress = fit(parts, shown_validation(parts), earlier, stop)
         if not progress.finished:
             parts.say(
                 f"stopped at step {progress.step}; everything is saved. Go on with: {program} resume={output_dir}"
             )
-            raise SystemExit(130)
+            raise SystemExit(exit_code(stop.error()))
 
         if processes.main:
             # adapter of the best weights: first without, then with its figures

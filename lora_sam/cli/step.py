@@ -46,7 +46,7 @@ def run_step(verb: str, program: str, arguments: Sequence[str]) -> int:
 
     Returns:
         Exit code: 0; 1 after a bug; 2 after a user's mistake; 3 where a check that was asked for did not hold; 130
-        after Ctrl-C.
+        after Ctrl-C; 143 after SIGTERM.
     """
     try:
         conf = conf_directory()

@@ -11,7 +11,7 @@ import hydra
 from omegaconf import DictConfig
 
 from lora_sam.cli import main
-from lora_sam.cli.jobs import run_job
+from lora_sam.cli.jobs import program, run_job
 from lora_sam.core.conf_files import conf_directory
 
 CONF = conf_directory()
@@ -52,8 +52,3 @@ def run_train(program: str, arguments: Sequence[str]) -> int:
 def with_job(arguments: Sequence[str]) -> list[str]:
     """`arguments`, with the demo in front where they choose nothing."""
     return [DEMO, *arguments] if _WITHOUT_CHOICE.issuperset(arguments) else list(arguments)
-
-
-def program() -> str:
-    """How the training command was called: `python train.py`, or `lora-sam train` of an installed package."""
-    return "lora-sam train" if Path(sys.argv[0]).name.startswith("lora-sam") else "python train.py"

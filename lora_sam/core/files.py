@@ -5,17 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from lora_sam.core.errors import AdapterError, TrainingError
 
+_fcntl: ModuleType | None
+try:
+    import fcntl as _fcntl
+except ImportError:  # Windows
+    _fcntl = None
+
 MAX_JSON_BYTES = 2**24
+# what is written beside its place has such a name, of which the first group is that of the place
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.lora_sam-tmp")
+_RENAME_EXCHANGE = 2  # linux/fs.h
+_AT_FDCWD = -100  # fcntl.h
 
 
 def user_cache() -> Path:
@@ -27,47 +38,89 @@ def user_cache() -> Path:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, on failure removed.
 
+    On success, what processes that were killed have left in the directory goes as well.
+
     Raises:
         TrainingError: the disk is full or the directory cannot be written (names the directory and what is free).
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary: Path | None = None
+    held = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)  # with the mode of any other new file, where mkstemp's would be 0600
+        temporary, held = _beside(path, directory=False)
         yield temporary
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
+        remove_leftovers(path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink()
+        _let_go(held)
 
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield a temporary directory beside `path` that replaces `path` on success and is removed on failure.
 
+    Where the system can exchange two names at once, `path` is the old or the new at every moment. Elsewhere it may be
+    missing after a crash, and is put back by whoever asks for it next (`recover`).
+
     Raises:
         TrainingError: the disk is full or the directory cannot be written.
     """
-    temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        with directory_beside(path) as content:
+            yield content
+            for entry in (*content.rglob("*"), content):
+                sync(entry)
+            _exchange(content, path, content.with_name("replaced"))
+            sync(path.parent)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+@contextmanager
+def directory_beside(path: Path) -> Iterator[Path]:
+    """An empty directory on the disk of `path`, removed afterwards if it is still there.
+
+    On success, what processes that were killed have left beside `path` goes as well.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    recover(path)
+    temporary, held = _beside(path, directory=True)
+    try:
         content = temporary / "content"
         content.mkdir()
         yield content
-        for entry in (*content.rglob("*"), content):
-            sync(entry)
-        _exchange(content, path, temporary / "replaced")
-        sync(path.parent)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+        remove_leftovers(path.parent)
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        _let_go(held)
+
+
+def recover(path: Path) -> None:
+    """Put a directory back that is missing because a process was killed between moving the old one and the new one.
+
+    Only where names cannot be exchanged; nothing happens where `path` is there, or somebody writes it now.
+    """
+    if os.path.lexists(path):
+        return
+    for leftover, name in _leftovers(path.parent):
+        if name == path.name:
+            _remove_leftover(leftover, name)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove what processes that are gone were writing into `directory`; one that still writes holds a lock on it."""
+    for leftover, name in _leftovers(directory):
+        _remove_leftover(leftover, name)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -104,7 +157,9 @@ def sha256_of(path: Path) -> str:
 
 
 def _exchange(new: Path, path: Path, replaced: Path) -> None:
-    """Rename `path`, if it is there, to `replaced`, and `new` to `path`; a failure leaves `path` as it was."""
+    """Rename `new` to `path`; what was there is at `new` or `replaced` then. A failure leaves `path` as it was."""
+    if _swap(new, path):
+        return
     if path.exists():
         os.replace(path, replaced)
     try:
@@ -113,6 +168,100 @@ def _exchange(new: Path, path: Path, replaced: Path) -> None:
         if replaced.exists():
             os.replace(replaced, path)
         raise
+
+
+def _swap(one: Path, other: Path) -> bool:
+    """Exchange two names in one step; False where one is missing or the system cannot, and nothing has changed."""
+    import ctypes
+
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # not Linux, or an old C library
+        return False
+    names = (ctypes.c_char_p(os.fsencode(one)), ctypes.c_char_p(os.fsencode(other)))
+    return bool(rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], ctypes.c_uint(_RENAME_EXCHANGE)) == 0)
+
+
+def _beside(path: Path, *, directory: bool) -> tuple[Path, int | None]:
+    """A new file or directory beside `path`, and a lock on it while it is written.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.lora_sam-tmp")
+        if directory:
+            temporary.mkdir(0o700)
+        else:
+            temporary.touch(exist_ok=False)  # with the mode of any other new file, where mkstemp's would be 0600
+        try:
+            return temporary, _hold(temporary)
+        except FileNotFoundError:  # somebody took it for a leftover before it was locked
+            continue
+
+
+def _hold(path: Path) -> int | None:
+    """Lock `path` for this process; None on a system without locks.
+
+    Raises:
+        FileNotFoundError: it is gone, or somebody else holds it.
+    """
+    if _fcntl is None:
+        return None
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            return descriptor
+    except BlockingIOError:
+        pass
+    except FileNotFoundError:
+        os.close(descriptor)
+        raise
+    except OSError:  # this file system has no locks
+        os.close(descriptor)
+        return None
+    os.close(descriptor)
+    raise FileNotFoundError(path)
+
+
+def _let_go(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def _leftovers(directory: Path) -> list[tuple[Path, str]]:
+    """Temporary files and directories in `directory`, with the names of what they were to become."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return []
+    found = ((name, _TEMPORARY.fullmatch(name)) for name in names)
+    return [(directory / name, match[1]) for name, match in found if match is not None]
+
+
+def _remove_leftover(leftover: Path, name: str) -> None:
+    """Remove one unless it is being written, or nobody can tell; what it has moved aside comes back first."""
+    try:
+        held = _hold(leftover)
+    except OSError:
+        return
+    if held is None:
+        return
+    try:
+        path, replaced = leftover.with_name(name), leftover / "replaced"
+        if replaced.exists() and not os.path.lexists(path):
+            content = leftover / "content"  # whole: it is synced before anything is moved
+            os.replace(content if content.exists() else replaced, path)
+            sync(path.parent)
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+    except OSError:  # read-only: it is in nobody's way
+        pass
+    finally:
+        _let_go(held)
 
 
 def sync(path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from lora_sam.core.errors import AdapterError
-from lora_sam.core.files import atomic_directory, read_json, write_text
+from lora_sam.core.files import atomic_directory, read_json, recover, write_text
 
 if TYPE_CHECKING:
     from lora_sam.methods.adapted import AdaptedSam
@@ -94,6 +94,7 @@ def check_base(facts: dict[str, Any], base: BaseModel, directory: Path) -> None:
 
 def find_adapter(path: Path) -> Path:
     """The adapter directory at `path`, or inside the run at `path`."""
+    recover(path / "adapter")
     directory = path / "adapter" if (path / "adapter" / "adapter_config.json").is_file() else path
     if not (directory / "adapter_config.json").is_file():
         raise AdapterError(f"{path}: no adapter there; give a finished run's directory or its adapter/")

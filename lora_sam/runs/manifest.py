@@ -17,7 +17,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from lora_sam.core.errors import AdapterError, TrainingError
-from lora_sam.core.files import atomic_directory, digest_of, read_json, sha256_of, write_text
+from lora_sam.core.files import atomic_directory, digest_of, read_json, recover, sha256_of, write_text
 from lora_sam.core.version import __version__
 
 SCHEMA_VERSION = 1
@@ -79,6 +79,7 @@ def read_step(directory: Path, step: str, remedy: str) -> Step:
         AdapterError: it is missing or damaged, of another step or schema version.
     """
     path = directory / MANIFEST
+    recover(directory)
     if not path.is_file():
         raise AdapterError(f"{directory}: not there yet; make it with: {remedy}")
     values = read_json(path, f"make it again with: {remedy}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from lora_sam.training.examples import EpochBatches, collate
 from lora_sam.training.out_of_memory import Room, tried
 from lora_sam.training.state import Progress, load_state, save_state
 from lora_sam.training.step import accumulate_gradients
-from lora_sam.training.stopping import StopRequest, should_stop_early, update_best
+from lora_sam.training.stopping import Interruption, StopRequest, should_stop_early, update_best
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,14 +78,16 @@ class Fit:
     at_once: int | None = None
     checkpointed: frozenset[int] = frozenset()
 
-    def fit(self, resume_from: Path | None = None) -> Progress:
+    def fit(self, resume_from: Path | None = None, stop: StopRequest | None = None) -> Progress:
         """Train until the limits, early stopping, or a signal; `Progress.finished` tells a signal from the rest.
 
         Args:
             resume_from: State file of an interrupted run with the same configuration; training ends with the same
                 weights as if it had never stopped (bit for bit on a CPU).
+            stop: Remembers the signal that ended it.
 
         Raises:
+            KeyboardInterrupt: a signal before the first step, or after all is trained and saved.
             TrainingError: too many steps were not finite, or a checkpoint cannot be written.
         """
         parameters = self.adapted.trainable()
@@ -98,16 +100,26 @@ class Fit:
         self.display.begin(total)
         if progress.step < total and not should_stop_early(progress, self.options.early_stopping):
             progress.finished = False  # resumed with a higher limit
-        with StopRequest() as stop:
+        with stop or StopRequest() as stop:
             while not progress.finished:
-                self._epoch(progress, parameters, optimizer, mean, total, stop, room)
-                if stop.signal is not None:
-                    self._save_last(progress, parameters, optimizer, mean)
-                    break
-                with nullcontext() if mean is None else mean.in_place(parameters):
-                    self._end_epoch(progress, parameters, total)
+                try:
+                    self._epoch(progress, parameters, optimizer, mean, total, stop, room)
+                    if stop.signal is None:
+                        with nullcontext() if mean is None else mean.in_place(parameters):
+                            self._end_epoch(progress, parameters, total, stop)
+                except Interruption:  # while encoding or validating, neither of which has changed the state
+                    if progress.step == 0:  # nor is there anything to save
+                        raise stop.error() from None
                 self._save_last(progress, parameters, optimizer, mean)
+                if stop.signal is not None:
+                    break
+        if stop.signal is not None and progress.finished:  # whoever calls would take it for a usual end
+            raise stop.error()
         return progress
+
+    def _interruptible(self, stop: StopRequest) -> AbstractContextManager[None]:
+        """A signal ends what is inside at once; of several processes none may leave the others waiting."""
+        return stop.at_once() if self.accelerator.num_processes == 1 else nullcontext()
 
     @property
     def batches_per_epoch(self) -> int:
@@ -138,7 +150,8 @@ class Fit:
         """Train to the end of the epoch, to the last step, or to the first step after a signal."""
         if progress.step >= total:  # stopped by a signal after the last step, before its validation
             return
-        self.before_epoch(progress.epoch)
+        with self._interruptible(stop):
+            self.before_epoch(progress.epoch)
         batches = self._batches(progress.epoch, progress.batch)
         loader = DataLoader(
             self.examples,
@@ -271,14 +284,19 @@ class Fit:
         self.log(progress.step, {"epoch": progress.epoch, "seconds": progress.seconds, **values})
         self.display.values(progress.step, values)
 
-    def _end_epoch(self, progress: Progress, parameters: Mapping[str, nn.Parameter], total: int) -> None:
+    def _end_epoch(
+        self, progress: Progress, parameters: Mapping[str, nn.Parameter], total: int, stop: StopRequest
+    ) -> None:
         """Validate where it is due, keep the best weights, decide whether to go on."""
+        done = progress.step >= total
+        clock = time.perf_counter()
+        value = None
+        if done or (progress.epoch + 1) % self.options.validate_every_epochs == 0:
+            with self._interruptible(stop):
+                value = self.validate(progress.step)
         progress.epoch += 1
         progress.batch = 0
-        done = progress.step >= total
-        if done or progress.epoch % self.options.validate_every_epochs == 0:
-            clock = time.perf_counter()
-            value = self.validate(progress.step)
+        if value is not None:
             if update_best(progress, value, self.options.early_stopping):
                 self._save(self.run.best, progress, parameters)
             self.log(progress.step, {"epoch": progress.epoch, "validation_iou": value})

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lora_sam.training.planning.plan import Plan
     from lora_sam.training.settings import Settings
     from lora_sam.training.state import Progress
+    from lora_sam.training.stopping import StopRequest
     from lora_sam.training.tracking import Tracker
     from lora_sam.training.validation import Validation
 
@@ -293,13 +294,14 @@ def ready(
             encodings.close()
 
 
-def fit(parts: Parts, validate: Callable[[int], float], resume_from: Path | None) -> Progress:
+def fit(parts: Parts, validate: Callable[[int], float], resume_from: Path | None, stop: StopRequest) -> Progress:
     """Train, or go on training from a saved state.
 
     Args:
         parts: The run.
         validate: The figure that chooses the best weights, at a step.
         resume_from: State file to go on from; None begins anew.
+        stop: Remembers the signal that ended it.
     """
     from lora_sam.training.display import Display
     from lora_sam.training.examples import TrainingExamples
@@ -347,7 +349,7 @@ def fit(parts: Parts, validate: Callable[[int], float], resume_from: Path | None
             at_once=parts.plan.at_once,
             checkpointed=parts.plan.checkpointed,
             before_epoch=encodings.before_epoch if encodings else lambda _: None,
-        ).fit(resume_from)
+        ).fit(resume_from, stop)
 
 
 def validation_of(parts: Parts) -> Validation:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Self
+
+from lora_sam.core.signals import SIGNALS, Handler, Terminated, takes_a_signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
     from lora_sam.training.options import EarlyStopping
     from lora_sam.training.state import Progress
 
-_Handler: TypeAlias = "Callable[[int, FrameType | None], Any] | int | None"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+class Interruption(KeyboardInterrupt):
+    """The first signal, inside `StopRequest.at_once`."""
 
 
 class StopRequest:
@@ -23,19 +25,40 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self._previous: dict[signal.Signals, _Handler] = {}
+        self._previous: dict[signal.Signals, Handler] = {}
+        self._at_once = False
+        self._patience = ExitStack()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # Python allows handlers there only
-            self._previous = {number: signal.signal(number, self._remember) for number in _SIGNALS}
+            self._patience.enter_context(takes_a_signal())
+            self._previous = {number: signal.signal(number, self._remember) for number in SIGNALS}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._restore()
+        self._patience.close()
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside this context the first signal also raises `Interruption`: for long work that can be done again."""
+        if self.signal is not None:
+            raise Interruption
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
+    def error(self) -> KeyboardInterrupt:
+        """What the signal would have raised where nobody remembers it."""
+        return Terminated() if self.signal == signal.SIGTERM else KeyboardInterrupt()
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
         self._restore()
+        if self._at_once:
+            raise Interruption
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

@@ -4,8 +4,10 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import datetime as real_datetime
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 from lora_sam.cli import main
 from lora_sam.cli.jobs import sweep_table
 from lora_sam.cli.train import CONF, run_train
+from lora_sam.core.run_directory import RunDirectory
 from lora_sam.training.settings import Settings
 from tests.conftest import Done
 
@@ -249,10 +252,41 @@ def test_bug_outside_of_a_job_shows_its_traceback(
     assert capsys.readouterr().err.endswith("ZeroDivisionError: a bug of a plug-in\n")
 
 
-@pytest.mark.parametrize(("rank", "err"), [(14, "interrupted\n"), (15, "")])
+AGAIN = "what was there before is as it was. Begin again with: python train.py data.root=x method.rank={}\n"
+
+
+@pytest.mark.parametrize(("rank", "err"), [(14, f"interrupted; {AGAIN.format(14)}"), (15, "")])
 def test_interruption(command_line: CommandLine, runs: list[Any], rank: int, err: str) -> None:
     assert command_line("data.root=x", f"method.rank={rank}") == Done(130, "", err)
     assert status_of(runs[0][2])["status"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_signal_ends_a_run_and_says_how_to_go_on(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int, word: str
+) -> None:
+    """The signal itself: before a state is saved, and after."""
+    saves = False
+
+    def run(settings: Settings, *, output_dir: Path, **kwargs: Any) -> float:
+        if saves:
+            RunDirectory(output_dir).last.parent.mkdir(parents=True)
+            RunDirectory(output_dir).last.touch()
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+        return 0.5
+
+    module = ModuleType("lora_sam.cli.run")
+    module.run = run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "lora_sam.cli.run", module)
+    assert command_line("data.root=x", "method.rank=4") == Done(code, "", f"{word}; {AGAIN.format(4)}")
+    saves = True
+    done = command_line("data.root=x", "hydra.run.dir=a b")
+    advice = f"{word}; what was trained is saved. Go on with: python train.py resume='{Path.cwd()}/a b'\n"
+    assert done == Done(code, "", advice)
+    assert status_of(Path("a b"))["status"] == "interrupted"
 
 
 def test_full_errors_on_request(command_line: CommandLine, runs: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:

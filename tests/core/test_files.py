@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from lora_sam.core import files
 from lora_sam.core.errors import TrainingError
-from lora_sam.core.files import atomic_directory, atomic_path, sha256_of, write_text
+from lora_sam.core.files import atomic_directory, atomic_path, recover, sha256_of, write_text
 from lora_sam.core.seeds import generator_for, seed_for
 
 FULL = r"cannot write {}: No space left on device \(\d+ MiB free there\)\. Free some space .* resume=latest\."
@@ -152,6 +153,7 @@ def test_a_failure_between_the_renames_brings_the_old_directory_back(
     with atomic_directory(path) as content:
         (content / "a").write_text("old")
     replace, calls = os.replace, []
+    monkeypatch.setattr(files, "_swap", lambda *_: False)  # a system that cannot exchange names
 
     def failing(source: Path, target: Path) -> None:
         calls.append(target)
@@ -211,8 +213,77 @@ with atomic_path(root / "a.txt") as file, atomic_directory(root / "adapter") as 
     assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == 3
     assert (tmp_path / "a.txt").read_text() == "old"
     assert tree(tmp_path / "adapter") == {"a": "old"}
-    write_text(tmp_path / "a.txt", "new")  # what it left behind is in nobody's way
+    assert len(os.listdir(tmp_path)) == 4
+    write_text(tmp_path / "a.txt", "new")  # what it left behind goes with the next success
     assert (tmp_path / "a.txt").read_text() == "new"
+    assert sorted(os.listdir(tmp_path)) == ["a.txt", "adapter"]
+
+
+def test_what_another_process_still_writes_is_no_leftover(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "slow.txt") as slow, atomic_directory(tmp_path / "slow") as content:
+        slow.write_text("slow")
+        (content / "a").write_text("slow")
+        code = "import sys; from pathlib import Path; from lora_sam.core.files import write_text\n"
+        code += "write_text(Path(sys.argv[1]) / 'quick.txt', 'quick')"
+        subprocess.run([sys.executable, "-c", code, tmp_path], check=True)
+        assert len(os.listdir(tmp_path)) == 3
+    assert sorted(os.listdir(tmp_path)) == ["quick.txt", "slow", "slow.txt"]
+    assert tree(tmp_path) == {"quick.txt": "quick", "slow.txt": "slow", "slow/a": "slow"}
+
+
+def test_files_of_others_are_no_leftovers(tmp_path: Path) -> None:
+    for name in (".a.txt.0123abcd.tmp", ".a.txt.swp", "a.txt.0123abcd.lora_sam-tmp"):
+        (tmp_path / name).touch()
+    before = set(os.listdir(tmp_path))
+    write_text(tmp_path / "a.txt", "x")
+    assert set(os.listdir(tmp_path)) == before | {"a.txt"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are exchanged on Linux")
+@pytest.mark.parametrize("swaps", [True, False])
+def test_the_old_or_the_new_directory_is_there_at_every_moment(
+    swaps: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is killed at any call to the system; without exchange the next who asks gets one of the two."""
+    path = tmp_path / "adapter"
+    code = """
+import os, sys
+from pathlib import Path
+from lora_sam.core import files
+path, last, swaps = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
+if not swaps:
+    files._swap = lambda *_: False
+calls = 0
+def counted(function):
+    def call(*arguments, **options):
+        global calls
+        calls += 1
+        if calls == last:
+            os._exit(9)
+        result = function(*arguments, **options)
+        if not swaps or (path / "a").is_file():
+            return result
+        os._exit(7)
+    return call
+for name in ("mkdir", "replace", "fsync", "unlink", "rmdir"):
+    setattr(os, name, counted(getattr(os, name)))
+with files.atomic_directory(path) as content:
+    (content / "a").write_text("new")
+"""
+    ends = []
+    while not ends or ends[-1] != 0:
+        with atomic_directory(path) as content:
+            (content / "a").write_text("old")
+        assert os.listdir(tmp_path) == ["adapter"]
+        arguments = [sys.executable, "-c", code, path, str(len(ends) + 1), str(swaps)]
+        ends.append(subprocess.run(arguments, check=False).returncode)
+        if swaps:
+            assert tree(path)["a"] in ("old", "new")
+        recover(path)
+        assert tree(path) in ({"a": "old"}, {"a": "new"})
+    assert set(ends[:-1]) == {9}
+    assert len(ends) > 6
+    assert tree(path) == {"a": "new"}
 
 
 @pytest.mark.parametrize("size", [0, 1, 3_000_000])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from lora_sam.core.errors import AdapterError, ConfigError, TrainingError
+from lora_sam.core.signals import Terminated
 from lora_sam.training.averaging import RunningMean
 from lora_sam.training.loop import Fit
 from lora_sam.training.state import load_state, read_progress, save_state
@@ -126,6 +128,49 @@ def test_a_run_with_drawn_rounds_and_background_resumes_exactly(make_fit, option
         values[step]["background"] == record["background"] for step, record in resumed.records if "loss" in record
     )
     assert max(record["background"] for record in values.values()) > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_validation_and_encoding_do_not_hold_up_a_signal(make_fit, number):
+    """Both can take minutes. They end at once, the state before them is saved, and the resumed run does them again."""
+    (whole := make_fit("whole")).fit()
+    validated = []
+
+    def validate(step):
+        validated.append(step)
+        if step == 6 and validated.count(6) == 1:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+            pytest.fail("went on")
+        return 0.5
+
+    stopped = make_fit("stopped")
+    object.__setattr__(stopped, "validate", validate)
+    progress = stopped.fit()
+    assert (progress.step, progress.epoch, progress.batch, progress.finished) == (6, 1, 3, False)
+
+    def encode(epoch):
+        if epoch == 3:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+            pytest.fail("went on")
+
+    again = make_fit("stopped")
+    object.__setattr__(again, "validate", validate)
+    object.__setattr__(again, "before_epoch", encode)
+    assert again.fit(again.run.last).step == 9
+    resumed = make_fit("stopped")
+    object.__setattr__(resumed, "validate", validate)
+    assert resumed.fit(resumed.run.last).finished
+    assert validated == [3, 6, 6, 9, 12]
+    for name, value in weights(resumed).items():
+        assert torch.equal(value, weights(whole)[name]), name
+    before_first = make_fit("none")
+    object.__setattr__(before_first, "before_epoch", lambda _: encode(3))
+    with pytest.raises(KeyboardInterrupt) as caught:
+        before_first.fit()
+    assert isinstance(caught.value, Terminated) == (number == signal.SIGTERM)
+    assert not before_first.run.last.exists()
 
 
 def test_the_running_mean_is_validated_kept_and_resumed(make_fit, monkeypatch):

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lora_sam.core.errors import DataError
-from lora_sam.core.files import sync
+from lora_sam.core.files import directory_beside, sync
 
 MANIFEST = "generated.json"
 """File in the directory that says how its content was made, and names every file."""
@@ -40,7 +37,7 @@ def generated_directory(root: Path, recipe: Mapping[str, Any], write: Callable[[
     try:
         if _is_whole(root, recipe):
             return False
-        with _beside(root) as made:
+        with directory_beside(root) as made:
             write(made)
             names = sorted(path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file())
             manifest = json.dumps({"recipe": recipe, "files": names}, indent=1)
@@ -95,16 +92,3 @@ def _put_back(made: Path, root: Path, names: list[str]) -> None:
         if not (root / name).exists():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(made / name, root / name)
-
-
-@contextmanager
-def _beside(root: Path) -> Iterator[Path]:
-    """An empty directory on the same disk, removed afterwards if it is still there."""
-    root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".tmp", dir=root.parent))
-    try:
-        made = temporary / "content"
-        made.mkdir()
-        yield made
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
