@@ -12,6 +12,12 @@ import pytest
 
 from lora_sam.core.signals import SIGNALS, Stoppable, Terminated, exit_code, takes_a_signal
 
+def send(number: int) -> None:
+    """To this process, and wait for what it does."""
+    os.kill(os.getpid(), number)
+    time.sleep(1)
+
+
 START = """
 import os, signal, sys, time
 from lora_sam.core import signals
@@ -34,8 +40,7 @@ def ended(program: str, number: int) -> tuple[int, str]:
 def test_a_signal_raises_and_handlers_are_restored(number: signal.Signals) -> None:
     before = [signal.getsignal(other) for other in SIGNALS]
     with pytest.raises(KeyboardInterrupt) as caught, Stoppable(lambda _: None) as stop:
-        os.kill(os.getpid(), number)
-        time.sleep(1)
+        send(number)
     assert isinstance(caught.value, Terminated) == (number == signal.SIGTERM)
     assert (stop.received, exit_code(caught.value)) == (number, 128 + number)
     assert [signal.getsignal(other) for other in SIGNALS] == before
@@ -115,5 +120,4 @@ def test_patience_ends_with_its_context() -> None:
     with takes_a_signal():
         pass
     with pytest.raises(Terminated), Stoppable(lambda _: None):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(1)
+        send(signal.SIGTERM)
