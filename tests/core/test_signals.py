@@ -12,6 +12,7 @@ import pytest
 
 from lora_sam.core.signals import SIGNALS, Stoppable, Terminated, exit_code, takes_a_signal
 
+
 def send(number: int) -> None:
     """To this process, and wait for what it does."""
     os.kill(os.getpid(), number)
