@@ -13,7 +13,7 @@ from PIL import Image
 
 from lora_sam.core.structures import Sample
 from lora_sam.data.check.defects import Finding, of_object
-from lora_sam.data.check.likeness import Likeness, likeness
+from lora_sam.data.reading.duplicates import Likeness, likeness
 from lora_sam.data.splits import SampleSource
 
 TINY_PIXELS, TINY_SHARE = 10, 1e-4

@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 
 from lora_sam.data.check.defects import Finding
-from lora_sam.data.check.likeness import alike
 from lora_sam.data.check.samples import Look
+from lora_sam.data.reading.duplicates import alike
 
 FEW_IMAGES: Mapping[str, int] = {"train": 10, "val": 3, "test": 5}
 """Splits with fewer images are small."""
@@ -43,7 +43,7 @@ def findings_of(looks: Sequence[Look], images: Mapping[str, int], carved: Sequen
 
 
 def _same(looks: Sequence[Look]) -> Iterator[Finding]:
-    seen: dict[bytes, list[Look]] = {}
+    seen: dict[str, list[Look]] = {}
     for look in looks:
         for other in seen.setdefault(look.likeness.pixels, []):
             if other.split == look.split:

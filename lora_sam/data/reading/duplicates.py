@@ -1,14 +1,16 @@
-"""Images that look alike, by a small perceptual hash, so that none is in two splits."""
+"""Images that look alike, by a small perceptual hash: none of them may be in two splits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.reading.images import ImageFile, is_jpeg, read_reduced
+from lora_sam.data.reading.images import ImageFile, digest_of_pixels, is_jpeg, read_reduced
 from lora_sam.data.reading.skipping import attempt_all
 
 MAX_DISTANCE = 3
@@ -25,6 +27,8 @@ MAX_DIFFERENCE = 8.0
 
 REDUCED = (9, 8)
 """Width and height in pixels of what is hashed."""
+
+_FLAT = 2.0  # standard deviation of a reduced picture, in grey levels, below which its hash tells nothing
 
 
 def groups_of_duplicates(
@@ -50,18 +54,65 @@ def groups_of_duplicates(
         return ()
     # copies first: they are many in some sets, and one of them is enough to compare with others
     reduced, copy_of = np.unique(np.stack([np.asarray(pictures[index]) for index in rows]), axis=0, return_inverse=True)
-    hashes = difference_hashes(reduced)
-    levels = reduced.reshape(len(reduced), -1).astype(np.float32)
+    hashes, levels = _described(reduced)
     labels = np.arange(len(reduced))
     for row in range(len(reduced) - 1):
-        near = row + 1 + np.flatnonzero(distances(hashes[row], hashes[row + 1 :]) <= MAX_DISTANCE)
-        near = near[labels[near] != labels[row]]
-        near = near[np.abs(levels[near] - levels[row]).mean(axis=1) <= MAX_DIFFERENCE]
-        labels[np.isin(labels, labels[near])] = labels[row]
+        near, _ = _alike(hashes[row], levels[row], hashes[row + 1 :], levels[row + 1 :])
+        labels[np.isin(labels, labels[row + 1 + near])] = labels[row]
     members: dict[int, list[int]] = {}
     for index, label in zip(rows, labels[copy_of.ravel()].tolist(), strict=True):
         members.setdefault(label, []).append(index)
     return tuple(tuple(group) for group in members.values() if len(group) > 1)
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What is kept of a decoded image to compare it with others.
+
+    Attributes:
+        pixels: Digest of its size and pixels.
+        reduced: Its grey levels in 9 x 8 pixels, uint8 [8, 9].
+    """
+
+    pixels: str
+    reduced: NDArray[np.uint8]
+
+
+def likeness(image: NDArray[np.uint8]) -> Likeness:
+    """What is kept of an RGB image uint8 [H, W, 3]."""
+    grey = Image.fromarray(image).convert("L").resize(REDUCED, Image.Resampling.BOX)
+    return Likeness(digest_of_pixels(image), np.asarray(grey))
+
+
+def alike(first: Sequence[Likeness], second: Sequence[Likeness]) -> Iterator[tuple[int, int]]:
+    """(place in `first`, place in `second`) for each of `second` that looks like one of `first`: the nearest one.
+
+    Flat images look like none.
+    """
+    known = [place for place, one in enumerate(first) if one.reduced.std() >= _FLAT]
+    if not known:
+        return
+    hashes, levels = _described(np.stack([first[place].reduced for place in known]))
+    for place, one in enumerate(second):
+        if one.reduced.std() >= _FLAT:
+            own_hash, own_levels = _described(one.reduced[None])
+            near, apart = _alike(own_hash[0], own_levels[0], hashes, levels)
+            if len(near):
+                yield known[near[apart.argmin()]], place
+
+
+def _described(reduced: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+    """Hash and grey levels, [N] and [N, 72], of reduced pictures uint8 [N, 8, 9]."""
+    return difference_hashes(reduced), reduced.reshape(len(reduced), -1).astype(np.float32)
+
+
+def _alike(
+    one: np.uint64, levels: NDArray[np.float32], others: NDArray[np.uint64], levels_of_others: NDArray[np.float32]
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Places of the others that look like one picture, and how far they are apart in grey levels."""
+    near = np.flatnonzero(distances(one, others) <= MAX_DISTANCE)
+    apart = np.abs(levels_of_others[near] - levels).mean(axis=1)
+    return near[apart <= MAX_DIFFERENCE], apart[apart <= MAX_DIFFERENCE]
 
 
 def difference_hashes(reduced: NDArray[np.uint8]) -> NDArray[np.uint64]:

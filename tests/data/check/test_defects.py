@@ -19,11 +19,11 @@ from lora_sam.core.errors import DataDefect, DataError
 from lora_sam.data.check.coco_labels import crosses_itself
 from lora_sam.data.check.defects import DEFECTS, SEVERITIES, Finding, grouped, total
 from lora_sam.data.check.examination import Examination, examine
-from lora_sam.data.check.likeness import alike, likeness
 from lora_sam.data.check.opening import refusal
 from lora_sam.data.check.results import passed
 from lora_sam.data.check.samples import spread
 from lora_sam.data.reading import images as images_module
+from lora_sam.data.reading.duplicates import alike, likeness
 from tests.data.check.conftest import COUNTS, HEIGHT, WIDTH, Memory, pixels, square
 
 Edit = Callable[[Any, Path], None]
