@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageChops
 
+from lora_sam.data.drawn.dice import Dice
+from lora_sam.data.drawn.layers import Layer, grey
 from lora_sam.data.drawn.shapes import Box, Shape
 
 MIN_VISIBLE_PIXELS = 20
@@ -36,6 +39,7 @@ class Canvas:
         side: Height and width in pixels.
         picture: RGB or 8-bit grey; a scene may replace it.
         faint: Objects are hard to see already: the camera should not hide them.
+        camera: Takes the finished picture; None for the usual one.
         objects: What may be labelled.
     """
 
@@ -43,6 +47,7 @@ class Canvas:
         self.side = side
         self.picture = Image.new("RGB", (side, side))
         self.faint = False
+        self.camera: Callable[[Dice, Image.Image], Image.Image] | None = None
         self.objects: list[Drawn] = []
         self._owners = Image.new("I", (side, side))
         self._last = 0
@@ -77,6 +82,31 @@ class Canvas:
             if inside is not None:
                 self.objects.append(Drawn((self._last,), inside.box, inside.mask.histogram()[255]))
         return self._last
+
+    def stamp(self, layer: Layer, at: tuple[int, int]) -> None:
+        """Put a thing in front of everything, with its corner at (x, y); it may reach out of the picture."""
+        left, top = at
+        width, height = layer.size
+        box = (max(left, 0), max(top, 0), min(left + width, self.side), min(top + height, self.side))
+        if box[0] >= box[2] or box[1] >= box[3]:
+            return
+        window = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
+        behind = ImageChops.invert(layer.cover.crop(window))
+        behind = ImageChops.multiply(self.picture.crop(box), grey(behind))
+        self.picture.paste(ImageChops.add(layer.picture.crop(window), behind), box)
+        parts = np.asarray(layer.parts.crop(window)).astype(np.int32)
+        owners = np.where(parts, parts + self._last, np.asarray(self._owners.crop(box)))
+        self._owners.paste(Image.fromarray(owners.astype(np.int32)), box)
+        for label in layer.labels:
+            member = np.zeros(256, np.bool_)
+            member[list(label)] = True
+            inside = member[parts]
+            rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+            if len(rows):
+                extent = (columns[0] + box[0], rows[0] + box[1], columns[-1] + box[0] + 1, rows[-1] + box[1] + 1)
+                numbers = tuple(self._last + number for number in label)
+                self.objects.append(Drawn(numbers, tuple(int(value) for value in extent), int(inside.sum())))
+        self._last += int(np.asarray(layer.parts).max())
 
     def group(self, numbers: list[int]) -> None:
         """Label the union of objects that were drawn before, as one more object."""

@@ -145,6 +145,8 @@ class _Scenes:
             disc = filled([ellipse(1, 1) * (0.2 * side) + 0.5 * side])
             canvas.add(disc.mask, disc.at, (dice.integer(0, 255), dice.integer(0, 255), dice.integer(0, 255)))
             masks = canvas.visible(labelled, rng)
+        if canvas.camera is not None:
+            return np.array(canvas.camera(dice, canvas.picture)), masks
         return np.array(photographed(dice, canvas.picture, faint=canvas.faint)), masks
 
     def _tiled(self, dice: Dice, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

@@ -6,6 +6,11 @@ from collections.abc import Callable
 
 from lora_sam.data.drawn.canvas import Canvas
 from lora_sam.data.drawn.dice import Dice
+from lora_sam.data.drawn.scenes.animals import animals
+from lora_sam.data.drawn.scenes.figures import figures
+from lora_sam.data.drawn.scenes.foliage import foliage
+from lora_sam.data.drawn.scenes.solids import solids
+from lora_sam.data.drawn.scenes.leaves import leaves
 from lora_sam.data.drawn.scenes.groups import cluster, mosaic, nested
 from lora_sam.data.drawn.scenes.lines import thin
 from lora_sam.data.drawn.scenes.microscopy import brightfield, fluorescence, stained
@@ -27,4 +32,9 @@ STYLES: dict[str, Callable[[Dice, Canvas], None]] = {
     "nested": nested,
     "subtle": subtle,
     "terrain": terrain,
+    "figures": figures,
+    "animals": animals,
+    "leaves": leaves,
+    "solids": solids,
+    "foliage": foliage,
 }
