@@ -15,7 +15,7 @@ from lora_sam.data.drawn.shapes import Pen
 
 def taken(dice: Dice, picture: Image.Image) -> Image.Image:
     """The picture as a camera held in the hand took it; a random choice of faults, often none of a kind."""
-    if dice.chance(0.2):
+    if dice.chance(0.14):
         picture = shaded(dice, picture)
     if dice.chance(0.12):
         picture = shaken(dice, picture)
@@ -96,7 +96,7 @@ def fringed(dice: Dice, picture: Image.Image) -> Image.Image:
 
 def exposed(dice: Dice, picture: Image.Image) -> Image.Image:
     """Too bright or too dark, through the curve of a film, in light of some colour."""
-    gain = math.exp(dice.normal(0.3))
+    gain = math.exp(dice.normal(0.22) - 0.08)
     bend = dice.uniform(0, 0.5)
     levels = np.linspace(0, 1, 256)[None] * gain * np.exp(dice.array.normal(0, 0.06, (3, 1)))
     levels = np.clip(levels, 0, 1)

@@ -11,6 +11,14 @@ from lora_sam.data.drawn.scenes.figures import figures
 from lora_sam.data.drawn.scenes.foliage import foliage
 from lora_sam.data.drawn.scenes.solids import solids
 from lora_sam.data.drawn.scenes.leaves import leaves
+from lora_sam.data.drawn.scenes.glass import glass
+from lora_sam.data.drawn.scenes.city import city
+from lora_sam.data.drawn.scenes.print import prints
+from lora_sam.data.drawn.scenes.fabric import fabric
+from lora_sam.data.drawn.scenes.medley import medley
+from lora_sam.data.drawn.scenes.tissue import tissue
+from lora_sam.data.drawn.scenes.electron import electron
+from lora_sam.data.drawn.scenes.aerial import aerial
 from lora_sam.data.drawn.scenes.groups import cluster, mosaic, nested
 from lora_sam.data.drawn.scenes.lines import thin
 from lora_sam.data.drawn.scenes.microscopy import brightfield, fluorescence, stained
@@ -37,4 +45,12 @@ STYLES: dict[str, Callable[[Dice, Canvas], None]] = {
     "leaves": leaves,
     "solids": solids,
     "foliage": foliage,
+    "glass": glass,
+    "city": city,
+    "prints": prints,
+    "fabric": fabric,
+    "medley": medley,
+    "tissue": tissue,
+    "electron": electron,
+    "aerial": aerial,
 }

@@ -20,7 +20,7 @@ def animals(dice: Dice, canvas: Canvas) -> None:
     """A herd, a flock, a shoal, or several kinds together."""
     stage = place(dice, canvas, outdoors=True)
     makers = (dice.pick((quadruped, bird, fish, insect)),) if dice.chance(0.6) else (quadruped, quadruped, bird, insect)
-    populate(dice, canvas, stage, makers, dice.integer(1, 10), tallest=0.8)
+    populate(dice, canvas, stage, makers, dice.integer(2, 12), tallest=0.8)
 
 
 def _coat(dice: Dice) -> Colour:
@@ -241,5 +241,6 @@ def insect(dice: Dice, height: float) -> Layer:
         shape = filled([ellipse(slim * height * size / 0.18, size * height) + (middle[0], middle[1] + shift * height)])
         painter.put(shape, Skin(dice, coat).paint(dice, shape.size))
     if wings and height > 40:
-        painter.label(*wings)
+        for wing in wings:
+            painter.label(wing)
     return turned(painter.layer(), dice.angle())

@@ -19,7 +19,7 @@ from lora_sam.data.drawn.staging import place, populate
 def figures(dice: Dice, canvas: Canvas) -> None:
     """People standing, walking and waving on a ground with depth."""
     stage = place(dice, canvas, outdoors=dice.chance(0.6))
-    populate(dice, canvas, stage, (person,), dice.integer(1, 9), tallest=1.1)
+    populate(dice, canvas, stage, (person,), dice.integer(2, 11), tallest=1.1)
 
 
 def skin_tone(dice: Dice) -> Colour:

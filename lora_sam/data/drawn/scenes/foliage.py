@@ -32,7 +32,7 @@ def foliage(dice: Dice, canvas: Canvas) -> None:
     tone = green(dice)
     canvas.picture = spectra.photo(dice, (side, side), scaled(tone, dice.uniform(0.1, 0.7)), dice.uniform(0.1, 0.5))
     size = dice.log_uniform(8, side / 4)
-    count = min(90, round(crowd(dice, side, size * 0.6, 150)))
+    count = min(110, round(2 * crowd(dice, side, size * 0.6, 150)))
     kinds = [_leaf_form(dice) for _ in range(dice.pick((1, 1, 2)))]
     skins = [Skin(dice, near(dice, tone, 25), dice.uniform(0.05, 0.4)) for _ in range(3)]
     if dice.chance(0.4):
@@ -182,7 +182,9 @@ def pot_plant(dice: Dice, height: float) -> Layer:
     for _ in range(dice.integer(5, 22)):
         turn = math.pi + dice.normal(0.75)
         stem = joint((middle + dice.normal(0.03) * height, rim), height * dice.uniform(0.1, 0.35), turn)
-        painter.limb(np.array([(middle, rim + 0.05 * height), stem]), max(1.0, 0.012 * height), scaled(tone, 0.7))
+        leaves.append(
+            painter.limb(np.array([(middle, rim + 0.05 * height), stem]), max(1.0, 0.012 * height), scaled(tone, 0.7))
+        )
         size = height * dice.uniform(0.08, 0.2)
         tip = joint(stem, size, turn)
         shape = filled([placed(form, tip, size, math.pi / 2 - turn)])

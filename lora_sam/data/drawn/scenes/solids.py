@@ -61,7 +61,8 @@ def _turned_paint(dice: Dice, size: tuple[int, int], tone: Colour) -> Image.Imag
     """Light across a turned body, matt or shiny."""
     turn = ramp(dice, size, 0.0)
     if dice.chance(0.35):
-        wavy = [round(127.5 + 127.5 * math.sin(value / 255 * math.tau * dice_wave + 1)) for dice_wave in (dice.uniform(0.8, 2.5),) for value in range(256)]
+        waves = math.tau * dice.uniform(0.8, 2.5)
+        wavy = [round(127.5 + 127.5 * math.sin(value / 255 * waves + 1)) for value in range(256)]
         return coloured(turn.point(wavy), metal(dice))
     bright = dice.integer(70, 180)
     return coloured(turn, palette([scaled(tone, 0.35), scaled(tone, 0.9), scaled(tone, 1.4), tone, scaled(tone, 0.3)], (0, bright * 0.5, bright, bright * 1.2, 255)))
