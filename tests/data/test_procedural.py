@@ -26,7 +26,10 @@ def opened(option):
 
 def test_the_styles_of_the_configuration_are_those_that_can_be_drawn(option):
     assert get_args(Style) == tuple(STYLES)
-    assert set(option("data/synthetic").styles) == set(STYLES)
+    first, world, held_out = (set(option(f"data/{name}").styles) for name in ("synthetic", "world", "world_held_out"))
+    assert first < world
+    assert not held_out & world, "what chooses weights is not trained on"
+    assert world | held_out == set(STYLES)
 
 
 def test_millions_of_images_are_described_without_drawing(opened):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lora_sam.data.drawn.dice import Dice
-from lora_sam.data.drawn.shapes import Numbers, Outline
+from lora_sam.data.drawn.shapes import Numbers, Outline, ellipse, place
 
 Place = tuple[float, float]
 """(x, y) in pixels."""
@@ -17,6 +17,11 @@ Place = tuple[float, float]
 def joint(start: Place, length: float, turn: float) -> Place:
     """Where a bone ends that starts at `start`; `turn` in radians from straight down, positive to the right."""
     return start[0] + length * math.sin(turn), start[1] + length * math.cos(turn)
+
+
+def oval(centre: Place, width: float, height: float) -> Outline:
+    """An ellipse with these half axes around `centre`."""
+    return place(ellipse(width, height), centre, 1)
 
 
 def curve(points: Sequence[Sequence[float]], rounds: int = 3) -> tuple[Outline, list[float]]:

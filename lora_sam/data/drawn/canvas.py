@@ -103,10 +103,13 @@ class Canvas:
             inside = member[parts]
             rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
             if len(rows):
-                extent = (columns[0] + box[0], rows[0] + box[1], columns[-1] + box[0] + 1, rows[-1] + box[1] + 1)
+                x, y = int(columns[0]), int(rows[0])
+                right, bottom = int(columns[-1]) + 1, int(rows[-1]) + 1
+                extent = (box[0] + x, box[1] + y, box[0] + right, box[1] + bottom)
                 numbers = tuple(self._last + number for number in label)
-                self.objects.append(Drawn(numbers, tuple(int(value) for value in extent), int(inside.sum())))
-        self._last += int(np.asarray(layer.parts).max())
+                self.objects.append(Drawn(numbers, extent, int(inside.sum())))
+        # parts that are wholly covered have numbers too
+        self._last += max(int(np.asarray(layer.parts).max()), *(max(label) for label in layer.labels), 0)
 
     def group(self, numbers: list[int]) -> None:
         """Label the union of objects that were drawn before, as one more object."""

@@ -78,10 +78,13 @@ class Painter:
 
     def mark(self, shape: Shape, paint: Paint, over: Sequence[int] = ()) -> None:
         """Paint on what is there, or on some parts of it, without making a part."""
-        inside = Image.new("L", shape.size)
-        seen = self._parts.point([255 if value in over else 0 for value in range(256)]) if over else self._cover
-        inside.paste(seen, (-shape.at[0], -shape.at[1]))
-        self._picture.paste(paint, shape.box, ImageChops.multiply(inside, shape.mask))
+        window = shape.box
+        solid = paint if isinstance(paint, Image.Image) else Image.new("RGB", shape.size, paint)
+        mask = shape.mask
+        if over:
+            chosen = self._parts.crop(window).point([255 if value in over else 0 for value in range(256)])
+            mask = ImageChops.multiply(mask, chosen)
+        self._picture.paste(ImageChops.multiply(solid, grey(self._cover.crop(window))), shape.box, mask)
 
     def erase(self, shape: Shape) -> None:
         """Make a hole through everything."""

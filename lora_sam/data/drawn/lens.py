@@ -51,7 +51,9 @@ def shaded(dice: Dice, picture: Image.Image) -> Image.Image:
             middle = np.array([side / 2, side / 2]) + across * (step * pitch + start)
             width = across * pitch * 0.25
             ends = along * 2 * side
-            pen.fill(np.array([middle - ends - width, middle + ends - width, middle + ends + width, middle - ends + width]))
+            pen.fill(
+                np.array([middle - ends - width, middle + ends - width, middle + ends + width, middle - ends + width])
+            )
         shade = pen.shape().mask.resize(picture.size)
     shade = shade.filter(ImageFilter.BoxBlur(dice.log_uniform(0.5, 6)))
     depth = dice.uniform(0.3, 0.7)

@@ -34,6 +34,20 @@ Style = Literal[
     "nested",
     "subtle",
     "terrain",
+    "figures",
+    "animals",
+    "foliage",
+    "solids",
+    "leaves",
+    "glass",
+    "city",
+    "prints",
+    "fabric",
+    "medley",
+    "tissue",
+    "electron",
+    "aerial",
+    "smear",
 ]
 
 T = TypeVar("T")

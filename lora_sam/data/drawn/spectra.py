@@ -46,7 +46,7 @@ def photo(dice: Dice, size: tuple[int, int], base: Colour, contrast: float, zoom
     for channel, share in enumerate((spread[0], 0.0, spread[1])):
         gain = contrast * dice.uniform(0.85, 1.15)
         rows += [gain, contrast * share, 0.0, base[channel] - 128 * (gain + contrast * share)]
-    return channels.convert("RGB", rows)
+    return channels.convert("RGB", tuple(rows))
 
 
 class Skin:
@@ -76,9 +76,10 @@ def _bank() -> dict[str, tuple[Image.Image, ...]]:
     return {
         "pink": tuple(_tile(_pink(rng, slope)) for slope in (0.8, 1.0, 1.2, 1.5)),
         "oriented": tuple(
-            _tile(_pink(rng, 1.1, turn, stretch)) for turn, stretch in ((0.0, 4.0), (1.57, 6.0), (0.6, 3.0), (2.4, 12.0))
+            _tile(_pink(rng, 1.1, turn, stretch))
+            for turn, stretch in ((0.0, 4.0), (1.57, 6.0), (0.6, 3.0), (2.4, 12.0))
         ),
-        "ridged": tuple(_tile(-np.abs(_pink(rng, slope)) ** 0.6) for slope in (1.1, 1.5)),
+        "ridged": tuple(_tile(-np.sqrt(np.abs(_pink(rng, slope)))) for slope in (1.1, 1.5)),
         "cellular": tuple(_tile(_cellular(rng, count)) for count in (200, 700, 2500)),
         "maze": tuple(_tile(np.tanh(2.5 * _ring(rng, cycles))) for cycles in (18.0, 40.0)),
         "fur": tuple(_tile(_fur(rng, stretch)) for stretch in (6.0, 14.0)),
@@ -133,7 +134,7 @@ def _nearest_two(rng: np.random.Generator, count: int) -> tuple[Field, Field]:
     from scipy.spatial import cKDTree
 
     tree = cKDTree(rng.uniform(0, TILE, (count, 2)), boxsize=TILE)
-    half = np.stack(np.mgrid[:TILE:2, :TILE:2], 2).reshape(-1, 2)
+    half = np.stack(list(np.mgrid[:TILE:2, :TILE:2]), 2).reshape(-1, 2)
     near = tree.query(half, 2)[0].astype(np.float32).reshape(TILE // 2, TILE // 2, 2)
     both = [np.asarray(Image.fromarray(near[..., k]).resize((TILE, TILE), Image.Resampling.BILINEAR)) for k in (0, 1)]
     return both[0], both[1]

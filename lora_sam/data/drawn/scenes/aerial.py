@@ -66,7 +66,9 @@ def _fields(dice: Dice, canvas: Canvas, lean: float, base: Colour) -> None:
         corners = _UNIT * sides + dice.array.normal(0, 0.1, (4, 2))
         shape = filled([place(corners, anywhere(dice, side), radius, lean)]).within(side)
         if shape is not None:
-            tone = near(dice, base, 35) if dice.chance(0.7) else hsv(dice.uniform(0.08, 0.35), 0.5, dice.uniform(0.2, 0.8))
+            tone = (
+                near(dice, base, 35) if dice.chance(0.7) else hsv(dice.uniform(0.08, 0.35), 0.5, dice.uniform(0.2, 0.8))
+            )
             canvas.add(shape.mask, shape.at, Skin(dice, tone).paint(dice, shape.size))
 
 
@@ -90,7 +92,9 @@ def _roads(dice: Dice, canvas: Canvas, lean: float, pitch: float, scale: float) 
         line = place(np.stack([along, bend], 1), middle, side, turn)
         if scale > 4:
             for k in range(0, 29):
-                mark = shape.common(stroke(line[k : k + 1] + (line[k + 1] - line[k]) * np.array([[0.0], [0.5]]), max(1.0, 0.12 * scale)))
+                mark = shape.common(
+                    stroke(line[k : k + 1] + (line[k + 1] - line[k]) * np.array([[0.0], [0.5]]), max(1.0, 0.12 * scale))
+                )
                 canvas.picture.paste(near(dice, (225, 225, 215), 8), mark.box, mark.mask)
         for _ in range(dice.integer(0, 8)):
             share, lane = dice.uniform(-1.2, 1.2), dice.sign()
@@ -152,7 +156,11 @@ def _roof(
     canvas.add(shape.mask, shape.at, Skin(dice, tone, 0.15).paint(dice, shape.size))
     if kind > 0.45:  # four sides of a hipped roof, lit differently
         ridge = 1 - min(half) / max(half) if dice.chance(0.7) else 1.0
-        first, second = (np.array((-ridge, 0.0)), np.array((ridge, 0.0))) if half[0] > half[1] else (np.array((0.0, -ridge)), np.array((0.0, ridge)))
+        first, second = (
+            (np.array((-ridge, 0.0)), np.array((ridge, 0.0)))
+            if half[0] > half[1]
+            else (np.array((0.0, -ridge)), np.array((0.0, ridge)))
+        )
         corners = _UNIT
         planes = (
             [corners[0], corners[1], second, first] if half[0] > half[1] else [corners[1], corners[2], second, first],
@@ -193,7 +201,9 @@ def _ships(dice: Dice, canvas: Canvas) -> None:
         slim = dice.uniform(0.15, 0.35)
         hull = np.array([(-1, -slim), (0.5, -slim), (1, 0), (0.5, slim), (-1, slim)])
         if dice.chance(0.4):
-            wake = filled([place(np.array([(-1, -slim), (-3.5, -slim * 3), (-3.5, slim * 3), (-1, slim)]), centre, radius, turn)])
+            wake = filled(
+                [place(np.array([(-1, -slim), (-3.5, -slim * 3), (-3.5, slim * 3), (-1, slim)]), centre, radius, turn)]
+            )
             foam = wake.mask.point([round(0.35 * v) for v in range(256)])
             canvas.picture.paste((235, 240, 245), wake.box, foam)
         shape = filled([rounded(place(hull, centre, radius, turn), 1)])

@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 
-from lora_sam.data.drawn.bends import Place, curve, joint
+from lora_sam.data.drawn.bends import Place, curve, joint, oval
 from lora_sam.data.drawn.canvas import Canvas
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layers import Layer, Painter, turned
 from lora_sam.data.drawn.materials import Colour, colour, hsv, near, scaled
-from lora_sam.data.drawn.shapes import blobs, ellipse, filled, place as placed, stroke
+from lora_sam.data.drawn.shapes import Shape, blobs, filled, stroke
+from lora_sam.data.drawn.shapes import place as placed
 from lora_sam.data.drawn.spectra import Skin
 from lora_sam.data.drawn.staging import place, populate
 
@@ -116,7 +117,9 @@ def _head(dice: Dice, painter: Painter, at: Place, size: float, skin: Skin, dark
     long = dice.uniform(0.3, 1.3)
     for lean in (-0.5, 0.0):
         tip = (at[0] + (lean - 0.2) * size, at[1] - size * (0.6 + long))
-        ear = np.array([(at[0] + (lean - 0.3) * size, at[1] - 0.4 * size), tip, (at[0] + (lean + 0.3) * size, at[1] - 0.5 * size)])
+        ear = np.array(
+            [(at[0] + (lean - 0.3) * size, at[1] - 0.4 * size), tip, (at[0] + (lean + 0.3) * size, at[1] - 0.5 * size)]
+        )
         parts.append(painter.fill(ear, dark))
     if dice.chance(0.25):
         horn = [(at[0], at[1] - 0.6 * size, size * 0.25)]
@@ -130,8 +133,8 @@ def _head(dice: Dice, painter: Painter, at: Place, size: float, skin: Skin, dark
     line = stroke(points, widths)
     parts.append(painter.put(line, skin.paint(dice, line.size)))
     if size > 6:
-        painter.mark(filled([ellipse(size * 0.13, size * 0.13) + (at[0] + 0.3 * size, at[1] - 0.2 * size)]), (15, 12, 10))
-        painter.mark(filled([ellipse(size * 0.2, size * 0.16) + nose]), dark)
+        painter.mark(filled([oval((at[0] + 0.3 * size, at[1] - 0.2 * size), size * 0.13, size * 0.13)]), (15, 12, 10))
+        painter.mark(filled([oval(nose, size * 0.2, size * 0.16)]), dark)
     return tuple(parts)
 
 
@@ -152,7 +155,10 @@ def bird(dice: Dice, height: float) -> Layer:
             foot = (middle[0] + shift * size, middle[1] + size * dice.uniform(1, 2.2))
             legs = np.array([(middle[0] + shift * size, middle[1]), foot, (foot[0] + 0.35 * size, foot[1])])
             painter.limb(legs, max(1.0, 0.1 * size), near(dice, (200, 130, 40), 40))
-    tail = np.array([(-0.6, -0.2), (-2.1, dice.uniform(-0.6, 0.8)), (-2.0, dice.uniform(0.2, 1.1)), (-0.5, 0.3)]) * size + middle
+    tail = (
+        np.array([(-0.6, -0.2), (-2.1, dice.uniform(-0.6, 0.8)), (-2.0, dice.uniform(0.2, 1.1)), (-0.5, 0.3)]) * size
+        + middle
+    )
     painter.fill(tail, scaled(coat, 0.7))
     spine = [
         (middle[0] - 0.9 * size, middle[1] + 0.1 * size, 0.5 * size),
@@ -167,17 +173,21 @@ def bird(dice: Dice, height: float) -> Layer:
     reach = dice.uniform(1.4, 3.2)
     beak = np.array([(0.4, -0.4), (reach, 0.1), (0.4, 0.4)]) * radius + neck
     painter.fill(beak, near(dice, (210, 140, 30), 40))
-    painter.fill(ellipse(radius, radius) + neck, coat if dice.chance(0.5) else colour(dice))
-    painter.mark(filled([ellipse(radius * 0.2, radius * 0.2) + (neck[0] + 0.3 * radius, neck[1] - 0.2 * radius)]), (5, 5, 5))
+    painter.fill(oval(neck, radius, radius), coat if dice.chance(0.5) else colour(dice))
+    painter.mark(
+        filled([oval((neck[0] + 0.3 * radius, neck[1] - 0.2 * radius), radius * 0.2, radius * 0.2)]), (5, 5, 5)
+    )
     _pattern(dice, painter, (body,), near(dice, coat, 60))
-    near_wing = _feather(dice, middle, size, dice.uniform(-1.0, 0.4) if flying else dice.uniform(0.0, 0.25), folded=not flying)
+    near_wing = _feather(
+        dice, middle, size, dice.uniform(-1.0, 0.4) if flying else dice.uniform(0.0, 0.25), folded=not flying
+    )
     wing = painter.put(near_wing, wing_skin.paint(dice, near_wing.size))
     if height > 40:
         painter.label(wing)
     return painter.layer()
 
 
-def _feather(dice: Dice, middle: Place, size: float, turn: float, *, folded: bool = False):  # noqa: ANN202
+def _feather(dice: Dice, middle: Place, size: float, turn: float, *, folded: bool = False) -> Shape:
     """The outline of a wing."""
     count = dice.integer(3, 7)
     reach = 1.0 if folded else dice.uniform(1.8, 2.6)
@@ -208,7 +218,10 @@ def fish(dice: Dice, height: float) -> Layer:
     shape = filled([np.concatenate([upper, lower[::-1]]) * length + middle])
     body = painter.put(shape, tone.paint(dice, shape.size))
     _pattern(dice, painter, (body,), near(dice, coat, 70))
-    painter.mark(filled([ellipse(0.025 * length, 0.025 * length) + (middle[0] + 0.38 * length, middle[1] - 0.03 * length)]), (10, 10, 10))
+    painter.mark(
+        filled([oval((middle[0] + 0.38 * length, middle[1] - 0.03 * length), 0.025 * length, 0.025 * length)]),
+        (10, 10, 10),
+    )
     painter.fill(np.array([(0.1, 0.02), (-0.06, 0.12), (0.02, 0.1)]) * length + middle, fin)
     return turned(painter.layer(), dice.normal(0.3))
 
@@ -221,24 +234,29 @@ def insect(dice: Dice, height: float) -> Layer:
     thin = max(1.0, 0.025 * height)
     for sign in (-1, 1):
         for k in (-1, 0, 1):
-            knee = (middle[0] + sign * dice.uniform(0.2, 0.3) * height, middle[1] + (0.12 * k + dice.normal(0.03)) * height)
+            knee = (
+                middle[0] + sign * dice.uniform(0.2, 0.3) * height,
+                middle[1] + (0.12 * k + dice.normal(0.03)) * height,
+            )
             foot = (knee[0] + sign * 0.15 * height, knee[1] + (0.2 * k + 0.05) * height)
             painter.limb(np.array([(middle[0], middle[1] + 0.08 * k * height), knee, foot]), thin, scaled(coat, 0.8))
-        feeler = np.array([(middle[0], middle[1] - 0.35 * height), (middle[0] + sign * 0.12 * height, middle[1] - 0.6 * height)])
+        feeler = np.array(
+            [(middle[0], middle[1] - 0.35 * height), (middle[0] + sign * 0.12 * height, middle[1] - 0.6 * height)]
+        )
         painter.limb(feeler, thin, coat)
     wings: list[int] = []
     if dice.chance(0.5):
         tone = Skin(dice, colour(dice))
         for k, size in ((0, dice.uniform(0.25, 0.45)), (1, dice.uniform(0.2, 0.35))):
             form = blobs(dice, 1, 0.12, 1.5, 24)[0] * (size * height, size * 0.6 * height)
-            form = form + (0.8 * size * height, (0.15 if k else -0.1) * height)
+            form = placed(form, (0.8 * size * height, (0.15 if k else -0.1) * height), 1)
             for sign in (-1, 1):
                 shape = filled([form * (sign, 1) + middle])
                 wings.append(painter.put(shape, tone.paint(dice, shape.size)))
         _pattern(dice, painter, tuple(wings), colour(dice))
     slim = dice.uniform(0.06, 0.2)
     for shift, size in ((0.25, 0.24), (-0.05, 0.13), (-0.3, 0.1)):
-        shape = filled([ellipse(slim * height * size / 0.18, size * height) + (middle[0], middle[1] + shift * height)])
+        shape = filled([oval((middle[0], middle[1] + shift * height), slim * height * size / 0.18, size * height)])
         painter.put(shape, Skin(dice, coat).paint(dice, shape.size))
     if wings and height > 40:
         for wing in wings:

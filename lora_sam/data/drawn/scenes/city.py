@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from lora_sam.data.drawn.bends import curve, rounded
+from lora_sam.data.drawn.bends import curve, oval, rounded
 from lora_sam.data.drawn.canvas import Canvas
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layers import Layer, Painter
@@ -14,7 +14,7 @@ from lora_sam.data.drawn.materials import apart, colour, coloured, hsv, near, pa
 from lora_sam.data.drawn.scenes.figures import person
 from lora_sam.data.drawn.scenes.foliage import conifer, tree
 from lora_sam.data.drawn.scenes.print import sign
-from lora_sam.data.drawn.shapes import band, ellipse, filled
+from lora_sam.data.drawn.shapes import band, filled
 from lora_sam.data.drawn.spectra import Skin
 from lora_sam.data.drawn.staging import place, populate
 
@@ -48,7 +48,9 @@ def house(dice: Dice, height: float) -> Layer:
             is_door = row == rows - 1 and column == door
             if is_door:
                 low = height + 2
-            corners = np.array([(x - half_x, y - half_y), (x + half_x, y - half_y), (x + half_x, low), (x - half_x, low)])
+            corners = np.array(
+                [(x - half_x, y - half_y), (x + half_x, y - half_y), (x + half_x, low), (x - half_x, low)]
+            )
             outer = filled([corners + np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * max(1.0, 0.15 * half_x)])
             painter.mark(outer, frame)
             if round_top:
@@ -68,12 +70,19 @@ def house(dice: Dice, height: float) -> Layer:
 
 
 def _wheel(dice: Dice, painter: Painter, at: tuple[float, float], radius: float) -> int:
-    tyre = painter.fill(ellipse(radius, radius) + at, near(dice, (28, 28, 30), 8))
-    painter.mark(filled([ellipse(0.62 * radius, 0.62 * radius) + at]), near(dice, (150, 150, 155), 35))
+    tyre = painter.fill(oval(at, radius, radius), near(dice, (28, 28, 30), 8))
+    painter.mark(filled([oval(at, 0.62 * radius, 0.62 * radius)]), near(dice, (150, 150, 155), 35))
     spokes = dice.integer(3, 8)
     for k in range(spokes):
         turn = math.tau * k / spokes
-        dot = ellipse(0.12 * radius, 0.12 * radius) + (at[0] + 0.4 * radius * math.cos(turn), at[1] + 0.4 * radius * math.sin(turn))
+        dot = oval(
+            (
+                at[0] + 0.4 * radius * math.cos(turn),
+                at[1] + 0.4 * radius * math.sin(turn),
+            ),
+            0.12 * radius,
+            0.12 * radius,
+        )
         painter.mark(filled([dot]), (60, 60, 64))
     return tyre
 
@@ -107,7 +116,10 @@ def car(dice: Dice, height: float) -> Layer:
         ])  # fmt: skip
         glass.append(painter.fill(corners, hsv(0.6, dice.uniform(0, 0.3), dice.uniform(0.1, 0.7))))
     for x in (4, length - 0.03 * length):
-        painter.mark(filled([ellipse(0.03 * length, 0.06 * height) + (x + 0.02 * length, belt + 0.18 * height)]), near(dice, (230, 200, 150), 40))
+        painter.mark(
+            filled([oval((x + 0.02 * length, belt + 0.18 * height), 0.03 * length, 0.06 * height)]),
+            near(dice, (230, 200, 150), 40),
+        )
     wheels = [_wheel(dice, painter, (x, height - radius + 3), radius) for x in (0.2 * length, 0.8 * length)]
     if height > 30:
         for wheel in wheels:
@@ -127,14 +139,30 @@ def truck(dice: Dice, height: float) -> Layer:
     box = filled([np.array([(4 + cab, 3), (length + 2, 3), (length + 2, low), (4 + cab, low)])])
     load = painter.put(box, skin.paint(dice, box.size))
     roof = height * dice.uniform(0.05, 0.4)
-    front = filled([rounded(np.array([(4, low), (5, 0.55 * height), (4 + 0.3 * cab, roof), (2 + cab, roof), (2 + cab, low)]), 1)])
+    front = filled(
+        [rounded(np.array([(4, low), (5, 0.55 * height), (4 + 0.3 * cab, roof), (2 + cab, roof), (2 + cab, low)]), 1)]
+    )
     head = painter.put(front, skin.paint(dice, front.size) if dice.chance(0.5) else colour(dice))
-    pane = np.array([(4 + 0.2 * cab, 0.55 * height), (4 + 0.4 * cab, roof + 0.08 * height), (4 + 0.85 * cab, roof + 0.08 * height), (4 + 0.85 * cab, 0.55 * height)])
+    pane = np.array(
+        [
+            (4 + 0.2 * cab, 0.55 * height),
+            (4 + 0.4 * cab, roof + 0.08 * height),
+            (4 + 0.85 * cab, roof + 0.08 * height),
+            (4 + 0.85 * cab, 0.55 * height),
+        ]
+    )
     painter.mark(filled([pane]), (40, 48, 60))
     if dice.chance(0.4):
         for k in range(5):
             x = 4 + cab + (length - cab) * (k + 0.2) / 5
-            window = np.array([(x, 0.15 * height), (x + 0.14 * length, 0.15 * height), (x + 0.14 * length, 0.45 * height), (x, 0.45 * height)])
+            window = np.array(
+                [
+                    (x, 0.15 * height),
+                    (x + 0.14 * length, 0.15 * height),
+                    (x + 0.14 * length, 0.45 * height),
+                    (x, 0.45 * height),
+                ]
+            )
             painter.mark(filled([window]), (45, 52, 66))
     spots = (0.13, 0.7, 0.85) if dice.chance(0.6) else (0.15, 0.8)
     wheels = [_wheel(dice, painter, (spot * length, height - radius + 3), radius) for spot in spots]
@@ -161,8 +189,14 @@ def bicycle(dice: Dice, height: float) -> Layer:
     pedal, saddle, bar = (0.45 * length, y), (0.38 * length, 0.28 * height), (0.68 * length, 0.2 * height)
     tubes = np.array([rear, saddle, pedal, rear, pedal, bar, saddle, bar, front])
     painter.limb(tubes, thick, tone)
-    painter.fill(ellipse(0.08 * length, 0.04 * height) + (saddle[0], saddle[1] - 0.03 * height), (35, 30, 28))
-    painter.limb(np.array([bar, (bar[0] + 0.05 * length, bar[1] - 0.1 * height), (bar[0] + 0.1 * length, bar[1] - 0.08 * height)]), thick, tone)
+    painter.fill(oval((saddle[0], saddle[1] - 0.03 * height), 0.08 * length, 0.04 * height), (35, 30, 28))
+    painter.limb(
+        np.array(
+            [bar, (bar[0] + 0.05 * length, bar[1] - 0.1 * height), (bar[0] + 0.1 * length, bar[1] - 0.08 * height)]
+        ),
+        thick,
+        tone,
+    )
     return painter.layer()
 
 
@@ -173,11 +207,28 @@ def boat(dice: Dice, height: float) -> Layer:
     deck, mast = height * dice.uniform(0.75, 0.88), 0.5 * length
     painter.limb(np.array([(mast, 2), (mast, deck)]), max(1.0, 0.015 * height), (90, 70, 50))
     sails = []
-    for sign in (-1, 1):
-        foot = mast + sign * length * dice.uniform(0.25, 0.45)
-        shape = filled([np.array([(mast + sign * 2, 0.05 * height), (foot, deck - 0.06 * height), (mast + sign * 2, deck - 0.06 * height)])])
+    for way in (-1, 1):
+        foot = mast + way * length * dice.uniform(0.25, 0.45)
+        shape = filled(
+            [
+                np.array(
+                    [
+                        (mast + way * 2, 0.05 * height),
+                        (foot, deck - 0.06 * height),
+                        (mast + way * 2, deck - 0.06 * height),
+                    ]
+                )
+            ]
+        )
         sails.append(painter.put(shape, Skin(dice, near(dice, (230, 228, 220), 40), 0.1).paint(dice, shape.size)))
-    outline = np.array([(0.04 * length, deck), (1.06 * length, deck - 0.03 * height), (0.9 * length, height + 2), (0.2 * length, height + 2)])
+    outline = np.array(
+        [
+            (0.04 * length, deck),
+            (1.06 * length, deck - 0.03 * height),
+            (0.9 * length, height + 2),
+            (0.2 * length, height + 2),
+        ]
+    )
     shape = filled([outline])
     hull = painter.put(shape, Skin(dice, colour(dice)).paint(dice, shape.size))
     painter.label(hull)
@@ -194,5 +245,5 @@ def lamp(dice: Dice, height: float) -> Layer:
     reach = dice.sign() * dice.uniform(0, 0.18) * height
     points, widths = curve([(*foot, thick), (foot[0], 0.1 * height, thick), (foot[0] + reach, 0.06 * height, thick)], 2)
     painter.limb(points, widths, tone)
-    painter.fill(ellipse(0.045 * height, 0.03 * height) + (foot[0] + reach, 0.07 * height), hsv(0.13, 0.3, 1))
+    painter.fill(oval((foot[0] + reach, 0.07 * height), 0.045 * height, 0.03 * height), hsv(0.13, 0.3, 1))
     return painter.layer()

@@ -65,9 +65,7 @@ def _ringed(canvas: Canvas, shape: Shape, inside: Image.Image | int, line: int, 
     return canvas.add(shape.mask, shape.at, paint)
 
 
-def _cell(
-    dice: Dice, canvas: Canvas, form: Outline, centre: tuple[float, float], radius: float, membrane: int
-) -> None:
+def _cell(dice: Dice, canvas: Canvas, form: Outline, centre: tuple[float, float], radius: float, membrane: int) -> None:
     shape = filled([place(form, centre, radius)])
     level = dice.integer(120, 215)
     texture = spectra.field(dice, shape.size, ("pink", "pebble"), dice.log_uniform(0.4, 1.2))

@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from lora_sam.data.drawn import lens, spectra
-from lora_sam.data.drawn.bends import rounded
+from lora_sam.data.drawn.bends import oval, rounded
 from lora_sam.data.drawn.canvas import Canvas
 from lora_sam.data.drawn.details import shadow
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layers import Layer, Painter, lit, textured, turned, warped
 from lora_sam.data.drawn.layout import anywhere
 from lora_sam.data.drawn.materials import colour, near, scaled
-from lora_sam.data.drawn.shapes import Shape, blobs, ellipse, filled, stroke, walk
+from lora_sam.data.drawn.shapes import Shape, blobs, filled, stroke, walk
 from lora_sam.data.drawn.spectra import Skin
 
 
@@ -54,10 +54,24 @@ def garment(dice: Dice, height: float) -> Layer:
         reach, drop = dice.uniform(0.15, 0.35), dice.uniform(0.1, 0.5)
         sleeves = []
         for sign in (-1, 1):
-            outline = np.array([(half * 0.9, 0.05), (half + reach, drop), (half + reach - 0.1, drop + 0.1), (half * 0.95, 0.28)])
+            outline = np.array(
+                [(half * 0.9, 0.05), (half + reach, drop), (half + reach - 0.1, drop + 0.1), (half * 0.95, 0.28)]
+            )
             shape = filled([outline * (sign * height, height) + (middle, 2)])
             sleeves.append(painter.put(shape, skin.paint(dice, shape.size)))
-        body = np.array([(-0.1, 0.02), (-half, 0.06), (-half, 0.4), (-half * flare, 0.98), (half * flare, 0.98), (half, 0.4), (half, 0.06), (0.1, 0.02), (0, 0.1)])
+        body = np.array(
+            [
+                (-0.1, 0.02),
+                (-half, 0.06),
+                (-half, 0.4),
+                (-half * flare, 0.98),
+                (half * flare, 0.98),
+                (half, 0.4),
+                (half, 0.06),
+                (0.1, 0.02),
+                (0, 0.1),
+            ]
+        )
         shape = filled([body * height + (middle, 2)])
         trunk = painter.put(shape, skin.paint(dice, shape.size))
         if height > 60:
@@ -73,7 +87,9 @@ def garment(dice: Dice, height: float) -> Layer:
             legs.append(painter.put(shape, skin.paint(dice, shape.size)))
         parts = tuple(legs)
     else:
-        outline = np.array([(-0.12, 0.02), (0.12, 0.02), (0.12, 0.6), (0.4, 0.8), (0.36, 0.97), (0.0, 0.95), (-0.12, 0.8)])
+        outline = np.array(
+            [(-0.12, 0.02), (0.12, 0.02), (0.12, 0.6), (0.4, 0.8), (0.36, 0.97), (0.0, 0.95), (-0.12, 0.8)]
+        )
         shape = filled([rounded(outline * height + (middle, 2), 2)])
         parts = (painter.put(shape, skin.paint(dice, shape.size)),)
     if dice.chance(0.3):
@@ -90,7 +106,9 @@ def cloth(dice: Dice, height: float) -> Layer:
         outline = blobs(dice, 1, 0.3, 1.8, 40)[0] * 0.35 * height + 0.75 * height
     else:
         width = dice.uniform(0.15, 0.6)
-        corners = np.array([(-width, -0.5), (width, -0.5), (width, 0.5), (-width, 0.5)]) + dice.array.normal(0, 0.05, (4, 2))
+        corners = np.array([(-width, -0.5), (width, -0.5), (width, 0.5), (-width, 0.5)]) + dice.array.normal(
+            0, 0.05, (4, 2)
+        )
         outline = corners * height + 0.75 * height
     shape = filled([outline])
     painter.put(shape, Skin(dice, colour(dice)).paint(dice, shape.size))
@@ -105,7 +123,9 @@ def bag(dice: Dice, height: float) -> Layer:
     angle = np.linspace(math.pi, math.tau, 20)
     handle = np.stack([middle + np.cos(angle) * width * 0.55, rim + np.sin(angle) * rim * 0.85], 1)
     painter.limb(handle, max(2.0, 0.04 * height), near(dice, (60, 45, 35), 30))
-    corners = np.array([(middle - width * 0.9, rim), (middle + width * 0.9, rim), (middle + width, height), (middle - width, height)])
+    corners = np.array(
+        [(middle - width * 0.9, rim), (middle + width * 0.9, rim), (middle + width, height), (middle - width, height)]
+    )
     shape = filled([rounded(corners, 1)])
     body = painter.put(shape, skin.paint(dice, shape.size))
     painter.label(body)
@@ -114,9 +134,9 @@ def bag(dice: Dice, height: float) -> Layer:
 
 def cable(dice: Dice, height: float) -> Layer:
     """A rope, hose or cable that runs in loops; labels: the whole."""
-    width = height * dice.log_uniform(0.02, 0.12)
+    width = max(3.0, height * dice.log_uniform(0.02, 0.12))
     length, bend = height * dice.uniform(1, 5), dice.uniform(0.1, 0.35)
-    path = walk(dice, (0.0, 0.0), length, bend, max(3.0, width), dice.angle())
+    path = walk(dice, (0.0, 0.0), length, bend, width, dice.angle())
     path = path - path.min(0) + 2 * width
     extent = path.max(0) + 2 * width
     painter = Painter(min(float(extent[0]), 3 * height), min(float(extent[1]), 3 * height))
@@ -125,7 +145,7 @@ def cable(dice: Dice, height: float) -> Layer:
     number = painter.put(shape, Skin(dice, tone).paint(dice, shape.size))
     painter.mark(stroke(path - width * 0.15, max(1.0, width * 0.3)), scaled(tone, 1.4), (number,))
     if dice.chance(0.4):
-        plug = filled([ellipse(width * 1.6, width * 1.2) + path[-1]])
+        plug = filled([oval((float(path[-1][0]), float(path[-1][1])), width * 1.6, width * 1.2)])
         painter.put(plug, colour(dice))
     layer = painter.layer()
     return replace(layer, foot=(layer.size[0] / 2, layer.size[1] / 2))

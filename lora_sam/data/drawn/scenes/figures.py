@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 
-from lora_sam.data.drawn.bends import Place, curve, joint, rounded
+from lora_sam.data.drawn.bends import Place, curve, joint, oval, rounded
 from lora_sam.data.drawn.canvas import Canvas
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layers import Layer, Painter
 from lora_sam.data.drawn.materials import Colour, colour, hsv, near
 from lora_sam.data.drawn.shapes import ellipse, filled, stroke
+from lora_sam.data.drawn.shapes import place as placed
 from lora_sam.data.drawn.spectra import Skin
 from lora_sam.data.drawn.staging import place, populate
 
@@ -125,7 +126,7 @@ def _print(dice: Dice, painter: Painter, torso: int, neck: Place, hips: Place, h
             painter.mark(stroke(line, max(1.0, pitch * 0.45)), tone, (torso,))
             y += pitch
     elif kind < 0.4:
-        badge = ellipse(0.04 * height, 0.04 * height) + (neck[0], neck[1] + 0.12 * height)
+        badge = oval((neck[0], neck[1] + 0.12 * height), 0.04 * height, 0.04 * height)
         painter.mark(filled([badge]), colour(dice), (torso,))
 
 
@@ -133,18 +134,18 @@ def _head(dice: Dice, painter: Painter, centre: Place, height: float, skin: Colo
     size = 0.062 * height * dice.uniform(0.9, 1.15)
     parts = []
     if dice.chance(0.4):  # long hair falls behind the face
-        parts.append(painter.fill(ellipse(size * 1.1, size * 1.6) + (centre[0], centre[1] + 0.4 * size), hair))
-    parts.append(painter.fill(ellipse(size * 0.85, size * 1.1) + centre, skin))
+        parts.append(painter.fill(oval((centre[0], centre[1] + 0.4 * size), size * 1.1, size * 1.6), hair))
+    parts.append(painter.fill(oval(centre, size * 0.85, size * 1.1), skin))
     if dice.chance(0.85):
         angle = np.linspace(math.pi * 0.95, math.pi * 2.05, 16)
-        cap = np.stack([np.cos(angle) * size * 0.95, np.sin(angle) * size * 1.2], 1) + (centre[0], centre[1] - 0.15 * size)
-        parts.append(painter.fill(cap, hair))
+        cap = np.stack([np.cos(angle) * 0.95, np.sin(angle) * 1.2 - 0.15], 1)
+        parts.append(painter.fill(placed(cap, centre, size), hair))
     if dice.chance(0.2):
         brim = np.array([[-1.5, 0.05], [1.5, 0.05], [0.9, -0.15], [0.8, -0.9], [-0.8, -0.9], [-0.9, -0.15]])
         parts.append(painter.fill(brim * size + (centre[0], centre[1] - 0.4 * size), colour(dice)))
     if height > 110:
         for sign in (-1, 1):
-            eye = ellipse(0.12 * size, 0.08 * size) + (centre[0] + sign * 0.35 * size, centre[1])
+            eye = oval((centre[0] + sign * 0.35 * size, centre[1]), 0.12 * size, 0.08 * size)
             painter.mark(filled([eye]), (25, 20, 20))
         mouth = np.array([[-0.25, 0.5], [0.25, 0.5]]) * size + centre
         painter.mark(stroke(mouth, 0.09 * size), (130, 50, 50))

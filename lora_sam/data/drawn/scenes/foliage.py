@@ -7,14 +7,14 @@ import math
 import numpy as np
 
 from lora_sam.data.drawn import lens, spectra
-from lora_sam.data.drawn.bends import Place, curve, joint, rounded
+from lora_sam.data.drawn.bends import Place, curve, joint, oval, rounded
 from lora_sam.data.drawn.canvas import Canvas
 from lora_sam.data.drawn.details import shadow
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layers import Layer, Painter
 from lora_sam.data.drawn.layout import crowd, scatter
 from lora_sam.data.drawn.materials import Colour, colour, hsv, near, scaled
-from lora_sam.data.drawn.shapes import Outline, blobs, ellipse, filled, stroke, strip
+from lora_sam.data.drawn.shapes import Outline, blobs, ellipse, filled, strip, stroke
 from lora_sam.data.drawn.shapes import place as placed
 from lora_sam.data.drawn.spectra import Skin
 
@@ -81,7 +81,17 @@ def tree(dice: Dice, height: float) -> Layer:
     bark = Skin(dice, hsv(dice.uniform(0.03, 0.12), dice.uniform(0.05, 0.5), dice.uniform(0.1, 0.6)))
     trunk = dice.uniform(0.1, 0.5) * height
     tips: list[tuple[float, float, float]] = []
-    _branch(dice, painter, (middle, 1.08 * height), trunk, math.pi + dice.normal(0.08), height * dice.uniform(0.03, 0.08), 0, tips, bark)
+    _branch(
+        dice,
+        painter,
+        (middle, 1.08 * height),
+        trunk,
+        math.pi + dice.normal(0.08),
+        height * dice.uniform(0.03, 0.08),
+        0,
+        tips,
+        bark,
+    )
     if dice.chance(0.8):
         tone = green(dice)
         skin, dark = Skin(dice, tone, 0.6), Skin(dice, scaled(tone, 0.6), 0.6)
@@ -90,7 +100,9 @@ def tree(dice: Dice, height: float) -> Layer:
         crown = []
         for surface, shift in ((dark, 0.25), (skin, -0.15)):
             for x, y, _ in tips:
-                outline = placed(forms[dice.integer(0, 5)], (x + dice.normal(0.4) * size, y + shift * size), size, dice.angle())
+                outline = placed(
+                    forms[dice.integer(0, 5)], (x + dice.normal(0.4) * size, y + shift * size), size, dice.angle()
+                )
                 shape = filled([outline])
                 crown.append(painter.put(shape, surface.paint(dice, shape.size)))
         if height > 40:
@@ -119,7 +131,9 @@ def _branch(
         return
     for side in (-1, 1):
         turn_by = side * dice.uniform(0.15, 0.75)
-        _branch(dice, painter, end, length * dice.uniform(0.55, 0.85), turn + turn_by, width * 0.65, level + 1, tips, bark)
+        _branch(
+            dice, painter, end, length * dice.uniform(0.55, 0.85), turn + turn_by, width * 0.65, level + 1, tips, bark
+        )
 
 
 def conifer(dice: Dice, height: float) -> Layer:
@@ -150,7 +164,9 @@ def flower(dice: Dice, height: float) -> Layer:
         foot = (0.5 * height + dice.normal(0.05) * height, 1.08 * height)
         top = (0.5 * height + dice.normal(0.17) * height, height * dice.uniform(0.15, 0.5))
         size = height * dice.uniform(0.07, 0.15)
-        points, widths = curve([(*foot, 0.03 * height), (0.5 * height, 0.7 * height, 0.025 * height), (*top, 0.02 * height)], 2)
+        points, widths = curve(
+            [(*foot, 0.03 * height), (0.5 * height, 0.7 * height, 0.025 * height), (*top, 0.02 * height)], 2
+        )
         painter.limb(points, widths, tone)
         side = dice.sign()
         at = (0.5 * height + side * 0.13 * height, height * dice.uniform(0.65, 0.95))
@@ -163,10 +179,15 @@ def flower(dice: Dice, height: float) -> Layer:
         blossom = []
         for k in range(count):
             turn = math.tau * k / count
-            form = placed(ellipse(1, slim)[::4], (top[0] + size * math.cos(turn), top[1] + 0.8 * size * math.sin(turn)), size, turn)
+            form = placed(
+                ellipse(1, slim)[::4],
+                (top[0] + size * math.cos(turn), top[1] + 0.8 * size * math.sin(turn)),
+                size,
+                turn,
+            )
             shape = filled([form])
             blossom.append(painter.put(shape, skin.paint(dice, shape.size)))
-        blossom.append(painter.fill(ellipse(0.45 * size, 0.4 * size) + top, heart))
+        blossom.append(painter.fill(oval(top, 0.45 * size, 0.4 * size), heart))
         painter.label(*blossom)
     return painter.layer()
 
@@ -193,7 +214,9 @@ def pot_plant(dice: Dice, height: float) -> Layer:
         if size > 14:
             painter.label(number)
     low, high = height * dice.uniform(0.1, 0.2), height * dice.uniform(0.13, 0.26)
-    corners = np.array([(middle - high, rim), (middle + high, rim), (middle + low, 1.08 * height), (middle - low, 1.08 * height)])
+    corners = np.array(
+        [(middle - high, rim), (middle + high, rim), (middle + low, 1.08 * height), (middle - low, 1.08 * height)]
+    )
     shape = filled([rounded(corners, 1) if dice.chance(0.5) else corners])
     pot = painter.put(shape, Skin(dice, colour(dice)).paint(dice, shape.size))
     painter.label(pot)

@@ -51,7 +51,12 @@ def glass(dice: Dice, canvas: Canvas) -> None:
         canvas.claim(shape.mask, shape.at)
     for _ in range(dice.pick((0, 0, 2, 5))):  # rings and wires of metal
         turn, squeeze = dice.angle(), dice.uniform(0.4, 1)
-        circle = placed(band(0, math.tau, dice.uniform(0.75, 0.93), squeeze), anywhere(dice, side), dice.log_uniform(10, side / 6), turn)
+        circle = placed(
+            band(0, math.tau, dice.uniform(0.75, 0.93), squeeze),
+            anywhere(dice, side),
+            dice.log_uniform(10, side / 6),
+            turn,
+        )
         shape = filled([circle])
         canvas.add(shape.mask, shape.at, _mirror(dice, shape.size))
 
@@ -127,4 +132,6 @@ def _highlights(dice: Dice, canvas: Canvas, shape: Shape, centre: tuple[float, f
         else:
             form = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * (dice.uniform(0.04, 0.12), dice.uniform(0.1, 0.5))
         light = shape.common(filled([placed(form, at, radius, dice.normal(0.2))]))
-        canvas.picture.paste(scaled((255, 255, 255), dice.uniform(0.85, 1)), light.box, dimmed(light.mask, dice.uniform(0.4, 1)))
+        canvas.picture.paste(
+            scaled((255, 255, 255), dice.uniform(0.85, 1)), light.box, dimmed(light.mask, dice.uniform(0.4, 1))
+        )

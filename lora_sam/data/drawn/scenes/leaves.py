@@ -28,7 +28,9 @@ def leaves(dice: Dice, canvas: Canvas) -> None:
     low, high = _SMALLEST, side * dice.uniform(0.15, 0.5)
     share = dice.array.random(count)
     radii = 1 / np.sqrt(share / high**2 + (1 - share) / low**2)
-    radii = np.where(dice.array.random(count) < 0.4, np.exp(dice.array.uniform(math.log(low), math.log(high), count)), radii)
+    radii = np.where(
+        dice.array.random(count) < 0.4, np.exp(dice.array.uniform(math.log(low), math.log(high), count)), radii
+    )
     kinds = [outline_kind(dice) for _ in range(dice.integer(1, 6))]
     related = dice.chance(0.5)
     skins = [Skin(dice, near(dice, base, 60) if related else colour(dice)) for _ in range(7)]

@@ -8,15 +8,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from lora_sam.data.drawn import lens, spectra
-from lora_sam.data.drawn.bends import rounded
+from lora_sam.data.drawn.bends import oval, rounded
 from lora_sam.data.drawn.canvas import Canvas
+from lora_sam.data.drawn.details import shadow
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layers import Layer, Painter, turned
 from lora_sam.data.drawn.layout import anywhere
 from lora_sam.data.drawn.materials import Colour, apart, colour, near
 from lora_sam.data.drawn.shapes import Shape, ellipse, filled, outline_kind, place, stroke
 from lora_sam.data.drawn.spectra import Skin
-from lora_sam.data.drawn.details import shadow
 
 
 def prints(dice: Dice, canvas: Canvas) -> None:
@@ -58,7 +58,9 @@ def glyph(dice: Dice, centre: tuple[float, float], size: float) -> Shape:
     widths = max(1.5, size * dice.uniform(0.1, 0.2))
     if dice.chance(0.3):
         loop = place(ellipse(0.3, 0.3), (centre[0], centre[1] + dice.pick((-0.15, 0.15)) * size), size)
-        return stroke(np.concatenate([line[:1], loop, loop[:1]]) if dice.chance(0.3) else np.concatenate([loop, loop[:1]]), widths)
+        return stroke(
+            np.concatenate([line[:1], loop, loop[:1]]) if dice.chance(0.3) else np.concatenate([loop, loop[:1]]), widths
+        )
     return stroke(line, widths)
 
 
@@ -112,7 +114,9 @@ def _content(dice: Dice, painter: Painter, sheet: int, paper: Colour, box: tuple
         elif kind < 0.85:  # a picture
             shape = filled([np.array([(left, y), (right, y), (right, y + tall * 0.9), (left, y + tall * 0.9)])])
             number = painter.put(shape, Skin(dice, colour(dice), 0.7).paint(dice, shape.size))
-            inner = place(outline_kind(dice)(dice), ((left + right) / 2, y + tall * 0.45), min(width, tall) * 0.35, dice.angle())
+            inner = place(
+                outline_kind(dice)(dice), ((left + right) / 2, y + tall * 0.45), min(width, tall) * 0.35, dice.angle()
+            )
             thing = filled([inner])
             part = painter.put(thing, colour(dice))
             if min(size) > 16:
@@ -146,13 +150,15 @@ def sign(dice: Dice, height: float) -> Layer:
     posts = (0.0,) if dice.chance(0.6) else (-0.3, 0.3)
     for shift in posts:
         x = middle + shift * width
-        painter.limb(np.array([(x, 0.2 * height), (x, height + 2)]), max(1.5, 0.03 * height), near(dice, (110, 110, 110), 40))
+        painter.limb(
+            np.array([(x, 0.2 * height), (x, height + 2)]), max(1.5, 0.03 * height), near(dice, (110, 110, 110), 40)
+        )
     kind = dice.uniform(0, 1)
     half = min(width, low) / 2
     if kind < 0.5:
         outline = np.array([(3, 2), (3 + width, 2), (3 + width, low), (3, low)])
     elif kind < 0.75:
-        outline = ellipse(half, half) + (middle, half + 2)
+        outline = oval((middle, half + 2), half, half)
     else:
         sides = dice.pick((3, 4, 8))
         angle = np.linspace(0, math.tau, sides, False) - math.pi / 2

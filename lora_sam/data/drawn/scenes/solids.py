@@ -7,12 +7,24 @@ import math
 import numpy as np
 from PIL import Image
 
-from lora_sam.data.drawn.bends import profile
+from lora_sam.data.drawn.bends import oval, profile
 from lora_sam.data.drawn.canvas import Canvas
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layers import Layer, Painter
-from lora_sam.data.drawn.materials import Colour, apart, ball, colour, coloured, material, metal, near, palette, ramp, scaled
-from lora_sam.data.drawn.shapes import ellipse, filled
+from lora_sam.data.drawn.materials import (
+    Colour,
+    apart,
+    ball,
+    colour,
+    coloured,
+    material,
+    metal,
+    near,
+    palette,
+    ramp,
+    scaled,
+)
+from lora_sam.data.drawn.shapes import filled
 from lora_sam.data.drawn.spectra import Skin
 from lora_sam.data.drawn.staging import place, populate
 
@@ -20,7 +32,9 @@ from lora_sam.data.drawn.staging import place, populate
 def solids(dice: Dice, canvas: Canvas) -> None:
     """Boxes, bottles, balls and chairs on a floor or a table."""
     stage = place(dice, canvas, outdoors=dice.chance(0.2))
-    populate(dice, canvas, stage, (crate, crate, turned_body, globe, stack, chair, table), dice.integer(3, 14), tallest=0.7)
+    populate(
+        dice, canvas, stage, (crate, crate, turned_body, globe, stack, chair, table), dice.integer(3, 14), tallest=0.7
+    )
 
 
 def crate(dice: Dice, height: float) -> Layer:
@@ -65,7 +79,13 @@ def _turned_paint(dice: Dice, size: tuple[int, int], tone: Colour) -> Image.Imag
         wavy = [round(127.5 + 127.5 * math.sin(value / 255 * waves + 1)) for value in range(256)]
         return coloured(turn.point(wavy), metal(dice))
     bright = dice.integer(70, 180)
-    return coloured(turn, palette([scaled(tone, 0.35), scaled(tone, 0.9), scaled(tone, 1.4), tone, scaled(tone, 0.3)], (0, bright * 0.5, bright, bright * 1.2, 255)))
+    return coloured(
+        turn,
+        palette(
+            [scaled(tone, 0.35), scaled(tone, 0.9), scaled(tone, 1.4), tone, scaled(tone, 0.3)],
+            (0, bright * 0.5, bright, bright * 1.2, 255),
+        ),
+    )
 
 
 def turned_body(dice: Dice, height: float) -> Layer:
@@ -82,7 +102,7 @@ def turned_body(dice: Dice, height: float) -> Layer:
     tone = colour(dice)
     heights = np.linspace(top, max(base, top + 3), 40)
     body = profile(heights, halves, middle)
-    bottom = ellipse(halves[-1], halves[-1] * squash) + (middle, heights[-1])
+    bottom = oval((middle, heights[-1]), halves[-1], halves[-1] * squash)
     shape = filled([body, bottom])
     number = painter.put(shape, _turned_paint(dice, shape.size, tone))
     if dice.chance(0.4):  # a label around it
@@ -95,7 +115,7 @@ def turned_body(dice: Dice, height: float) -> Layer:
             patch = filled([np.concatenate([lower, upper[::-1]])])
             part = painter.put(patch, _turned_paint(dice, patch.size, apart(dice, tone, 40, 220)))
             painter.label(part)
-    mouth = filled([ellipse(halves[0], halves[0] * squash) + (middle, top)])
+    mouth = filled([oval((middle, top), halves[0], halves[0] * squash)])
     part = painter.put(mouth, Skin(dice, scaled(tone, dice.pick((0.3, 0.6, 1.3)))).paint(dice, mouth.size))
     if halves[0] > 8:
         painter.label(part)
@@ -106,12 +126,14 @@ def turned_body(dice: Dice, height: float) -> Layer:
 def globe(dice: Dice, height: float) -> Layer:
     """A ball, plain, banded or shiny; labels: the whole."""
     painter = Painter(height + 4, height + 4)
-    shape = filled([ellipse(height / 2, height / 2) + (height / 2 + 2, height / 2 + 2)])
+    shape = filled([oval((height / 2 + 2, height / 2 + 2), height / 2, height / 2)])
     tone = colour(dice)
-    surface = coloured(ball(shape.size, dice.integer(0, 11)), palette([scaled(tone, 0.2), tone, scaled(tone, 1.3), (255, 255, 250)]))
+    surface = coloured(
+        ball(shape.size, dice.integer(0, 11)), palette([scaled(tone, 0.2), tone, scaled(tone, 1.3), (255, 255, 250)])
+    )
     number = painter.put(shape, Image.blend(surface, Skin(dice, tone).paint(dice, shape.size), dice.uniform(0, 0.6)))
     if dice.chance(0.3):
-        other = filled([ellipse(height * dice.uniform(0.05, 0.3), height / 2) + (height / 2 + 2, height / 2 + 2)])
+        other = filled([oval((height / 2 + 2, height / 2 + 2), height * dice.uniform(0.05, 0.3), height / 2)])
         painter.mark(other, apart(dice, tone, 40, 220), (number,))
     return painter.layer()
 
@@ -141,7 +163,12 @@ def chair(dice: Dice, height: float) -> Layer:
     skin, bar = Skin(dice, colour(dice)), max(1.5, height * dice.uniform(0.025, 0.06))
     left, right, back = 0.2 * width, 1.2 * width, 0.22 * width
     tone = near(dice, colour(dice), 10)
-    for x, y, low in ((left + back, seat, 0.9), (right + back, seat, 0.9), (left, seat + 4, 1.0), (right, seat + 4, 1.0)):
+    for x, y, low in (
+        (left + back, seat, 0.9),
+        (right + back, seat, 0.9),
+        (left, seat + 4, 1.0),
+        (right, seat + 4, 1.0),
+    ):
         painter.limb(np.array([(x, y), (x + dice.normal(0.03) * width, low * height)]), bar, tone)
     if dice.chance(0.75):
         top = [(left + back, 0.05 * height), (right + back, 0.05 * height)]
@@ -154,7 +181,14 @@ def chair(dice: Dice, height: float) -> Layer:
         else:
             shape = filled([np.array([*top, (right + back, seat), (left + back, seat)])])
             painter.put(shape, skin.paint(dice, shape.size))
-    flat = np.array([(left, seat + 0.06 * height), (left + back, seat - 0.03 * height), (right + back, seat - 0.03 * height), (right, seat + 0.06 * height)])
+    flat = np.array(
+        [
+            (left, seat + 0.06 * height),
+            (left + back, seat - 0.03 * height),
+            (right + back, seat - 0.03 * height),
+            (right, seat + 0.06 * height),
+        ]
+    )
     shape = filled([flat])
     number = painter.put(shape, skin.paint(dice, shape.size))
     if height > 60:
