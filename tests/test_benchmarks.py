@@ -734,14 +734,97 @@ def test_zero_shot_figures_have_the_promised_limits() -> None:
     sets = {"nuclei_test": nuclei, "rings_test": counts | {"box": scores(0.6)}, "rings_all": {"box": scores(0.5)}}
     found = {one.id: one for one in zero_shot.figures(sets, 15_510_648)}
     assert {name: (one.limit, one.ok) for name, one in found.items() if one.limit is not None} == {
-        "nuclei_test_box": (0.7, False),
-        "nuclei_test_point": (0.45, True),
+        "nuclei_test_box": (0.71, False),
+        "nuclei_test_point": (0.60, False),
         "rings_test_box": (0.55, True),
+        "rings_all_box": (0.5, True),
         "file": (20, True),
     }
     assert (found["nuclei_test_oracle"].low, found["nuclei_test_oracle"].high) == pytest.approx((0.44, 0.46))
     assert tables.measured(found["file"]) == "15.5 MB"
     assert zero_shot.described({"nuclei_test": counts}) == "nuclei_test 42 images, 1,860 objects"
+
+
+def test_what_a_user_sees_has_the_promised_limits() -> None:
+    corrections = {
+        "clicks": [0.6, 0.6, 0.66, 0.6, 0.68, 0.6, 0.6, 0.71],
+        "worse": 0.2,
+        "box": 0.7,
+        "box_corrected": 0.71,
+    }
+    measured = {
+        "corrections": corrections,
+        "calibration": {name: {"error": 0.06, "bias": -0.05} for name in ("box", "point", "best")},
+        "automatic": {"ap": 0.3, "recall": 0.4, "precision": 0.5},
+        "automatic_demo": {"ap": 0.3, "recall": 0.3, "precision": 0.5},
+    }
+    found = {one.id: one for one in zero_shot.useful_figures(measured)}
+    assert found["correction"].value == pytest.approx(0.01)
+    assert {name: one.ok for name, one in found.items() if one.limit is not None} == {
+        "clicks_3": True,
+        "clicks_5": False,
+        "clicks_8": True,
+        "worse": False,
+        "correction": True,
+        "calibration_box": False,
+        "calibration_point": True,
+        "automatic_ap": True,
+        "demo_recall": False,
+        "demo_precision": True,
+    }
+    assert found["bias_box"].value == -0.05
+
+
+class _Scripted:
+    """Answers a box with the box, and anything with a mask prompt with the true mask, or with nothing."""
+
+    def __init__(self, sample: Any, *, helpful: bool) -> None:
+        self.sample, self.helpful = sample, helpful
+
+    def predict(self, image: Any, prompts: Any, **_: Any) -> Any:
+        from lora_sam.core.structures import Masks
+
+        rows = [
+            int(np.flatnonzero([mask[int(y), int(x)] for mask in self.sample.masks])[0]) for x, y in self.at(prompts)
+        ]
+        masks = self.sample.masks[rows].copy()
+        if prompts.mask_inputs is None:
+            masks[:, ::2] = False
+        elif not self.helpful:
+            masks[:] = False
+        return Masks(masks, np.full(len(rows), 0.75, np.float32), np.zeros((len(rows), 4, 4), np.float32))
+
+    def at(self, prompts: Any) -> list[tuple[float, float]]:
+        if prompts.boxes is None:
+            return [(x, y) for x, y in prompts.points[:, 0]]
+        return [((x1 + x2) / 2, (y1 + y2) / 2) for x1, y1, x2, y2 in prompts.boxes]
+
+    def predict_all(self, image: Any, prompts: Any) -> Any:
+        from lora_sam.core.predictor import AllMasks
+
+        found = self.predict(image, prompts)
+        logits = np.where(found.masks, 1.0, -1.0).astype(np.float32)[:, None].repeat(4, 1)
+        return AllMasks(
+            logits, np.full((len(logits), 4), 0.75, np.float32), np.zeros((len(logits), 4, 4, 4), np.float32)
+        )
+
+
+def test_corrections_and_calibration_of_a_model_that_is_known() -> None:
+    from benchmarks.usefulness import calibration_of, corrections_of
+    from lora_sam.core.structures import Sample
+
+    masks = np.zeros((2, 40, 60), np.bool_)
+    masks[0, 4:20, 4:20] = masks[1, 10:30, 30:50] = True
+    sample = Sample("a.png", np.zeros((40, 60, 3), np.uint8), masks, ("1", "2"))
+    helped = corrections_of(_Scripted(sample, helpful=True), [sample])
+    assert helped["objects"] == 2
+    assert helped["clicks"] == pytest.approx([0.5, *[1.0] * 7])
+    assert (helped["worse"], helped["box"], helped["box_corrected"]) == pytest.approx((0.0, 0.5, 1.0))
+    hurt = corrections_of(_Scripted(sample, helpful=False), [sample])
+    assert (hurt["worse"], hurt["box_corrected"], hurt["clicks"][-1]) == pytest.approx((1.0, 0.0, 0.0))
+    found = calibration_of(_Scripted(sample, helpful=True), [sample])
+    assert set(found) == {"box", "point", "best"}
+    assert all(one == pytest.approx({"error": 0.25, "bias": 0.25}) for one in found.values())
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.settings import settings_for
+from benchmarks.usefulness import automatic_of, calibration_of, corrections_of
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.data.splits import Splits
 from lora_sam.evaluation.metrics import ImageScores, score_image, summarize
+from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.torch_predictor import TorchPredictor
 from lora_sam.prompts import BoxPrompt, PointPrompt
 
@@ -35,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True, help="directory with the sets nuclei and rings")
     parser.add_argument("--checkpoint", type=Path, help="weights; those of the package if left out")
+    parser.add_argument("--demo", type=Path, required=True, help="directory for the drawn images of the demo")
     parser.add_argument("--images", type=int, help="of every split, only the first so many")
+    parser.add_argument("--split", choices=("val", "test"), default="test", help="of the nuclei; val chooses weights")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_intermixed_args(arguments)
@@ -44,18 +48,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.checkpoint is not None:
         model = dataclasses.replace(model, checkpoint=str(given.checkpoint))
     base = model.build()
-    predictor = TorchPredictor(base.sam, base.image_size, chunk=CHUNK)
+    predictor = TorchPredictor(base.sam, base.image_size, chunk=CHUNK, scores=base.scores)
     nuclei = _splits("coco", given.data / "nuclei")
     rings = _splits("folder", given.data / "rings")
+    chosen = getattr(nuclei, given.split)
     rings_test = scores_of(predictor, _samples(given.images, rings.test), points=False)
     rings_rest = scores_of(predictor, _samples(given.images, rings.train, rings.val), points=False)
     scored = {
-        "nuclei_test": scores_of(predictor, _samples(given.images, nuclei.test), points=True),
+        f"nuclei_{given.split}": scores_of(predictor, _samples(given.images, chosen), points=True),
         "rings_test": rings_test,
         "rings_all": {"box": rings_test["box"] + rings_rest["box"]},
     }
     sets = {name: figures_of(scores) for name, scores in scored.items()}
-    print(json.dumps({"source": base.source, "sha256": base.sha256, "sets": sets}))
+    washers = dataclasses.replace(_demo(), root=str(given.demo)).open(SEED)
+    useful = {
+        "corrections": corrections_of(predictor, _samples(given.images, chosen)),
+        "calibration": calibration_of(predictor, _samples(given.images, chosen)),
+        "automatic": automatic_of(predictor, _samples(given.images, chosen), AutomaticMasks()),
+        "automatic_demo": automatic_of(predictor, _samples(given.images, washers.test), AutomaticMasks()),
+    }
+    print(json.dumps({"source": base.source, "sha256": base.sha256, "sets": sets, **useful}))
     return 0
 
 
@@ -126,6 +138,10 @@ def figures_of(scored: Scored) -> dict[str, Any]:
 
 def _score(sample: Sample, masks: NDArray[np.bool_]) -> ImageScores:
     return score_image(sample.id, sample.object_ids, masks, sample.masks)
+
+
+def _demo() -> Any:
+    return settings_for("data=demo").data
 
 
 def _splits(kind: str, root: Path) -> Splits:

@@ -28,7 +28,7 @@ def backends_of(run: RunDirectory) -> dict[str, Callable[[], Predictor]]:
     origin = RunBackEnds(run)
     current = origin.current
     return {
-        key: lambda name=name: open_alone(BACK_ENDS[name], origin.place(name))  # type: ignore[misc]
+        key: lambda name=name: open_alone(BACK_ENDS[name], origin.place(name), scores=origin.scores)  # type: ignore[misc]
         for key, name in _NAMES.items()
         if name in current and BACK_ENDS[name].deployed
         if BACK_ENDS[name].runtime == "torch" or find_spec("openvino") is not None

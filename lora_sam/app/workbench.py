@@ -367,6 +367,7 @@ class Workbench:
 
 
 def _load(run: Run) -> Model:
+    from lora_sam.core.scores import scores_of
     from lora_sam.predictors.torch_predictor import TorchPredictor
     from lora_sam.runs.loading import load_adapted, load_base, predictors_for
 
@@ -375,11 +376,15 @@ def _load(run: Run) -> Model:
     side = facts["image_size"]
     predictors: dict[str, Predictor]
     if adapted.reversible:
-        pair = predictors_for(adapted, side)
+        pair = predictors_for(adapted, side, scores=facts.get("scores"))
         predictors = {"base": pair["base"], TORCH: pair["tuned"]}
     else:
         untouched = load_base(run.directory.root)
-        predictors = {"base": TorchPredictor(untouched.sam, side), TORCH: TorchPredictor(adapted.sam, side)}
+        scores = scores_of(facts.get("scores"))
+        predictors = {
+            "base": TorchPredictor(untouched.sam, side, scores=scores),
+            TORCH: TorchPredictor(adapted.sam, side, scores=scores),
+        }
     return Model(run, side, adapted, predictors)
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lora_sam.core.scores import Scores
 from lora_sam.core.structures import Masks, Prompts
 
 
@@ -36,6 +37,11 @@ class Predictor(Protocol):
     @property
     def image_size(self) -> int:
         """Side S of the model's square input in pixels."""
+        ...
+
+    @property
+    def scores(self) -> Scores:
+        """From which score on masks of these weights are good."""
         ...
 
     @property

@@ -195,6 +195,8 @@ def _fold(path: Path, sources: Sequence[Source], options: MergeOptions, question
         raise AdapterError(f"{first.described()} cannot be folded into the weights: {error}") from error
     state = {key: value.float().contiguous() for key, value in merged.state_dict().items()}
     about = {"architecture": first.facts["architecture"], "base": first.base, "step": STEP}
+    if first.facts.get("scores") is not None:
+        about["scores"] = first.facts["scores"]
     # one key, since safetensors writes several in any order
     save_file(state, str(path), {"lora_sam": json.dumps(about, sort_keys=True)})
     return expected

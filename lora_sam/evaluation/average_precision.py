@@ -65,6 +65,56 @@ class ImageDetections:
     scores: NDArray[np.floating[Any]]
 
 
+@dataclass(frozen=True)
+class Matches:
+    """How many predicted masks are right at one IoU, over all images.
+
+    Attributes:
+        right: Predicted masks that are a true one.
+        wrong: Those that are none, or one that a better one has taken.
+        missed: True masks that none found.
+    """
+
+    right: int
+    wrong: int
+    missed: int
+
+    @property
+    def precision(self) -> float:
+        """Share of the predicted masks that are right; 0 where nothing was predicted."""
+        return self.right / max(1, self.right + self.wrong)
+
+    @property
+    def recall(self) -> float:
+        """Share of the true masks that were found."""
+        return self.right / max(1, self.right + self.missed)
+
+    @property
+    def average_precision(self) -> float:
+        """TP / (TP + FP + FN), as StarDist and Cellpose report it: wrong masks count, whatever their score."""
+        return self.right / max(1, self.right + self.wrong + self.missed)
+
+
+def matches(images: Sequence[ImageDetections], level: float = 0.5) -> Matches:
+    """Match predicted with true masks, each once, by falling score; a pair has an IoU of at least `level`."""
+    from faster_coco_eval.core import mask as coco_mask
+
+    right = wrong = missed = 0
+    for image in images:
+        open_ = np.ones(len(image.truth), np.bool_)
+        if len(image.predicted) and len(image.truth):
+            order = np.argsort(-image.scores, kind="stable")
+            predicted, truth = [image.predicted[row] for row in order], list(image.truth)
+            overlaps = np.asarray(coco_mask.iou(predicted, truth, [False] * len(truth)))
+            for overlap in overlaps.reshape(len(predicted), len(truth)):
+                best = int(np.where(open_, overlap, -1).argmax())
+                if open_[best] and overlap[best] >= level:
+                    open_[best] = False
+        found = int(np.count_nonzero(~open_))
+        right, wrong, missed = right + found, wrong + len(image.predicted) - found, missed + len(image.truth) - found
+    return Matches(right, wrong, missed)
+
+
 def encode_masks(masks: NDArray[np.bool_]) -> tuple[EncodedMask, ...]:
     """Masks bool [N, H, W] as COCO RLE."""
     from faster_coco_eval.core import mask as coco_mask

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from lora_sam.core.errors import CheckpointError
 from lora_sam.core.files import user_cache
+from lora_sam.core.scores import META, METADATA_KEY, Scores, from_metadata
 
 if TYPE_CHECKING:
     import torch
@@ -104,6 +105,27 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
         f"{path} ends in '{path.suffix}'; weights are read from .safetensors, .pth and .pt. "
         "Convert it with safetensors.torch.save_file."
     )
+
+
+def load_scores(path: Path) -> Scores:
+    """What a weights file says of its scores in its metadata; `META` where it says nothing, as Meta's own files do.
+
+    Raises:
+        CheckpointError: the file is damaged, or says what cannot be.
+    """
+    if path.suffix.lower() != ".safetensors":
+        return META
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata()
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+    try:
+        return from_metadata(metadata)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: metadata {METADATA_KEY!r}: {error}; write the file again") from error
 
 
 def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from lora_sam.core.errors import CheckpointError, ConfigError
+from lora_sam.core.scores import META, Scores
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -29,6 +30,7 @@ class BaseModel:
         image_size: Side S of the square input in pixels.
         sha256: SHA-256 of the checkpoint file, or of the drawn weights when they are random.
         source: Name of the checkpoint file, or `random`.
+        scores: From which score on its masks are good.
     """
 
     sam: Sam
@@ -36,6 +38,7 @@ class BaseModel:
     image_size: int
     sha256: str
     source: str
+    scores: Scores = META
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,18 +111,19 @@ class ViTSam:
         """
         import torch
 
+        from lora_sam.models.checkpoints import load_scores
         from lora_sam.models.projections import split_projections
 
         with torch.random.fork_rng(devices=[]):  # layers draw weights that are overwritten at once
             if self.weights == "random":
                 torch.manual_seed(self.weights_seed)
-                sam, source = self._random(), "random"
+                sam, source, scores = self._random(), "random", META
                 sha256 = _digest(sam.state_dict())
             else:
                 path, sha256 = self._locate()
-                sam, source = self._load(path), path.name
+                sam, source, scores = self._load(path), path.name, load_scores(path)
             split = split_projections(sam).eval().requires_grad_(False)
-            return BaseModel(split, self.variant, self.image_size, sha256, source)
+            return BaseModel(split, self.variant, self.image_size, sha256, source, scores)
 
     def _locate(self) -> tuple[Path, str]:
         from lora_sam.core.files import sha256_of

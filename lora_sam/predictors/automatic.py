@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from lora_sam.core.predictor import Predictor
+from lora_sam.core.scores import Scores
 from lora_sam.core.structures import Prompts
 from lora_sam.predictors.prompting import size_of
 
@@ -22,8 +23,8 @@ _AMBIGUOUS = slice(1, None)  # of the four masks of `AllMasks`
 class AutomaticMasks:
     """How masks are made of a grid of points.
 
-    Segment Anything (Kirillov et al., 2023), section 4 and appendix B; the defaults are those of
-    `SamAutomaticMaskGenerator`, but for fewer points, as each costs a decoding. There are no crops.
+    Segment Anything (Kirillov et al., 2023), section 4 and appendix B; there are no crops. Thresholds that are None are
+    those of the predictor's weights (`lora_sam.core.scores`): for Meta's weights, of `SamAutomaticMaskGenerator`.
 
     Attributes:
         points_per_side: Points along each side of the image; all of them are prompts of their own.
@@ -34,9 +35,9 @@ class AutomaticMasks:
     """
 
     points_per_side: Annotated[int, Field(ge=1, le=64)] = 16
-    predicted_iou: Annotated[float, Field(ge=0, le=1)] = 0.88
-    stability: Annotated[float, Field(ge=0, le=1)] = 0.95
-    stability_offset: Annotated[float, Field(ge=0)] = 1.0
+    predicted_iou: Annotated[float, Field(ge=0, le=1)] | None = None
+    stability: Annotated[float, Field(ge=0, le=1)] | None = None
+    stability_offset: Annotated[float, Field(ge=0)] | None = None
     box_overlap: Annotated[float, Field(ge=0, le=1)] = 0.7
 
     def generate(
@@ -52,11 +53,11 @@ class AutomaticMasks:
         Raises:
             DataError: the image is not uint8 RGB.
         """
-        size = size_of(image)
+        size, least = size_of(image), self.completed(predictor.scores)
         points = grid_points(self.points_per_side, size)
         parts = []
         for part in _parts(points, size):
-            parts.append(self._filtered(predictor, image, part))
+            parts.append(self._filtered(predictor, image, part, least))
             if on_points is not None:
                 on_points(min(len(points), sum(p.tried for p in parts)), len(points))
         packed, scores, stability, boxes, chosen = (
@@ -67,7 +68,14 @@ class AutomaticMasks:
         masks = np.unpackbits(packed[kept], axis=1, count=size[0] * size[1]).reshape(len(kept), *size).astype(np.bool_)
         return FoundMasks(masks, scores[kept], stability[kept], chosen[kept])
 
-    def _filtered(self, predictor: Predictor, image: NDArray[np.uint8], points: NDArray[np.float32]) -> _Part:
+    def completed(self, scores: Scores) -> Scores:
+        """The thresholds that are set, and those of some weights for the others."""
+        set_ = {name: value for name in vars(scores) if (value := getattr(self, name)) is not None}
+        return replace(scores, **set_)
+
+    def _filtered(
+        self, predictor: Predictor, image: NDArray[np.uint8], points: NDArray[np.float32], least: Scores
+    ) -> _Part:
         prompts = Prompts(points=points[:, None], labels=np.ones((len(points), 1), np.int64))
         found = predictor.predict_all(image, prompts)
         logits, scores = found.logits, found.scores
@@ -75,10 +83,10 @@ class AutomaticMasks:
             logits, scores = logits[:, _AMBIGUOUS], scores[:, _AMBIGUOUS]
         places = np.repeat(points, logits.shape[1], axis=0)
         logits, scores = logits.reshape(-1, *logits.shape[2:]), scores.reshape(-1)
-        good = np.flatnonzero(scores > self.predicted_iou) if self.predicted_iou > 0 else np.arange(len(scores))
+        good = np.flatnonzero(scores > least.predicted_iou) if least.predicted_iou > 0 else np.arange(len(scores))
         logits, scores, places = logits[good], scores[good], places[good]
-        stability = stability_of(logits, self.stability_offset)
-        stable = np.flatnonzero(stability >= self.stability) if self.stability > 0 else np.arange(len(stability))
+        stability = stability_of(logits, least.stability_offset)
+        stable = np.flatnonzero(stability >= least.stability) if least.stability > 0 else np.arange(len(stability))
         masks = logits[stable] > 0
         return _Part(
             tried=len(points),

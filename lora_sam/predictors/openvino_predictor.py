@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.files import user_cache
 from lora_sam.core.predictor import AllMasks, best_of_three
+from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Masks, Prompts
 from lora_sam.predictors.interface import Embeddings, by_kind, no_masks
 from lora_sam.predictors.prompting import prompts_from, size_of
@@ -46,6 +47,7 @@ class OpenVINOPredictor:
         threads: Threads of a request; None leaves it to OpenVINO.
         chunk: Prompts decoded at once.
         compile_cache: Keep compiled models in the user's cache directory, so that the next start is faster.
+        scores: From which score on masks of these weights are good; the files do not say it, `lora_sam.json` does.
 
     Raises:
         AdapterError: a file is missing or damaged, or is not such a part.
@@ -61,7 +63,9 @@ class OpenVINOPredictor:
         threads: int | None = None,
         chunk: int = 16,
         compile_cache: bool = True,
+        scores: Scores = META,
     ) -> None:
+        self.scores = scores
         settings = _settings(execution, hint, threads, compile_cache)
         encoder_model, decoder_model = _read(encoder), _read(decoder)
         self.image_size = _side_of(encoder_model, encoder)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lora_sam.core.predictor import AllMasks, best_of_three
+from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Masks, Prompts
 from lora_sam.predictors.interface import Embeddings, by_kind, no_masks
 from lora_sam.predictors.prompting import prompts_from, size_of
@@ -87,6 +88,7 @@ class TorchPredictor:
         embedder: Shares embeddings with another predictor where both encode alike; None makes one.
         context: Entered around every computation, e.g. to switch an adapter off or to compute in bf16.
         chunk: Prompts decoded at once.
+        scores: From which score on masks of these weights are good.
     """
 
     def __init__(
@@ -97,8 +99,10 @@ class TorchPredictor:
         embedder: ImageEmbedder | None = None,
         context: Context = nullcontext,
         chunk: int = 16,
+        scores: Scores = META,
     ) -> None:
         self.sam = sam
+        self.scores = scores
         self.image_size = image_size
         self.embedder = embedder or ImageEmbedder(sam, image_size, context=context)
         self._context = context

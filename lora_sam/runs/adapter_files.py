@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import atomic_directory, read_json, recover, write_text
+from lora_sam.core.scores import scores_of
 
 if TYPE_CHECKING:
     from lora_sam.methods.adapted import AdaptedSam
@@ -78,6 +79,10 @@ def read_facts(directory: Path) -> dict[str, Any]:
         wrong += [f"base.{name}" for name in ("source", "sha256") if not isinstance(facts["base"].get(name), str)]
     if wrong:
         raise AdapterError(f"{path}: {', '.join(wrong)} of the wrong type; {remedy}")
+    try:
+        scores_of(facts.get("scores"))
+    except ValueError as error:
+        raise AdapterError(f"{path}: {error}; {remedy}") from error
     return facts
 
 

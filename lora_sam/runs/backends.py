@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import sha256_of
 from lora_sam.core.run_directory import RunDirectory
+from lora_sam.core.scores import META, Scores, scores_of
 from lora_sam.evaluation.backends.names import BACK_ENDS, BackEnd, in_order
 from lora_sam.predictors.openvino_predictor import DECODER, ENCODER, OpenVINOPredictor, openvino_directory
 from lora_sam.runs.adapter_files import find_adapter, read_facts
@@ -127,10 +128,20 @@ class RunBackEnds:
         for name in wanted:
             if name not in opened:
                 opened[name] = open_alone(
-                    BACK_ENDS[name], self.place(name), base=self.base, threads=threads, cache=True
+                    BACK_ENDS[name],
+                    self.place(name),
+                    base=self.base,
+                    threads=threads,
+                    cache=True,
+                    scores=self.scores,
                 )
         _limit_torch(threads)
         return {name: opened[name] for name in wanted}
+
+    @property
+    def scores(self) -> Scores:
+        """From which score on masks of the run's weights are good."""
+        return scores_of(read_facts(find_adapter(self.run.root)).get("scores"))
 
     def place(self, name: str) -> Path:
         """See `Origin`."""
@@ -163,8 +174,8 @@ class RunBackEnds:
         adapted = load_adapted(self.run.root, base=self.base)
         if not adapted.reversible:  # base and tuned cannot share a model
             return {}
-        size = read_facts(find_adapter(self.run.root))["image_size"]
-        return {**predictors_for(adapted, size, chunk=CHUNK)}
+        facts = read_facts(find_adapter(self.run.root))
+        return {**predictors_for(adapted, facts["image_size"], chunk=CHUNK, scores=facts.get("scores"))}
 
 
 @dataclass(frozen=True)
@@ -214,7 +225,13 @@ class PartsBackEnds:
 
 
 def open_alone(
-    back_end: BackEnd, place: Path, *, base: Path | None = None, threads: int | None = None, cache: bool = False
+    back_end: BackEnd,
+    place: Path,
+    *,
+    base: Path | None = None,
+    threads: int | None = None,
+    cache: bool = False,
+    scores: Scores = META,
 ) -> Predictor:
     """A predictor that shares nothing with others.
 
@@ -224,6 +241,7 @@ def open_alone(
         base: Checkpoint of the base weights for torch; None takes the file that the run used.
         threads: Threads to compute with; None leaves it to torch and OpenVINO.
         cache: Keep what OpenVINO compiles for the next start.
+        scores: From which score on masks of these weights are good.
 
     Raises:
         AdapterError: files are missing or damaged.
@@ -237,6 +255,7 @@ def open_alone(
             threads=threads,
             chunk=CHUNK,
             compile_cache=cache,
+            scores=scores,
         )
     from lora_sam.predictors.torch_predictor import TorchPredictor
     from lora_sam.runs.loading import load_adapted, load_base
@@ -244,9 +263,9 @@ def open_alone(
     _limit_torch(threads)
     if back_end.name == "tuned":
         size = read_facts(find_adapter(place))["image_size"]
-        return TorchPredictor(load_adapted(place, base=base).sam, size, chunk=CHUNK)
+        return TorchPredictor(load_adapted(place, base=base).sam, size, chunk=CHUNK, scores=scores)
     model = load_merged(RunDirectory(place)) if back_end.name == "merged" else load_base(place, base=base)
-    return TorchPredictor(model.sam, model.image_size, chunk=CHUNK)
+    return TorchPredictor(model.sam, model.image_size, chunk=CHUNK, scores=scores)
 
 
 def base_file(settings: Settings, base: Path | None) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from os import PathLike
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError
 from lora_sam.core.files import read_json
 from lora_sam.core.run_directory import find_run
+from lora_sam.core.scores import scores_of
 from lora_sam.runs.adapter_files import check_base, find_adapter, read_facts
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def load(
     facts = read_facts(directory)
     tuned = load_adapted(directory, base=base)
     tuned.sam.to(pick_device(device))
-    return TorchPredictor(tuned.sam, facts["image_size"])
+    return TorchPredictor(tuned.sam, facts["image_size"], scores=scores_of(facts.get("scores")))
 
 
 def load_adapted(path: str | PathLike[str] = "latest", *, base: str | PathLike[str] | None = None) -> AdaptedSam:
@@ -165,6 +166,7 @@ def predictors_for(
     chunk: int = 16,
     context: Context = nullcontext,
     frozen: FrozenPart | None = None,
+    scores: Mapping[str, Any] | None = None,
 ) -> dict[str, TorchPredictor]:
     """Predictors `base` and `tuned` that share one model, and its embeddings where the encoder is frozen.
 
@@ -174,6 +176,7 @@ def predictors_for(
         chunk: Prompts decoded at once.
         context: Entered around every computation.
         frozen: The part of the encoder that is the same for both, with what it made of images before.
+        scores: From which score on masks are good, as `lora_sam.json` has it; None for those of Meta's weights.
     """
     from lora_sam.predictors.torch_predictor import ImageEmbedder, TorchPredictor
 
@@ -187,6 +190,7 @@ def predictors_for(
 
     own = embedder(context)
     shared = embedder(without_adapter) if adapted.trains_encoder else own
-    tuned = TorchPredictor(adapted.sam, image_size, embedder=own, context=context, chunk=chunk)
-    base = TorchPredictor(adapted.sam, image_size, embedder=shared, context=without_adapter, chunk=chunk)
+    least = scores_of(scores)
+    tuned = TorchPredictor(adapted.sam, image_size, embedder=own, context=context, chunk=chunk, scores=least)
+    base = TorchPredictor(adapted.sam, image_size, embedder=shared, context=without_adapter, chunk=chunk, scores=least)
     return {"base": base, "tuned": tuned}

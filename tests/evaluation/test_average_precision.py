@@ -19,6 +19,7 @@ from lora_sam.evaluation.average_precision import (
     PrecisionAndRecall,
     average_precision,
     encode_masks,
+    matches,
     pairwise_iou,
     precision_and_recall,
 )
@@ -183,3 +184,21 @@ def test_recall_by_hand() -> None:
     assert found["all"].recall == pytest.approx(0.35)
     assert found["small"] == found["all"]
     assert found["medium"] == found["large"] == PrecisionAndRecall(None, None)
+
+
+def test_masks_are_matched_once_each_by_falling_score() -> None:
+    """Two predictions of one object, one of none, one object missed; the better scored of the two counts."""
+    truth = np.zeros((3, 20, 20), np.bool_)
+    truth[0, 2:8, 2:8] = truth[1, 10:16, 10:16] = truth[2, 0:2, 15:20] = True
+    predicted = np.zeros((4, 20, 20), np.bool_)
+    predicted[0, 2:8, 2:8] = predicted[1, 3:8, 2:8] = predicted[2, 18:, 18:] = predicted[3, 10:16, 10:15] = True
+    image = ImageDetections(encode_masks(truth), encode_masks(predicted), np.array([0.2, 0.9, 0.5, 0.4]))
+    found = matches([image])
+    assert (found.right, found.wrong, found.missed) == (2, 2, 1)
+    assert (found.precision, found.recall, found.average_precision) == (0.5, 2 / 3, 0.4)
+    strict = matches([image], 0.9)
+    assert (strict.right, strict.wrong, strict.missed) == (1, 3, 2)
+    nothing = matches(
+        [ImageDetections(image.truth, (), np.empty(0)), ImageDetections((), image.predicted, image.scores)]
+    )
+    assert (nothing.right, nothing.wrong, nothing.missed, nothing.average_precision) == (0, 4, 3, 0.0)

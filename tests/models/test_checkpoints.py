@@ -23,8 +23,9 @@ from safetensors.torch import save_file
 
 from lora_sam.core.errors import CheckpointError
 from lora_sam.core.files import sha256_of
+from lora_sam.core.scores import META, Scores
 from lora_sam.models import checkpoints
-from lora_sam.models.checkpoints import OFFICIAL, Checkpoint, default_directory, load_state_dict
+from lora_sam.models.checkpoints import OFFICIAL, Checkpoint, default_directory, load_scores, load_state_dict
 from lora_sam.models.download import download_progress, fetch_checkpoint
 
 CONTENT = bytes(range(256)) * 40_000  # 10 MB: several chunks
@@ -518,3 +519,28 @@ def test_missing_files_folders_and_other_kinds_are_told(tmp_path: Path) -> None:
     (tmp_path / "w.npz").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"ends in '.npz'; weights are read from .safetensors, .pth and .pt"):
         load_state_dict(tmp_path / "w.npz")
+
+
+# --- scores of the weights -------------------------------------------------------------------------------------------
+
+
+def test_weights_say_from_which_score_on_masks_are_good(tmp_path: Path) -> None:
+    own, path = Scores(predicted_iou=0.5, stability=0.6, stability_offset=0.3), tmp_path / "own.safetensors"
+    save_file({"a": torch.zeros(2)}, path, own.to_metadata())
+    assert load_scores(path) == own
+    save_file({"a": torch.zeros(2)}, path)
+    assert load_scores(path) == META
+    assert load_scores(tmp_path / "meta.pth") == META
+
+
+@pytest.mark.parametrize(
+    "text", ["{", '{"scores": {"stability": 2}}', '{"scores": [1]}'], ids=["json", "names", "list"]
+)
+def test_scores_that_cannot_be_are_an_error_of_the_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "own.safetensors"
+    save_file({"a": torch.zeros(2)}, path, {"lora_sam": text})
+    with pytest.raises(CheckpointError, match=f"^{path}: metadata 'lora_sam': .*; write the file again$"):
+        load_scores(path)
+    path.write_bytes(b"broken")
+    with pytest.raises(CheckpointError, match="cut short or damaged"):
+        load_scores(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from segment_anything import SamAutomaticMaskGenerator
 
+from lora_sam.core.scores import META, Scores
 from lora_sam.models.projections import fuse_projections
 from lora_sam.predictors.automatic import AutomaticMasks, grid_points, stability_of, suppress
 from lora_sam.predictors.torch_predictor import TorchPredictor
@@ -77,3 +79,16 @@ def test_of_two_boxes_that_overlap_the_better_one_stays() -> None:
     assert suppress(boxes, scores, 0.7).tolist() == [1, 2, 3]
     assert suppress(boxes, scores, 0.95).tolist() == [1, 0, 2, 3]
     assert suppress(boxes[:0], scores[:0], 0.5).tolist() == []
+
+
+def test_thresholds_are_those_of_the_weights_unless_set(tiny_sam: Callable[[], Any]) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (48, 64, 3), np.uint8)
+    own = Scores(predicted_iou=0.05, stability=0.2, stability_offset=0.01)
+    set_ = AutomaticMasks(points_per_side=8, **vars(own)).generate(TorchPredictor(tiny_sam(), 64), image)
+    found = AutomaticMasks(points_per_side=8).generate(TorchPredictor(tiny_sam(), 64, scores=own), image)
+    assert len(set_.masks) >= 1
+    assert np.array_equal(set_.masks, found.masks)
+    assert np.array_equal(set_.stability, found.stability)
+    assert not len(AutomaticMasks(points_per_side=8).generate(TorchPredictor(tiny_sam(), 64), image).masks)
+    assert AutomaticMasks().completed(META) == META
+    assert AutomaticMasks(stability=0.0).completed(own) == replace(own, stability=0.0)

@@ -18,9 +18,11 @@ from safetensors.torch import save_file
 from lora_sam import load, load_base
 from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError, LoraSamError
 from lora_sam.core.run_directory import RunDirectory
+from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Prompts
 from lora_sam.models.projections import fuse_projections
 from lora_sam.predictors.torch_predictor import TorchPredictor
+from lora_sam.runs.backends import RunBackEnds
 
 BOXES = np.array([[3, 4, 40, 30], [10, 2, 30, 44]], np.float32)
 PROMPTS = Prompts(BOXES)
@@ -281,3 +283,23 @@ def test_weights_with_values_of_another_type(run: tuple[Path, Any]) -> None:
     save_file({"a": torch.zeros(2)}, path)
     result = refused(AdapterError, run[0])
     assert "the adapter cannot be loaded into this model" in result
+
+
+# --- scores of the weights -------------------------------------------------------------------------------------------
+
+
+def test_a_tuned_model_keeps_the_scores_of_its_weights(run: tuple[Path, Any]) -> None:
+    directory, own = run[0] / "adapter", Scores(predicted_iou=0.4, stability=0.6, stability_offset=0.3)
+    assert load(run[0]).scores == META
+    facts = json.loads((directory / "lora_sam.json").read_text())
+    (directory / "lora_sam.json").write_text(json.dumps({**facts, "scores": vars(own)}))
+    assert load(run[0]).scores == own
+    assert RunBackEnds(RunDirectory(run[0])).scores == own
+
+
+def test_a_base_has_the_scores_of_its_file(option: Any, tiny_sam: Callable[[], Any], tmp_path: Path) -> None:
+    own, path = Scores(predicted_iou=0.4, stability=0.6, stability_offset=0.3), tmp_path / "own.safetensors"
+    save_file(fuse_projections(tiny_sam()).state_dict(), path, own.to_metadata())
+    built = option("model/tiny_random", weights="pretrained", checkpoint=str(path)).build()
+    assert built.scores == own
+    assert option("model/tiny_random").build().scores == META

@@ -114,9 +114,9 @@ def build(bench: Workbench) -> gr.Blocks:
         )
         link["copy"].click(None, None, link["text"], js="() => window.loraSam.link()", **quiet)
         found["find"].click(
-            None, [found["side"], found["iou"], found["stability"]], None, **quiet,
-            js="(points_per_side, predicted_iou, stability) => "
-            "{ window.loraSam.everything({ points_per_side, predicted_iou, stability }); }",
+            None, [found["side"], found["own"], found["iou"], found["stability"]], None, **quiet,
+            js="(points_per_side, own, predicted_iou, stability) => { window.loraSam.everything("
+            "own ? { points_per_side } : { points_per_side, predicted_iou, stability }); }",
         )  # fmt: skip
 
         metrics.select(
@@ -149,6 +149,7 @@ def _everything() -> dict[str, Any]:
     with gr.Accordion("Everything, without prompts", open=False):
         return {
             "side": gr.Slider(4, 32, value=12, step=1, label="points per side"),
+            "own": gr.Checkbox(value=True, label="thresholds of the weights, instead of these"),
             "iou": gr.Slider(0, 1, value=0.5, step=0.01, label="least predicted IoU"),
             "stability": gr.Slider(0, 1, value=0.85, step=0.01, label="least stability"),
             "find": gr.Button("Find everything"),

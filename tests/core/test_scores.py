@@ -1,0 +1,45 @@
+"""Scores at which masks are good: kept with the weights, read back, refused where they cannot be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lora_sam.core.scores import META, Scores, from_metadata, scores_of
+
+OWN = Scores(predicted_iou=0.55, stability=0.7, stability_offset=0.25)
+
+
+def test_what_is_written_is_read() -> None:
+    assert from_metadata(OWN.to_metadata()) == OWN
+    assert scores_of(vars(OWN)) == OWN
+
+
+def test_weights_that_say_nothing_have_those_of_meta() -> None:
+    assert from_metadata(None) is from_metadata({}) is from_metadata({"format": "pt"}) is META
+    assert from_metadata({"lora_sam": '{"step": "merge"}'}) is META
+    assert (META.predicted_iou, META.stability, META.stability_offset) == (0.88, 0.95, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "scores need exactly predicted_iou, stability, stability_offset"),
+        ([0.5, 0.7, 0.25], "scores need exactly"),
+        ({**vars(OWN), "crops": 1}, "scores need exactly"),
+        ({**vars(OWN), "stability": "0.5"}, r"scores.stability = '0.5': must be a number from 0 on"),
+        ({**vars(OWN), "stability": True}, "scores.stability = True: must be a number"),
+        ({**vars(OWN), "predicted_iou": 1.5}, "scores.predicted_iou = 1.5: must be at most 1"),
+        ({**vars(OWN), "stability_offset": float("nan")}, "scores.stability_offset = nan: must be a number"),
+        ({**vars(OWN), "stability_offset": -1}, "scores.stability_offset = -1: must be a number"),
+    ],
+)
+def test_scores_that_cannot_be(values: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        scores_of(values)
+
+
+def test_metadata_that_are_no_json() -> None:
+    with pytest.raises(ValueError, match="no JSON"):
+        from_metadata({"lora_sam": "{"})
