@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from lora_sam.core.errors import CheckpointError
 from lora_sam.core.files import sha256_of
 from lora_sam.core.scores import META, Scores
-from lora_sam.models import checkpoints
+from lora_sam.models import download
 from lora_sam.models.checkpoints import OFFICIAL, Checkpoint, default_directory, load_scores, load_state_dict
 from lora_sam.models.download import download_progress, fetch_checkpoint
 
@@ -102,7 +102,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
     monkeypatch.delenv("LORA_SAM_OFFLINE", raising=False)
 
 
@@ -167,7 +167,7 @@ def test_a_file_that_is_there_is_hashed_once_and_never_fetched(
         hashed.append(path)
         return sha256_of(path)
 
-    monkeypatch.setattr(checkpoints, "sha256_of", counted)
+    monkeypatch.setattr(download, "sha256_of", counted)
     for _ in range(3):
         assert fetch_checkpoint(site.checkpoint(), tmp_path, offline=True) == tmp_path / "toy.pth"
     assert hashed == [tmp_path / "toy.pth"]
