@@ -9,14 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import like_for_like
 from benchmarks.catalog import all_questions
 from benchmarks.record import RESULTS, ROOT, BenchmarkError, Figure, Result, read_results
 from lora_sam.core.files import write_text
 
 DOCUMENTS = ("README.md", "docs/benchmarks.md", "docs/nano.md", "lora_sam/weights/README.md")
-SPEED = ("lora_step", "cached_epoch", "sweep", "late_blocks")
-"""Benchmarks whose promises the README shows together."""
-
 _BLOCK = re.compile(r"(<!-- benchmark:(\w+) -->\n)(.*?)(<!-- /benchmark:\2 -->)", re.DOTALL)
 _MARKER = re.compile(r"<!-- /?benchmark:\w+ -->")
 
@@ -58,7 +56,7 @@ def update(documents: Sequence[Path], results: Path, *, write: bool) -> list[Pat
 def filled(text: str, results: Mapping[str, Result], name: str) -> str:
     """`text` with every block between `<!-- benchmark:x -->` and `<!-- /benchmark:x -->` made anew.
 
-    `x` is `figures` (every promise), `speed` (those about time and memory of training), or the name of a benchmark.
+    `x` is `figures` (every promise), `like_for_like` (the README's four rows), or the name of a benchmark.
     `name` is the document's, for error messages.
 
     Raises:
@@ -72,10 +70,11 @@ def filled(text: str, results: Mapping[str, Result], name: str) -> str:
 def _table(kind: str, results: Mapping[str, Result], document: str) -> str:
     if kind == "figures":
         return promises(results)
-    if kind == "speed":
-        return promises({name: results[name] for name in SPEED if name in results})
+    if kind == "like_for_like":
+        heading, rows = like_for_like.table(results)
+        return _markdown(heading, rows, "lllrr")
     if kind not in all_questions():
-        known = ", ".join(("figures", "speed", *all_questions()))
+        known = ", ".join(("figures", "like_for_like", *all_questions()))
         raise BenchmarkError(f"{document}: no benchmark is called {kind}; there are {known}")
     if kind not in results:
         return f"*Not measured yet: `python -m benchmarks {kind}`.*\n"

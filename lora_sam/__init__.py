@@ -1,4 +1,4 @@
-"""Fine-tune Meta's Segment Anything Model on your own images with few trainable weights.
+"""Fine-tune Meta's Segment Anything Model on your own images.
 
 `load` gives a predictor for a finished run or an adapter; everything else lives in the submodules.
 """

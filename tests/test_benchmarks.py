@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import record, tables
+from benchmarks import like_for_like, record, tables
 from benchmarks.__main__ import main
 from benchmarks.catalog import all_questions
 from benchmarks.processes import run, take_turns
@@ -195,7 +196,8 @@ def test_markers_are_checked(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="README.md: a benchmark marker has no partner"):
         tables.filled("<!-- benchmark:startup -->\n", {}, "README.md")
     with pytest.raises(
-        BenchmarkError, match="README.md: no benchmark is called nothing; there are figures, speed, adapter_size"
+        BenchmarkError,
+        match="README.md: no benchmark is called nothing; there are figures, like_for_like, adapter_size",
     ):
         tables.filled("<!-- benchmark:nothing -->\n<!-- /benchmark:nothing -->", {}, "README.md")
     document = tmp_path / "README.md"
@@ -448,12 +450,54 @@ def test_ratios_are_ours_to_the_peer() -> None:
         "time_auto": (0.5, True),
         "memory_auto": (0.5, False),
         "memory_checkpointed": (0.1953, True),
+        "speedup_tutorial_fp32": (0.48, False),
+        "speedup_peer_fp32": (0.8, False),
         "speedup_tutorial": (1.2, False),
         "speedup_peer": (2.0, True),
         "speedup_late": (3.3333, True),
         "speedup_late_tutorial": (4.0, False),
     }
     assert "(bf16 here)" in figures["time_auto"].what
+    assert (figures["default_adds"].value, figures["default_adds"].limit) == (2.5, None)
+    assert figures["default_adds_memory"].value == 0.5
+
+
+@pytest.mark.parametrize("name", ["lora_step", "cached_epoch"])
+def test_committed_figures_are_what_the_single_measurements_give(name: str) -> None:
+    result = read_results()[name]
+    details = result.details
+    again = {
+        "lora_step": lambda: lora_step._figures(details["sides"]),
+        "cached_epoch": lambda: cached_epoch._figures(details["sides"], details["reopened"]),
+    }[name]()
+    assert [replace(one, note="") for one in result.figures] == again
+
+
+def test_the_table_of_the_readme_compares_like_with_like() -> None:
+    results = read_results()
+    heading, rows = like_for_like.table(results)
+    assert [row[0] for row in rows] == [row.what for row in like_for_like.ROWS]
+    assert len(rows) == 4
+    assert all(len(row) == len(heading) for row in rows)
+    sides = results["lora_step"].details["sides"]
+    ours, peer = (statistics.median(statistics.median(run["seconds"]) for run in sides[name])
+                  for name in like_for_like.ROWS[0].sides)  # fmt: skip
+    assert rows[0][3].split()[0] == f"{peer / ours:.2f}"
+    assert "not measured yet" in like_for_like.table({})[1][0]
+
+    changed = [run | {"precision": "bf16"} for run in sides["ours, fp32"]]
+    details = results["lora_step"].details | {"sides": sides | {"ours, fp32": changed}}
+    with pytest.raises(
+        BenchmarkError, match=r"precision differs \(ours, fp32: bf16, transformers .* not like for like"
+    ):
+        like_for_like.table({"lora_step": replace(results["lora_step"], details=details)})
+    late = [run | {"trainable_parameters": 1} for run in sides["ours, fp32"]]
+    details = results["lora_step"].details | {"sides": sides | {"ours, fp32": late}}
+    with pytest.raises(BenchmarkError, match="trainable_parameters differs"):
+        like_for_like.table({"lora_step": replace(results["lora_step"], details=details)})
+    missing = [one for one in results["lora_step"].figures if one.id != "default_adds"]
+    with pytest.raises(BenchmarkError, match="no figure default_adds: measure again"):
+        like_for_like.table({"lora_step": replace(results["lora_step"], figures=missing)})
 
 
 BASES = {"embedding": 0.0, "logits": 0.0, "tutorial": 0.0, "late_loss": 1.0, "late_loss_cached": 1.0}

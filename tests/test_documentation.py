@@ -8,17 +8,22 @@ import re
 import runpy
 import shlex
 import shutil
+import subprocess
+import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from PIL import Image
 
 from lora_sam import load, read_image
+from lora_sam.cli.console import console
 from lora_sam.cli.jobs import plain
 from lora_sam.cli.run import run
 from lora_sam.cli.step import steps as known_steps
@@ -56,7 +61,8 @@ def commands() -> list[tuple[str, str]]:
         lines = [line for block in re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()]
         lines += re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
         for line in lines:
-            match = re.match(r"\s*(?:\$ )?(?:poetry run )?(?:HYDRA_FULL_ERROR=1 )?python train\.py (.*)", line)
+            calls = r"(?:HYDRA_FULL_ERROR=1 )?python train\.py|\.venv/bin/lora-sam train"
+            match = re.match(rf"\s*(?:\$ )?(?:{calls}) (.*)", line)
             if match and "..." not in match[1] and "…" not in match[1]:
                 found.append((page.name, re.split(r"\s{2,}", match[1].split(" #")[0].strip())[0]))
     return sorted(set(found))
@@ -69,7 +75,8 @@ def steps() -> list[tuple[str, str, str]]:
     """Lines that call a step after training, of all pages, fenced or inline: page, verb, options."""
     found = []
     for page in PAGES:
-        for match in re.finditer(r"python -m lora_sam\.([\w.]+)((?: +[^\s`#]+)*)", page.read_text(encoding="utf-8")):
+        called = r"(?:python -m lora_sam\.|\.venv/bin/lora-sam (?!train))([\w.]+)((?: +[^\s`#]+)*)"
+        for match in re.finditer(called, page.read_text(encoding="utf-8")):
             if "..." not in match[2] and "<" not in match[2]:
                 # what stands apart by more than a space explains it
                 found.append((page.name, match[1], re.split(r" {2,}", match[2].strip())[0]))
@@ -182,10 +189,10 @@ def test_a_documented_command_trains(arguments, workplace, monkeypatch):
 
 
 def formats() -> dict[str, tuple[list[str], list[str]]]:
-    """The table of formats in the README: by `data=` what lies in the directory, and the words after `train.py`."""
+    """The table of formats in docs/data.md: by `data=` what lies in the directory, and the words after `train.py`."""
     rows = re.findall(
         r"^\| [^|]+ \| ([^|]+) \| `python train\.py (data=(\w+) data\.root=my_data)` \|$",
-        (ROOT / "README.md").read_text(encoding="utf-8"),
+        (ROOT / "docs" / "data.md").read_text(encoding="utf-8"),
         re.M,
     )
     return {option: (re.findall(r"`([^`]+)`", picture), shlex.split(command)) for picture, command, option in rows}
@@ -214,13 +221,13 @@ WRITERS: dict[str, Callable[[Path, test_auto.Scenes], None]] = {
 }
 
 
-def test_the_readme_has_every_format():
+def test_the_page_about_data_has_every_format():
     assert set(formats()) == set(WRITERS) == set(test_auto.FORMATS)
 
 
 @pytest.mark.parametrize("option", WRITERS)
 def test_your_data_in_one_command(option, tmp_path, monkeypatch):
-    """Trains on generated data that lies as the README says, found by itself and forced."""
+    """Trains on generated data that lies as docs/data.md says, found by itself and forced."""
     picture, command = formats()[option]
     root = tmp_path / "my_data"
     scenes = {
@@ -274,6 +281,74 @@ def test_documented_files_exist():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} points to {target}"
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_is_one_screen_with_one_table() -> None:
+    assert len(re.sub(r"^\|.*$", "", README, flags=re.M).split()) <= 500
+    (table,) = re.findall(r"(?:^\|.*\n)+", README, re.M)
+    assert len(table.splitlines()) == 2 + 4
+
+
+def readme_commands() -> list[str]:
+    """Every line of the README's shell blocks, in its order, without what explains it."""
+    lines = [line for page, text in blocks("bash") if page == "README.md" for line in text.splitlines()]
+    return [line.split(" #")[0].strip() for line in lines]
+
+
+@pytest.mark.usefixtures("quiet_logging")
+def test_every_command_of_the_readme_runs(workplace, tmp_path, monkeypatch, capsys):
+    """Those of `.venv/bin` one after the other, as typed, but for a small model; of make, what it would call."""
+    shutil.copytree(workplace / "my_data", tmp_path / "my_data")
+    monkeypatch.chdir(tmp_path)
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    assert scripts == {"lora-sam": "lora_sam.cli.console:console"}
+    said = {}
+    for command in readme_commands():
+        program, *words = shlex.split(command)
+        if program == "make":
+            call = subprocess.run(
+                ["make", "--dry-run", "--always-make", *words], cwd=ROOT, capture_output=True, text=True
+            )
+            assert call.returncode == 0, call.stderr
+            said[command] = call.stdout.strip().splitlines()[-1]
+            continue
+        assert program == ".venv/bin/lora-sam", f"not there after make setup alone: {command}"
+        small = QUICK if words[0] == "train" and "--help" not in words else []
+        monkeypatch.setattr(sys, "argv", [program, *words, *small])
+        try:
+            assert console() == 0, command
+        except SystemExit as ended:  # as `--help` does
+            assert ended.code in (None, 0), command
+        output = capsys.readouterr()
+        said[command] = output.out + output.err
+    assert said["make demo"].strip() == ".venv/bin/python train.py experiment=demo"
+    assert "-m pytest" in said["make test"]
+    assert said["make app"].strip() == ".venv/bin/python app.py"
+    assert {path.name for path in Path("outputs/latest").iterdir()} >= {
+        "adapter", "evaluation.json", "report.html", "merged", "openvino", "backends.json",
+    }  # fmt: skip
+    assert any("int8" in text for command, text in said.items() if "deploy" in command)
+
+
+def test_shares_that_the_readme_names(option, monkeypatch):
+    """Of what trains, from shapes alone."""
+    monkeypatch.setattr("lora_sam.models.vit._digest", lambda state: "")
+
+    def share(model: str, **changes: Any) -> tuple[float, float]:
+        with torch.device("meta"):
+            sam = option(f"model/{model}", weights="random").build().sam
+            total = sum(weight.numel() for weight in sam.parameters())
+            decoder = sum(weight.numel() for weight in sam.mask_decoder.parameters())
+            trained = option("method/lora", **changes).apply(sam).trainable().values()
+        return sum(weight.numel() for weight in trained) / total, decoder / total
+
+    assert f"default trains {100 * share('vit_b')[0]:.1f} % of the weights" in README
+    assert f"leaves {100 * share('vit_b', decoder='frozen')[0]:.1f} %" in README
+    assert share("nano")[1] == pytest.approx(0.5, abs=0.05)
+    assert "its decoder is half of it" in README
 
 
 def test_make_targets_in_the_readme_exist():

@@ -122,12 +122,12 @@ def _figures(measured: dict[str, list[dict[str, Any]]], reopened: dict[str, Any]
     many = [EPOCHS * value for value in ours_epoch]
     again = float(reopened["remembered"] + reopened["forgotten"])
     return [
-        _times("epoch_ours", f"decoder-only epoch, times as fast: encoding at every step (our encoder, {precision} "
-               "here) / cached (goal 45)", ours_epoch, epoch, 25),
+        _times("epoch_ours", f"decoder-only epoch, times as fast: encoding at every step (our encoder) / cached, "
+               f"both {precision} here (goal 45)", ours_epoch, epoch, 25),
         _times("epoch_predictor", "decoder-only epoch, times as fast: SamPredictor (fp32) at every step / cached "
-               "(goal 70)", peer_epoch, epoch, 40),
-        _times("epochs_with_build", f"decoder-only, {EPOCHS} epochs, times as fast: encoding at every step / cached, "
-               "building the cache included (goal 12)", many, with_build, 8),
+               f"({precision} here: another precision) (goal 70)", peer_epoch, epoch, 40),
+        _times("epochs_with_build", f"decoder-only, {EPOCHS} epochs, times as fast: encoding at every step (our "
+               f"encoder) / cached, both {precision} here, building the cache included (goal 12)", many, with_build, 8),
         _times("epochs_without_build", f"decoder-only, {EPOCHS} epochs, times as fast: the same without building the "
                "cache", many, [_steps_seconds(run) for run in cached], None),
         figure("fetch", "reading a row of the cache / a decoder-only step (goal 0.005)",

@@ -62,7 +62,7 @@ def _usage(known: Mapping[str, str]) -> str:
     width = max(len(name) for name in known)
     listed = "\n".join(f"  {name:<{width}}  {purpose}" for name, purpose in known.items())
     return (
-        "Fine-tune Segment Anything on your own labelled images, with few trainable weights.\n\n"
+        "Fine-tune Segment Anything on your own labelled images.\n\n"
         "usage: lora-sam <command> [group=option ...] [key=value ...]\n"
         "       lora-sam <command> --help\n"
         "       lora-sam --help | --version\n\n"

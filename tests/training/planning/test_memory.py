@@ -50,7 +50,10 @@ def test_peaks_that_were_measured(make_step, model, trained, changes, checkpoint
     step = make_step(model, trained, **changes)
     blocks = checkpointed_blocks(step.model.depth, step.model.global_attention, checkpointing)
     found = peak_of(replace(step, checkpointed=blocks), "cpu", process * MIB)
-    assert found.total / MIB == pytest.approx(measured, rel=0.25)
+    # of the total, most is the process and the weights, which are known: what is estimated are the activations
+    activations = measured - process - (found.weights + found.optimizer) / MIB
+    assert found.activations / MIB == pytest.approx(activations, rel=0.4, abs=64)
+    assert found.total / MIB == pytest.approx(measured, rel=0.12)
 
 
 def kept(run: Callable[[], Any], parameters: set[int]) -> int:
