@@ -15,6 +15,7 @@ from typing import Any
 
 from lora_sam.core.conf_files import conf_places
 from lora_sam.core.errors import ConfigError, DataError
+from lora_sam.data import mask_per_object
 from lora_sam.data.common_semantic import CLASS_FILES
 from lora_sam.data.labels import LABEL_SUFFIXES
 from lora_sam.data.options import FormatOptions
@@ -25,9 +26,11 @@ from lora_sam.data.reading.paths import data_root, within
 from lora_sam.data.splits import Splits, spellings
 from lora_sam.data.voc import CLASSES, IMAGES, OBJECTS
 
-_IMAGE_FOLDERS = ("images", "imgs", "image", "img")
-_MASK_FOLDERS = ("masks", "mask")
-_LABEL_FOLDERS = ("labels", "label")
+_IMAGE_FOLDERS = ("images", "imgs", "image", "img", "img_dir", "imagesTr")
+_MASK_FOLDERS = ("masks", "mask", "ann_dir", "annotations", "annotation", "gt", "gts", "ground_truth", "groundtruth")
+_LABEL_FOLDERS = ("labels", "label", "labelsTr")
+_SPELLED = (str, str.capitalize, str.upper)
+_FORMS = ("{split}/%s", "%s/{split}", "{split}_%s", "%s_{split}", "%s")
 _PARQUET = ("*.parquet", "*/*.parquet")
 _MAX_HINTS = 50  # directories below the root that are looked into, to say where a data set may be
 
@@ -175,7 +178,7 @@ def _labels(root: Path, train: str) -> Found | None:
 
 def _folder(root: Path, train: str) -> Found | None:
     folders = _folders(root, train, _MASK_FOLDERS, SUFFIXES)
-    if folders is None or _common_semantic(root, train) is not None:
+    if folders is None or _common_semantic(root, train) is not None or mask_per_object.recognise(root) is not None:
         return None
     images, masks = folders
     return Found("folder", f"{images} and {masks}", {"images": images, "masks": masks})
@@ -208,6 +211,7 @@ _TOOLS = {
     "supervisely": "Supervisely: img and ann",
     "label_studio": "Label Studio: its JSON",
     "sa1b": "SA-1B: a JSON with RLE for each image",
+    "mask_per_object": "one mask file for each object, in masks/ beside images/",
 }
 
 _FORMATS: Mapping[str, tuple[Callable[[Path, str], Found | None], str]] = {
@@ -224,13 +228,16 @@ _FORMATS: Mapping[str, tuple[Callable[[Path, str], Found | None], str]] = {
 
 def _folders(root: Path, train: str, kinds: Iterable[str], suffixes: frozenset[str]) -> tuple[str, str] | None:
     """Where images and label files of a split are, relative to `root`, with `{split}` for its name."""
-    for images in _IMAGE_FOLDERS:
-        for labels in kinds:
-            for form in ("{split}/%s", "%s/{split}", "%s"):
-                for split in spellings(train):
-                    pair = root / within(form % images, split), root / within(form % labels, split)
-                    if pair[0].is_dir() and _has_file(pair[1], suffixes):
-                        return form % images, form % labels
+    # capitals too: a file system may mind them
+    names = [
+        (spelled(images), spelled(labels)) for images in _IMAGE_FOLDERS for labels in kinds for spelled in _SPELLED
+    ]
+    for images, labels in names:
+        for form in _FORMS:
+            for split in spellings(train):
+                places = root / within(form % images, split), root / within(form % labels, split)
+                if places[0].is_dir() and _has_file(places[1], suffixes):
+                    return form % images, form % labels
     return None
 
 

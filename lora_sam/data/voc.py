@@ -16,6 +16,7 @@ from lora_sam.data.reading.class_table import (
     VOID,
     VOID_COLOUR,
     ClassTable,
+    class_table,
     colour_codes,
     packed,
     read_label_lines,
@@ -34,6 +35,7 @@ from lora_sam.data.splits import Splits, read_splits
 
 IMAGES, ANNOTATIONS, LISTS = "JPEGImages", "Annotations", "ImageSets/Segmentation"
 OBJECTS, CLASSES, LABEL_MAP = "SegmentationObject", "SegmentationClass", "labelmap.txt"
+CLASS_NAMES = "class_names.txt"
 
 _MASK_SUFFIX = ".png"
 _ENDINGS = (".jpg", *sorted(SUFFIXES - {".jpg"}))
@@ -194,13 +196,32 @@ def segmented_objects(path: Path, size: tuple[int, int]) -> LabelMap:
     return LabelMap(places[numbered(values, stored)], tuple(names[row] for row in order))
 
 
+def _table(root: Path, label_map: Path) -> ClassTable:
+    """The classes: those of CVAT's label map, of labelme2voc's list of names, or of Pascal VOC."""
+    if label_map.exists():
+        return read_label_lines(label_map)
+    names = inside(root, CLASS_NAMES, "data.root")
+    if not names.exists():
+        return voc_table()
+    entries = [(index, line.strip(), voc_colour(index)) for index, line in enumerate(read_lines(names)) if line.strip()]
+    return class_table(entries, {index for index, name, _ in entries if name == "_background_"}, CLASS_NAMES)
+
+
+def masks_folder(root: Path, name: str) -> str:
+    """The folder of masks called `name`, or with `PNG` behind it, as older labelme2voc has it beside arrays."""
+    older = root / f"{name}PNG"
+    if older.is_dir() and not any((root / name).glob(f"*{_MASK_SUFFIX}")):
+        return older.name
+    return name
+
+
 def _devkit(config: Voc, root: Path) -> _Devkit:
     images = inside(root, IMAGES, "data.root")
     if not images.is_dir():
         nested = sorted(path.parent for path in root.glob(f"*/{IMAGES}"))[:1]
         hint = f"set data.root={nested[0]}" if nested else "data.root must be the directory that has it"
         raise DataError(f"{images}: is not a folder, but Pascal VOC has its images there; {hint}.")
-    objects, classes = (inside(root, name, "data.root") for name in (OBJECTS, CLASSES))
+    objects, classes = (inside(root, masks_folder(root, name), "data.root") for name in (OBJECTS, CLASSES))
     by_objects = config.instances == "objects" or (config.instances == "auto" and objects.is_dir())
     for folder, needed in ((objects, by_objects), (classes, not by_objects)):
         if needed and not folder.is_dir():
@@ -214,7 +235,7 @@ def _devkit(config: Voc, root: Path) -> _Devkit:
         objects if by_objects else None,
         classes if classes.is_dir() else None,
         inside(root, ANNOTATIONS, "data.root"),
-        read_label_lines(label_map) if label_map.exists() else voc_table(),
+        _table(root, label_map),
         config.instances == "components",
     )
 

@@ -115,14 +115,9 @@ WARNED = (Case("mask_inverted", note="data.invert=true"),)
 LAYOUTS_TO_COME = frozenset(
     {
         "cellpose_layout",
-        "dsb_layout",
-        "labelme2voc_old",
-        "mask_per_object",
         "mask_suffix",
         "medsam_npy",
-        "mmseg_layout",
         "nifti",
-        "train_images_masks",
     }
 )
 """Layouts of tools that have no reader yet."""

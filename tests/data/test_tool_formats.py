@@ -477,3 +477,95 @@ def test_skipping_counts_objects_and_images(tmp_path: Path, opened) -> None:
     assert len(samples(splits)["im0.png"].masks) == 1
     assert len(splits.skipped) == 1
     assert "far outside the image" in splits.skipped[0]
+
+
+def masks(folder: Path, names: dict[str, list[list[float]]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, points in names.items():
+        (folder / name).write_bytes(png(polygon(points)))
+
+
+def by_folder(root: Path) -> None:
+    for name in NAMES:
+        images(root / "stage1_train" / name[:-4] / "images", (name,))
+        masks(root / "stage1_train" / name[:-4] / "masks", {"a1.png": SQUARE, "b2.png": TRIANGLE})
+
+
+def by_inner_folder(root: Path) -> None:
+    images(root / "images")
+    for name in NAMES:
+        masks(root / "masks" / name[:-4], {"0.png": SQUARE, "1.png": TRIANGLE})
+
+
+def by_beginning(root: Path) -> None:
+    images(root / "images", ("im1.png", "im1_b.png", "im10.png", "im2.png"))
+    for name in ("im1", "im1_b", "im10", "im2"):
+        masks(root / "masks", {f"{name}_0.png": SQUARE, f"{name}-1.png": TRIANGLE})
+
+
+def by_task(root: Path) -> None:
+    images(root / "images", ("photo 7.png", "photo 8.png", "photo 10.png", "photo 11.png"))
+    for number in (7, 8, 10, 11):
+        stem = f"task-{number}-annotation-{number + 20}-by-1-tag-"
+        masks(root / "masks", {f"{stem}ring-0.png": SQUARE, f"{stem}tri-0.png": TRIANGLE})
+
+
+@pytest.mark.parametrize("write", [by_folder, by_inner_folder, by_beginning, by_task])
+def test_a_mask_file_for_each_object(write: Write, tmp_path: Path, opened) -> None:
+    write(tmp_path)
+    splits = opened(tmp_path)
+    assert splits.notes[0].startswith("read as data=mask_per_object: 2 masks of ")
+    found = samples(splits)
+    assert len(found) == 4
+    for sample in found.values():
+        assert sorted(map(int, sample.masks.sum((1, 2)))) == sorted([polygon(SQUARE).sum(), polygon(TRIANGLE).sum()])
+        assert sample.classes == (("ring", "tri") if write is by_task else ())
+
+
+def test_tasks_that_do_not_fit_the_images_are_not_guessed(tmp_path: Path, opened) -> None:
+    by_task(tmp_path)
+    (tmp_path / "images" / "photo 7.png").rename(tmp_path / "images" / "photo.png")
+    with pytest.raises(DataError):
+        opened(tmp_path)
+    with pytest.raises(DataError, match="has no masks that are named after images"):
+        opened(tmp_path, "mask_per_object")
+
+
+def test_a_mask_that_is_one_file_for_each_image_is_no_such_layout(tmp_path: Path, opened) -> None:
+    images(tmp_path / "images")
+    masks(tmp_path / "masks", {name: SQUARE for name in NAMES})
+    assert opened(tmp_path).notes[0].startswith("read as data=folder")
+
+
+@pytest.mark.parametrize(
+    ("pictures", "labels"),
+    [
+        ("train_images", "train_masks"),
+        ("img_dir/train", "ann_dir/train"),
+        ("images", "annotations"),
+        ("Images", "Gt"),
+        ("train/image", "train/gt"),
+        ("Images", "Masks"),
+    ],
+)
+def test_folders_by_other_names(pictures: str, labels: str, tmp_path: Path, opened) -> None:
+    images(tmp_path / pictures)
+    masks(tmp_path / labels, {name: SQUARE for name in NAMES})
+    found = samples(opened(tmp_path))
+    assert len(found) == 4
+    assert all((sample.masks == polygon(SQUARE)).all() for sample in found.values())
+
+
+def test_names_of_classes_of_older_labelme2voc(tmp_path: Path, opened) -> None:
+    images(tmp_path / "JPEGImages")
+    classes = polygon(SQUARE) * np.uint8(1) + polygon(TRIANGLE) * np.uint8(2)
+    for kind in ("Class", "Object"):
+        (tmp_path / f"Segmentation{kind}").mkdir()
+        (tmp_path / f"Segmentation{kind}PNG").mkdir()
+        for name in NAMES:
+            np.save(tmp_path / f"Segmentation{kind}" / f"{name[:-4]}.npy", classes)
+            Image.fromarray(classes).save(tmp_path / f"Segmentation{kind}PNG" / name)
+    put(tmp_path / "class_names.txt", "_background_\nring\ntri\n")
+    for sample in samples(opened(tmp_path)).values():
+        assert sample.classes == ("ring", "tri")
+        assert (sample.masks[0] == polygon(SQUARE)).all()

@@ -16,7 +16,7 @@ from lora_sam.data.reading.class_table import VOID, VOID_COLOUR, colour_codes
 from lora_sam.data.reading.images import pixel_kind, read_mask
 from lora_sam.data.reading.paths import inside
 from lora_sam.data.reading.voc_xml import MAX_XML_BYTES
-from lora_sam.data.voc import ANNOTATIONS, IMAGES, OBJECTS, Voc
+from lora_sam.data.voc import ANNOTATIONS, IMAGES, OBJECTS, Voc, masks_folder
 
 VOID_PIXELS = 5.0
 """Masks with an edge that belongs to nothing (255) end so many pixels inside their boxes, as those of VOC2012 do."""
@@ -42,7 +42,7 @@ def findings_in_voc(config: Voc, root: Path, looks: Sequence[Look]) -> Iterator[
         identifier = PurePosixPath(look.id).relative_to(IMAGES).with_suffix("").as_posix()
         with suppress(DataError):  # its reader has said so
             annotation = inside(root, f"{ANNOTATIONS}/{identifier}.xml", look.id)
-            mask = inside(root, f"{OBJECTS}/{identifier}.png", look.id)
+            mask = inside(root, f"{masks_folder(root, OBJECTS)}/{identifier}.png", look.id)
             yield from _beside(look, _boxes(annotation), mask)
 
 
