@@ -344,7 +344,6 @@ def from_conf(name: str, **values: Any) -> Any:
     from omegaconf import OmegaConf
 
     from lora_sam.core.conf_files import conf_directory
-    from lora_sam.core.config import step_from
 
     stored = OmegaConf.to_container(OmegaConf.load(conf_directory() / f"{name}.yaml"))
     assert isinstance(stored, dict)

@@ -231,7 +231,6 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def settings_of(run: RunDirectory) -> Settings:
     """The settings of a run, from its `config.json`. Raises `AdapterError` or `ConfigError` if it is damaged."""
-    from lora_sam.runs.resuming import completed
     from lora_sam.training.settings import settings_from
 
     if not run.saved_config.is_file():
