@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lora_sam.deployment.transformers_layout import transformers_config, transformers_state
+from lora_sam.deployment.transformers_layout import transformers_config
+from lora_sam.models.layouts import transformers_state
 from lora_sam.models.projections import fuse_state_dict
 
 if TYPE_CHECKING:

@@ -112,7 +112,12 @@ def finished_run(option: Callable[..., Any]) -> Callable[..., Any]:
             "schema_version": 1,
             "architecture": model.architecture(),
             "image_size": base.image_size,
-            "base": {"source": base.source, "sha256": base.sha256, "weights_seed": model.weights_seed},
+            "base": {
+                "source": base.source,
+                "sha256": base.sha256,
+                "tensors": base.tensors,
+                "weights_seed": model.weights_seed,
+            },
             "method": {"name": chosen.name, **dataclasses.asdict(chosen)},
             "trains_encoder": adapted.trains_encoder,
             "metrics": None,

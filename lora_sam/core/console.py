@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+@cache
+def note(text: str) -> None:
+    """A line on standard error, once in a process however often it is said."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def print_table(table: Table) -> None:

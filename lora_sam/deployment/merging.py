@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.run_directory import RunDirectory, find_run
-from lora_sam.runs.adapter_files import find_adapter, read_facts
+from lora_sam.runs.adapter_files import find_adapter, read_facts, same_base
 from lora_sam.runs.manifest import (
     Step,
     is_done,
@@ -137,7 +137,7 @@ def _sources(run: RunDirectory, options: MergeOptions) -> tuple[Source, ...]:
     roots = [run.root, *(find_run(name).root for name in options.runs)]
     first, *others = (Source(adapter, read_facts(adapter)) for adapter in map(find_adapter, roots))
     for other in others:
-        if (first.base, first.facts["architecture"]) != (other.base, other.facts["architecture"]):
+        if not same_base(first.facts, other.facts):
             raise AdapterError(
                 f"{first.described()} and {other.described()} have different bases: only adapters of one base can be "
                 "combined; leave one out"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,51 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lora_sam.deployment.proof import Answers, Probe, ProbePrompts
+from lora_sam.models.layouts import transformers_state
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
-
-# The packages name the same modules differently; in this order, each rule on what the ones before have left.
-_RENAMES = (
-    (r"^image_encoder\.blocks\.", "vision_encoder.layers."),
-    (r"^image_encoder\.", "vision_encoder."),
-    (r"patch_embed\.proj\.", "patch_embed.projection."),
-    (r"neck\.0\.", "neck.conv1."),
-    (r"neck\.1\.", "neck.layer_norm1."),
-    (r"neck\.2\.", "neck.conv2."),
-    (r"neck\.3\.", "neck.layer_norm2."),
-    (r"\.norm(\d)\.", r".layer_norm\1."),
-    (r"\.norm_final_attn\.", ".layer_norm_final_attn."),
-    (r"^prompt_encoder\.point_embeddings\.", "prompt_encoder.point_embed."),
-    (r"mask_downscaling\.0\.", "mask_embed.conv1."),
-    (r"mask_downscaling\.1\.", "mask_embed.layer_norm1."),
-    (r"mask_downscaling\.3\.", "mask_embed.conv2."),
-    (r"mask_downscaling\.4\.", "mask_embed.layer_norm2."),
-    (r"mask_downscaling\.6\.", "mask_embed.conv3."),
-    (r"output_upscaling\.0\.", "upscale_conv1."),
-    (r"output_upscaling\.1\.", "upscale_layer_norm."),
-    (r"output_upscaling\.3\.", "upscale_conv2."),
-    (r"(output_hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.0\.", r"\1.proj_in."),
-    (r"(output_hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.1\.", r"\1.layers.0."),
-    (r"(output_hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.2\.", r"\1.proj_out."),
-)
-_POSITIONS = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
-
-
-def transformers_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict with the keys of `segment_anything` under those of `transformers.SamModel`; tensors are shared."""
-    renamed: dict[str, Tensor] = {}
-    for key, value in state.items():
-        if key == _POSITIONS:  # one tensor, which transformers names twice
-            renamed["shared_image_embedding.positional_embedding"] = value
-            renamed["prompt_encoder.shared_embedding.positional_embedding"] = value
-            continue
-        for pattern, replacement in _RENAMES:
-            key = re.sub(pattern, replacement, key)
-        renamed[key] = value
-    return renamed
 
 
 def transformers_config(architecture: Mapping[str, Any]) -> Any:

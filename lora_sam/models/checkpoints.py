@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     import torch
 
 
+PICKLED = (".pth", ".pt", ".bin", ".ckpt")
+"""How files end that `torch.save` wrote."""
+
+
+WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict")
+"""Keys under which a training script keeps the state dict beside other things."""
+
+
 PACKAGED = Path(__file__).resolve().parents[1] / "weights"
 
 
@@ -87,22 +95,23 @@ def default_directory() -> Path:
 
 
 def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a `.safetensors`, `.pth` or `.pt` file on the CPU, by name, as they are stored.
+    """The tensors of a `.safetensors`, `.pth`, `.pt`, `.bin` or `.ckpt` file on the CPU, by name, as they are stored.
 
     Nothing in the file is executed: pickles are read with `weights_only=True`. A file that wraps its tensors as
-    `{"model": {...}}` or `{"state_dict": {...}}` (beside anything else) gives the inner ones.
+    `{"model": {...}}` (MedSAM), `{"state_dict": {...}}` (Lightning), `{"model_state": {...}}` (micro-sam) or
+    `{"model_state_dict": {...}}`, beside anything else, gives the inner ones.
 
     Raises:
         CheckpointError: the file is missing, cut short, of another kind, or holds something else than tensors.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path} is not a file. Give the path of a .safetensors, .pth or .pt file.")
+        raise CheckpointError(f"{path} is not a file. Give the path of a .safetensors, {_listed(PICKLED)} file.")
     if path.suffix.lower() == ".safetensors":
         return _load_safetensors(path)
-    if path.suffix.lower() in (".pth", ".pt"):
+    if path.suffix.lower() in PICKLED:
         return _unwrap(_load_pickle(path), path)
     raise CheckpointError(
-        f"{path} ends in '{path.suffix}'; weights are read from .safetensors, .pth and .pt. "
+        f"{path} ends in '{path.suffix}'; weights are read from .safetensors, {_listed(PICKLED)}. "
         "Convert it with safetensors.torch.save_file."
     )
 
@@ -126,6 +135,10 @@ def load_scores(path: Path) -> Scores:
         return from_metadata(metadata)
     except ValueError as error:
         raise CheckpointError(f"{path}: metadata {METADATA_KEY!r}: {error}; write the file again") from error
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -167,7 +180,7 @@ def _unwrap(content: object, path: Path) -> dict[str, torch.Tensor]:
     if (tensors := _tensors_of(content)) is not None:
         return tensors
     if isinstance(content, Mapping):
-        inner = [found for key in ("model", "state_dict") if (found := _tensors_of(content.get(key))) is not None]
+        inner = [found for key in WRAPPERS if (found := _tensors_of(content.get(key))) is not None]
         if len(inner) == 1:
             return inner[0]
         keys = ", ".join(sorted(str(key) for key in content)[:5]) or "nothing"
@@ -175,8 +188,8 @@ def _unwrap(content: object, path: Path) -> dict[str, torch.Tensor]:
     else:
         shape = f"a {type(content).__name__}"
     raise CheckpointError(
-        f"{path} holds {shape}, where one mapping of names to tensors is needed, bare or under 'model' or "
-        "'state_dict'. Save model.state_dict() alone."
+        f"{path} holds {shape}, where one mapping of names to tensors is needed, bare or under one of "
+        f"{', '.join(WRAPPERS)}. Save model.state_dict() alone."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from lora_sam.core.errors import CheckpointError, ConfigError
+from lora_sam.core.files import sha256_of
 from lora_sam.core.scores import META, Scores
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PATCH_SIZE = 16
+PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class BaseModel:
         image_size: Side S of the square input in pixels.
         sha256: SHA-256 of the checkpoint file, or of the drawn weights when they are random.
         source: Name of the checkpoint file, or `random`.
+        tensors: SHA-256 of the weights themselves: equal whatever file, layout or precision holds the same numbers. None
+            where the file is the one that was expected, so that nobody has to know.
         scores: From which score on its masks are good.
     """
 
@@ -38,6 +43,7 @@ class BaseModel:
     image_size: int
     sha256: str
     source: str
+    tensors: str | None
     scores: Scores = META
 
 
@@ -60,9 +66,9 @@ class ViTSam:
             encoder (Tancik et al., 2020); only random weights are drawn with it, a checkpoint brings its own.
         weights: `pretrained`, or `random` (drawn with `weights_seed`; for tests and benchmarks).
         weights_seed: Seed of random weights.
-        checkpoint: Path of a `.pth` or `.safetensors` file with `segment_anything`'s keys; null takes the file that
-            comes with the package (`nano`), or the official one of the variant from the cache directory, downloading it
-            once.
+        checkpoint: Path of a `.safetensors`, `.pth`, `.pt`, `.bin` or `.ckpt` file with the weights of such a SAM, in
+            any layout that `lora_sam.models.layouts.plain_state` knows; null takes the file that comes with the package
+            (`nano`), or the official one of the variant from the cache directory, downloading it once.
         offline: Never download.
     """
 
@@ -103,11 +109,15 @@ class ViTSam:
         names = ("variant", "image_size", "embed_dim", "depth", "num_heads", "global_attention", "window_size")
         return {name: getattr(self, name) for name in (*names, "prompt_embed_dim", "decoder_mlp_dim")}
 
-    def build(self) -> BaseModel:
+    def build(self, expected: str | None = None) -> BaseModel:
         """Build the model and load its weights.
 
+        Args:
+            expected: SHA-256 of the file that is expected; of any other file the weights themselves are hashed too.
+
         Raises:
-            CheckpointError: the file is missing, damaged, or holds another variant.
+            CheckpointError: the file is missing or damaged, is not what it was published as, holds another variant or
+                another model, or a tensor that cannot be computed with.
         """
         import torch
 
@@ -119,23 +129,40 @@ class ViTSam:
                 torch.manual_seed(self.weights_seed)
                 sam, source, scores = self._random(), "random", META
                 sha256 = _digest(sam.state_dict())
+                tensors: str | None = sha256
             else:
-                path, sha256 = self._locate()
-                sam, source, scores = self._load(path), path.name, load_scores(path)
+                path, published = self._locate()
+                source, scores = path.name, load_scores(path)
+                # hashing leaves the interpreter to others: it is over before the layers are there
+                with ThreadPoolExecutor(1) as aside:
+                    of_file = aside.submit(sha256_of, path)
+                    state = self._read(path)
+                    of_tensors = None if expected is not None else aside.submit(_digest, state)
+                    sam = self._filled(state, path)
+                    sha256 = of_file.result()
+                    if of_tensors is not None:
+                        tensors = of_tensors.result()
+                    else:
+                        tensors = None if sha256 == expected else _digest(state)
+                if published not in (None, sha256):
+                    raise CheckpointError(
+                        f"{path} is damaged: its SHA-256 is {sha256[:12]}, that of the published file is "
+                        f"{published[:12]}; delete it, and get it again"
+                    )
             split = split_projections(sam).eval().requires_grad_(False)
-            return BaseModel(split, self.variant, self.image_size, sha256, source, scores)
+            return BaseModel(split, self.variant, self.image_size, sha256, source, tensors, scores)
 
-    def _locate(self) -> tuple[Path, str]:
-        from lora_sam.core.files import sha256_of
+    def _locate(self) -> tuple[Path, str | None]:
+        """Path of the weights, and the SHA-256 that the file has to have if it is a published one."""
         from lora_sam.models.checkpoints import OFFICIAL, default_directory, packaged_checkpoint
         from lora_sam.models.download import download_progress, fetch_checkpoint
 
         if self.checkpoint is not None:
             self.check()
-            return Path(self.checkpoint), sha256_of(Path(self.checkpoint))
+            return Path(self.checkpoint), None
         packaged = packaged_checkpoint(self.variant)
         if packaged is not None:
-            return packaged, sha256_of(packaged)
+            return packaged, None
         if self.variant not in OFFICIAL:
             raise CheckpointError(
                 f"model={self.variant} has neither packaged weights nor an official checkpoint; set model.checkpoint "
@@ -146,13 +173,22 @@ class ViTSam:
             path = fetch_checkpoint(official, default_directory(), offline=self.offline, progress=progress)
         return path, official.sha256
 
-    def _load(self, path: Path) -> Sam:
+    def _read(self, path: Path) -> dict[str, Tensor]:
+        """The weights in a file, sound, in fp32, with the keys of `segment_anything`."""
         from lora_sam.models.checkpoints import load_state_dict
+        from lora_sam.models.layouts import plain_state
+        from lora_sam.models.soundness import check_sound
 
-        state = {key: value.float() for key, value in load_state_dict(path).items()}
-        grid = self.image_size // PATCH_SIZE
-        state = resize_positions(state, grid, global_attention=self.global_attention)
+        state = plain_state(load_state_dict(path), path)
+        # anything else does not fit, and is refused for that
+        own = {key: value for key, value in state.items() if key.partition(".")[0] in PARTS}
+        check_sound(own, path)
+        return {**state, **{key: value.float() for key, value in own.items()}}
+
+    def _filled(self, state: dict[str, Tensor], path: Path) -> Sam:
+        """The model with these weights."""
         sam = self._empty()
+        state = resize_positions(state, self.image_size // PATCH_SIZE, global_attention=self.global_attention)
         self._check_fits(state, sam.state_dict(), path)
         sam.load_state_dict(state, strict=True)
         return sam
@@ -160,21 +196,41 @@ class ViTSam:
     def _check_fits(self, state: dict[str, Tensor], wanted: dict[str, Tensor], path: Path) -> None:
         missing = sorted(wanted.keys() - state.keys())
         surplus = sorted(state.keys() - wanted.keys())
-        misfits = [key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape]
+        misfits = sorted(key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape)
         if not (missing or surplus or misfits):
             return
-        if len(missing) > len(wanted) // 2:
+        there = [part for part in PARTS if any(key.startswith(f"{part}.") for key in state)]
+        if not there:
             raise CheckpointError(
                 f"{path}: not a SAM checkpoint: {len(missing)} of {len(wanted)} tensors are missing, e.g. {missing[0]}"
             )
+        if len(there) < len(PARTS):
+            absent = " and ".join(part for part in PARTS if part not in there)
+            raise CheckpointError(
+                f"{path} holds {' and '.join(there)} of a SAM without its {absent}; give the weights of the whole model"
+            )
         patch = state.get("image_encoder.patch_embed.proj.weight")
-        found = "another architecture" if patch is None else f"a ViT with {patch.shape[0]} channels"
-        blocks = {key.split(".")[2] for key in state if key.startswith("image_encoder.blocks.")}
-        examples = (misfits or missing or surplus)[0]
+        channels = None if patch is None else patch.shape[0]
+        blocks = len({key.split(".")[2] for key in state if key.startswith("image_encoder.blocks.")})
+        if misfits:
+            key = misfits[0]
+            first = f"{key} has the shape {list(state[key].shape)}, where {list(wanted[key].shape)} is needed"
+        elif missing:
+            first = f"{missing[0]} is missing" + (f", as are {len(missing) - 1} others" if missing[1:] else "")
+        else:
+            first = f"{surplus[0]!r:.150} is not of this model" + (
+                f", nor are {len(surplus) - 1} others" if surplus[1:] else ""
+            )
+        if (channels, blocks) != (self.embed_dim, self.depth):
+            found = "another architecture" if channels is None else f"a ViT with {channels} channels"
+            raise CheckpointError(
+                f"{path}: wrong checkpoint for model={self.variant}: it holds {found} and {blocks} blocks, "
+                f"{self.variant} has {self.embed_dim} and {self.depth} (first difference: {first}); "
+                "choose the matching model= or another model.checkpoint"
+            )
         raise CheckpointError(
-            f"{path}: wrong checkpoint for model={self.variant}: it holds {found} and {len(blocks)} blocks, "
-            f"{self.variant} has {self.embed_dim} and {self.depth} (first difference: {examples}); "
-            "choose the matching model= or another model.checkpoint"
+            f"{path}: a ViT of the size of {self.variant}, but not the same model: {first}; give weights of the plain "
+            f"SAM {self.variant}, or set what differs under model="
         )
 
     def _random(self) -> Sam:
@@ -227,11 +283,12 @@ class ViTSam:
         )
 
 
-def _digest(state: dict[str, Tensor]) -> str:
+def _digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of weights in fp32: their names in order, each followed by its values."""
     digest = hashlib.sha256()
     for key in sorted(state):
         digest.update(key.encode())
-        digest.update(state[key].contiguous().numpy().tobytes())
+        digest.update(state[key].reshape(-1).numpy().data)
     return digest.hexdigest()
 
 
@@ -248,14 +305,14 @@ def resize_positions(
 
     resized = dict(state)
     key = f"{prefix}pos_embed"
-    if key in state and state[key].shape[1] != grid:
+    if key in state and state[key].ndim == 4 and state[key].shape[1] != grid:
         table = state[key].float().permute(0, 3, 1, 2)
         table = F.interpolate(table, size=(grid, grid), mode="bicubic", align_corners=False)
         resized[key] = table.permute(0, 2, 3, 1).to(state[key].dtype)
     for block in global_attention:
         for axis in ("h", "w"):
             key = f"{prefix}blocks.{block}.attn.rel_pos_{axis}"
-            if key in state and state[key].shape[0] != 2 * grid - 1:
+            if key in state and state[key].ndim == 2 and state[key].shape[0] != 2 * grid - 1:
                 table = state[key].float().T.unsqueeze(0)
                 table = F.interpolate(table, size=2 * grid - 1, mode="linear")
                 resized[key] = table.squeeze(0).T.contiguous().to(state[key].dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,8 @@ def read_facts(directory: Path) -> dict[str, Any]:
         raise AdapterError(f"{path}: {', '.join(missing)} missing; {remedy}")
     wrong = [name for name, kind in _FACTS.items() if not isinstance(facts[name], kind)]
     if "base" not in wrong:
-        wrong += [f"base.{name}" for name in ("source", "sha256") if not isinstance(facts["base"].get(name), str)]
+        texts = ("source", "sha256", *(("tensors",) if "tensors" in facts["base"] else ()))
+        wrong += [f"base.{name}" for name in texts if not isinstance(facts["base"].get(name), str)]
     if wrong:
         raise AdapterError(f"{path}: {', '.join(wrong)} of the wrong type; {remedy}")
     try:
@@ -87,14 +89,28 @@ def read_facts(directory: Path) -> dict[str, Any]:
 
 
 def check_base(facts: dict[str, Any], base: BaseModel, directory: Path) -> None:
-    """Raise `AdapterError` in one line if the adapter was not trained on these base weights."""
+    """Raise `AdapterError` in one line if the adapter was not trained on these base weights.
+
+    The weights themselves are compared, so that it does not matter which file they are in; of adapters made by earlier
+    versions only the SHA-256 of the file is known.
+    """
     variant, wanted = facts["architecture"].get("variant"), facts["base"]
-    if variant != base.variant or wanted["sha256"] != base.sha256:
+    known, tensors = wanted["sha256"], wanted.get("tensors")
+    same = known == base.sha256 or (tensors is not None and tensors == base.tensors)
+    if variant != base.variant or not same:
+        told, found = (known, base.sha256) if tensors is None or base.tensors is None else (tensors, base.tensors)
+        hint = "" if tensors is not None else ", the very file: this adapter is older than the comparison of weights"
         # quoted: what a file says about itself may hold line breaks
         raise AdapterError(
-            f"{directory} was trained on {variant!r:.99} {wanted['source']!r:.99} (SHA-256 {wanted['sha256'][:12]!r}), "
-            f"this base is {base.variant!r} {base.source!r} ({base.sha256[:12]!r}): give the base it was trained on"
+            f"{directory} was trained on {variant!r:.99} {wanted['source']!r:.99} (SHA-256 {told[:12]!r}), "
+            f"this base is {base.variant!r} {base.source!r} ({found[:12]!r}): give the base it was trained on{hint}"
         )
+
+
+def same_base(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two adapters were trained on the same weights of the same architecture; takes their `lora_sam.json`."""
+    same = any(key in one["base"] and one["base"][key] == other["base"].get(key) for key in ("sha256", "tensors"))
+    return same and bool(one["architecture"] == other["architecture"])
 
 
 def find_adapter(path: Path) -> Path:

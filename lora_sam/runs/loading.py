@@ -17,7 +17,7 @@ from lora_sam.runs.adapter_files import check_base, find_adapter, read_facts
 
 if TYPE_CHECKING:
     from lora_sam.methods.adapted import AdaptedSam
-    from lora_sam.models.vit import BaseModel
+    from lora_sam.models.vit import BaseModel, ViTSam
     from lora_sam.predictors.frozen import FrozenPart
     from lora_sam.predictors.torch_predictor import Context, ImageEmbedder, TorchPredictor
 
@@ -73,7 +73,8 @@ def build_base(directory: Path, facts: dict[str, Any], base: str | PathLike[str]
     Arguments and errors are those of `load`.
     """
     random = base is None and facts["base"]["source"] == "random"
-    built = _build(directory, facts, None if random else _checkpoint(directory, facts, base), random=random)
+    model = _settings(directory, facts, None if random else _checkpoint(directory, facts, base), random=random)
+    built = model.build(expected=facts["base"]["sha256"])
     check_base(facts, built, directory)
     return built
 
@@ -90,14 +91,14 @@ def build_with(directory: Path, facts: dict[str, Any], weights: Path) -> BaseMod
         AdapterError: the facts do not describe an architecture.
         CheckpointError: the file is missing, damaged, or holds another architecture.
     """
-    return _build(directory, facts, str(weights), random=False)
+    return _settings(directory, facts, str(weights), random=False).build()
 
 
 def _adapter_directory(path: str | PathLike[str]) -> Path:
     return find_adapter(find_run("latest").root if str(path) == "latest" else Path(path))
 
 
-def _build(directory: Path, facts: dict[str, Any], checkpoint: str | None, *, random: bool) -> BaseModel:
+def _settings(directory: Path, facts: dict[str, Any], checkpoint: str | None, *, random: bool) -> ViTSam:
     from pydantic import TypeAdapter, ValidationError
 
     from lora_sam.models.vit import ViTSam
@@ -120,7 +121,7 @@ def _build(directory: Path, facts: dict[str, Any], checkpoint: str | None, *, ra
         raise AdapterError(f"{directory}/lora_sam.json: {group}.{where}: {first['msg']}") from error
     except ConfigError as error:
         raise AdapterError(f"{directory}/lora_sam.json: {error}") from error
-    return model.build()
+    return model
 
 
 def _checkpoint(directory: Path, facts: dict[str, Any], base: str | PathLike[str] | None) -> str | None:

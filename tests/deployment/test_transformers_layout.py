@@ -16,9 +16,9 @@ from lora_sam.deployment.transformers_layout import (
     read_transformers,
     transformers_answers,
     transformers_config,
-    transformers_state,
     write_transformers,
 )
+from lora_sam.models.layouts import transformers_state
 from lora_sam.models.projections import fuse_state_dict
 from lora_sam.predictors.torch_predictor import TorchPredictor
 

@@ -422,7 +422,7 @@ def assert_as_stored(found: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("name", ["w.pth", "w.pt", "w.PTH"])
+@pytest.mark.parametrize("name", ["w.pth", "w.pt", "w.PTH", "pytorch_model.bin", "epoch=3.ckpt"])
 def test_pickled_weights_are_read(tmp_path: Path, name: str, zipped: bool) -> None:
     torch.save(OrderedDict(TENSORS), tmp_path / name, _use_new_zipfile_serialization=zipped)
     assert_as_stored(load_state_dict(tmp_path / name))
@@ -435,7 +435,13 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrapper",
-    [{"model": TENSORS}, {"state_dict": TENSORS, "epoch": 3}, {"model": TENSORS, "optimizer": {"state": {0: {}}}}],
+    [
+        {"model": TENSORS},
+        {"state_dict": TENSORS, "epoch": 3},
+        {"model": TENSORS, "optimizer": {"state": {0: {}}}},
+        {"model_state": TENSORS, "decoder_state": {"out.weight": torch.ones(2)}},
+        {"model_state_dict": TENSORS, "optimizer_state_dict": {"state": {}}},
+    ],
 )
 def test_an_unambiguous_wrapper_is_taken_off(tmp_path: Path, wrapper: dict[str, object]) -> None:
     torch.save(wrapper, tmp_path / "w.pth")
@@ -512,12 +518,14 @@ def test_a_compressed_archive_is_not_unpacked(tmp_path: Path) -> None:
 
 
 def test_missing_files_folders_and_other_kinds_are_told(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="nowhere.pth is not a file. Give the path of a .safetensors, .pth or"):
+    with pytest.raises(CheckpointError, match="nowhere.pth is not a file. Give the path of a .safetensors, .pth, "):
         load_state_dict(tmp_path / "nowhere.pth")
     with pytest.raises(CheckpointError, match="is not a file"):
         load_state_dict(tmp_path)
     (tmp_path / "w.npz").write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"ends in '.npz'; weights are read from .safetensors, .pth and .pt"):
+    with pytest.raises(
+        CheckpointError, match=r"ends in '.npz'; weights are read from .safetensors, .pth, .pt, .bin or .ck"
+    ):
         load_state_dict(tmp_path / "w.npz")
 
 

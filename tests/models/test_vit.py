@@ -173,3 +173,50 @@ def test_the_small_sam_comes_with_its_weights(option):
     assert (base.source, base.sha256) == ("nano.safetensors", sha256_of(path))
     assert sum(parameter.numel() for parameter in base.sam.parameters()) == pytest.approx(7.6e6, rel=0.02)
     assert all(parameter.dtype == torch.float32 for parameter in base.sam.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("mask_decoder.iou_token.weight"), "mask_decoder.iou_token.weight is missing"),
+        (
+            lambda state: state.update({"adapter\n.weight": torch.ones(1), "image_encoder.x": torch.ones(1)}),
+            r"'adapter\\n.weight' is not of this model, nor are 1 others",
+        ),
+        (
+            lambda state: state.update({"mask_decoder.iou_token.weight": torch.ones(2, 2)}),
+            r"mask_decoder.iou_token.weight has the shape \[2, 2\], where \[1, 32\] is needed",
+        ),
+        (lambda state: state.update({"image_encoder.pos_embed": torch.ones(3, 3)}), r"has the shape \[3, 3\]"),
+    ],
+)
+def test_a_model_of_the_same_size_is_told_what_differs(option, tmp_path, change, message):
+    state = dict(random_tiny(option).state_dict())
+    change(state)
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=message) as caught:
+        option("model/tiny_random", weights="pretrained", checkpoint=str(tmp_path / "w.pth")).build()
+    assert "w.pth: a ViT of the size of tiny_random, but not the same model: " in str(caught.value)
+    assert "blocks, tiny_random has" not in str(caught.value)
+
+
+def test_a_part_of_a_sam_is_named(option, tmp_path):
+    state = random_tiny(option).state_dict()
+    torch.save({key: value for key, value in state.items() if key.startswith("image_encoder.")}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="holds image_encoder of a SAM without its prompt_encoder and mask_deco"):
+        option("model/tiny_random", weights="pretrained", checkpoint=str(tmp_path / "w.pth")).build()
+
+
+def test_a_published_file_that_has_changed_is_not_used(option, tmp_path, monkeypatch):
+    from lora_sam.models.vit import ViTSam
+
+    torch.save(random_tiny(option).state_dict(), tmp_path / "w.pth")
+    published = sha256_of(tmp_path / "w.pth")
+    settings = option("model/tiny_random", weights="pretrained", checkpoint=str(tmp_path / "w.pth"))
+    monkeypatch.setattr(ViTSam, "_locate", lambda self: (tmp_path / "w.pth", published))
+    assert settings.build().sha256 == published
+    data = bytearray((tmp_path / "w.pth").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "w.pth").write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"w.pth is damaged: its SHA-256 is .*; delete it, and get it again"):
+        settings.build()

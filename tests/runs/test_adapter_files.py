@@ -19,7 +19,15 @@ from lora_sam.core.files import read_json
 from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.models.vit import BaseModel
 from lora_sam.runs import adapter_files as artifacts
-from lora_sam.runs.adapter_files import adapter_bytes, check_base, find_adapter, read_facts, save_adapter, write_facts
+from lora_sam.runs.adapter_files import (
+    adapter_bytes,
+    check_base,
+    find_adapter,
+    read_facts,
+    same_base,
+    save_adapter,
+    write_facts,
+)
 
 FILES = ["README.md", "adapter_config.json", "adapter_model.safetensors", "lora_sam.json"]
 FACTS: dict[str, Any] = {
@@ -292,22 +300,45 @@ def test_facts_that_are_missing(tmp_path: Path) -> None:
 
 def test_the_base_is_the_one_it_was_trained_on() -> None:
     def base(variant: str = "nano", sha256: str = "ab" * 32) -> BaseModel:
-        return BaseModel(None, variant, 512, sha256, "other.pth")
+        return BaseModel(None, variant, 512, sha256, "other.pth", "ef" * 32)
 
     check_base(FACTS, base(), Path("adapter"))
     with pytest.raises(AdapterError) as caught:
         check_base(FACTS, base(sha256="cd" * 32), Path("adapter"))
     assert str(caught.value) == (
         "adapter was trained on 'nano' 'nano.safetensors' (SHA-256 'abababababab'), this base is 'nano' 'other.pth' "
-        "('cdcdcdcdcdcd'): give the base it was trained on"
+        "('cdcdcdcdcdcd'): give the base it was trained on, the very file: this adapter is older than the comparison "
+        "of weights"
     )
+    # where the weights are known, the file does not matter
+    known = {**FACTS, "base": {**FACTS["base"], "tensors": "ef" * 32}}
+    check_base(known, base(sha256="cd" * 32), Path("adapter"))
+    other = {**FACTS, "base": {**FACTS["base"], "tensors": "01" * 32}}
+    with pytest.raises(
+        AdapterError, match=r"\(SHA-256 '010101010101'\), .* \('efefefefefef'\): give the base it was t"
+    ):
+        check_base(other, base(sha256="cd" * 32), Path("adapter"))
     with pytest.raises(AdapterError, match=r"this base is 'vit_b' 'other\.pth'"):
         check_base(FACTS, base("vit_b"), Path("adapter"))
     hostile = {**FACTS, "base": {"source": "a\n\x1b[31mall is well" + "x" * 1000, "sha256": "\n"}}
     with pytest.raises(AdapterError) as caught:
         check_base(hostile, base(), Path("adapter"))
     assert str(caught.value).isprintable()
-    assert len(str(caught.value)) < 350
+    assert len(str(caught.value)) < 450
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"sha256": "1", "tensors": "a"}, {"sha256": "2", "tensors": "a"}, True),
+        ({"sha256": "1", "tensors": "a"}, {"sha256": "2", "tensors": "b"}, False),
+        ({"sha256": "1"}, {"sha256": "1", "tensors": "a"}, True),
+        ({"sha256": "1"}, {"sha256": "2", "tensors": "a"}, False),
+    ],
+)
+def test_adapters_of_one_base(one: dict[str, str], other: dict[str, str], same: bool) -> None:
+    assert same_base({"base": one, "architecture": {}}, {"base": other, "architecture": {}}) is same
+    assert not same_base({"base": one, "architecture": {}}, {"base": other, "architecture": {"depth": 2}})
 
 
 def test_an_adapter_without_its_weights(finished_run: Callable[..., Any], tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from lora_sam import load, load_base
 from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError, LoraSamError
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Prompts
+from lora_sam.models.layouts import transformers_state
 from lora_sam.models.projections import fuse_projections
 from lora_sam.predictors.torch_predictor import TorchPredictor
 from lora_sam.runs.backends import RunBackEnds
@@ -119,12 +120,37 @@ def test_a_checkpoint_is_found_through_the_run_or_given(finished_run, checkpoint
     assert load_base(alone, base=str(checkpoint)).source == "tiny.safetensors"
 
 
-def test_other_weights_of_the_base_are_not_needed_to_be_random_again(run: tuple[Path, Any], checkpoint: Path) -> None:
-    # the same numbers, but from a file: another base, since nobody could tell which numbers are in it
-    message = refused(AdapterError, run[0], base=checkpoint)
-    assert "was trained on 'tiny_random' 'random' (SHA-256 '" in message
-    assert "this base is 'tiny_random' 'tiny.safetensors' ('" in message
-    assert message.endswith("give the base it was trained on")
+def test_the_same_weights_are_the_same_base_whatever_file_holds_them(finished_run, option, tmp_path: Path) -> None:
+    sam = fuse_projections(option("model/tiny_random").build().sam)
+    weights = {key: value.half().float() for key, value in sam.state_dict().items()}
+    for name in ("a.safetensors", "half.safetensors"):
+        save_file({key: value.half() if "half" in name else value for key, value in weights.items()}, tmp_path / name)
+    for name in ("b.pth", "c.bin", "d.ckpt"):
+        torch.save({"model": weights} if name == "b.pth" else weights, tmp_path / name)
+    theirs = {key: value.clone() for key, value in transformers_state(weights).items()}
+    save_file(theirs, tmp_path / "hugging_face.safetensors")
+    adapted = finished_run(tmp_path / "run", checkpoint=tmp_path / "a.safetensors")
+    expected = TorchPredictor(adapted.sam, 64).predict(picture(), PROMPTS)
+    for path in sorted({*tmp_path.glob("*.*")} - {tmp_path / "run"}):
+        result = load(tmp_path / "run", base=path, device="cpu").predict(picture(), PROMPTS)
+        assert np.abs(result.low_res_logits - expected.low_res_logits).max() < 1e-5, path.name
+    weights["mask_decoder.iou_token.weight"][0, 0] += 1e-3
+    torch.save(weights, tmp_path / "b.pth")
+    assert "b.pth' ('" in refused(AdapterError, tmp_path / "run", base=tmp_path / "b.pth")
+
+
+def test_an_adapter_from_before_knows_its_file_only(finished_run, checkpoint: Path, tmp_path: Path) -> None:
+    finished_run(tmp_path / "run", checkpoint=checkpoint)
+    path = tmp_path / "run" / "adapter" / "lora_sam.json"
+    facts = json.loads(path.read_text())
+    del facts["base"]["tensors"]
+    path.write_text(json.dumps(facts))
+    assert load(tmp_path / "run", device="cpu").image_size == 64
+    torch.save(load_file(checkpoint), tmp_path / "same.pth")
+    message = refused(AdapterError, tmp_path / "run", base=tmp_path / "same.pth")
+    assert message.endswith(
+        "give the base it was trained on, the very file: this adapter is older than the comparison of weights"
+    )
 
 
 # --- a base that is not there, or is another -------------------------------------------------------------------------

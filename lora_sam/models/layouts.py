@@ -1,0 +1,176 @@
+"""The layouts in which weights of SAM are passed on, as `segment_anything` has them; other models by their name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lora_sam.core.console import note
+from lora_sam.core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# How the two packages name the same modules: segment_anything, transformers. From left to right each rule works on what
+# the ones before have left, and from right to left in the opposite order. `#` is a number.
+_NAMES = (
+    ("image_encoder.", "vision_encoder."),
+    ("vision_encoder.blocks.", "vision_encoder.layers."),
+    ("patch_embed.proj.", "patch_embed.projection."),
+    (".norm#.", ".layer_norm#."),
+    ("neck.0.", "neck.conv1."),
+    ("neck.1.", "neck.layer_norm1."),
+    ("neck.2.", "neck.conv2."),
+    ("neck.3.", "neck.layer_norm2."),
+    (".norm_final_attn.", ".layer_norm_final_attn."),
+    ("prompt_encoder.point_embeddings.", "prompt_encoder.point_embed."),
+    ("mask_downscaling.0.", "mask_embed.conv1."),
+    ("mask_downscaling.1.", "mask_embed.layer_norm1."),
+    ("mask_downscaling.3.", "mask_embed.conv2."),
+    ("mask_downscaling.4.", "mask_embed.layer_norm2."),
+    ("mask_downscaling.6.", "mask_embed.conv3."),
+    ("output_upscaling.0.", "upscale_conv1."),
+    ("output_upscaling.1.", "upscale_layer_norm."),
+    ("output_upscaling.3.", "upscale_conv2."),
+    ("output_hypernetworks_mlps.#.layers.0.", "output_hypernetworks_mlps.#.proj_in."),
+    ("output_hypernetworks_mlps.#.layers.1.", "output_hypernetworks_mlps.#.layers.0."),
+    ("output_hypernetworks_mlps.#.layers.2.", "output_hypernetworks_mlps.#.proj_out."),
+    ("iou_prediction_head.layers.0.", "iou_prediction_head.proj_in."),
+    ("iou_prediction_head.layers.1.", "iou_prediction_head.layers.0."),
+    ("iou_prediction_head.layers.2.", "iou_prediction_head.proj_out."),
+)
+_POSITIONS = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
+# one tensor, which transformers names twice
+_THEIR_POSITIONS = (
+    "shared_image_embedding.positional_embedding",
+    "prompt_encoder.shared_embedding.positional_embedding",
+)
+# What every SAM with a plain ViT begins with, in both layouts.
+_ENTRANCE = re.compile(
+    r"(?:^|(?<=\.))(?:image_encoder\.patch_embed\.proj|vision_encoder\.patch_embed\.projection)\.weight$"
+)
+# Models that are not read, by a key that only they have; the more special ones first. The names are those of the
+# published files and of `transformers`.
+_OTHERS = (
+    (r"w_[ab]_\d+$|lora_[AB]\.|base_model\.model\.|linear_[ab]_[qv]\.|w_[ab]_linear_[qv]\.", "an adapter"),
+    (r"vision_backbone\.trunk\.|language_backbone\.|detr_decoder\.|vision_encoder\.neck\.fpn_layers\.", "SAM 3"),
+    (r"image_encoder\.trunk\.|sam_mask_decoder\.|memory_attention\.|vision_encoder\.backbone\.", "SAM 2"),
+    (r"hf_token\.|hq_token\.|hf_mlp\.|hq_mask_mlp\.|compress_vit_\w+\.", "SAM-HQ"),
+    (r"image_encoder\.(patch_embed\.seq\.|layers\.\d+\.blocks\.)", "MobileSAM, or another SAM with a TinyViT"),
+    (r"image_encoder\.blocks\.\d+\.mlp\.fc1\.", "EfficientSAM"),
+    (r"image_encoder\.(features|backbone|model|stages)\.", "a SAM with another image encoder than a plain ViT"),
+)
+_REMEDIES = {"an adapter": "give the weights of SAM that it was trained on"}
+_READ = "give weights of the first SAM (vit_b, vit_l, vit_h or a plain ViT of another size)"
+# of SamPredictor, which the pre-processing here follows
+_PIXELS = {"pixel_mean": (123.675, 116.28, 103.53), "pixel_std": (58.395, 57.12, 57.375)}
+
+
+def transformers_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with the keys of `segment_anything` under those of `transformers.SamModel`; tensors are shared."""
+    renamed: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if key == _POSITIONS:
+            renamed.update(dict.fromkeys(_THEIR_POSITIONS, value))
+            continue
+        for ours, theirs in _NAMES:
+            key = _replaced(key, ours, theirs)
+        renamed[key] = value
+    return renamed
+
+
+def plain_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The weights of a SAM with the keys of `segment_anything`, whichever of these ways they are stored.
+
+    - under one common prefix (`module.`, `model.`, `sam.`, ...), where what lies beside it is left out with a note;
+    - in the layout of `transformers.SamModel`;
+    - with `q`, `k`, `v` for `qkv`, as this package computes with them;
+    - with the buffers `pixel_mean` and `pixel_std`, which have to be those of `SamPredictor`.
+
+    What is in no such layout is returned as it is. Tensors are shared, but for `qkv`.
+
+    Args:
+        state: Tensors by name.
+        path: The file they are from, for messages.
+
+    Raises:
+        CheckpointError: it is another model, which is named; it holds several; its pixels are normalised otherwise.
+    """
+    from lora_sam.models.projections import fuse_state_dict
+
+    for pattern, name in _OTHERS:
+        whole_name = re.compile(rf"(?:^|\.)(?:{pattern})")
+        if any(whole_name.search(key) for key in state):
+            raise CheckpointError(f"{path} holds {name}, which cannot be the base: {_REMEDIES.get(name, _READ)}")
+    found = _under_prefix(state, path)
+    if any(key.startswith("vision_encoder.") for key in found):
+        found = _from_transformers(found, path)
+    if any(key.endswith(".attn.q.weight") for key in found):
+        found = fuse_state_dict(found)
+    return dict(_without_pixels(found, path))
+
+
+def _under_prefix(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """What lies under the prefix of the one SAM in `state`, without it."""
+    prefixes = sorted({key[: match.start()] for key in state if (match := _ENTRANCE.search(key))})
+    if len(prefixes) > 1:
+        names = ", ".join(f"{prefix!r:.40}" for prefix in prefixes[:4])
+        raise CheckpointError(
+            f"{path} holds {len(prefixes)} models, under {names}: save the state dict of the one that is meant"
+        )
+    if not prefixes or not prefixes[0]:
+        return dict(state)
+    prefix = prefixes[0]
+    inside = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    if outside := sorted(key for key in state if not key.startswith(prefix)):
+        note(
+            f"{path.name!r}: the weights under {prefix!r:.40} are taken; {len(outside)} other tensors are left out "
+            f"({outside[0]!r:.60})"
+        )
+    return inside
+
+
+def _from_transformers(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    import torch
+
+    renamed: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if key in _THEIR_POSITIONS:
+            if _POSITIONS in renamed and not torch.equal(renamed[_POSITIONS], value):
+                raise CheckpointError(
+                    f"{path}: {' and '.join(_THEIR_POSITIONS)} differ, where SAM has one tensor; save the model again "
+                    "with save_pretrained"
+                )
+            key = _POSITIONS
+        for ours, theirs in reversed(_NAMES):
+            key = _replaced(key, theirs, ours)
+        renamed[key] = value
+    return renamed
+
+
+def _without_pixels(state: Mapping[str, Tensor], path: Path) -> Iterator[tuple[str, Tensor]]:
+    """All but the two constants of the pre-processing, which may count from 0 to 255 or from 0 to 1."""
+    for key, value in state.items():
+        usual = _PIXELS.get(key)
+        if usual is None:
+            yield key, value
+            continue
+        stored = [float(number) for number in value.flatten()[:4]]
+        scaled = [number * (255 if max(map(abs, stored), default=0) <= 1 else 1) for number in stored]
+        if len(scaled) != 3 or not all(abs(a - b) <= 0.1 for a, b in zip(scaled, usual, strict=True)):
+            shown = ", ".join(f"{number:g}" for number in stored)
+            raise CheckpointError(
+                f"{path}: its {key} is [{shown}], SAM's is {list(usual)}: these weights want other pixels than "
+                "they would get here; use weights that were trained with SAM's own"
+            )
+
+
+def _replaced(key: str, old: str, new: str) -> str:
+    """`key` with the module `old` called `new`; whole names only, and `#` is the same number in both."""
+    old, new = (name if name.startswith(".") else f".{name}" for name in (old, new))
+    if "#" in old:
+        pattern = re.escape(old).replace(r"\#", r"(\d+)")
+        return re.sub(pattern, new.replace("#", r"\1"), f".{key}")[1:]
+    return f".{key}".replace(old, new)[1:]
