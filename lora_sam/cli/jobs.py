@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import json
 import math
 import os
 import shlex
@@ -14,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -30,42 +29,14 @@ from omegaconf.errors import OmegaConfBaseException
 from lora_sam.cli import BUG, at_work, full_errors, report
 from lora_sam.core.config import with_new_names
 from lora_sam.core.errors import ConfigError, LoraSamError
-from lora_sam.core.files import write_text
+from lora_sam.runs.status import Status, read_status
+
+# what a run makes that nobody wants to lose, and what a run that came to nothing has left
+_RESULTS = ("checkpoints/last/state.safetensors", "checkpoints/best/state.safetensors", "adapter", "evaluation.json")
+_REMAINS = ("config.json", "splits.json", "metrics.jsonl", "prompts", "tensorboard")
+_refused: list[dict[str, Any]] = []  # jobs of this sweep that have no directory
 
 Task = Callable[[dict[str, Any], Path, Sequence[str]], float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Status:
-    """`status.json` of a run directory.
-
-    Attributes:
-        status: `running`, `completed`, `failed`, or `interrupted` by a signal. A run that says `running` after its
-            process has ended was killed.
-        job: Number of the job in its sweep; None outside sweeps.
-        overrides: What the user changed, as `key=value`.
-        objective: Best validation IoU, 0 to 1; None unless completed.
-        error: What went wrong; None unless failed.
-        started: Seconds since 1970.
-        seconds: How long it took; None while running.
-    """
-
-    status: str
-    job: int | None
-    overrides: Sequence[str]
-    objective: float | None = None
-    error: str | None = None
-    started: float
-    seconds: float | None = None
-
-    def ended(self, status: str, *, objective: float | None = None, error: str | None = None) -> Status:
-        """The same job at its end."""
-        seconds = round(time.time() - self.started, 3)
-        return replace(self, status=status, objective=objective, error=error, seconds=seconds)
-
-    def write(self, directory: Path) -> None:
-        """Write `status.json`. Raises `TrainingError` if it cannot be written."""
-        write_text(directory / "status.json", json.dumps(asdict(self), indent=2) + "\n")
 
 
 def run_job(config: DictConfig, task: Task) -> float:
@@ -94,6 +65,13 @@ def run_job(config: DictConfig, task: Task) -> float:
     if sweeping:
         print(f"{prefix}{' '.join(overrides)}", flush=True)
     status = Status(status="running", job=job, overrides=overrides, started=time.time())
+    if not process_number() and (occupied := _occupied(directory)) is not None:
+        # nothing is written, or that run would have the status of this one
+        code = report([occupied], prefix)
+        if sweeping:
+            _refused.append(asdict(status.ended("failed", error=occupied)))
+            return math.nan
+        raise SystemExit(code)
     try:
         _write(status, directory)
         with at_work(partial(_stopped, status, directory)):
@@ -117,6 +95,22 @@ def run_job(config: DictConfig, task: Task) -> float:
     if sweeping:
         return math.nan
     raise SystemExit(code)
+
+
+def _occupied(directory: Path) -> str | None:
+    """Why a new run may not use `directory`: an earlier one is there. Of one that came to nothing the rest goes."""
+    found = [name for name in _RESULTS if (directory / name).exists()]
+    if found:
+        return (
+            f"hydra.run.dir = {directory}: holds an earlier run ({', '.join(found)}), which is left as it is; leave it "
+            f"out or name a new directory, or go on with that run in a new one: resume={shlex.quote(str(directory))}"
+        )
+    if read_status(directory) is not None:  # else what has such a name may be anybody's
+        for name in _REMAINS:
+            path = directory / name
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    return None
 
 
 def _stopped(status: Status, directory: Path) -> str | None:
@@ -177,7 +171,7 @@ class Jobs(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the jobs with their objectives and errors; exit with 1 if any job did not complete."""
-        if _rank():
+        if process_number():
             return
         jobs = _statuses(Path(config.hydra.sweep.dir), since=self._started)
         print("\n".join(sweep_table(jobs)), flush=True)
@@ -214,7 +208,8 @@ def _result(job: Mapping[str, Any]) -> str:
 
 def _statuses(directory: Path, since: float) -> list[dict[str, Any]]:
     """The `status.json` files below a sweep's directory that were written by this sweep, by job number."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in directory.rglob("status.json")]
+    read = (read_status(path.parent) for path in directory.rglob("status.json"))
+    found = [*(asdict(status) for status in read if status is not None), *_refused]
     mine = [status for status in found if status["started"] >= since and status["job"] is not None]
     return sorted(mine, key=lambda status: int(status["job"]))
 
@@ -225,7 +220,7 @@ def _claim(config: DictConfig, key: str) -> Path | None:
     A directory that the user named is used as it is. Of several processes that train together only the first has a run
     directory; the others get one that is removed when they end.
     """
-    if _rank():
+    if process_number():
         directory = Path(tempfile.mkdtemp(prefix="lora_sam."))
         atexit.register(shutil.rmtree, directory, ignore_errors=True)
         config.hydra.output_subdir = None
@@ -246,11 +241,11 @@ def _claim(config: DictConfig, key: str) -> Path | None:
 
 
 def _write(status: Status, directory: Path) -> None:
-    if not _rank():
+    if not process_number():
         status.write(directory)
 
 
-def _rank() -> int:
+def process_number() -> int:
     """Number of this process among those that `torchrun` or `accelerate launch` started."""
     rank = os.environ.get("RANK", "0")
     return int(rank) if rank.isdigit() else 0

@@ -11,8 +11,10 @@ import hydra
 from omegaconf import DictConfig
 
 from lora_sam.cli import main
-from lora_sam.cli.jobs import program, run_job
+from lora_sam.cli.jobs import process_number, program, run_job
 from lora_sam.core.conf_files import conf_directory
+from lora_sam.core.run_directory import RunDirectory, last_started
+from lora_sam.runs.status import correct_status
 
 CONF = conf_directory()
 DEMO = "experiment=demo"
@@ -34,10 +36,20 @@ def fine_tune(config: dict[str, Any], output_dir: Path, overrides: Sequence[str]
 
     config = resumed_config(config, overrides)
     settings = settings_from(config)
+    _note_start(output_dir)
 
     from lora_sam.cli.run import run  # imports torch
 
     return run(settings, config=config, output_dir=output_dir, overrides=overrides, program=program())
+
+
+def _note_start(directory: Path) -> None:
+    """Of several processes only the first has a run directory that stays."""
+    if process_number() == 0:
+        earlier = last_started()
+        if earlier is not None:
+            correct_status(earlier.root)
+        RunDirectory(directory).note_start()
 
 
 def run_train(program: str, arguments: Sequence[str]) -> int:

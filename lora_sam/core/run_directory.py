@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 LATEST = Path("outputs") / "latest"
+STARTED = Path("outputs") / ".started"
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,29 @@ class RunDirectory:
 
     def point_latest_here(self) -> None:
         """Make `outputs/latest` a link to this run; a file system without links is left alone."""
-        temporary = LATEST.with_name(f".latest.{os.getpid()}.tmp")
-        try:
-            LATEST.parent.mkdir(parents=True, exist_ok=True)
-            temporary.unlink(missing_ok=True)
-            target = os.path.relpath(self.root.resolve(), LATEST.parent.resolve())
-            temporary.symlink_to(target, target_is_directory=True)
-            os.replace(temporary, LATEST)
-        except OSError:
-            with suppress(OSError):
-                temporary.unlink()
+        _point(LATEST, self.root)
+
+    def note_start(self) -> None:
+        """Note that this run has started, which `outputs/latest` does not say before it has saved something."""
+        _point(STARTED, self.root)
+
+
+def last_started() -> RunDirectory | None:
+    """The run that was started last here, whatever became of it."""
+    return RunDirectory(STARTED.resolve()) if STARTED.is_dir() else None
+
+
+def _point(link: Path, root: Path) -> None:
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    try:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        target = os.path.relpath(root.resolve(), link.parent.resolve())
+        temporary.symlink_to(target, target_is_directory=True)
+        os.replace(temporary, link)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def find_run(name: str) -> RunDirectory:
@@ -109,6 +123,9 @@ def find_run(name: str) -> RunDirectory:
     path = LATEST if name == "latest" else Path(name)
     if not path.is_dir():
         hint = "no run has been made here yet" if name == "latest" else "give the path of a run, or latest"
+        started = last_started()
+        if name == "latest" and started is not None:
+            hint = f"{started.root}, the run that was started last, has saved nothing"
         if path.is_symlink():
             hint = f"{os.readlink(path)}, which it points to, is gone: give the path of another run"
         raise AdapterError(f"{name}: no such run directory ({path}); {hint}")

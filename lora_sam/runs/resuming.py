@@ -16,7 +16,8 @@ from lora_sam.core.conf_files import conf_directory
 from lora_sam.core.config import class_of_step, with_new_names
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.files import atomic_path, read_json
-from lora_sam.core.run_directory import RunDirectory, find_run
+from lora_sam.core.run_directory import RunDirectory, find_run, last_started
+from lora_sam.runs.status import read_status
 from lora_sam.training.settings import GROUPS, RUN_KEYS
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def resumed_config(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[
     name = config.get("resume")
     if name is None:
         return dict(config)
+    if name == "latest":
+        _tell_of_a_later_run()
     saved, filled = completed(_saved_config(str(name)))
     if filled:
         print(
@@ -81,6 +84,20 @@ def resumed_config(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[
                 _copy_key(root if _within(root, free) else free, config, result)
     result["resume"] = str(name)
     return result
+
+
+def _tell_of_a_later_run() -> None:
+    """Say that `latest` is not the run that was started last, if it is not."""
+    run, later = find_run("latest"), last_started()
+    if later is None or later.root == run.root:
+        return
+    status = read_status(later.root)
+    became = "" if status is None else f" ({status.status})"
+    what = "has a state of its own" if later.last.is_file() else "has saved nothing to go on from"
+    print(
+        f"resume=latest goes on from {run.root}, not from the run that was started last: {later.root}{became} {what}",
+        file=sys.stderr,
+    )
 
 
 def copy_state(name: str, output_dir: Path) -> Path:

@@ -93,6 +93,7 @@ def test_run_gets_checked_settings_and_its_directory(
     status = status_of(directory)
     assert status.pop("started") > 1.7e9
     assert 0 <= status.pop("seconds") < 60
+    assert status.pop("process")["pid"] == os.getpid()
     assert status == {
         "status": "completed",
         "job": None,
@@ -355,6 +356,78 @@ def test_runs_of_one_second_have_directories_of_their_own(
         Path("named"),
         Path("named"),
     ]
+
+
+def test_a_directory_with_an_earlier_run_is_left_as_it_is(
+    command_line: CommandLine, runs: list[Any], tmp_path: Path
+) -> None:
+    assert command_line("data.root=x", "method.rank=3", "hydra.run.dir=named").code == 0
+    (tmp_path / "named" / "adapter").mkdir()
+    (tmp_path / "named" / "metrics.jsonl").write_text("{}\n")
+    status = status_of(Path("named"))
+    done = command_line("data.root=x", "method.rank=13", "hydra.run.dir=named")
+    assert done == Done(
+        2,
+        "",
+        f"error: hydra.run.dir = {tmp_path}/named: holds an earlier run (adapter), which is left as it is; leave it "
+        f"out or name a new directory, or go on with that run in a new one: resume={tmp_path}/named\n",
+    )
+    assert len(runs) == 1
+    assert status_of(Path("named")) == status
+    assert (tmp_path / "named" / "metrics.jsonl").read_text() == "{}\n"
+
+
+def test_jobs_of_a_sweep_leave_earlier_runs_as_they_are(
+    command_line: CommandLine, runs: list[Any], tmp_path: Path
+) -> None:
+    (tmp_path / "sweep/0/adapter").mkdir(parents=True)
+    done = command_line("-m", "data.root=x", "method.rank=2,3", "hydra.sweep.dir=sweep")
+    assert done.code == 1
+    assert [directory.name for _, _, directory in runs] == ["1"]
+    assert "job 0 failed: hydra.run.dir = " in done.out
+    assert os.listdir(tmp_path / "sweep/0/adapter") == []
+
+
+def test_what_a_run_without_result_has_left_is_not_taken_for_a_part_of_the_next(
+    command_line: CommandLine, runs: list[Any], tmp_path: Path
+) -> None:
+    """Step 0 of a run that failed stood before step 0 of the next in one metrics.jsonl."""
+    assert command_line("data.root=x", "method.rank=13", "hydra.run.dir=named").code == 1
+    names = ("metrics.jsonl", "config.json", "splits.json", "mine.txt", "tensorboard/events", "prompts/test.json")
+    for name in names:
+        (tmp_path / "named" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "named" / name).touch()
+    assert command_line("data.root=x", "hydra.run.dir=named").code == 0
+    assert {*os.listdir("named")} - {"train.log"} == {".hydra", "mine.txt", "status.json"}
+    (tmp_path / "mine").mkdir()
+    for name in names[:4]:  # in a directory without a run, what has such a name may be anybody's
+        (tmp_path / "mine" / name).touch()
+    assert command_line("data.root=x", "hydra.run.dir=mine").code == 0
+    assert {*names[:4]} <= {*os.listdir("mine")}
+
+
+def test_latest_names_the_run_that_saved_nothing(command_line: CommandLine, runs: list[Any], tmp_path: Path) -> None:
+    """It was started after the one that `latest` is."""
+    assert command_line("data.root=x", "hydra.run.dir=a").code == 0
+    config = runs[0][1]
+    done = command_line("resume=latest")
+    assert done.code == 2
+    assert f"{tmp_path}/a, the run that was started last, has saved nothing" in done.err
+    (tmp_path / "a/config.json").write_text(json.dumps({**config, "resume": None}))
+    RunDirectory(tmp_path / "a").point_latest_here()
+    assert command_line("data.root=x", "method.rank=13", "hydra.run.dir=b").code == 1
+    done = command_line("resume=latest", "hydra.run.dir=c")
+    assert done.code == 0
+    assert (
+        f"resume=latest goes on from {tmp_path}/a, not from the run that was started last: {tmp_path}/b (failed) has "
+        "saved nothing to go on from\n"
+    ) in done.err
+    status = status_of(Path("c"))
+    # as if it had been killed: it says running, and its process is gone
+    killed = {**status, "status": "running", "process": {**status["process"], "began": 1}}
+    Path("c/status.json").write_text(json.dumps(killed))
+    assert f"{tmp_path}/c (killed)" in command_line("resume=latest").err
+    assert status_of(Path("c"))["status"] == "killed"
 
 
 @pytest.mark.usefixtures("frozen_clock")

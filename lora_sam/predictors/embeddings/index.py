@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from lora_sam.core.files import sync
 from lora_sam.predictors.embeddings.layout import DAMAGED_INDEX, FORMAT_VERSION, CacheUnavailable
 
-_WAIT_SECONDS = 60.0
+_WAIT_SECONDS = 10.0
 _TABLES = """
 CREATE TABLE about(generation TEXT NOT NULL);
 CREATE TABLE slots(

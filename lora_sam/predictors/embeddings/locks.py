@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -19,8 +20,9 @@ except ImportError:  # Windows
     _fcntl = None
 
 DIRECTORY_LOCK = "lock"
-_PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 20.0
 _INTERVAL_SECONDS = 0.01
+_BEAT_SECONDS = 2.0
 
 
 class FileLock:
@@ -58,6 +60,28 @@ class FileLock:
             return False
         return True
 
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        """For the holder: let others see that it works, however long that takes. A stopped process is silent."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(_BEAT_SECONDS):
+                with suppress(OSError):
+                    os.utime(self._descriptor)
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def beats(self) -> int:
+        """Changes while the holder is `alive`."""
+        return os.fstat(self._descriptor).st_mtime_ns
+
     def release(self) -> None:
         """Let go, and keep the file open."""
         assert _fcntl is not None
@@ -91,16 +115,16 @@ def directory_lock(directory: Path) -> Iterator[None]:
     """Hold the whole cache directory: groups are opened, removed and emptied by one process at a time.
 
     Raises:
-        CacheUnavailable: another process does not let go of it for two minutes.
+        CacheUnavailable: another process does not let go of it for `PATIENCE_SECONDS`.
         OSError: as `FileLock`.
     """
     lock = FileLock(directory / DIRECTORY_LOCK)
     try:
-        end = time.monotonic() + _PATIENCE_SECONDS
+        end = time.monotonic() + PATIENCE_SECONDS
         while not lock.exclusive():
             if time.monotonic() > end:
                 raise CacheUnavailable(
-                    f"another process has held {directory / DIRECTORY_LOCK} for {_PATIENCE_SECONDS:.0f} s; end it, "
+                    f"another process has held {directory / DIRECTORY_LOCK} for {PATIENCE_SECONDS:.0f} s; end it, "
                     "choose another place with cache.directory=<directory>, or go without with trainer.cache=off."
                 )
             time.sleep(_INTERVAL_SECONDS)

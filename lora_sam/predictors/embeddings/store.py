@@ -7,6 +7,7 @@ that a process may read: slots are used again only while no other process has th
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +27,7 @@ from lora_sam.predictors.embeddings.layout import (
     size_of,
     unavailable,
 )
-from lora_sam.predictors.embeddings.locks import FileLock, directory_lock
+from lora_sam.predictors.embeddings.locks import PATIENCE_SECONDS, FileLock, directory_lock
 from lora_sam.predictors.embeddings.shards import as_stored, checksum
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ class EmbeddingCache:
             How many rows this process made.
 
         Raises:
-            CacheUnavailable: there is no room, the disk is full, or the directory is read-only. Rows made before stay.
+            CacheUnavailable: there is no room, the disk is full, or the directory is read-only; or who makes rows now
+                has been stopped for `PATIENCE_SECONDS`. Rows made before stay.
             RowTooLarge: a number does not fit in float16.
         """
         lacking = self.missing(keys)
@@ -128,7 +130,7 @@ class EmbeddingCache:
             return 0
         self._make_room(len(lacking))
         total, made, wait = len(lacking), 0, _SHORTEST_WAIT
-        told = None
+        told, pulse, end = None, None, math.inf
         with unavailable(self.directory):
             builder = FileLock(self._group.path / BUILDER)
         try:
@@ -138,14 +140,23 @@ class EmbeddingCache:
                     told = len(lacking)
                 if builder.exclusive():
                     try:
-                        self._group.refresh()
-                        todo = self._absent(keys, lacking)[:batch]
-                        self._build(keys, todo, make)
+                        with builder.alive():
+                            self._group.refresh()
+                            todo = self._absent(keys, lacking)[:batch]
+                            self._build(keys, todo, make)
                         made += len(todo)
                     finally:
                         builder.release()
-                    wait = _SHORTEST_WAIT
+                    wait, pulse = _SHORTEST_WAIT, None
                 else:
+                    if pulse != (pulse := (builder.beats(), len(lacking))):
+                        end = time.monotonic() + PATIENCE_SECONDS
+                    elif time.monotonic() > end:
+                        raise CacheUnavailable(
+                            f"another process holds {self._group.path / BUILDER} and has done nothing for "
+                            f"{PATIENCE_SECONDS:.0f} s, as if it was stopped; end it, or choose another place with "
+                            "cache.directory=<directory>"
+                        )
                     time.sleep(wait)
                     wait = min(2 * wait, _LONGEST_WAIT)
                     self._group.refresh_if_changed()

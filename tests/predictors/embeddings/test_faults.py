@@ -8,12 +8,16 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from lora_sam.predictors.embeddings import locks
+from lora_sam.predictors.embeddings import locks, store
 from lora_sam.predictors.embeddings.layout import GROUP
 from lora_sam.predictors.embeddings.store import CacheMiss, CacheUnavailable, EmbeddingCache
 
@@ -385,7 +389,58 @@ def test_a_system_without_locks_is_told(tmp_path, spec, monkeypatch):
 
 
 def test_nobody_waits_for_ever_for_the_directory(tmp_path, spec, monkeypatch):
-    monkeypatch.setattr(locks, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(locks, "PATIENCE_SECONDS", 0.05)
     with locks.directory_lock(tmp_path), pytest.raises(CacheUnavailable, match="another process has held"):
         EmbeddingCache.open(tmp_path, spec(), max_bytes=GB)
     EmbeddingCache.open(tmp_path, spec(), max_bytes=GB).close()
+
+
+STOPPED = """
+import os, signal, sys
+from pathlib import Path
+from lora_sam.predictors.embeddings.store import EmbeddingCache
+from tests.predictors.embeddings.conftest import SPEC
+def make(todo):
+    print("making", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+EmbeddingCache.open(Path(sys.argv[1]), SPEC, max_bytes=10**9).fill(["00" * 32], make)
+"""
+
+
+def test_a_stopped_builder_is_not_waited_for(tmp_path, spec, key, maker, monkeypatch):
+    monkeypatch.setattr(store, "PATIENCE_SECONDS", 0.3)
+    process = subprocess.Popen([sys.executable, "-c", STOPPED, tmp_path / "cache"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "making\n"
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        cache = EmbeddingCache.open(tmp_path / "cache", spec(), max_bytes=GB)
+        keys = [key(1)]
+        with pytest.raises(CacheUnavailable, match=r"build.* and has done nothing for 0 s, as if it was stopped; end"):
+            cache.fill(keys, maker(keys))
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    assert cache.fill(keys, maker(keys)) == 1  # what is killed lets go
+
+
+def test_a_slow_builder_is_waited_for(tmp_path, spec, key, maker, monkeypatch):
+    monkeypatch.setattr(store, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(locks, "_BEAT_SECONDS", 0.02)
+    keys, begun = [key(1)], threading.Event()
+    make = maker(keys)
+
+    def slowly(todo):
+        begun.set()
+        time.sleep(1)
+        return make(todo)
+
+    def build():
+        with EmbeddingCache.open(tmp_path / "cache", spec(), max_bytes=GB) as cache:
+            cache.fill(keys, slowly)
+
+    builder = threading.Thread(target=build)
+    builder.start()
+    begun.wait()
+    assert EmbeddingCache.open(tmp_path / "cache", spec(), max_bytes=GB).fill(keys, make) == 0
+    builder.join()
