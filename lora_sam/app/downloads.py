@@ -16,7 +16,7 @@ from PIL import Image
 from lora_sam.app.backends import TORCH, code_of
 from lora_sam.app.pictures import Picture
 from lora_sam.app.runs import Run
-from lora_sam.app.scene import ObjectPrompts, Scene, batches, inside, objects_json
+from lora_sam.app.scene import Scene, batches, inside, objects_json
 
 MaskArray = NDArray[np.bool_]
 
@@ -156,8 +156,3 @@ def _numbers(values: NDArray[np.float32]) -> Any:
 
 def _file_name(key: str) -> str:
     return re.sub(r"[^\w.-]+", "_", key, flags=re.ASCII).strip("._") or "tuned"
-
-
-def prompts_json(objects: Sequence[ObjectPrompts]) -> str:
-    """The prompts as JSON that `scene.objects_from` reads."""
-    return json.dumps(objects_json(objects))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -169,8 +168,3 @@ def _written(run: RunDirectory) -> float:
         return (run.adapter / "lora_sam.json").stat().st_mtime
     except OSError:
         return 0.0
-
-
-def date_of(run: Run) -> str:
-    """When the run was finished, local time."""
-    return datetime.fromtimestamp(_written(run.directory)).strftime("%Y-%m-%d %H:%M")

@@ -40,11 +40,6 @@ class Origin(Protocol):
     """Back ends that belong together: made from one adapter, or files that were handed over."""
 
     @property
-    def title(self) -> str:
-        """In a few words, for the heading of a table."""
-        ...
-
-    @property
     def offered(self) -> tuple[str, ...]:
         """Names of the back ends that are there, in order."""
         ...
@@ -81,11 +76,6 @@ class RunBackEnds:
 
     run: RunDirectory
     base: Path | None = None
-
-    @property
-    def title(self) -> str:
-        """See `Origin`."""
-        return f"back ends of {self.run.root.name}"
 
     @property
     def offered(self) -> tuple[str, ...]:
@@ -187,11 +177,6 @@ class PartsBackEnds:
     """
 
     directory: Path
-
-    @property
-    def title(self) -> str:
-        """See `Origin`."""
-        return f"IR parts in {self.directory.name or self.directory}"
 
     @property
     def offered(self) -> tuple[str, ...]:
