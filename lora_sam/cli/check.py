@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from lora_sam.core.console import progress
 from lora_sam.core.errors import ConfigError, DataError, TrainingError
 
 if TYPE_CHECKING:
@@ -75,8 +73,8 @@ class Check:
         from lora_sam.data.check.examination import examine
         from lora_sam.data.check.results import passed
 
-        with _progress() as progress:
-            examination = examine(settings.data, root, settings.seed, self.images, progress)
+        with progress("looking at images", "images", said=False) as on_image:
+            examination = examine(settings.data, root, settings.seed, self.images, on_image)
         self._write(out, examination, settings, root)
         self._print(out, examination)
         return 0 if passed(examination, self.strict) else 1
@@ -153,16 +151,3 @@ def _check_free(out: Path) -> None:
 def _in_words(prompt: Any) -> str:
     values = ", ".join(f"{key} {json.dumps(value)}" for key, value in asdict(prompt).items())
     return f"{type(prompt).__name__}, {values}" if values else type(prompt).__name__
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Shows on a terminal how many images were looked at."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = Console(file=sys.stderr)
-    columns = (TextColumn("looking at images"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("images")
-        yield lambda done, total: progress.update(task, completed=done, total=total)

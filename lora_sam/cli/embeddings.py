@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from lora_sam.core.config import from_conf
+from lora_sam.core.console import print_table, progress, text_table
 from lora_sam.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Embeddings:
         if not found:
             print(f"no embeddings: {total}")
             return 0
-        _print_table(table(found, "embeddings on this machine", total))
+        print_table(table(found, "embeddings on this machine", total))
         for group in found:
             if group.problem is not None:
                 print(f"{group.path.name}: {group.problem}")
@@ -126,8 +127,6 @@ class Embeddings:
         return 0 if sound else DAMAGED
 
     def _progress(self, what: str) -> AbstractContextManager[Callable[[int, int], None]]:
-        from lora_sam.core.console import progress
-
         return nullcontext(lambda done, total: None) if self.json else progress(what, "rows")
 
     def _prune(self, options: CacheOptions) -> int:
@@ -150,7 +149,7 @@ class Embeddings:
             _print_json({"freed_bytes": freed, **{key: [_plain(group) for group in groups[key]] for key in groups}})
             return 0
         if pruned.removed:
-            _print_table(table(pruned.removed, "removed", f"{_gb(freed)} GB freed in {directory}"))
+            print_table(table(pruned.removed, "removed", f"{_gb(freed)} GB freed in {directory}"))
         else:
             print(f"nothing removed in {directory}")
         for group in pruned.in_use:
@@ -178,16 +177,8 @@ def _verified(directory: Path, group: Group, on_rows: Callable[[int, int], None]
 
 def table(groups: Sequence[Group], title: str, caption: str) -> Table:
     """A row per group: what made it, how much it is, when it was used."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(title=Text(title), caption=Text(caption), caption_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
-    for heading in _HEADINGS:
-        made.add_column(Text(heading), justify="right" if heading in _RIGHT else "left", no_wrap=True)
-    for group in groups:
-        made.add_row(*(Text(cell) for cell in _cells(group)))
-    return made
+    left = [place for place, heading in enumerate(_HEADINGS) if heading not in _RIGHT]
+    return text_table(_HEADINGS, map(_cells, groups), title=title, caption=caption, left=left)
 
 
 def _cells(group: Group) -> tuple[str, ...]:
@@ -212,12 +203,6 @@ def _gb(count: int) -> str:
 
 def _plain(group: Group) -> dict[str, Any]:
     return {**asdict(group), "path": str(group.path)}
-
-
-def _print_table(made: Table) -> None:
-    from lora_sam.core.console import print_table
-
-    print_table(made)
 
 
 def _print_json(values: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from xml.etree.ElementTree import Comment, Element
 
 from lora_sam.core.files import write_text
-from lora_sam.report.markup import element, serialize
+from lora_sam.report.markup import element, figures_table, serialize
 
 # Comments, which no text and no attribute of a page can hold: it is built as a tree, so "<" and ">" are escaped.
 _BEGIN, _END = "back-ends", "/back-ends"
@@ -141,13 +141,12 @@ def _conditions(content: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Mapping[str, Any], columns: Mapping[str, str], cell: Any) -> Element:
-    head = element("tr", element("td"), *(element("th", text, scope="col") for text in columns.values()))
     lines = []
     for name, found in rows.items():
         what = f"{_RUNTIMES.get(found['runtime'], found['runtime'])}, {found['weights']}, runs in {found['execution']}"
         cells = (element("td", *cell(found, key)) for key in columns)
         lines.append(element("tr", element("th", name, element("small", what), scope="row"), *cells))
-    return element("div", element("table", element("thead", head), element("tbody", *lines)), class_="scroll")
+    return figures_table(columns.values(), lines)
 
 
 def _quality_cell(found: Mapping[str, Any], key: str) -> tuple[str | Element | None, ...]:

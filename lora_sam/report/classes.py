@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from lora_sam.core.wording import plural
-from lora_sam.report.markup import Child, element
+from lora_sam.report.markup import Child, element, figures_table
 
 _MOST_CLASSES = 40
 _FIGURES = {"iou": "IoU", "dice": "Dice", "f1": "F1, pooled", "pooled_dice": "Pooled Dice"}
@@ -49,16 +49,11 @@ def class_table(classes: Mapping[str, Any], file: str) -> Element:
     if more > 0:
         lines.append(_line(f"and {more:,} more", f"in {file}", {}))
     if len(classes["classes"]) == 1:  # what follows says the same again
-        return _table(lines)
+        return figures_table(_FIGURES.values(), lines)
     means = {figure: classes[f"mean_{figure}"] for figure in ("iou", "dice", "f1")}
     lines.append(_line("mean of classes", "each counts the same", means))
     lines.append(_line("all classes", "their pixels in one count", {"pooled_dice": classes["pooled_dice"]}))
-    return _table(lines)
-
-
-def _table(lines: Sequence[Element]) -> Element:
-    head = element("tr", element("td"), *(element("th", text, scope="col") for text in _FIGURES.values()))
-    return element("div", element("table", element("thead", head), element("tbody", *lines)), class_="scroll")
+    return figures_table(_FIGURES.values(), lines)
 
 
 def _counts(one: Mapping[str, Any]) -> str:

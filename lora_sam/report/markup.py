@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -31,6 +32,12 @@ def append(parent: Element, *children: Child) -> None:
             parent[-1].tail = (parent[-1].tail or "") + child
         elif child is not None:
             parent.text = (parent.text or "") + child
+
+
+def figures_table(headings: Iterable[str], lines: Iterable[Element]) -> Element:
+    """A table whose rows, with a name in front, have a cell under each heading; scrolls where it is too wide."""
+    head = element("tr", element("td"), *(element("th", text, scope="col") for text in headings))
+    return element("div", element("table", element("thead", head), element("tbody", *lines)), class_="scroll")
 
 
 def serialize(root: Element) -> str:

@@ -22,7 +22,7 @@ from lora_sam.report.backends import place_of_backends
 from lora_sam.report.charts import histogram, line_chart
 from lora_sam.report.classes import class_section
 from lora_sam.report.curves import loss_chart, validation_chart
-from lora_sam.report.markup import Child, append, element, serialize
+from lora_sam.report.markup import Child, append, element, figures_table, serialize
 from lora_sam.report.next_steps import NextStep
 from lora_sam.report.pictures import ReportPicture, data_uri
 from lora_sam.report.robustness import place_of_robustness
@@ -210,14 +210,13 @@ def _figures(report: Mapping[str, Any], object_iou: Mapping[str, Sequence[float]
     else:
         counted, values = "objects", {key: list(object_iou[key]) for key in ("base", "tuned")}
     title = "IoU of every object" if counted == "objects" else "Mean IoU of every image"
-    head = element("tr", element("td"), *(element("th", text, scope="col") for text in ("base", "tuned", "difference")))
     rows = [_row(*row) for row in _table(report)]
     few = " With a single image, its objects are drawn instead." if report["base"].get("resampled") == "objects" else ""
     first = first_prompts(report)
     return element(
         "section",
         element("h2", f"All figures on the {report['split']} images"),
-        element("div", element("table", element("thead", head), element("tbody", *rows)), class_="scroll"),
+        figures_table(("base", "tuned", "difference"), rows),
         element(
             "p",
             "In brackets: 95 % interval, from drawing whole images again and again; a difference whose interval "

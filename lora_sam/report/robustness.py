@@ -12,7 +12,7 @@ from lora_sam.report.backends import put_section
 from lora_sam.report.charts import line_chart
 from lora_sam.report.classes import class_note, class_table
 from lora_sam.report.curves import Axis, Chart, Curve, Point, axis
-from lora_sam.report.markup import Child, element
+from lora_sam.report.markup import Child, element, figures_table
 
 _PLACE = ("robustness", "/robustness")
 _SHARES = Axis(0.0, 1.0, tuple(round(0.2 * k, 1) for k in range(6)))
@@ -169,7 +169,4 @@ def _table(title: str, lines: Sequence[Element]) -> tuple[Element, ...]:
     """Title and table; nothing without lines."""
     if not lines:
         return ()
-    headings = (element("th", text, scope="col") for text in ("base", "tuned", "difference"))
-    head = element("tr", element("td"), *headings)
-    table = element("table", element("thead", head), element("tbody", *lines))
-    return element("h3", title), element("div", table, class_="scroll")
+    return element("h3", title), figures_table(("base", "tuned", "difference"), lines)

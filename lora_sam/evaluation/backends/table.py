@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lora_sam.core.console import text_table
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.backends.result import Comparison, Measured
 from lora_sam.evaluation.result import FEW_IMAGES
@@ -29,22 +30,8 @@ _HEADINGS = (
 
 def render_backends(comparison: Comparison, title: str) -> Table:
     """One row for each back end; fits 100 columns."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=Text(f"{title}, split {comparison.split}"),
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 0),
-    )
-    table.add_column("", no_wrap=True)
-    for heading in _HEADINGS:
-        table.add_column(Text(heading), justify="right", no_wrap=True)
-    for name, found in comparison.backends.items():
-        table.add_row(Text(name), *(Text(cell) for cell in _cells(found)))
-    return table
+    rows = ((name, *_cells(found)) for name, found in comparison.backends.items())
+    return text_table(("", *_HEADINGS), rows, title=f"{title}, split {comparison.split}", padding=0)
 
 
 def _cells(found: Measured) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lora_sam.core.console import text_table
 from lora_sam.evaluation.metrics import PairedMeans
 from lora_sam.evaluation.result import FEW_IMAGES
 from lora_sam.evaluation.robustness.findings import Findings
@@ -20,10 +21,6 @@ Line = tuple[str, str, str, str]
 
 def render_tables(findings: Findings, name: str) -> list[Table]:
     """IoU by prompt, the other figures, and classes, each fit for 100 columns; those without a line are left out."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     made = []
     groups = (
         (f"robustness of {name}, split {findings.split}: IoU", list(_prompted(findings))),
@@ -33,12 +30,7 @@ def render_tables(findings: Findings, name: str) -> list[Table]:
     for title, lines in groups:
         if not lines:
             continue
-        table = Table(title=Text(title), box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1))
-        for heading in ("", "base", "tuned", "difference [95 %]"):
-            table.add_column(Text(heading), justify="right" if heading else "left", no_wrap=True)
-        for line in lines:
-            table.add_row(*(Text(cell) for cell in line))
-        made.append(table)
+        made.append(text_table(("", "base", "tuned", "difference [95 %]"), lines, title=title))
     return made
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from lora_sam.core.console import text_table
 from lora_sam.core.errors import TrainingError
 from lora_sam.core.wording import about, in_flops, in_gib, in_gigabytes, in_short, plural
 from lora_sam.training.options import checkpointed_blocks
@@ -130,17 +131,7 @@ class Plan:
 
     def table(self) -> Table:
         """What the line says, and where it comes from."""
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(title="plan, estimated", box=box.SIMPLE_HEAD, show_edge=False, show_header=False)
-        table.add_column(no_wrap=True)
-        table.add_column(justify="right")
-        table.add_column()
-        for row in self._rows():
-            table.add_row(*(Text(cell) for cell in row))
-        return table
+        return text_table(("", "", ""), self._rows(), title="plan, estimated", left=(0, 2), folding=(1, 2))
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
         peak, share = self.peak, 100 * self.trainable / self.total
