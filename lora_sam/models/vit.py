@@ -33,8 +33,8 @@ class BaseModel:
         image_size: Side S of the square input in pixels.
         sha256: SHA-256 of the checkpoint file, or of the drawn weights when they are random.
         source: Name of the checkpoint file, or `random`.
-        tensors: SHA-256 of the weights themselves: equal whatever file, layout or precision holds the same numbers. None
-            where the file is the one that was expected, so that nobody has to know.
+        tensors: SHA-256 of the weights themselves: equal whatever file, layout or precision holds the same numbers.
+            None where the file is the one that was expected, so that nobody has to know.
         scores: From which score on its masks are good.
     """
 
