@@ -27,6 +27,7 @@ DataDefect = Literal[
     "path_escape",
     "size_mismatch",
     "too_large",
+    "unlabelled_image",
     "unreadable_file",
 ]
 """What can be wrong with one image, mask or annotation, as the data check names it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -54,7 +54,7 @@ class CommonSemantic(FormatOptions):
             DataError: anything is missing, damaged or inconsistent; names the file and the remedy.
         """
 
-        def reader(root: Path, images: Path) -> Callable[[Path], ClassMask]:
+        def reader(root: Path, images: Path, files: Sequence[Path], notes: list[str]) -> Callable[[Path], ClassMask]:
             table = self._table(root, images)
             return lambda file: ClassMask(file, table, self.instances == "components", self.min_area)
 

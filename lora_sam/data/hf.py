@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import Field
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.options import FormatOptions
+from lora_sam.data.options import FormatOptions, MaskOptions
 from lora_sam.data.reading.hf_masks import Stored, find_columns, read_row
 from lora_sam.data.reading.hf_tables import Cell, fetched, find_tables, open_table, schema_of
 from lora_sam.data.reading.images import image_size, read_image
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_mask_memory
-from lora_sam.data.reading.mask_files import MaskRules
+from lora_sam.data.reading.mask_files import settled
 from lora_sam.data.reading.pairs import gathered
 from lora_sam.data.reading.paths import data_root
 from lora_sam.data.reading.skipping import Ledger, attempt_all
@@ -23,7 +20,7 @@ from lora_sam.data.splits import Splits, read_splits
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuggingFace(FormatOptions):
+class HuggingFace(MaskOptions, FormatOptions):
     """A directory of parquet files, or one that `save_to_disk` of the package datasets wrote.
 
     Masks are a picture per row (binary, or one value per object, as in `data=folder`), a list of pictures (one object
@@ -36,19 +33,11 @@ class HuggingFace(FormatOptions):
         download: Whether a data set that is no directory is fetched from the Hugging Face hub (parquet files only).
         image_column: Column of the images; null finds it: `image`, or else the only one with pictures.
         mask_column: Column of the masks; null finds it: `mask`, `label`, `annotation`, `segmentation`, `objects`, ...
-        mask_values: Of a mask per row: `binary`: any object or none; `labels`: every value but 0 is an object; `auto`:
-            by the number of values, and JPEG is binary. Pictures in a list are binary.
-        instances: Of a mask per row: `whole`: all that is not background is one object; `components`: every connected
-            component is one; `auto`: a binary mask is one object, every label is one object.
-        threshold: Foreground of a binary mask with more than two values (JPEG, soft edges) is at or above this.
     """
 
     download: bool
     image_column: str | None
     mask_column: str | None
-    mask_values: Literal["auto", "binary", "labels"]
-    instances: Literal["auto", "whole", "components"]
-    threshold: Annotated[int, Field(ge=1, le=65535)]
 
     def open(self, seed: int) -> Splits:
         """Read and check all masks and image headers (and pixels, with `check=full`).
@@ -114,7 +103,8 @@ def _read_split(
     place = str(files[0]) if len(files) == 1 else f"{folder}: split {split}"
     columns = find_columns(schema_of(files), config.image_column, config.mask_column, place)
     table = open_table(root, place, files, [columns.image, columns.mask])
-    rules = MaskRules(config.mask_values, config.instances, config.threshold, config.min_area)
+    cells = [Cell(table, row, columns.mask) for row in range(len(table))] if columns.kind == "picture" else []
+    rules = settled(config, config.min_area, cells, notes)
     left_out: Counter[str] = Counter()
 
     def read(row: int) -> tuple[LabelledImage, Stored, str | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.options import FormatOptions
-from lora_sam.data.reading.images import MAX_PIXELS, SUFFIXES, is_jpeg, read_mask
+from lora_sam.data.options import FormatOptions, IgnoreOptions
+from lora_sam.data.reading.images import MAX_PIXELS, SUFFIXES, ImageFile, MaskValues, is_jpeg, mask_values
 from lora_sam.data.reading.label_map import LabelMap, numbered
 from lora_sam.data.reading.labelled import check_size, size_mismatch
+from lora_sam.data.reading.mask_survey import blended, surveyed, void_of
 from lora_sam.data.reading.pairs import Pairing, open_pairs
 from lora_sam.data.splits import Splits
 
@@ -29,7 +30,7 @@ _HEADERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labels(FormatOptions):
+class Labels(IgnoreOptions, FormatOptions):
     """Images and instance label images paired by file name without its ending, as PNG, TIFF or NumPy's `.npy`.
 
     Unlike `data=folder`, a file with a single value is one label like any other, no value means a soft edge, and an
@@ -56,8 +57,20 @@ class Labels(FormatOptions):
             DataError: anything is missing, damaged or inconsistent; names the file and the remedy.
         """
 
-        def reader(root: Path, images: Path) -> Callable[[Path], LabelFile]:
-            return lambda file: LabelFile(file, self.instances == "components", self.min_area)
+        def reader(root: Path, images: Path, files: Sequence[Path], notes: list[str]) -> Callable[[Path], LabelFile]:
+            survey = surveyed(files, lambda file: MaskValues(_values(file, None)))
+            ignored = void_of(survey, self.ignore, files, notes)
+            kind = survey.kind(ignored)
+            if kind == "soft":
+                raise DataError(
+                    f"{files[0]}: values between 0 and {survey.largest(ignored)} are the soft edges of one object, no "
+                    f"labels; read masks with data=folder data.images='{self.images}' data.masks='{self.labels}'.",
+                    "ambiguous_mask",
+                )
+            if kind == "blended":
+                remedy = f"data=folder data.mask_values=labels data.images='{self.images}' data.masks='{self.labels}'"
+                raise blended(files[0], f"{remedy} takes every value for an object")
+            return lambda file: LabelFile(file, self.instances == "components", self.min_area, ignored)
 
         return open_pairs(
             self, Pairing(self.images, self.labels, "labels", "label image", LABEL_SUFFIXES), reader, seed
@@ -72,11 +85,13 @@ class LabelFile:
         path: PNG, TIFF, WebP, BMP or `.npy`.
         components: Whether every connected component of a value is an object of its own.
         min_area: Objects with fewer pixels are left out.
+        ignored: Values that are background beside 0.
     """
 
     path: Path
     components: bool
     min_area: int
+    ignored: tuple[int, ...] = ()
 
     def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Bool [N, H, W] for an image of `size` = (H, W). Raises `DataError` as `label_map` does."""
@@ -88,34 +103,40 @@ class LabelFile:
         Raises:
             DataError: the file cannot be read, is a JPEG, has another size, or no whole numbers from 0.
         """
-        values = self._values(size)
+        values = _values(self.path, size)
         stored = np.unique(values)
-        stored = stored[stored != 0]
+        stored = stored[(stored != 0) & ~np.isin(stored, self.ignored)]
+        if len(stored) and stored[0] < 0:
+            raise DataError(
+                f"{self.path}: has negative values ({int(stored[0])}); use 0 for background, labels > 0, or leave them "
+                f"out with data.ignore=[{int(stored[0])}].",
+                "ambiguous_mask",
+            )
         objects = LabelMap(numbered(values, stored), tuple(str(int(value)) for value in stored))
         return (objects.components() if self.components else objects).without_small(self.min_area)
 
-    def _values(self, size: tuple[int, int]) -> NDArray[Any]:
-        if self.path.suffix.lower() == ".npy":
-            return read_npy(self.path, size)
-        if is_jpeg(self.path):
-            raise DataError(
-                f"{self.path}: JPEG blurs label values; save label images as PNG, TIFF or .npy.", "ambiguous_mask"
-            )
-        check_size(self.path, size)
-        return read_mask(self.path)
+
+def _values(path: ImageFile, size: tuple[int, int] | None) -> NDArray[Any]:
+    if isinstance(path, Path) and path.suffix.lower() == ".npy":
+        return read_npy(path, size)
+    if is_jpeg(path):
+        raise DataError(f"{path}: JPEG blurs label values; save label images as PNG, TIFF or .npy.", "ambiguous_mask")
+    if size is not None:
+        check_size(path, size)
+    return mask_values(path).values
 
 
-def read_npy(path: Path, size: tuple[int, int]) -> NDArray[Any]:
+def read_npy(path: Path, size: tuple[int, int] | None) -> NDArray[Any]:
     """The whole numbers in NumPy's `.npy` file, [H, W], of any integer type or Boolean; never unpickles.
 
     Type, shape and length are checked in the header, before memory is taken (the format is NEP 1 of NumPy).
 
     Args:
         path: The file.
-        size: (H, W) that it must have.
+        size: (H, W) that it must have; None for any.
 
     Raises:
-        DataError: it is no such file, or has another type or shape, negative values, or fewer bytes than it says.
+        DataError: it is no such file, or has another type or shape, or fewer bytes than it says.
     """
     try:
         with path.open("rb") as file:
@@ -141,15 +162,10 @@ def read_npy(path: Path, size: tuple[int, int]) -> NDArray[Any]:
         raise DataError(
             f"{path}: is damaged or no .npy file ({reason}); save it again with numpy.save.", "unreadable_file"
         ) from error
-    values = values.view(np.uint8) if values.dtype == np.bool_ else values
-    if values.dtype.kind == "i" and int(values.min()) < 0:
-        raise DataError(
-            f"{path}: has negative values ({int(values.min())}); use 0 for background, labels > 0.", "ambiguous_mask"
-        )
-    return values
+    return values.view(np.uint8) if values.dtype == np.bool_ else values
 
 
-def _check_header(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], size: tuple[int, int]) -> None:
+def _check_header(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], size: tuple[int, int] | None) -> None:
     if dtype.hasobject:
         raise DataError(
             f"{path}: holds pickled Python objects, which can run any code and are never loaded; save the labels as "
@@ -161,5 +177,7 @@ def _check_header(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], size
         raise DataError(
             f"{path}: has the shape {shape}; save one label image of shape (height, width) per file.", "ambiguous_mask"
         )
-    if shape != size or shape[0] * shape[1] > MAX_PIXELS:
+    if size is not None and shape != size:
         raise size_mismatch(str(path), shape, "in its image", size)
+    if shape[0] * shape[1] > MAX_PIXELS:
+        raise DataError(f"{path}: has the shape {shape}; at most {MAX_PIXELS} pixels are read: cut tiles.", "too_large")

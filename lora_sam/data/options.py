@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+MaskKind = Literal["auto", "binary", "labels"]
+Instances = Literal["auto", "whole", "components"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class FormatOptions:
@@ -38,3 +41,34 @@ class FormatOptions:
     min_area: Annotated[int, Field(ge=1)]
     max_objects_per_image: Annotated[int, Field(ge=1)] | None
     check: Literal["full", "header"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IgnoreOptions:
+    """Which values of label files are no objects.
+
+    Attributes:
+        ignore: Values that are background beside 0, such as [255]; `auto` takes 255, 65535 or -1 for that where
+            they are plainly no labels, and says so.
+    """
+
+    ignore: tuple[int, ...] | Literal["auto"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskOptions(IgnoreOptions):
+    """What the values of mask files mean.
+
+    Attributes:
+        mask_values: `binary`: any object or none; `labels`: every value but 0 is an object; `auto`: by the values of
+            all masks together (docs/data.md), and JPEG is binary.
+        instances: `whole`: all that is not background is one object; `components`: every connected component (of a
+            binary mask, or of each label) is one; `auto`: a binary mask is one object, every label is one object.
+        threshold: Foreground of a binary mask with more than two values (JPEG, soft edges) is at or above this.
+        invert: Whether 0 is the object, and everything else background.
+    """
+
+    mask_values: MaskKind
+    instances: Instances
+    threshold: Annotated[int, Field(ge=1, le=65535)]
+    invert: bool

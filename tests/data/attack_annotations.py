@@ -271,7 +271,7 @@ def table_attacks() -> None:
         "a mask of 64 megapixels": {"mask": {"bytes": blank_png(8000, 8000, 8, 2), "path": None}},
         "an image of a billion pixels": {"image": {"bytes": blank_png(40_000, 40_000), "path": "p1.png"}},
         "a truncated image": {"image": {"bytes": sets.png(sets.picture(1))[:-300], "path": "p1.png"}},
-        "an empty mask": {"mask": {"bytes": encoded(np.zeros(sets.SIZE, np.uint8)), "path": None}},
+        "a mask of another size": {"mask": {"bytes": encoded(np.zeros((3, 4), np.uint8)), "path": None}},
     }.items():
         damage = lambda root, change=change: sets.hf_table(root, [{}, change, {}, {"mask": cell}])  # noqa: E731
         attack("hf", title, damage, "row 1")

@@ -14,6 +14,7 @@ from PIL import Image
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading import labelled
 from lora_sam.data.reading.mask_files import MaskFile, MaskRules
+from lora_sam.data.reading.skipping import collected
 
 Make = Callable[..., Any]
 
@@ -106,7 +107,7 @@ def test_jpeg_masks_are_cut_at_the_threshold(tmp_path: Path) -> None:
         read(path, values // 255 * np.uint8(100))
 
 
-def test_soft_edges_are_not_taken_for_labels(tmp_path: Path) -> None:
+def test_soft_edges_of_a_single_file_are_not_taken_for_labels(tmp_path: Path) -> None:
     values = np.zeros((20, 20), np.uint8)
     values[5:15, 5:15] = 255
     values[5, 5:8] = (60, 130, 200)
@@ -160,14 +161,9 @@ BAD = [
         missing_image,
         r"train/masks/train1\.png: has no image .*train/images/train1\.\(png, jpg, \.\.\.\); add it, or rem",
     ),
-    (
-        missing_mask,
-        r"train/images/train1\.png: has no mask .*train/masks/train1\.\(png, tif, \.\.\.\); add it, or remove",
-    ),
     (truncated_image, r"train/images/train1\.png: truncated or damaged"),
     (truncated_mask, r"train/masks/train1\.png: truncated or damaged"),
     (other_size, r"train/masks/train1\.png: is 30x21 pixels \(width x height\), but 30x20 in its image"),
-    (empty_mask, r"train/masks/train1\.png: an empty mask, without a pixel; label an object, or remove the pair"),
     (same_stem, r"train/masks: train1\.png and train1\.tif have the same name but for the ending; keep one of them"),
     (linked_out, r"train1\.png: the path '.*' leads out of the data root through a symbolic link"),
 ]
@@ -194,14 +190,70 @@ def test_bad_input_can_be_skipped_and_is_listed(folder: Make, folder_set: Make, 
         folder(root, on_error="skip").open(0)
 
 
+@pytest.mark.parametrize(
+    ("damage", "note"),
+    [
+        (missing_mask, "train/images: 1 image without a mask was left out, e.g. train1"),
+        (empty_mask, "train/images: 1 images without an object were left out"),
+    ],
+)
+def test_images_without_an_object_are_left_out_and_counted(
+    folder: Make, folder_set: Make, damage: Any, note: str
+) -> None:
+    root = folder_set()
+    damage(root)
+    with collected() as told:
+        splits = folder(root).open(0)
+    assert splits.train.ids == ("train/images/train0.png", "train/images/train2.png")
+    assert [found.replace(f"{root}/", "") for found in splits.notes] == [note]
+    assert [error.kind for error in told] == ["unlabelled_image"]
+    for number in (0, 2):
+        (root / f"train/masks/train{number}.png").unlink()
+        Image.new("L", (30, 20)).save(root / f"train/masks/train{number}.png")
+    with pytest.raises(DataError, match="is empty: no image with a labelled object"):
+        folder(root).open(0)
+
+
+def test_no_mask_has_the_name_of_an_image(folder: Make, folder_set: Make) -> None:
+    root = folder_set()
+    for path in (root / "train/masks").iterdir():
+        path.rename(path.with_name(f"x{path.name}"))
+    with pytest.raises(
+        DataError, match=r"train/masks: no mask has the name of an image of .*train0\.png, \.\.\. and xtrain0"
+    ):
+        folder(root).open(0)
+    for path in (root / "train/masks").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match=r"train/masks: has no masks for the images in .*correct data\.masks"):
+        folder(root).open(0)
+
+
+def test_images_are_not_their_own_labels(folder: Make, folder_set: Make) -> None:
+    with pytest.raises(DataError, match=r"data\.images and data\.masks are the same folder"):
+        folder(folder_set(), images="{split}/images", masks="{split}/images").open(0)
+
+
+def test_nested_folders_are_paired_by_their_relative_paths(folder: Make, folder_set: Make) -> None:
+    root = folder_set()
+    for kind in ("images", "masks"):
+        below = root / "train" / kind / "site B"
+        below.mkdir()
+        (root / "train" / kind / "train1.png").rename(below / "train0.png")  # the same base name, another picture
+    splits = folder(root).open(0)
+    assert splits.train.ids == ("train/images/site B/train0.png", "train/images/train0.png", "train/images/train2.png")
+    (root / "train/masks/site B/train0.png").rename(root / "train/masks/train9.png")
+    (root / "train/images/site B/train0.png").rename(root / "train/images/site B/train9.png")
+    assert "train/images/site B/train9.png" in folder(root).open(0).train.ids  # the only one with that base name
+
+
 def test_header_check_still_reads_masks(folder: Make, folder_set: Make) -> None:
     root = folder_set()
     truncated_image(root)
     splits = folder(root, check="header").open(0)
     with pytest.raises(DataError, match=r"train1\.png: truncated"):
         splits.train[1]
-    empty_mask(root)
-    with pytest.raises(DataError, match="an empty mask"):
+    other_size(root)
+    with pytest.raises(DataError, match=r"train1\.png: is 30x21 pixels"):
         folder(root, check="header").open(0)
 
 

@@ -283,13 +283,15 @@ def test_columns_that_cannot_be_used(option: Option, datasets: Any, parquet: Pat
 
 def test_bad_rows_stop_or_are_skipped(option: Option, datasets: Any, tmp_path: Path) -> None:
     masks = [cell(square(1, 1))] * 150
-    masks[3] = cell(np.zeros(SIZE, np.uint8))
+    masks[3] = cell(np.ones((3, 4), np.uint8))
+    masks[5] = cell(np.zeros(SIZE, np.uint8))
     root = write_parquet(tmp_path / "set", {"train": rows_of(datasets, masks, datasets.Image())})
-    with pytest.raises(DataError, match=r"train-00000-of-00001\.parquet: row 3, mask: an empty mask"):
+    with pytest.raises(DataError, match=r"train-00000-of-00001\.parquet: row 3, mask: is 4x3 pixels"):
         option("data/hf", root=str(root)).open(0)
     splits = option("data/hf", root=str(root), on_error="skip").open(0)
     assert len(splits.skipped) == 1
-    assert len(splits.train) + len(splits.val) + len(splits.test) == 149
+    assert "train: 1 images without an object were left out" in splits.notes
+    assert len(splits.train) + len(splits.val) + len(splits.test) == 148
 
 
 def edited(**changes: Any) -> dict[str, Any]:

@@ -142,8 +142,12 @@ def test_missing_wrong_and_odd_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"text\.png: is damaged or not an image \(PNG, JPEG, TIFF, WEBP, BMP are read"):
         read_image(tmp_path / "text.png")
     gif = saved(tmp_path / "a.gif", GREY)
-    with pytest.raises(DataError, match="not an image"):
+    with pytest.raises(DataError, match=r"a\.gif: is GIF, which is not read .*; save them as PNG, TIFF or JPEG"):
         read_image(gif)
+    heic = tmp_path / "b.png"  # by its content, whatever it is called
+    heic.write_bytes(b"\x00\x00\x00\x18ftypheic" + bytes(12))
+    with pytest.raises(DataError, match=r"b\.png: is HEIC, which is not read"):
+        image_size(heic)
     pages = tmp_path / "pages.tif"
     Image.fromarray(GREY).save(pages, save_all=True, append_images=[Image.fromarray(GREY)])
     with pytest.raises(DataError, match=r"pages\.tif: has 2 pages; save one image per file"):

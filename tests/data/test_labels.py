@@ -185,8 +185,7 @@ def test_bad_arrays_are_named_with_their_remedy(cells: Path, damage: Callable[[P
 def test_bad_pictures_and_pairs(cells: Path) -> None:
     file = cells / "train/labels/1.npy"
     file.unlink()
-    with pytest.raises(DataError, match=r"1\.png: has no label image .*train/labels/1\.\(png, tif, \.\.\.\); add it"):
-        labels(cells).open(0)
+    assert any("1 image without a label image was left out, e.g. 1" in note for note in labels(cells).open(0).notes)
     Image.fromarray(LABELS.astype(np.uint8)).save(file.with_suffix(".jpg"))
     with pytest.raises(DataError, match=r"1\.jpg: JPEG blurs label values; save label images as PNG, TIFF or \.npy"):
         labels(cells).open(0)

@@ -14,6 +14,7 @@ from PIL import Image
 from lora_sam.core.structures import Sample
 from lora_sam.data.check.defects import Finding, of_object
 from lora_sam.data.reading.duplicates import Likeness, likeness
+from lora_sam.data.reading.mask_survey import MANY_PARTS, separate_parts
 from lora_sam.data.splits import SampleSource
 
 TINY_PIXELS, TINY_SHARE = 10, 1e-4
@@ -24,9 +25,6 @@ WHOLE_SHARE = 0.95
 
 INSIDE_SHARE = 0.9
 """An object with a larger share of its pixels in another one lies inside it."""
-
-MANY_PARTS, PART_SHARE = 4, 0.05
-"""So many separate parts, each with this share of the object's pixels, may be objects of their own."""
 
 DARK, FLAT = 40.0, 20.0
 """Grey levels of 255: an image is dark if 99 % are below `DARK`, and of low contrast if 98 % lie within `FLAT`."""
@@ -129,7 +127,7 @@ def _of_objects(sample: Sample, areas: NDArray[np.int64], boxes: NDArray[np.floa
             yield finding("tiny_mask", row, f"has {area:,} pixels, {share:.3%} of the image")
         elif share > WHOLE_SHARE:
             yield finding("whole_image_mask", row, f"covers {share:.1%} of the image")
-        parts = _parts(_cut(sample.masks[row], boxes[row]), area)
+        parts = separate_parts(_cut(sample.masks[row], boxes[row]))
         if parts >= MANY_PARTS:
             yield finding("many_parts", row, f"consists of {parts} separate parts")
     for inner, outer, same in _inside(sample.masks, areas, boxes):
@@ -163,16 +161,6 @@ def _inside(
 def _cut(mask: NDArray[np.bool_], box: NDArray[np.float32]) -> NDArray[np.bool_]:
     left, top, right, bottom = (int(side) for side in box)
     return mask[top:bottom, left:right]
-
-
-def _parts(mask: NDArray[np.bool_], area: int) -> int:
-    """How many connected parts of at least `PART_SHARE` of its pixels a mask has; sides and corners connect."""
-    from scipy import ndimage
-
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    if count < MANY_PARTS:
-        return int(count)
-    return int(np.count_nonzero(np.bincount(labels.ravel())[1:] >= PART_SHARE * area))
 
 
 def _stored(path: Path) -> tuple[str | None, int | None]:

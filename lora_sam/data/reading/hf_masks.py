@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -127,7 +127,7 @@ def read_row(table: Table, row: int, columns: Columns, size: tuple[int, int], ru
         found = file.label_map(size)
         return Stored(file, found.names, found.classes, found.too_small)
     count = len(table.value(row, columns.mask) or ())
-    single = MaskRules("binary", "whole", rules.threshold, rules.min_area)
+    single = replace(rules, mask_values="binary", instances="whole")
     files = [MaskFile(Cell(table, row, columns.mask, place), single) for place in range(count)]
     kept = [str(place + 1) for place, file in enumerate(files) if file.label_map(size).names]
     masks = MaskPictures(tuple(files[int(name) - 1] for name in kept))

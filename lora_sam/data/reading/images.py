@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from os import PathLike
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.reading.file_types import remedy_for, type_of
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"})
 """Lower-case file name endings of what can be read."""
@@ -24,8 +26,9 @@ MAX_PIXELS = 64 * 10**6
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 _REMEDY = "copy it again from its source, or leave it out with data.on_error=skip"
-_ORIENTATION_TAG = 0x0112
+_ORIENTATION_TAG, _PHOTOMETRIC = 0x0112, 0x0106
 _BYTE_MAX, _WORD_MAX = 0xFF, 0xFFFF
+_START = 132  # bytes that tell what a file is
 _LEARNT = (32 << 20) - (1 << 16)  # bytes; glibc learns from blocks of up to 32 MiB
 _JPEG_COLOUR_NOISE = 32  # chroma error of a grey picture saved as colour JPEG; up to 9 seen
 _UPRIGHT = {
@@ -124,21 +127,63 @@ def read_reduced(path: ImageFile, width: int, height: int) -> NDArray[np.uint8]:
         return np.asarray(grey.resize((width, height), Image.Resampling.BOX))
 
 
-def read_mask(path: ImageFile) -> NDArray[Any]:
-    """The values stored in a mask file: integers [H, W], EXIF orientation applied, nothing scaled.
+@dataclass(frozen=True)
+class MaskValues:
+    """What a mask file stores.
 
-    1-bit, 8-bit and 16-bit grey give their values, a palette image its indices, and grey stored as RGB(A) one
-    channel. A colour JPEG may differ a little between channels.
+    Attributes:
+        values: Integers [H, W]; of a signed type they may be negative.
+        alpha: Whether they are those of the alpha channel.
+    """
+
+    values: NDArray[Any]
+    alpha: bool = False
+
+
+def read_mask(path: ImageFile) -> NDArray[Any]:
+    """The values stored in a mask file, as `mask_values` reads them, none of them negative.
 
     Raises:
-        DataError: as `read_image` does, or the mask has colours or negative or fractional values.
+        DataError: as `mask_values` does, or a value is negative.
+    """
+    values = mask_values(path).values
+    if int(values.min()) < 0:
+        raise DataError(
+            f"{path}: a mask with negative values ({int(values.min())}); use 0 for background, labels > 0.",
+            "ambiguous_mask",
+        )
+    return values
+
+
+def mask_values(path: ImageFile) -> MaskValues:
+    """The values stored in a mask file: integers [H, W], EXIF orientation applied, nothing scaled or inverted.
+
+    1-bit, 8-bit and 16-bit grey give their values, also where TIFF says that white is 0 (PhotometricInterpretation 0);
+    a palette image its indices, and grey stored as RGB one channel. Where all that can be seen has one colour, and
+    nothing else differs, the mask is the alpha channel. A colour JPEG may differ a little between channels.
+
+    Raises:
+        DataError: as `read_image` does, or the mask has colours or fractional values.
     """
     with _opened(path) as image:
         noise = _JPEG_COLOUR_NOISE if image.format in ("JPEG", "MPO") else 0
         # Pillow keeps the high bytes of 16-bit colour only, which would merge labels
         wide = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())) and not image.mode.startswith("I")
+        white = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC, 0) == 0
         picture = _upright(image, path)
         values = np.asarray(picture.convert("RGB") if picture.mode in ("CMYK", "YCbCr", "LAB") else picture)
+        if white and picture.mode in ("1", "L"):  # Pillow shows them turned over, and 16 bits as they are
+            values = ~values
+    if values.ndim == 3 and values.shape[2] in (2, 4) and not wide:
+        alpha = values[..., -1]
+        if int(alpha.min()) < _BYTE_MAX and _is_alpha(values[..., :-1], alpha):
+            return MaskValues(np.ascontiguousarray(alpha), alpha=True)
+        if values[..., :-1][alpha == 0].any():
+            raise DataError(
+                f"{path}: a mask whose colours and transparency tell different things; save it as a grey image without "
+                "transparency, with one value per label.",
+                "ambiguous_mask",
+            )
     if values.ndim == 3:
         colour = values[..., :3] if values.shape[2] >= 3 else values[..., :1]
         spread = int((colour.max(axis=2).astype(int) - colour.min(axis=2)).max())
@@ -155,12 +200,19 @@ def read_mask(path: ImageFile) -> NDArray[Any]:
         raise DataError(
             f"{path}: a mask with {values.dtype} values; save it with 8-bit or 16-bit integers.", "ambiguous_mask"
         )
-    if int(values.min()) < 0:
-        raise DataError(
-            f"{path}: a mask with negative values ({int(values.min())}); use 0 for background, labels > 0.",
-            "ambiguous_mask",
-        )
-    return values
+    return MaskValues(values)
+
+
+def _is_alpha(colour: NDArray[Any], alpha: NDArray[Any]) -> bool:
+    """Whether what a mask shows is in its alpha channel [H, W] and not in its colours [H, W, C]: these are all the
+    same; or they are one colour that is no value of a label, or has soft edges, on nothing."""
+    seen = alpha > 0
+    first = colour[seen][0] if seen.any() else colour[0, 0]
+    same = (colour == first).all(axis=2)
+    if same.all():
+        return True
+    label = len(np.unique(first)) == 1 and bool(((alpha == 0) | (alpha == _BYTE_MAX)).all())
+    return bool(same[seen].all()) and not colour[~seen].any() and not label
 
 
 @cache
@@ -199,6 +251,12 @@ def _opened(path: ImageFile) -> Iterator[Image.Image]:
         raise _too_large(path, str(error) or "more than fits into memory") from error
     except UnidentifiedImageError as error:
         names = ", ".join(_FORMATS)
+        with path.open("rb") as file:
+            kind = type_of(str(path), file.read(_START))
+        if kind is not None:
+            raise DataError(
+                f"{path}: is {kind}, which is not read ({names} are); {remedy_for(kind)}.", "unreadable_file"
+            ) from error
         raise DataError(
             f"{path}: is damaged or not an image ({names} are read); {_REMEDY}.", "unreadable_file"
         ) from error

@@ -2,31 +2,120 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.reading.images import ImageFile, is_jpeg, read_mask
+from lora_sam.core.wording import plural
+from lora_sam.data.options import Instances, MaskKind, MaskOptions
+from lora_sam.data.reading.images import ImageFile, is_jpeg, mask_values
 from lora_sam.data.reading.label_map import LabelMap, numbered
 from lora_sam.data.reading.labelled import check_size
-
-MaskValues = Literal["auto", "binary", "labels"]
-Instances = Literal["auto", "whole", "components"]
+from lora_sam.data.reading.mask_survey import MANY_PARTS, Survey, blended, place_of, surveyed, void_of
 
 _SOFT_SHARE = 0.8  # of a mask's foreground at 255, with more values below: rather a soft edge than labels
 
 
 @dataclass(frozen=True)
 class MaskRules:
-    """How the values of mask files become objects; fields as in `lora_sam.data.folder.Folder`."""
+    """How the values of mask files become objects; fields as in `lora_sam.data.options.MaskOptions`, with everything
+    decided that is to be decided for all masks together."""
 
-    mask_values: MaskValues
+    mask_values: MaskKind
     instances: Instances
     threshold: int
     min_area: int
+    invert: bool = False
+    ignore: tuple[int, ...] = ()
+
+
+def settled(options: MaskOptions, min_area: int, files: Sequence[ImageFile], notes: list[str]) -> MaskRules:
+    """The rules for all masks of a split, after a look at many of them.
+
+    Args:
+        options: What the user said.
+        min_area: Least pixels of an object.
+        files: The masks.
+        notes: Says what was decided, and by which option it is decided otherwise.
+
+    Raises:
+        DataError: the masks are label images that were resized or compressed, so that edges have values of their own.
+    """
+    survey = surveyed(files)
+    where = place_of(files)
+    given = () if options.ignore == "auto" and options.mask_values == "binary" else options.ignore
+    ignore = void_of(survey, given, files, notes)
+    kind = survey.kind(ignore)
+    decided = options.mask_values
+    if decided == "auto" and kind != "plain":
+        decided = _decided(kind, survey, options, where, files, notes)
+    threshold = options.threshold
+    if kind == "soft" and decided == "binary" and survey.largest(ignore) < threshold and not survey.jpegs:
+        threshold = (survey.largest(ignore) + 1) // 2
+        notes.append(f"{where}: no mask reaches data.threshold={options.threshold}, so they are cut at {threshold}")
+    if survey.transparent:
+        notes.append(f"{where}: masks are read from their alpha channel, as their colours are all the same")
+    _warn(survey, options, decided, ignore, where, notes)
+    return MaskRules(decided, options.instances, threshold, min_area, options.invert, ignore)
+
+
+def _decided(
+    kind: str, survey: Survey, options: MaskOptions, where: str, files: Sequence[ImageFile], notes: list[str]
+) -> MaskKind:
+    """Whether masks with values between others are binary. Raises `DataError` as `settled` does."""
+    if kind == "blended":
+        if survey.jpegs:
+            raise DataError(
+                f"{files[0]}: JPEG blurs label values, and there are several; save label masks as PNG or TIFF, or set "
+                "data.mask_values=binary for one object at or above data.threshold.",
+                "ambiguous_mask",
+            )
+        otherwise = (
+            "data.mask_values=labels takes every value for an object, data.mask_values=binary what is at or above "
+        )
+        raise blended(files[0], f"{otherwise}data.threshold for one")
+    if not survey.jpegs:
+        notes.append(
+            f"{where}: values between 0 and {survey.largest(())} are soft edges, cut at data.threshold="
+            f"{options.threshold}; data.mask_values=labels takes every value for an object"
+        )
+    return "binary"
+
+
+def _warn(
+    survey: Survey, options: MaskOptions, decided: MaskKind, ignore: tuple[int, ...], where: str, notes: list[str]
+) -> None:
+    """Notes about what is read as it is stored, and may be meant otherwise."""
+    if options.invert or not survey.files:
+        return
+    values = survey.values(ignore)
+    if survey.framed >= 0.6 * survey.files and (decided == "binary" or len(values) <= 1):
+        notes.append(
+            f"{where}: warning: in {survey.framed} of {survey.files} masks the object covers most of the picture and "
+            "of its border; if that is the background, set data.invert=true"
+        )
+        return
+    if decided != "binary" and len(values) > 1:
+        if survey.no_background == survey.files:
+            outside = survey.on_the_border(values)
+            notes.append(
+                f"{where}: warning: no mask has a pixel of 0, and {outside} covers most of the borders; if it is the "
+                f"background, set data.ignore=[{outside}]"
+            )
+        elif len(values) == 2 and survey.is_rim(values[0], values[1]):
+            notes.append(
+                f"{where}: warning: {values[0]} lies around {values[1]}, as the unsure edge of a trimap does; if it is "
+                f"no object, set data.ignore=[{values[0]}]"
+            )
+    elif options.instances == "auto" and survey.usual_parts >= MANY_PARTS:
+        notes.append(
+            f"{where}: warning: a mask is one object, of {plural(survey.usual_parts, 'separate part')} in the median; "
+            "if the parts are objects, set data.instances=components"
+        )
 
 
 @dataclass(frozen=True)
@@ -41,30 +130,52 @@ class MaskFile:
         return self.label_map(size).masks()
 
     def label_map(self, size: tuple[int, int]) -> LabelMap:
-        """The objects, named by the stored values ("7", or "7.2" for its second component; "1", ... in binary masks).
+        """The objects, named by the stored values ("7", or "7.2" for its second component; "1", ... in binary masks);
+        none where every pixel is background.
 
         Raises:
-            DataError: the mask cannot be read, has another size, no foreground, or values that may mean two things.
+            DataError: the mask cannot be read, has another size, no pixel that reaches the threshold, or values that
+                may mean two things.
         """
+        rules = self.rules
         check_size(self.path, size)
-        values = read_mask(self.path)
+        values = mask_values(self.path).values
+        if rules.ignore:
+            values = np.where(np.isin(values, rules.ignore), 0, values)
         stored = np.unique(values)
-        if self._is_binary(values, stored):
-            soft = is_jpeg(self.path) or np.count_nonzero(stored) > 1
-            objects = LabelMap((values >= self.rules.threshold if soft else values != 0).astype(np.int32), ("1",))
-        else:
-            foreground = stored[stored != 0]
-            objects = LabelMap(numbered(values, foreground), tuple(str(int(value)) for value in foreground))
-        if not objects.labels.any():
-            hint = f" at or above data.threshold={self.rules.threshold}" if stored[-1] else ""
+        if stored[0] < 0:
             raise DataError(
-                f"{self.path}: an empty mask, without a pixel{hint}; label an object, or remove the pair.", "empty_mask"
+                f"{self.path}: a mask with negative values ({int(stored[0])}); use 0 for background, labels > 0, or "
+                f"leave it out with data.ignore=[{int(stored[0])}].",
+                "ambiguous_mask",
             )
-        if self.rules.instances == "whole":
+        binary = self._is_binary(values, stored)
+        if rules.invert and not binary:
+            raise DataError(
+                f"{self.path}: {len(stored)} values, of which none can be turned into its opposite; data.invert=true "
+                "takes masks of two values: leave it out, or set data.mask_values=binary.",
+                "ambiguous_mask",
+            )
+        if binary:
+            soft = is_jpeg(self.path) or np.count_nonzero(stored) > 1
+            foreground = values >= rules.threshold if soft else values != 0
+            if stored[-1] and not foreground.any() and not rules.invert:
+                raise DataError(
+                    f"{self.path}: an empty mask, without a pixel at or above data.threshold={rules.threshold}; label "
+                    "an object, or remove the pair.",
+                    "empty_mask",
+                )
+            objects = LabelMap((foreground != rules.invert).astype(np.int32), ("1",))
+        else:
+            labels = stored[stored != 0]
+            objects = LabelMap(numbered(values, labels), tuple(str(int(value)) for value in labels))
+        if not objects.labels.any():
+            return LabelMap(objects.labels, ())
+        if rules.instances == "whole":
             objects = LabelMap((objects.labels != 0).astype(np.int32), ("1",))
-        elif self.rules.instances == "components":
+        elif rules.instances == "components":
             objects = objects.components()
-        return objects.without_small(self.rules.min_area)
+        return objects.without_small(rules.min_area)
 
     def _is_binary(self, values: NDArray[Any], stored: NDArray[Any]) -> bool:
         if is_jpeg(self.path):

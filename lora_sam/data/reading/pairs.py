@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.wording import plural
 from lora_sam.data.options import FormatOptions
+from lora_sam.data.reading.file_types import counted_types, unread_types
 from lora_sam.data.reading.images import SUFFIXES, image_size, read_image
 from lora_sam.data.reading.label_map import LabelMap
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, StoredMasks, check_mask_memory
 from lora_sam.data.reading.paths import data_root, inside, within
-from lora_sam.data.reading.skipping import Ledger, attempt_all
+from lora_sam.data.reading.skipping import Ledger, attempt_all, left_out
 from lora_sam.data.splits import Splits, read_splits
 
 
@@ -22,6 +26,26 @@ class StoredObjects(StoredMasks, Protocol):
 
     def label_map(self, size: tuple[int, int]) -> LabelMap:
         """The objects for an image of `size` = (H, W), maybe none. Raises `DataError`."""
+        ...
+
+
+class Reader(Protocol):
+    """How a format reads the label files of a split."""
+
+    def __call__(
+        self, root: Path, images: Path, files: Sequence[Path], notes: list[str]
+    ) -> Callable[[Path], StoredObjects]:
+        """What a label file is read with.
+
+        Args:
+            root: The data root.
+            images: Folder of the split's images.
+            files: The label files of the split's images; what they mean may be decided for all of them together.
+            notes: Says what was decided.
+
+        Raises:
+            DataError: they mean two things, or nothing.
+        """
         ...
 
 
@@ -44,9 +68,7 @@ class Pairing:
     suffixes: frozenset[str] = SUFFIXES
 
 
-def open_pairs(
-    config: FormatOptions, pairing: Pairing, reader: Callable[[Path, Path], Callable[[Path], StoredObjects]], seed: int
-) -> Splits:
+def open_pairs(config: FormatOptions, pairing: Pairing, reader: Reader, seed: int) -> Splits:
     """Read and check all pairs of all splits.
 
     If no split has a folder, but the folders without `{split}` are there, they are the training split.
@@ -54,7 +76,7 @@ def open_pairs(
     Args:
         config: Options of the format.
         pairing: Where the files are.
-        reader: For the root and the folder of a split's images, what a label file is read with.
+        reader: What a label file is read with.
         seed: Decides which training images become an absent split.
 
     Raises:
@@ -77,7 +99,12 @@ def open_pairs(
         for directory, what, key in ((folder, "images", "images"), (other, f"{pairing.what}s", pairing.key)):
             if not directory.is_dir():
                 raise DataError(f"{directory}: is not a folder; put the {what} there, or correct data.{key}.")
-        return _read_pairs(config, pairing, root, folder, other, reader(root, folder), ledger, notes)
+        if folder.resolve() == other.resolve():
+            raise DataError(
+                f"{folder}: data.images and data.{pairing.key} are the same folder, so every image would be its own "
+                f"label; set data.{pairing.key}=<folder of the {pairing.what}s>."
+            )
+        return _read_pairs(config, pairing, root, folder, other, reader, ledger, notes)
 
     return read_splits(
         read,
@@ -125,6 +152,7 @@ def gathered(
             notes.append(f"{image.id} was left out: all its objects are smaller than data.min_area={min_area}")
         else:
             unlabelled += 1
+            left_out(DataError(f"{image.id}: its labels have no object, so it is not used.", "unlabelled_image"))
     if too_small:
         notes.append(f"{place}: {too_small} objects smaller than data.min_area={min_area} pixels were left out")
     if unlabelled:
@@ -160,23 +188,49 @@ def _read_pairs(
     root: Path,
     images: Path,
     labels: Path,
-    store: Callable[[Path], StoredObjects],
+    reader: Reader,
     ledger: Ledger,
     notes: list[str],
 ) -> LabelledImages:
     what = pairing.what
-    image_files, label_files = _by_stem(images, SUFFIXES, notes), _by_stem(labels, pairing.suffixes, notes)
-
-    def pair(stem: str) -> tuple[LabelledImage, int]:
-        image, file = (_only(files.get(stem, []), root) for files in (image_files, label_files))
-        if file is None:
-            raise DataError(
-                f"{image}: has no {what} {labels / stem}.(png, tif, ...); add it, or remove the image.",
-                "image_without_label",
+    image_files, label_files = _by_name(images, SUFFIXES, notes), _by_name(labels, pairing.suffixes, notes)
+    _pair_by_base_name(image_files, label_files)
+    unlabelled = sorted(image_files.keys() - label_files.keys())
+    names = [] if image_files else _names_in(images)
+    if names:
+        raise DataError(
+            f"{images}: has no image that can be read; there are {counted_types(names)}.{unread_types(names)}"
+        )
+    if unlabelled and not label_files:
+        raise DataError(
+            f"{labels}: has no {what}s for the images in {images}; put them there, or correct data.{pairing.key}."
+        )
+    if unlabelled and len(unlabelled) == len(image_files):
+        one, other = image_files[unlabelled[0]][0], min(label_files.values())[0]
+        raise DataError(
+            f"{labels}: no {what} has the name of an image of {images}: there are {one.name}, ... and {other.name}, ..."
+            f"; give a {what} the name of its image, but for the ending."
+        )
+    for name in unlabelled:
+        for image in image_files.pop(name):
+            left_out(
+                DataError(
+                    f"{image}: has no {what} {labels / name}.(png, tif, ...), so it is not used.", "unlabelled_image"
+                )
             )
-        if image is None:
+    if unlabelled:
+        were = "was" if len(unlabelled) == 1 else "were"
+        count = plural(len(unlabelled), "image")
+        notes.append(f"{images}: {count} without a {what} {were} left out, e.g. {unlabelled[0]}")
+    paired = [files[0] for name, files in sorted(label_files.items()) if name in image_files]
+    store = reader(root, images, paired, notes)
+
+    def pair(name: str) -> tuple[LabelledImage, int]:
+        image, file = (_only(files.get(name, []), root) for files in (image_files, label_files))
+        assert image is not None or file is not None
+        if image is None or file is None:
             raise DataError(
-                f"{file}: has no image {images / stem}.(png, jpg, ...); add it, or remove the {what}.",
+                f"{file}: has no image {images / name}.(png, jpg, ...); add it, or remove the {what}.",
                 "label_without_image",
             )
         return described(root, image, store(file), file, config.check)
@@ -185,21 +239,56 @@ def _read_pairs(
     return gathered(outcomes, ledger, notes, place=str(images), min_area=config.min_area)
 
 
-def _by_stem(folder: Path, suffixes: frozenset[str], notes: list[str]) -> dict[str, list[Path]]:
+def _by_name(folder: Path, suffixes: frozenset[str], notes: list[str]) -> dict[str, list[Path]]:
+    """Files by their path below `folder` without the ending, in one Unicode form; folders below are read too."""
     files: dict[str, list[Path]] = {}
-    others = []
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed ({error.strerror}); correct its permissions.") from error
-    for path in entries:
-        if path.suffix.lower() in suffixes and not path.name.startswith("."):
-            files.setdefault(path.stem, []).append(path)
-        elif not path.name.startswith("."):
-            others.append(path.name)
+    others: list[str] = []
+    seen: set[Path] = set()
+
+    def look(place: Path) -> None:
+        if place.resolve() in seen:
+            return  # a loop of links
+        seen.add(place.resolve())
+        try:
+            entries = sorted(place.iterdir())
+        except OSError as error:
+            raise DataError(f"{place}: cannot be listed ({error.strerror}); correct its permissions.") from error
+        for path in entries:
+            if path.name.startswith("."):
+                continue
+            if path.suffix.lower() in suffixes:
+                name = path.relative_to(folder).with_suffix("").as_posix()
+                files.setdefault(unicodedata.normalize("NFC", name), []).append(path)
+            elif path.is_dir():
+                look(path)
+            else:
+                others.append(path.relative_to(folder).as_posix())
+
+    look(folder)
     if others:
         notes.append(f"{folder}: {len(others)} entries that are not images were not read, e.g. {others[0]}")
     return files
+
+
+def _names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+
+
+def _pair_by_base_name(images: Mapping[str, list[Path]], labels: dict[str, list[Path]]) -> None:
+    """Give labels without an image the name of the one that has the same base name, in whatever folder, if only one has
+    on either side."""
+    lonely = [name for name in labels if name not in images]
+    free = [name for name in images if name not in labels]
+    counts = [Counter(_base(name) for name in names) for names in (free, lonely)]
+    known = {_base(name): name for name in free}
+    for name in lonely:
+        base = _base(name)
+        if counts[0][base] == counts[1][base] == 1:
+            labels[known[base]] = labels.pop(name)
+
+
+def _base(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def _only(paths: list[Path], root: Path) -> Path | None:

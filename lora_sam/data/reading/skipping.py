@@ -31,6 +31,13 @@ def collected() -> Iterator[list[DataError]]:
         _listener.reset(token)
 
 
+def left_out(error: DataError) -> None:
+    """Tell who collects what is skipped of something that is left out because that may well be meant."""
+    listener = _listener.get()
+    if listener is not None:
+        listener.append(error)
+
+
 class Ledger:
     """Counts what was seen and what was skipped in one data set."""
 

@@ -259,10 +259,9 @@ def test_damaged_pairs_of_files(folder_set: Callable[..., Path], examined: Calla
     Image.fromarray(soft[:-1] // 255).save(root / "train/masks/4.png")
     shutil.copy(root / "train/images/5.png", root / "train/images/5.bmp")
     assert found(examined(root, "folder")) == {
-        "image_without_label": ["train/images/0.png"],
+        "unlabelled_image": ["train/images/0.png", "train/images/3.png"],
         "label_without_image": ["train/masks/1.png"],
         "ambiguous_mask": ["train/masks/2.png"],
-        "empty_mask": ["train/masks/3.png"],
         "size_mismatch": ["train/masks/4.png"],
         "duplicate_id": ["train/images"],
         "too_few_images": ["train"],
@@ -372,7 +371,11 @@ REFUSALS = list(refusals())
         ),
         ("a.npy: is damaged or no .npy file (magic); save it again with numpy.save.", "unreadable_file"),
         ("a.npy: has float32 values; save labels as uint8, uint16 or int32.", "ambiguous_mask"),
-        ("a.npy: has negative values (-1); use 0 for background, labels > 0.", "ambiguous_mask"),
+        (
+            "a.npy: has negative values (-2); use 0 for background, labels > 0, or leave them out with "
+            "data.ignore=[-2].",
+            "ambiguous_mask",
+        ),
         (
             "a.png: has colours that dataset_meta.json does not list: (1, 2, 3); add their classes there, or "
             "correct the mask (edges must not be smoothed).",

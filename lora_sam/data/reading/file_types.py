@@ -1,0 +1,67 @@
+"""Names of file types that are not read, so that a message can say what a file is and what to do with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+_BY_ENDING = {
+    ".heic": "HEIC", ".heif": "HEIF", ".avif": "AVIF", ".gif": "GIF", ".jxl": "JPEG XL", ".psd": "Photoshop",
+    ".svg": "SVG", ".pdf": "PDF", ".eps": "EPS", ".exr": "OpenEXR", ".hdr": "Radiance HDR",
+    ".dng": "camera RAW", ".cr2": "camera RAW", ".cr3": "camera RAW", ".nef": "camera RAW", ".arw": "camera RAW",
+    ".orf": "camera RAW", ".rw2": "camera RAW", ".raf": "camera RAW", ".raw": "camera RAW",
+    ".nii": "NIfTI", ".nii.gz": "NIfTI", ".nrrd": "NRRD", ".dcm": "DICOM",
+    ".mha": "MetaImage", ".mhd": "MetaImage",
+    ".svs": "whole-slide image", ".ndpi": "whole-slide image", ".mrxs": "whole-slide image",
+    ".czi": "Zeiss CZI", ".lif": "Leica LIF", ".nd2": "Nikon ND2", ".oib": "Olympus OIB", ".vsi": "Olympus VSI",
+    ".ims": "Imaris", ".zarr": "Zarr", ".h5": "HDF5", ".hdf5": "HDF5", ".nc": "NetCDF", ".img": "ERDAS image",
+    ".mat": "MATLAB", ".mp4": "video", ".avi": "video", ".mov": "video", ".mkv": "video",
+    ".zip": "archive", ".tar": "archive", ".gz": "archive", ".7z": "archive", ".rar": "archive",
+}  # fmt: skip
+_VOLUMES = frozenset({"NIfTI", "NRRD", "MetaImage", "DICOM", "Zarr", "HDF5", "video"})
+
+_BY_START = (
+    (b"GIF8", 0, "GIF"), (b"8BPS", 0, "Photoshop"), (b"%PDF", 0, "PDF"), (b"\x1f\x8b", 0, "archive"),
+    (b"PK\x03\x04", 0, "archive"), (b"DICM", 128, "DICOM"), (b"ftyphei", 4, "HEIC"), (b"ftyphev", 4, "HEIC"),
+    (b"ftypmif", 4, "HEIF"), (b"ftypavi", 4, "AVIF"), (b"ftyp", 4, "video"), (b"\x89HDF", 0, "HDF5"),
+    (b"\x00\x00\x00\x0cJXL ", 0, "JPEG XL"), (b"\xff\x0a", 0, "JPEG XL"), (b"FUJIFILMCCD-RAW", 0, "camera RAW"),
+    (b"<svg", 0, "SVG"), (b"<?xml", 0, "XML"), (b"version https://git-lfs", 0, "pointer of Git LFS"),
+)  # fmt: skip
+
+
+def ending(name: str) -> str:
+    """The ending of a file name in lower case, `.nii.gz` as one."""
+    lowered = name.lower()
+    return ".nii.gz" if lowered.endswith(".nii.gz") else f".{lowered.rpartition('.')[2]}" if "." in lowered else ""
+
+
+def type_of(name: str, start: bytes = b"") -> str | None:
+    """What a file is that is not read as an image, by its first bytes (at least 132 are looked at) or else its name."""
+    by_start = next((what for magic, place, what in _BY_START if start[place : place + len(magic)] == magic), None)
+    return by_start or _BY_ENDING.get(ending(name))
+
+
+def remedy_for(kind: str) -> str:
+    """What to do with files of a type that is not read."""
+    if kind in _VOLUMES:
+        return "save their slices or frames as PNG or TIFF"
+    if kind == "archive":
+        return "unpack them"
+    if kind == "pointer of Git LFS":
+        return "fetch the files themselves with `git lfs pull`"
+    return "save them as PNG, TIFF or JPEG"
+
+
+def counted_types(names: Iterable[str]) -> str:
+    """File names by ending, the most frequent first: `6 .heic (HEIC), 2 .txt`; empty for none."""
+    counts = Counter(ending(name) or "without ending" for name in names)
+    return ", ".join(
+        f"{count} {end} ({_BY_ENDING[end]})" if end in _BY_ENDING else f"{count} {end}"
+        for end, count in counts.most_common(4)
+    )
+
+
+def unread_types(names: Iterable[str]) -> str:
+    """What to do with files of types that are known and not read, as sentences after a blank; empty for none."""
+    kinds = dict.fromkeys(kind for name in names if (kind := _BY_ENDING.get(ending(name))))
+    return "".join(f" {kind} is not read: {remedy_for(kind)}." for kind in list(kinds)[:2])
