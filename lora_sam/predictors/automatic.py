@@ -93,7 +93,7 @@ class AutomaticMasks:
             packed=np.packbits(masks.reshape(len(masks), masks.shape[1] * masks.shape[2]), axis=1),
             scores=scores[stable],
             stability=stability[stable],
-            boxes=_inner_boxes(masks),
+            boxes=boxes_within(masks),
             points=places[stable],
         )
 
@@ -163,7 +163,7 @@ def _parts(points: NDArray[np.float32], size: tuple[int, int]) -> Iterator[NDArr
         yield points[start : start + step]
 
 
-def _inner_boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
+def boxes_within(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     """XYXY of the first and last pixel of each mask (as Segment Anything measures overlap), zeros for an empty one."""
     rows: NDArray[np.bool_] = np.any(masks, axis=2)
     columns: NDArray[np.bool_] = np.any(masks, axis=1)
