@@ -187,7 +187,7 @@ class ViTSam:
 
     def _filled(self, state: dict[str, Tensor], path: Path) -> Sam:
         """The model with these weights."""
-        sam = self._empty()
+        sam = self.empty()
         state = resize_positions(state, self.image_size // PATCH_SIZE, global_attention=self.global_attention)
         self._check_fits(state, sam.state_dict(), path)
         sam.load_state_dict(state, strict=True)
@@ -236,7 +236,7 @@ class ViTSam:
     def _random(self) -> Sam:
         from torch import nn
 
-        sam = self._empty()
+        sam = self.empty()
         for name, parameter in sam.named_parameters():
             # the package leaves them at zero, where neither positions nor their interpolation could be tested
             if name.endswith(("pos_embed", "rel_pos_h", "rel_pos_w")):
@@ -244,7 +244,8 @@ class ViTSam:
         sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.mul_(self.prompt_frequency)
         return sam
 
-    def _empty(self) -> Sam:
+    def empty(self) -> Sam:
+        """The modules of this architecture, with weights as torch draws them."""
         from functools import partial
 
         from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer

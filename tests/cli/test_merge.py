@@ -100,7 +100,7 @@ def test_metas_own_classes_compute_what_the_adapted_model_does(
     adapted = finished_run(tmp_path / "run", method)
     state = merged_weights(tmp_path / "run")
     assert {value.dtype for value in state.values()} == {torch.float32}
-    plain = option("model/tiny_random")._empty().eval()
+    plain = option("model/tiny_random").empty().eval()
     plain.load_state_dict(state, strict=True)
     assert not any(isinstance(module, SplitAttention) for module in plain.modules())
     predictor = SamPredictor(plain)

@@ -72,7 +72,7 @@ def test_the_names_fit_every_variant(option: Callable[..., Any], name: str) -> N
 
     settings = option(f"model/{name}")
     with torch.device("meta"):
-        ours = settings._empty().state_dict()
+        ours = settings.empty().state_dict()
         theirs: Any = SamModel(transformers_config(settings.architecture())).state_dict()
     renamed = transformers_state(ours)
     assert renamed.keys() == theirs.keys()

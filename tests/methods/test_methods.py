@@ -93,7 +93,7 @@ def test_merged_equals_adapted_and_loads_strictly(method, tiny_sam, option):
     expected = logits(adapted.sam)
     assert (expected - logits(tiny_sam())).abs().max() > 1e-3, "the test would pass without an adapter"
     merged = adapted.merge()
-    plain = option("model/tiny_random")._empty().eval()
+    plain = option("model/tiny_random").empty().eval()
     plain.load_state_dict(merged.state_dict(), strict=True)
     assert (logits(plain) - expected).abs().max() <= 1e-5
 
@@ -161,7 +161,7 @@ def test_strength_folds(option, tiny_sam):
     strength.set(0.3)
     expected = logits(adapted.sam)
     merged = adapted.merge()
-    plain = option("model/tiny_random")._empty().eval()
+    plain = option("model/tiny_random").empty().eval()
     plain.load_state_dict(merged.state_dict(), strict=True)
     assert (logits(plain) - expected).abs().max() <= 1e-5
 

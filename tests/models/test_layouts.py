@@ -42,7 +42,7 @@ def test_every_layout_gives_the_same_weights(plain: dict[str, Tensor], layout: s
 @pytest.mark.parametrize("variant", ["nano", "vit_b", "vit_h"])
 def test_the_names_of_transformers_are_undone(option: Callable[..., Any], variant: str) -> None:
     with torch.device("meta"):
-        state = option(f"model/{variant}")._empty().state_dict()
+        state = option(f"model/{variant}").empty().state_dict()
     renamed = transformers_state(state)
     assert len(renamed) == len(state) + 1
     del renamed["prompt_encoder.shared_embedding.positional_embedding"]  # safetensors stores tied tensors once

@@ -29,7 +29,7 @@ def original(option):
 @pytest.mark.parametrize("variant", ["vit_b", "vit_l", "vit_h"])
 def test_official_variants_have_the_keys_and_shapes_of_the_package(option, variant):
     with torch.device("meta"):
-        ours = option(f"model/{variant}")._empty().state_dict()
+        ours = option(f"model/{variant}").empty().state_dict()
         theirs = sam_model_registry[variant]().state_dict()
     assert {key: value.shape for key, value in ours.items()} == {key: value.shape for key, value in theirs.items()}
     assert option(f"model/{variant}").global_attention == GLOBAL_BLOCKS[variant]
@@ -101,13 +101,13 @@ def test_resized_relative_positions_equal_those_the_package_interpolates_while_r
 
     images = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(3))
     state = resize_positions(original.state_dict(), 6, global_attention=[])
-    late = option("model/tiny_random", image_size=96)._empty().eval()
+    late = option("model/tiny_random", image_size=96).empty().eval()
     for block in late.image_encoder.blocks:
         if block.window_size == 0:  # keep the old, smaller tables
             block.attn.rel_pos_h = torch.nn.Parameter(torch.zeros(7, 16))
             block.attn.rel_pos_w = torch.nn.Parameter(torch.zeros(7, 16))
     late.load_state_dict(state)
-    early = option("model/tiny_random", image_size=96)._empty().eval()
+    early = option("model/tiny_random", image_size=96).empty().eval()
     early.load_state_dict(resize_positions(original.state_dict(), 6, global_attention=[1]))
     with torch.no_grad():
         assert torch.equal(late.image_encoder(images), early.image_encoder(images))

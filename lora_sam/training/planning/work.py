@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING, Literal
 
-from lora_sam.models.vit import PATCH_SIZE
-from lora_sam.training.planning.workload import Step, attending_tokens, grid_of, window_of
+from lora_sam.training.planning.workload import Step, grid_of, window_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from lora_sam.models.vit import ViTSam
 
@@ -50,34 +50,53 @@ class Flops:
         return (2 if weights else 1) * self.linear + 2 * self.attention
 
 
-def block_flops(model: ViTSam, block: int) -> Flops:
-    """Of one block of the image encoder for one image: projections, MLP; attention with relative positions."""
-    tokens, attending = grid_of(model) ** 2, attending_tokens(model, block)
-    dim, window = model.embed_dim, window_of(model, block)
-    linear = 2 * attending * 4 * dim**2 + 2 * tokens * 8 * dim**2
-    return Flops(linear, 4 * attending * window**2 * dim + 2 * attending * 2 * window * dim)
+@cache
+def _counted(model: ViTSam) -> tuple[Flops, dict[int, Flops], Flops, Flops]:
+    """Of one image: patch embedding, a block by the side of its windows, and neck; of one prompt: the mask decoder.
+
+    Counted by torch on the modules of `segment_anything`, on its device without memory.
+    """
+    import torch
+
+    with torch.device("meta"), torch.no_grad():
+        sam = model.empty()
+        encoder, dim, grid = sam.image_encoder, model.prompt_embed_dim, grid_of(model)
+        tokens, embedding = torch.empty(1, grid, grid, model.embed_dim), torch.empty(1, dim, grid, grid)
+        stem = _count(lambda: encoder.patch_embed(torch.empty(1, 3, model.image_size, model.image_size)))
+        kinds = {window_of(model, number): block for number, block in enumerate(encoder.blocks)}
+        blocks = {window: _count(partial(block, tokens)) for window, block in kinds.items()}
+        neck = _count(lambda: encoder.neck(torch.empty(1, model.embed_dim, grid, grid)))
+        corners = torch.empty(1, 2, dim)
+        decoder = _count(
+            lambda: sam.mask_decoder(
+                embedding, embedding, corners, dense_prompt_embeddings=embedding, multimask_output=False
+            )
+        )
+    return stem, blocks, neck, decoder
 
 
-def ends_flops(model: ViTSam) -> tuple[Flops, Flops]:
-    """Of the patch embedding and of the neck for one image."""
-    tokens, dim, out = grid_of(model) ** 2, model.embed_dim, model.prompt_embed_dim
-    stem = 2 * tokens * dim * 3 * PATCH_SIZE**2
-    return Flops(stem, 0), Flops(2 * tokens * (dim * out + 9 * out**2), 0)
+def _count(run: Callable[[], object]) -> Flops:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        run()
+    found = counter.get_flop_counts()["Global"]
+    attention = sum(
+        number for product, number in found.items() if product in (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
+    )
+    return Flops(sum(found.values()) - attention, attention)
 
 
 def encoder_flops(model: ViTSam) -> float:
     """Of encoding one image."""
-    return sum(part.forward for part in (*ends_flops(model), *_blocks(model, range(model.depth))))
+    stem, _, neck, _ = _counted(model)
+    return sum(part.forward for part in (stem, neck, *_blocks(model, range(model.depth))))
 
 
 def decoder_flops(model: ViTSam) -> float:
-    """Of decoding one prompt: five projections of all pixels of D to D/2 channels and back, and the enlargement."""
-    tokens, dim, queries = grid_of(model) ** 2, model.prompt_embed_dim, 7
-    projections = 10 * tokens * dim**2
-    enlargement = 3 * tokens * dim**2 + 8 * tokens * dim * 8
-    attention = 5 * 2 * tokens * queries * dim
-    of_tokens = 2 * queries * (2 * 2 * dim * model.decoder_mlp_dim + 20 * dim**2)
-    return projections + enlargement + attention + of_tokens
+    """Of decoding one prompt."""
+    return _counted(model)[3].forward
 
 
 @dataclass(frozen=True)
@@ -101,7 +120,7 @@ class StepFlops:
 def step_flops(step: Step) -> StepFlops:
     """FLOPs per image of a step; blocks with checkpoints run forward twice."""
     model, trained = step.model, step.trained
-    stem, neck = ends_flops(model)
+    stem, _, neck, _ = _counted(model)
     forward = stem.forward if step.frozen_blocks or not step.encoded else 0.0
     forward += sum(part.forward for part in _blocks(model, step.frozen_blocks))
     training = [*_blocks(model, step.training_blocks)]
@@ -142,4 +161,5 @@ def seconds_to_encode(model: ViTSam, kind: Literal["cpu", "cuda", "mps"], rate: 
 
 
 def _blocks(model: ViTSam, blocks: Iterable[int]) -> list[Flops]:
-    return [block_flops(model, block) for block in blocks]
+    counted = _counted(model)[1]
+    return [counted[window_of(model, block)] for block in blocks]

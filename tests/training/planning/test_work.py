@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from lora_sam.training.planning import work
 from lora_sam.training.planning.work import (
     decoder_flops,
     encoder_flops,
@@ -61,6 +62,13 @@ def test_flops_of_our_own_modules(option, model):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         sam.image_encoder(torch.zeros(1, 3, settings.image_size, settings.image_size))
     assert encoder_flops(settings) == pytest.approx(counter.get_total_flops(), rel=0.05)
+
+
+def test_counting_draws_no_random_numbers(option):
+    work._counted.cache_clear()
+    before = torch.get_rng_state()
+    assert encoder_flops(option("model/nano", weights="random")) > 0
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_time_is_right_within_a_factor_of_two(make_step):
