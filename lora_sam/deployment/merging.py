@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -121,15 +122,19 @@ def is_merged(run: RunDirectory, options: MergeOptions) -> bool:
     return any(is_done(run.merged, STEP, made, {**settings, "format": kind}) for kind in (options.format, TRANSFORMERS))
 
 
-def plain_sam(run: RunDirectory) -> Sam:
+def plain_sam(run: RunDirectory | str | PathLike[str]) -> Sam:
     """The merged model made of nothing but modules of `segment_anything`, for `SamPredictor` and all that uses it.
+
+    Args:
+        run: The run, its path, or `latest`.
 
     Raises:
         AdapterError: as `require_merged`.
     """
     from lora_sam.models.projections import fuse_projections
 
-    return fuse_projections(load_merged(run).sam).eval().requires_grad_(False)
+    found = run if isinstance(run, RunDirectory) else find_run(fspath(run))
+    return fuse_projections(load_merged(found).sam).eval().requires_grad_(False)
 
 
 def _sources(run: RunDirectory, options: MergeOptions) -> tuple[Source, ...]:
