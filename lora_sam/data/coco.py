@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import check_box, identifier_of, parsed_json, whole, without_collecting
+from lora_sam.data.reading.coco_frames import USUAL as USUAL_FRAME
+from lora_sam.data.reading.coco_frames import Frame, frame_of
 from lora_sam.data.reading.coco_layouts import USUAL, CocoLayout, find_layout
-from lora_sam.data.reading.coco_masks import EncodedMasks, encode
+from lora_sam.data.reading.coco_masks import EncodedMasks, Rings, encode
 from lora_sam.data.reading.image_finder import ImageFinder
 from lora_sam.data.reading.images import MAX_PIXELS, image_size, read_image
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_mask_memory, size_mismatch
@@ -20,14 +22,18 @@ from lora_sam.data.reading.paths import data_root, inside, is_text, shown, withi
 from lora_sam.data.reading.skipping import Ledger, attempt_all
 from lora_sam.data.splits import Splits, read_splits
 
+_NO_CROWDS = "crowd annotations (iscrowd) are not objects"
+_CROWDS = "masks marked as crowds (iscrowd) are taken for objects; data.crowd=ignore leaves them out"
+_MOST_CROWDS = 0.2  # COCO itself has 1.2 %
+
 
 @dataclass(frozen=True, kw_only=True)
 class Coco(FormatOptions):
     """Images and COCO instance annotations: polygons, uncompressed or compressed RLE.
 
-    Everything is checked when the data is opened; masks and pixels are decoded later, one image at a time. Annotations
-    with `iscrowd` are not objects, and images without objects are left out. Where the file lists categories, their
-    names are the classes of the objects.
+    Everything is checked when the data is opened; masks and pixels are decoded later, one image at a time. Images
+    without objects are left out. Where the file lists categories, their names are the classes of the objects. Outlines
+    that fit their boxes in another order or scale of coordinates only are read in that, with a note.
 
     Attributes:
         images: Directory of a split's images, relative to `root`; `{split}` stands for the split's name. Null looks
@@ -35,10 +41,16 @@ class Coco(FormatOptions):
         annotations: Annotation file of a split, relative to `root`; `{split}` stands for the split's name. Without
             `{split}` it is one set, out of which val and test are carved. Null looks where tools put it:
             `annotations/instances_{split}.json`, `{split}/_annotations.coco.json`, `{split}.json`, a single file, ...
+        crowd: What annotations with `iscrowd` are: `objects`, or `ignore` for none; `auto` takes them for objects where
+            a tool sets the mark for every mask that is stored as RLE, as CVAT and Datumaro do.
+        rings: What several polygons of an annotation make together: `union`, or `even_odd`, where one inside another is
+            a hole; `auto` decides by the stated area.
     """
 
     images: str | None
     annotations: str | None
+    crowd: Literal["auto", "objects", "ignore"]
+    rings: Rings
 
     def open(self, seed: int) -> Splits:
         """Read and check all annotations and image headers (and pixels, with `check=full`).
@@ -111,8 +123,18 @@ def _read_split(
     if finder.searched:
         notes.append(f"{split}: {finder.searched} images were found by their name alone: {file.name} has other paths")
     categories = _categories(content.get("categories"), file)
-    left_out = _attach_annotations(content["annotations"], images, categories, file, config.min_area, ledger)
-    del content
+    sizes = {identifier: image.size for identifier, image in images.items() if image is not None}
+    frame = frame_of(content["annotations"], sizes, file)
+    crowds = _crowds(content["annotations"], config.crowd)
+    annotations = content["annotations"]
+    left_out = _attach_annotations(annotations, images, categories, file, config, frame, crowds, ledger)
+    del content, annotations
+    notes.extend(f"{split}: {text}" for text in frame.notes())
+    if left_out[_NO_CROWDS] and not any(image is not None and image.ids for image in images.values()):
+        raise DataError(
+            f"{file}: all {left_out[_NO_CROWDS]} annotations have iscrowd=1 and are left out; set data.crowd=objects "
+            "to take each for an object."
+        )
     notes.extend(f"{split}: {count} {what}" for what, count in left_out.items() if count)
     unlabelled = sum(image is not None and not image.ids for image in images.values())
     if unlabelled:
@@ -224,12 +246,24 @@ def _categories(entries: object, file: Path) -> dict[str, str]:
     return names
 
 
+def _crowds(entries: list[Any], crowd: Literal["auto", "objects", "ignore"]) -> bool:
+    """Whether annotations with `iscrowd` are objects: where the user says so, where too many are for crowds, or where
+    they have the `attributes` that CVAT and Datumaro write, which set the mark for every mask stored as RLE."""
+    if crowd != "auto":
+        return crowd == "objects"
+    marked = [entry for entry in entries if isinstance(entry, dict) and entry.get("iscrowd") in (1, "1")]
+    written = sum(isinstance(entry.get("attributes"), dict) for entry in marked)
+    return bool(marked) and (len(marked) > _MOST_CROWDS * len(entries) or written == len(marked))
+
+
 def _attach_annotations(
     entries: list[Any],
     images: dict[str, _Image | None],
     categories: dict[str, str],
     file: Path,
-    min_area: int,
+    config: Coco,
+    frame: Frame,
+    crowds: bool,
     ledger: Ledger,
 ) -> Counter[str]:
     """Give every annotation to its image, and empty the list; returns how many were left out on purpose, by reason."""
@@ -241,8 +275,10 @@ def _attach_annotations(
         identifier = identifier_of(entry, "id")
         owner = f"{file}: annotation {identifier or f'number {position} in the list'}"
         if isinstance(entry, dict) and entry.get("iscrowd") in (1, "1"):
-            left_out["crowd annotations (iscrowd) are not objects"] += 1
-            continue
+            if not crowds:
+                left_out[_NO_CROWDS] += 1
+                continue
+            left_out[_CROWDS] += 1
         ledger.saw(objects=1)
         try:
             image_id = identifier_of(entry, "image_id")
@@ -272,14 +308,17 @@ def _attach_annotations(
                 continue
             check_box(entry.get("bbox"), image.size, owner)
             try:
-                counts, area = encode(entry.get("segmentation"), image.size)
+                segmentation = entry.get("segmentation")
+                if frame is not USUAL_FRAME:
+                    segmentation = frame.applied(segmentation, image.size)
+                counts, area = encode(segmentation, image.size, config.rings, entry.get("area"))
             except DataError as error:
                 raise DataError(f"{owner} (image {image.name}) {error}.", error.kind) from error
         except DataError as error:
             ledger.skip_object(error)
             continue
-        if area < min_area:
-            left_out[f"objects smaller than data.min_area={min_area} pixels were left out"] += 1
+        if area < config.min_area:
+            left_out[f"objects smaller than data.min_area={config.min_area} pixels were left out"] += 1
             continue
         image.ids.append(identifier)
         image.counts.append(counts)

@@ -73,7 +73,7 @@ def test_polygons_are_cut_at_the_image() -> None:
         ([], "has an empty segmentation"),
         ([[1, 1, 5, 1]], "polygon of 4 numbers; it takes an even count, and at least 3 points"),
         ([[1, 1, 5, 1, 5, 5, 2]], "polygon of 7 numbers"),
-        ([1, 1, 5, 1, 5, 5], "not a flat list of finite numbers"),
+        ([1, 1, 5, 1, 5, "5"], "not a flat list of finite numbers"),
         ([[1, 1, 5, 1, 5, float("nan")]], "not a flat list of finite numbers"),
         ([[1, 1, 5, 1, 5, float("inf")]], "not a flat list of finite numbers"),
         ([[1, 1, 5, 1, 5, "5"]], "not a flat list of finite numbers"),

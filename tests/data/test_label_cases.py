@@ -69,7 +69,7 @@ READ = (
     Case("coco_flat_polygon"),
     Case("coco_hole_ring"),
     Case("coco_nfd_names"),
-    Case("coco_yx_swapped"),
+    Case("coco_yx_swapped", note="(y, x)"),
     Case("cvat_coco_brush_iscrowd1", note="iscrowd"),
     Case("cvat_coco_brush_iscrowd1", "coco", {"crowd": "objects"}),
     Case("cvat_xml"),
@@ -126,9 +126,6 @@ LAYOUTS_TO_COME = frozenset(
 
 VALUES_TO_COME = frozenset(
     {
-        "coco_hole_ring",
-        "coco_yx_swapped",
-        "cvat_coco_brush_iscrowd1",
         "tiff_8band16",
         "tiff_grey16_around255",
         "tiff_overviews",

@@ -71,6 +71,8 @@ class Washers:
 
     def _reader(self, root: Path) -> Coco:
         return Coco(
+            crowd="ignore",
+            rings="union",
             root=str(root),
             images=_IMAGES,
             annotations=_ANNOTATIONS,

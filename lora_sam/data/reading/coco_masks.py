@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,13 @@ class EncodedMasks:
         return masks
 
 
-def encode(segmentation: object, size: tuple[int, int]) -> tuple[bytes, int]:
+Rings = Literal["auto", "union", "even_odd"]
+"""What several polygons of one annotation make together: all that any encloses, or what an odd number of them does."""
+
+
+def encode(
+    segmentation: object, size: tuple[int, int], rings: Rings = "union", stated: object = None
+) -> tuple[bytes, int]:
     """A segmentation from an annotation file as (compressed RLE, area in pixels).
 
     Polygons are rasterised by pycocotools; where they leave the image they are cut.
@@ -53,6 +59,8 @@ def encode(segmentation: object, size: tuple[int, int]) -> tuple[bytes, int]:
         segmentation: As parsed from JSON: a list of flat polygons [x0, y0, x1, y1, ...], or
             {"size": [h, w], "counts": [...] or "..."}.
         size: (height, width) of the image in pixels.
+        rings: What several polygons make together.
+        stated: The area that the annotation states, for `rings="auto"`.
 
     Raises:
         DataError: it is none of these, or not of this size, or has no foreground. Does not name the annotation.
@@ -66,7 +74,7 @@ def encode(segmentation: object, size: tuple[int, int]) -> tuple[bytes, int]:
     elif isinstance(segmentation, list) and segmentation:
         segmentation = _nested(segmentation)
         rles = coco_mask.frPyObjects(_checked_polygons(segmentation, size), height, width)
-        rle = rles[0] if len(rles) == 1 else coco_mask.merge(rles)
+        rle = rles[0] if len(rles) == 1 else _together(rles, rings, stated)
     elif segmentation == []:
         raise DataError("has an empty segmentation; give a polygon or RLE, or remove the annotation", "empty_mask")
     else:
@@ -79,6 +87,53 @@ def encode(segmentation: object, size: tuple[int, int]) -> tuple[bytes, int]:
             "has an empty mask (no pixel inside the image); correct it or remove the annotation", "empty_mask"
         )
     return rle["counts"], area
+
+
+def _together(rles: list[Any], rings: Rings, stated: object) -> Any:
+    """Several polygons as one RLE.
+
+    With `auto` a polygon inside another one is a hole if the area that the annotation states says so, or if none is
+    stated: it would add nothing otherwise.
+    """
+    from pycocotools import mask as coco_mask
+
+    union = coco_mask.merge(rles)
+    if rings == "union" or (rings == "auto" and not _one_inside_another(rles)):
+        return union
+    odd = rles[0]
+    for rle in rles[1:]:
+        both, shared = coco_mask.merge([odd, rle]), coco_mask.merge([odd, rle], intersect=True)
+        odd = _without(both, shared)
+    if rings == "even_odd" or not is_number(stated):
+        return odd
+    areas = [int(coco_mask.area(rle)) for rle in (union, odd)]
+    off = [abs(area - float(stated)) for area in areas]  # type: ignore[arg-type]
+    return odd if off[1] < off[0] else union
+
+
+def _one_inside_another(rles: list[Any]) -> bool:
+    from pycocotools import mask as coco_mask
+
+    boxes = coco_mask.toBbox(rles)
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    for one, two in zip(
+        *np.nonzero((low[:, None] >= low).all(axis=2) & (high[:, None] <= high).all(axis=2)), strict=True
+    ):
+        area = int(coco_mask.area(rles[one]))
+        if one != two and area and area == int(coco_mask.area(coco_mask.merge([rles[one], rles[two]], intersect=True))):
+            return True
+    return False
+
+
+def _without(whole: Any, part: Any) -> Any:
+    """RLE of `whole` without `part`, which lies inside it: the union with the opposite, taken the other way round."""
+    from pycocotools import mask as coco_mask
+
+    height, width = whole["size"]
+    runs = _decompressed(part["counts"]).tolist()
+    outside = runs[1:] if runs[0] == 0 else [0, *runs]
+    opposite = coco_mask.frPyObjects({"size": [height, width], "counts": outside}, height, width)
+    return coco_mask.merge([whole, opposite], intersect=True)
 
 
 def _nested(segmentation: list[Any]) -> list[Any]:

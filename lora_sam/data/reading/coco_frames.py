@@ -1,0 +1,175 @@
+"""In which frame the outlines of a COCO file are, found by holding them against the boxes beside them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.coco_masks import EncodedMasks, encode, is_number
+
+_MOST = 2000  # annotations that are looked at, evenly spaced
+_SHARE = 0.8  # of them must agree
+_LEAST_SIDE = 8.0  # smaller boxes tell nothing
+_PIXELS, _PART = 3.0, 0.05  # a side may be off by so many pixels, or by this part of the box
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How to read the outlines of a file.
+
+    Attributes:
+        swapped: Whether polygons are (y, x).
+        relative: Whether the coordinates of polygons are fractions of the image's width and height.
+        row_major: Whether RLE runs along rows, not down columns.
+    """
+
+    swapped: bool = False
+    relative: bool = False
+    row_major: bool = False
+
+    def applied(self, segmentation: object, size: tuple[int, int]) -> object:
+        """A segmentation as `encode` takes it. Raises `DataError` as `encode` does."""
+        if isinstance(segmentation, dict):
+            return transposed(segmentation, size) if self.row_major else segmentation
+        if not isinstance(segmentation, list) or not (self.swapped or self.relative):
+            return segmentation
+        rings = [segmentation] if segmentation and not isinstance(segmentation[0], list) else segmentation
+        return [self._ring(ring, size) for ring in rings]
+
+    def _ring(self, ring: Any, size: tuple[int, int]) -> Any:
+        if not isinstance(ring, list) or len(ring) % 2 or not all(map(is_number, ring)):
+            return ring  # its reader says what is wrong
+        points = np.array(ring, dtype=np.float64).reshape(-1, 2)
+        points = points[:, ::-1] if self.swapped else points
+        points = points * (size[1], size[0]) if self.relative else points
+        return points.ravel().tolist()
+
+    def notes(self) -> list[str]:
+        """What a user should know."""
+        said = {
+            "polygons are read as (y, x), in which order they fit their boxes": self.swapped,
+            "polygons are read as fractions of the image, as which they fit their boxes": self.relative,
+            "RLE is read along rows, in which order it fits its boxes": self.row_major,
+        }
+        return [text for text, holds in said.items() if holds]
+
+
+USUAL = Frame()
+
+
+def frame_of(entries: Sequence[Any], sizes: dict[str, tuple[int, int]], file: object) -> Frame:
+    """The frame in which most outlines of a file fit their boxes; the usual one where they do, or nothing can be known.
+
+    Args:
+        entries: The annotations, as parsed from JSON.
+        sizes: (height, width) of the images by the id in an annotation, as text.
+        file: The file, for messages.
+
+    Raises:
+        DataError: polygons fit their boxes at another scale only: which of the two is right cannot be known.
+    """
+    polygons: Counter[str] = Counter()
+    runs: Counter[str] = Counter()
+    factors: list[float] = []
+    places = np.unique(np.linspace(0, len(entries) - 1, min(_MOST, len(entries))).round().astype(int))
+    for place in places.tolist():
+        entry = entries[place]
+        size = sizes.get(str(entry.get("image_id"))) if isinstance(entry, dict) else None
+        box = _box(entry.get("bbox")) if size is not None else None
+        if size is None or box is None:
+            continue
+        segmentation = entry.get("segmentation")
+        if isinstance(segmentation, dict):
+            runs[_order(segmentation, size, box)] += 1
+        elif (points := _points(segmentation)) is not None:
+            tight = np.concatenate((points.min(axis=0), points.max(axis=0)))
+            kind = _kind(tight, box, size)
+            polygons[kind] += 1
+            if kind == "other":
+                ratio = (tight[2:] - tight[:2]) / (box[2:] - box[:2])
+                place_ratio = tight[2:] / box[2:]
+                if abs(ratio[0] - ratio[1]) < 0.1 * ratio.max() and abs(place_ratio - ratio).max() < 0.1 * ratio.max():
+                    factors.append(float(ratio.mean()))
+    total = polygons.total()
+    if len(factors) >= max(3, _SHARE * total) and np.ptp(factors) < 0.1 * max(factors):
+        raise DataError(
+            f"{file}: polygons are {np.median(factors):.2g} times as large as their boxes, so one of the two belongs "
+            "to another size of the images; export them again at the size of the images, or remove every bbox if the "
+            "polygons are right.",
+            "bad_polygon",
+        )
+    most = polygons.most_common(1)[0][0] if polygons else "usual"
+    sure = total > 0 and polygons[most] >= _SHARE * total
+    found = Frame(
+        swapped=sure and most == "swapped",
+        relative=sure and most == "relative",
+        row_major=runs["rows"] >= max(1, _SHARE * runs.total()),
+    )
+    return USUAL if found == USUAL else found
+
+
+def transposed(rle: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    """The RLE, down columns, of a mask whose runs go along rows. Raises `DataError` as `encode` does."""
+    from pycocotools import mask as coco_mask
+
+    height, width = size
+    stored = rle | {"size": [width, height]} if rle.get("size") == [height, width] else rle
+    counts, _ = encode(stored, (width, height))
+    mask = EncodedMasks((counts,)).read((width, height))[0].T
+    encoded = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))["counts"]
+    return {"size": [height, width], "counts": encoded.decode("ascii")}
+
+
+def _kind(tight: NDArray[np.float64], box: NDArray[np.float64], size: tuple[int, int]) -> str:
+    if _fits(tight, box):
+        return "usual"
+    if _fits(tight[[1, 0, 3, 2]], box):
+        return "swapped"
+    if tight.max() <= 1.0 and _fits(tight * np.array([size[1], size[0]] * 2), box):
+        return "relative"
+    return "other"
+
+
+def _order(rle: dict[str, Any], size: tuple[int, int], box: NDArray[np.float64]) -> str:
+    from pycocotools import mask as coco_mask
+
+    try:
+        for order, stored in (("columns", rle), ("rows", transposed(rle, size))):
+            counts, _ = encode(stored, size)
+            left, top, width, height = coco_mask.toBbox({"size": list(size), "counts": counts}).tolist()
+            if _fits(np.array([left, top, left + width, top + height]), box):
+                return order
+    except DataError:
+        pass  # its reader says what is wrong
+    return "other"
+
+
+def _fits(tight: NDArray[np.float64], box: NDArray[np.float64]) -> bool:
+    allowed = np.maximum(_PIXELS, _PART * np.tile(box[2:] - box[:2], 2))
+    return bool((np.abs(tight - box) <= allowed).all())
+
+
+def _box(values: object) -> NDArray[np.float64] | None:
+    """XYXY; None for no box, or one that is too small to tell."""
+    if not isinstance(values, list) or len(values) != 4 or not all(map(is_number, values)):
+        return None
+    left, top, width, height = (float(value) for value in values)
+    if min(width, height) < _LEAST_SIDE or max(map(abs, (left, top, width, height))) > 1e6:
+        return None
+    return np.array([left, top, left + width, top + height])
+
+
+def _points(segmentation: object) -> NDArray[np.float64] | None:
+    if not isinstance(segmentation, list) or not segmentation:
+        return None
+    rings = segmentation if isinstance(segmentation[0], list) else [segmentation]
+    if not all(isinstance(ring, list) and ring and len(ring) % 2 == 0 and all(map(is_number, ring)) for ring in rings):
+        return None
+    points = np.array([value for ring in rings for value in ring], dtype=np.float64)
+    return points.reshape(-1, 2) if np.abs(points).max() < 1e6 else None
