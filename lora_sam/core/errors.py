@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from lora_sam.core.wording import printable
+
 from typing import Literal
 
 
 class LoraSamError(ValueError):
-    """Base of all errors caused by user input. Entry points print it as one line, without a traceback."""
+    """Base of all errors caused by user input. Entry points print it as one line, without a traceback.
+
+    Names of files and tensors in it may come from anywhere: what a terminal would act on is shown as escapes.
+    """
+
+    def __str__(self) -> str:
+        """The message, printable."""
+        return printable(super().__str__())
 
 
 class ConfigError(LoraSamError):

@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import read_json
 from lora_sam.methods import adapted
-from lora_sam.methods.adapted import NO_TARGETS, AdaptedSam
+from lora_sam.methods.adapted import AdaptedSam
+from lora_sam.methods.peft_config import NO_TARGETS
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam

@@ -17,7 +17,7 @@ from peft.utils.other import ModulesToSaveWrapper
 from torch import Tensor, nn
 
 from lora_sam.core.errors import AdapterError, ConfigError
-from lora_sam.core.files import read_json
+from lora_sam.methods.peft_config import check_config
 from lora_sam.models.projections import fuse_projections
 from lora_sam.models.stages import Stage, frozen_stage
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from segment_anything.modeling import Sam
-
-# PEFT's own word for "no layer gets an adapter, only modules_to_save are trained"
-NO_TARGETS = "dummy-target-modules"
 
 
 @dataclass(frozen=True)
@@ -191,7 +188,7 @@ def load(sam: Sam, directory: Path, *, trains_encoder: bool, trainable: bool = F
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (directory / name).is_file():
             raise AdapterError(f"{directory}: {name} is missing; give a directory that holds a saved adapter")
-    _check_config(directory)
+    check_config(directory)
     sam.requires_grad_(False)
     try:
         with warnings.catch_warnings():
@@ -212,14 +209,3 @@ def load(sam: Sam, directory: Path, *, trains_encoder: bool, trainable: bool = F
 def _is_reversible(config: LoraConfig) -> bool:
     """Whether switching the adapter off gives the base: not if biases of the base train."""
     return bool(config.bias == "none")
-
-
-def _check_config(directory: Path) -> None:
-    """Raise `AdapterError` for a configuration that names code: PEFT imports the module of a `megatron_core`."""
-    config = read_json(directory / "adapter_config.json", "train again or restore the file")
-    if config.get("peft_type") != "LORA":
-        raise AdapterError(f"{directory}: peft_type = {config.get('peft_type')!r:.99}, only LORA adapters are loaded")
-    if config.get("megatron_config") is not None:
-        raise AdapterError(
-            f"{directory}: adapter_config.json sets megatron_config, which lora_sam never does; not loaded"
-        )

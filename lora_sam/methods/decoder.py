@@ -27,7 +27,8 @@ class DecoderOnly:
         """See `lora_sam.methods.Method.apply`."""
         from peft import LoraConfig
 
-        from lora_sam.methods.adapted import NO_TARGETS, insert
+        from lora_sam.methods.adapted import insert
+        from lora_sam.methods.peft_config import NO_TARGETS
 
         config = LoraConfig(target_modules=NO_TARGETS, modules_to_save=["mask_decoder"])
         return insert(sam, config, trains_encoder=False)

@@ -39,7 +39,8 @@ class FullFineTuning:
         """See `lora_sam.methods.Method.apply`."""
         from peft import LoraConfig
 
-        from lora_sam.methods.adapted import NO_TARGETS, insert
+        from lora_sam.methods.adapted import insert
+        from lora_sam.methods.peft_config import NO_TARGETS
         from lora_sam.models.windows import put_into_frame
 
         if self.frame is not None:

@@ -75,12 +75,15 @@ def read_facts(directory: Path) -> dict[str, Any]:
     missing = sorted(_FACTS.keys() - facts.keys())
     if missing:
         raise AdapterError(f"{path}: {', '.join(missing)} missing; {remedy}")
-    wrong = [name for name, kind in _FACTS.items() if not isinstance(facts[name], kind)]
+    wrong = [name for name, kind in _FACTS.items() if type(facts[name]) is not kind]
     if "base" not in wrong:
         texts = ("source", "sha256", *(("tensors",) if "tensors" in facts["base"] else ()))
         wrong += [f"base.{name}" for name in texts if not isinstance(facts["base"].get(name), str)]
     if wrong:
         raise AdapterError(f"{path}: {', '.join(wrong)} of the wrong type; {remedy}")
+    side = facts["architecture"].get("image_size")
+    if isinstance(side, int) and side != facts["image_size"]:
+        raise AdapterError(f"{path}: image_size is {facts['image_size']}, in architecture {side}; {remedy}")
     try:
         scores_of(facts.get("scores"))
     except ValueError as error:

@@ -249,6 +249,11 @@ def test_facts_round_trip(adapter: Callable[..., Path]) -> None:
         ({"base": {"source": 3}}, "base.source, base.sha256 of the wrong type; train again or restore the file"),
         ({"architecture": [1], "trains_encoder": "yes"}, "architecture, trains_encoder of the wrong type; train again"),
         ({"image_size": "64"}, "image_size of the wrong type; train again or restore the file"),
+        ({"image_size": True}, "image_size of the wrong type; train again or restore the file"),
+        (
+            {"image_size": 65, "architecture": {"image_size": 64}},
+            "image_size is 65, in architecture 64; train again or restore the file",
+        ),
         ({"scores": {"stability": 1}}, "scores need exactly predicted_iou, stability, stability_offset; train again"),
         ({"scores": "all"}, "scores need exactly predicted_iou, stability, stability_offset; train again"),
     ],

@@ -50,7 +50,7 @@ class Guard:
         host, origin = headers.get(b"host", ""), headers.get(b"origin")
         if self._local and _name(f"//{host}") not in LOCAL:
             return 421, "this app answers to 127.0.0.1 and localhost only"
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _place(origin) != host:
             return 403, "requests from pages of other sites are not answered"
         length = headers.get(b"content-length", "0")
         if not length.isdecimal() or int(length) > self._max_bytes:
@@ -73,5 +73,13 @@ class Guard:
 def _name(address: str) -> str | None:
     try:
         return urlsplit(address).hostname
+    except ValueError:
+        return None
+
+
+def _place(address: str) -> str | None:
+    """Host and port, or None where the address is none."""
+    try:
+        return urlsplit(address).netloc
     except ValueError:
         return None
