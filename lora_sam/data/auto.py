@@ -19,6 +19,7 @@ from lora_sam.data import mask_per_object
 from lora_sam.data.common_semantic import CLASS_FILES
 from lora_sam.data.labels import LABEL_SUFFIXES
 from lora_sam.data.options import FormatOptions
+from lora_sam.data.reading.affixes import suffix_of
 from lora_sam.data.reading.annotation_files import json_kind
 from lora_sam.data.reading.coco_layouts import find_layout
 from lora_sam.data.reading.images import SUFFIXES
@@ -30,6 +31,7 @@ _IMAGE_FOLDERS = ("images", "imgs", "image", "img", "img_dir", "imagesTr")
 _MASK_FOLDERS = ("masks", "mask", "ann_dir", "annotations", "annotation", "gt", "gts", "ground_truth", "groundtruth")
 _LABEL_FOLDERS = ("labels", "label", "labelsTr")
 _SPELLED = (str, str.capitalize, str.upper)
+_WHOLE = ("_mask", "_gt", "_segmentation", "_seg", "_annotation")
 _FORMS = ("{split}/%s", "%s/{split}", "{split}_%s", "%s_{split}", "%s")
 _PARQUET = ("*.parquet", "*/*.parquet")
 _MAX_HINTS = 50  # directories below the root that are looked into, to say where a data set may be
@@ -171,7 +173,7 @@ def _datumaro(root: Path, train: str) -> Found | None:
 def _labels(root: Path, train: str) -> Found | None:
     folders = _folders(root, train, _LABEL_FOLDERS, LABEL_SUFFIXES)
     if folders is None:
-        return None
+        return _beside(root, train)
     images, labels = folders
     return Found("labels", f"{images} and {labels}", {"images": images, "labels": labels})
 
@@ -182,6 +184,26 @@ def _folder(root: Path, train: str) -> Found | None:
         return None
     images, masks = folders
     return Found("folder", f"{images} and {masks}", {"images": images, "masks": masks})
+
+
+def _beside(root: Path, train: str) -> Found | None:
+    """Labels that lie beside their images, told apart by the end of their names, as cellpose has them."""
+    for place in (*spellings(train), "."):
+        files = [path for path in (root / place).iterdir() if path.is_file()] if (root / place).is_dir() else []
+        names = [path.stem for path in files if path.suffix.lower() in LABEL_SUFFIXES]
+        suffix = suffix_of(names, names)
+        if suffix in ("", "_seg") and any(path.name.endswith("_seg.npy") for path in files):
+            raise DataError(
+                f"{root / place}: has cellpose's _seg.npy, which hold pickled Python objects and are never loaded; "
+                "save masks as images, with `cellpose --save_tif` or `io.save_masks`."
+            )
+        if suffix:
+            where = "." if place == "." else "{split}"
+            # one mask of all that is there, or one label an object
+            option, key = ("folder", "masks") if suffix in _WHOLE else ("labels", "labels")
+            changes = {"images": where, key: where, "mask_suffix": suffix}
+            return Found(option, f"names that end in {suffix} in {place}", changes)
+    return None
 
 
 def _hugging_face(root: Path, train: str) -> Found | None:

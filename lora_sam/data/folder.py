@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_sam.data.options import FormatOptions, MaskOptions
+from lora_sam.data.options import FormatOptions, MaskOptions, NameOptions
 from lora_sam.data.reading.mask_files import MaskFile, settled
 from lora_sam.data.reading.pairs import Pairing, open_pairs
 from lora_sam.data.splits import Splits
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folder(MaskOptions, FormatOptions):
+class Folder(MaskOptions, NameOptions, FormatOptions):
     """Images and masks paired by file name without its ending.
 
     A mask with one value beside 0 (0/1, 0/255) is binary, one with more values is a label image, unless the masks of
@@ -43,4 +43,6 @@ class Folder(MaskOptions, FormatOptions):
             rules = settled(self, self.min_area, files, notes)
             return lambda file: MaskFile(file, rules)
 
-        return open_pairs(self, Pairing(self.images, self.masks, "masks", "mask"), reader, seed)
+        return open_pairs(
+            self, Pairing(self.images, self.masks, "masks", "mask", suffix=self.mask_suffix), reader, seed
+        )

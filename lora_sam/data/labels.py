@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.options import FormatOptions, IgnoreOptions
+from lora_sam.data.options import FormatOptions, IgnoreOptions, NameOptions
 from lora_sam.data.reading.images import MAX_PIXELS, SUFFIXES, ImageFile, MaskValues, is_jpeg, mask_values
 from lora_sam.data.reading.label_map import LabelMap, numbered
 from lora_sam.data.reading.labelled import check_size, size_mismatch
@@ -30,7 +30,7 @@ _HEADERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labels(IgnoreOptions, FormatOptions):
+class Labels(IgnoreOptions, NameOptions, FormatOptions):
     """Images and instance label images paired by file name without its ending, as PNG, TIFF or NumPy's `.npy`.
 
     Unlike `data=folder`, a file with a single value is one label like any other, no value means a soft edge, and an
@@ -73,7 +73,10 @@ class Labels(IgnoreOptions, FormatOptions):
             return lambda file: LabelFile(file, self.instances == "components", self.min_area, ignored)
 
         return open_pairs(
-            self, Pairing(self.images, self.labels, "labels", "label image", LABEL_SUFFIXES), reader, seed
+            self,
+            Pairing(self.images, self.labels, "labels", "label image", LABEL_SUFFIXES, self.mask_suffix),
+            reader,
+            seed,
         )
 
 

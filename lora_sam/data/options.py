@@ -56,6 +56,17 @@ class IgnoreOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NameOptions:
+    """How label files are named.
+
+    Attributes:
+        mask_suffix: What the name of a label file has behind that of its image, such as `_mask`; null finds it out.
+    """
+
+    mask_suffix: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaskOptions(IgnoreOptions):
     """What the values of mask files mean.
 

@@ -116,8 +116,6 @@ WARNED = (Case("mask_inverted", note="data.invert=true"),)
 
 LAYOUTS_TO_COME = frozenset(
     {
-        "cellpose_layout",
-        "mask_suffix",
         "medsam_npy",
         "nifti",
     }

@@ -597,3 +597,67 @@ def test_names_of_classes_of_older_labelme2voc(tmp_path: Path, opened) -> None:
     for sample in samples(opened(tmp_path)).values():
         assert sample.classes == ("ring", "tri")
         assert (sample.masks[0] == polygon(SQUARE)).all()
+
+
+def suffixed(suffix: str) -> Write:
+    def write(root: Path) -> None:
+        images(root / "images", tuple(f"{name[:-4]}.jpg" for name in NAMES))
+        masks(root / "masks", {f"{name[:-4]}{suffix}.png": SQUARE for name in NAMES})
+
+    return write
+
+
+def beside(suffix: str, folder: str = "") -> Write:
+    def write(root: Path) -> None:
+        images(root / folder)
+        masks(root / folder, {f"{name[:-4]}{suffix}.png": SQUARE for name in NAMES})
+
+    return write
+
+
+def nnu_net(root: Path) -> None:
+    images(root / "imagesTr", tuple(f"{name[:-4]}_0000.png" for name in NAMES))
+    masks(root / "labelsTr", {name: SQUARE for name in NAMES})
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (suffixed("_mask"), "masks: masks are named as their images with _mask behind (data.mask_suffix)"),
+        (suffixed("-gt"), "masks: masks are named as their images with -gt behind (data.mask_suffix)"),
+        (suffixed("_segmentation"), "with _segmentation behind"),
+        (beside("_masks", "train"), "train: label images are named as their images with _masks behind"),
+        (beside("_mask"), "masks are named as their images with _mask behind"),
+        (nnu_net, "read as data=labels: imagesTr and labelsTr"),
+    ],
+)
+def test_names_with_something_behind(write: Write, told: str, tmp_path: Path, opened) -> None:
+    write(tmp_path)
+    splits = opened(tmp_path)
+    found = samples(splits)
+    assert len(found) == 4
+    assert all((sample.masks == polygon(SQUARE)).all() for sample in found.values())
+    assert told in "\n".join(splits.notes)
+
+
+def test_a_suffix_may_be_given(tmp_path: Path, opened) -> None:
+    images(tmp_path / "all")
+    masks(tmp_path / "all", {f"{name[:-4]}.seg.png": SQUARE for name in NAMES})
+    splits = opened(tmp_path, "folder", images="all", masks="all", mask_suffix=".seg")
+    assert len(samples(splits)) == 4
+    with pytest.raises(DataError, match=r"so every image would be its own label; .* data\.mask_suffix=_mask"):
+        opened(tmp_path, "folder", images="all", masks="all")
+
+
+def test_names_that_begin_with_others_are_no_suffix(tmp_path: Path, opened) -> None:
+    names = ("im1.png", "im1_b.png", "im2.png", "im3.png")
+    images(tmp_path / "images", names)
+    masks(tmp_path / "masks", {name: SQUARE for name in names})
+    assert len(samples(opened(tmp_path))) == 4
+
+
+def test_pickles_of_cellpose_are_refused(tmp_path: Path, opened) -> None:
+    images(tmp_path)
+    np.save(tmp_path / "im0_seg.npy", np.array({"masks": 1}, dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"has cellpose's _seg\.npy, which hold pickled .* cellpose --save_tif"):
+        opened(tmp_path)

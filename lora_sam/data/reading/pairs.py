@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
 from lora_sam.data.options import FormatOptions
+from lora_sam.data.reading.affixes import CHANNEL, Files, stripped, suffix_of, without
 from lora_sam.data.reading.file_types import counted_types, unread_types
 from lora_sam.data.reading.images import SUFFIXES, image_size, read_image
 from lora_sam.data.reading.label_map import LabelMap
@@ -59,6 +60,7 @@ class Pairing:
         key: Name of the option that says where the label files are, without `data.`.
         what: What a label file is called in messages.
         suffixes: Lower-case endings of label files.
+        suffix: What label files have behind the name of their image; None finds it out.
     """
 
     images: str
@@ -66,6 +68,7 @@ class Pairing:
     key: str
     what: str
     suffixes: frozenset[str] = SUFFIXES
+    suffix: str | None = None
 
 
 def open_pairs(config: FormatOptions, pairing: Pairing, reader: Reader, seed: int) -> Splits:
@@ -99,11 +102,6 @@ def open_pairs(config: FormatOptions, pairing: Pairing, reader: Reader, seed: in
         for directory, what, key in ((folder, "images", "images"), (other, f"{pairing.what}s", pairing.key)):
             if not directory.is_dir():
                 raise DataError(f"{directory}: is not a folder; put the {what} there, or correct data.{key}.")
-        if folder.resolve() == other.resolve():
-            raise DataError(
-                f"{folder}: data.images and data.{pairing.key} are the same folder, so every image would be its own "
-                f"label; set data.{pairing.key}=<folder of the {pairing.what}s>."
-            )
         return _read_pairs(config, pairing, root, folder, other, reader, ledger, notes)
 
     return read_splits(
@@ -194,6 +192,7 @@ def _read_pairs(
 ) -> LabelledImages:
     what = pairing.what
     image_files, label_files = _by_name(images, SUFFIXES, notes), _by_name(labels, pairing.suffixes, notes)
+    _told_apart(image_files, label_files, pairing, images, labels, notes)
     _pair_by_base_name(image_files, label_files)
     unlabelled = sorted(image_files.keys() - label_files.keys())
     names = [] if image_files else _names_in(images)
@@ -268,6 +267,38 @@ def _by_name(folder: Path, suffixes: frozenset[str], notes: list[str]) -> dict[s
     if others:
         notes.append(f"{folder}: {len(others)} entries that are not images were not read, e.g. {others[0]}")
     return files
+
+
+def _told_apart(images: Files, labels: Files, pairing: Pairing, folder: Path, other: Path, notes: list[str]) -> None:
+    """Take away what names of labels have behind those of images, and from the images what is a label.
+
+    Raises:
+        DataError: images and labels are the same files.
+    """
+    suffix = suffix_of(images, labels) if pairing.suffix is None else pairing.suffix
+    if folder.resolve() == other.resolve():
+        if not suffix:
+            raise DataError(
+                f"{folder}: data.images and data.{pairing.key} are the same folder, so every image would be its own "
+                f"label; set data.{pairing.key}=<folder of the {pairing.what}s>, or data.mask_suffix=_mask where their "
+                "names end so."
+            )
+        kept = without(images, suffix)
+        images.clear()
+        images.update(kept)
+    if suffix:
+        found = stripped(labels, suffix)
+        others = labels.keys() - {f"{name}{suffix}" for name in found}
+        labels.clear()
+        labels.update(found)
+        notes.append(f"{other}: {pairing.what}s are named as their images with {suffix} behind (data.mask_suffix)")
+        if others and folder.resolve() != other.resolve():
+            lost = f"{plural(len(others), pairing.what)} without {suffix} were not used, e.g. {min(others)}"
+            notes.append(f"{other}: {lost}")
+    elif images and labels and not images.keys() & labels.keys() and all(name.endswith(CHANNEL) for name in images):
+        kept = stripped(images, CHANNEL)
+        images.clear()
+        images.update(kept)
 
 
 def _names_in(folder: Path) -> list[str]:

@@ -1,0 +1,48 @@
+"""What the names of label files have behind those of their images: `x_mask.png` beside `x.jpg`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+KNOWN = ("_masks", "_cp_masks", "_mask", "_labels", "_label", "_gt", "_segmentation", "_seg", "_annotation")
+"""Endings by which labels are told from the images that they lie beside."""
+
+CHANNEL = "_0000"
+"""What nnU-Net writes behind the name of an image, for its first channel."""
+
+Files = dict[str, list[Path]]
+
+
+def suffix_of(images: Iterable[str], labels: Iterable[str]) -> str:
+    """What most names of labels have behind the name of an image; empty where a label has an image's name as it is.
+
+    Args:
+        images: Names without ending.
+        labels: Likewise; those of one folder are in both.
+    """
+    known, others = set(images), set(labels)
+    if known == others:  # one folder
+        counts = Counter(end for end in KNOWN for name in others if name.endswith(end) and name[: -len(end)] in known)
+    elif known & others:
+        return ""
+    else:
+        counts = Counter()
+        for name in others:
+            cuts = [cut for cut in range(1, len(name)) if name[:cut] in known]
+            if cuts and name[max(cuts)] in "_-. ":
+                counts[name[max(cuts) :]] += 1
+    (suffix, count), *_ = [*counts.most_common(1), ("", 0)]
+    # one name may begin with another by chance
+    return suffix if count * 2 >= len(others) - (len(known & others) - count if known == others else 0) else ""
+
+
+def stripped(labels: Mapping[str, list[Path]], suffix: str) -> Files:
+    """Labels by the names of their images: those that end in `suffix`, without it."""
+    return {name.removesuffix(suffix): files for name, files in labels.items() if name.endswith(suffix)}
+
+
+def without(images: Mapping[str, list[Path]], suffix: str) -> Files:
+    """The files of one folder that are no labels."""
+    return {name: files for name, files in images.items() if not name.endswith(suffix)}
