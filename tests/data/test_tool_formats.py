@@ -659,5 +659,5 @@ def test_names_that_begin_with_others_are_no_suffix(tmp_path: Path, opened) -> N
 def test_pickles_of_cellpose_are_refused(tmp_path: Path, opened) -> None:
     images(tmp_path)
     np.save(tmp_path / "im0_seg.npy", np.array({"masks": 1}, dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match=r"has cellpose's _seg\.npy, which hold pickled .* cellpose --save_tif"):
+    with pytest.raises(DataError, match=r"has cellpose's _seg\.npy, which hold pickled .*cellpose --save_tif"):
         opened(tmp_path)
