@@ -12,19 +12,25 @@ from lora_sam.core.errors import ConfigError
 Precision = Literal["fp32", "bf16"]
 
 
-def pick_device(name: str) -> torch.device:
-    """The named device; `auto` takes CUDA, then Apple's MPS, then the CPU.
+def pick_device(name: str | torch.device) -> torch.device:
+    """The named device, as `cuda`, `cuda:1` or a `torch.device`; `auto` takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:
         ConfigError: the device is not there.
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    cards = max(1, torch.cuda.device_count()) if torch.cuda.is_available() else 0
+    there = {"cuda": cards, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if name == "auto":
-        return torch.device(next(device for device, there in available.items() if there))
-    if not available.get(name, False):
-        there = ", ".join(device for device, is_there in available.items() if is_there)
-        raise ConfigError(f"trainer.device = {name}: not available here; available: auto, {there}")
-    return torch.device(name)
+        return torch.device(next(kind for kind, count in there.items() if count))
+    try:
+        device = torch.device(name)
+    except RuntimeError:  # torch's word for a name that it does not know
+        device = None
+    if device is None or (device.index or 0) >= there.get(device.type, 0):
+        numbered = [f"cuda:{index}" for index in range(1, cards)]
+        known = ", ".join([kind for kind, count in there.items() if count] + numbered)
+        raise ConfigError(f"trainer.device = {name}: not available here; available: auto, {known}")
+    return device
 
 
 def pick_precision(name: str, device: torch.device) -> Precision:

@@ -8,8 +8,10 @@ if TYPE_CHECKING:
     from lora_sam.core.predictor import AllMasks
 
 import dataclasses
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -25,31 +27,52 @@ R = TypeVar("R", Masks, "AllMasks")
 class Embeddings(Generic[E]):
     """The embeddings of the last few images by their content, so that a second prompt costs no second encoding.
 
+    Threads may share one: each gets the embedding of its own image, and one image that several ask for at the same time
+    is encoded once.
+
     Args:
-        encode: Makes the embedding of an RGB image [H, W, 3].
+        encode: Makes the embedding of an RGB image [H, W, 3]; may be called by several threads at once.
         remember: How many are kept.
     """
 
     def __init__(self, encode: Callable[[NDArray[np.uint8]], E], *, remember: int = 2) -> None:
         self._encode = encode
         self._remember = remember
-        self._embeddings: OrderedDict[str, E] = OrderedDict()
+        self._embeddings: OrderedDict[str, Future[E]] = OrderedDict()
+        self._lock = threading.Lock()
         self.encoded = 0
 
     def embed(self, image: NDArray[np.uint8]) -> E:
         """The embedding of an RGB image [H, W, 3]."""
         key = digest_of_pixels(image)
-        if key not in self._embeddings:
-            self._embeddings[key] = self._encode(image)
-            self.encoded += 1
+        with self._lock:
+            known = self._embeddings.get(key)
+            entry: Future[E] = Future() if known is None else known
+            self._embeddings[key] = entry
+            self._embeddings.move_to_end(key)
             while len(self._embeddings) > self._remember:
                 self._embeddings.popitem(last=False)
-        self._embeddings.move_to_end(key)
-        return self._embeddings[key]
+        if known is None:
+            self._make(key, entry, image)
+        return entry.result()
+
+    def _make(self, key: str, entry: Future[E], image: NDArray[np.uint8]) -> None:
+        try:
+            embedding = self._encode(image)
+        except BaseException as error:
+            with self._lock:
+                if self._embeddings.get(key) is entry:
+                    del self._embeddings[key]
+            entry.set_exception(error)
+            raise
+        with self._lock:
+            self.encoded += 1
+        entry.set_result(embedding)
 
     def forget(self) -> None:
-        """Drop all embeddings; needed whenever weights have changed."""
-        self._embeddings.clear()
+        """Drop all embeddings; needed whenever weights have changed. One that is being made is not kept either."""
+        with self._lock:
+            self._embeddings.clear()
 
 
 def by_kind(prompts: Prompts, predict: Callable[[Prompts], R]) -> R:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,22 +37,29 @@ Execution = Literal["f32", "bf16", "auto"]
 
 Hint = Literal["latency", "throughput"]
 
+R = TypeVar("R")
+
 
 class OpenVINOPredictor:
     """Predicts with two IR parts; see `lora_sam.predictors.Predictor`.
+
+    Threads may share one: each request has memory of its own while it runs. `threads` of the machine's cores go to
+    every request, so that as many run at once as there are cores for; more wait.
 
     Args:
         encoder: `image_encoder.xml`, with its `.bin` beside it, or `image_encoder.onnx`.
         decoder: `mask_decoder.xml`, with its `.bin` beside it, or `mask_decoder.onnx`.
         execution: Arithmetic. The precision of the files is only how weights are stored.
         hint: Answer one request soon, or many in a given time.
-        threads: Threads of a request; None leaves it to OpenVINO.
+        device: Where it computes, in OpenVINO's words: CPU, GPU, GPU.1, NPU, or AUTO.
+        threads: Threads of a request on the CPU; None leaves it to OpenVINO, which with `latency` gives all to one.
         chunk: Prompts decoded at once.
         compile_cache: Keep compiled models in the user's cache directory, so that the next start is faster.
         scores: From which score on masks of these weights are good; the files do not say it, `lora_sam.json` does.
 
     Raises:
         AdapterError: a file is missing or damaged, or is not such a part.
+        ConfigError: the device is not there, or `threads` is given for another than the CPU.
     """
 
     def __init__(
@@ -60,20 +69,22 @@ class OpenVINOPredictor:
         *,
         execution: Execution = "f32",
         hint: Hint = "latency",
+        device: str = "CPU",
         threads: int | None = None,
         chunk: int = 16,
         compile_cache: bool = True,
         scores: Scores = META,
     ) -> None:
         self.scores = scores
+        _check_device(device, threads)
         settings = _settings(execution, hint, threads, compile_cache)
         encoder_model, decoder_model = _read(encoder), _read(decoder)
         self.image_size = _side_of(encoder_model, encoder)
         self.offers_all_masks = _offers_all_masks(decoder_model, decoder)
         self._ranks = {name: len(port.partial_shape) for port in decoder_model.inputs for name in port.names}
         core = openvino_core()
-        self._encoder = core.compile_model(encoder_model, "CPU", settings).create_infer_request()
-        self._decoder = core.compile_model(decoder_model, "CPU", settings).create_infer_request()
+        self._encoder = _Requests(core.compile_model(encoder_model, device, settings))
+        self._decoder = _Requests(core.compile_model(decoder_model, device, settings))
         self._embeddings: Embeddings[NDArray[np.float32]] = Embeddings(self._encode)
         self._chunk = chunk
 
@@ -85,7 +96,7 @@ class OpenVINOPredictor:
     @property
     def execution(self) -> str:
         """The encoder's arithmetic as OpenVINO reports it (f32, bf16, ...): a CPU without bf16 computes in f32."""
-        hint = self._encoder.get_compiled_model().get_property("INFERENCE_PRECISION_HINT")
+        hint = self._encoder.compiled.get_property("INFERENCE_PRECISION_HINT")
         return str(hint.get_type_name())
 
     def set_image(self, image: NDArray[np.uint8]) -> None:
@@ -119,13 +130,13 @@ class OpenVINOPredictor:
 
     def _predict(self, image: NDArray[np.uint8], prompts: Prompts, multimask: bool, threshold: float) -> Masks:
         """`predict` for prompts of one kind."""
-        masks, scores, low_res = [], [], []
-        for part in self._decoded(image, prompts, size_of(image)):
+
+        def chosen(part: AllMasks) -> tuple[NDArray[Any], ...]:
             best = best_of_three(part.scores) if multimask else np.zeros(len(part.scores), np.intp)
             rows = np.arange(len(best))
-            masks.append(part.logits[rows, best] > threshold)
-            scores.append(part.scores[rows, best])
-            low_res.append(part.low_res_logits[rows, best])
+            return part.logits[rows, best] > threshold, part.scores[rows, best], part.low_res_logits[rows, best]
+
+        masks, scores, low_res = zip(*self._decoded(image, prompts, chosen), strict=True)
         return Masks(np.concatenate(masks), np.concatenate(scores), np.concatenate(low_res))
 
     def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
@@ -134,11 +145,11 @@ class OpenVINOPredictor:
 
     def _predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
         """`predict_all` for prompts of one kind."""
-        logits, scores, low_res = [], [], []
-        for part in self._decoded(image, prompts, size_of(image)):
-            logits.append(part.logits.copy())
-            scores.append(part.scores.copy())
-            low_res.append(part.low_res_logits.copy())
+
+        def copied(part: AllMasks) -> tuple[NDArray[Any], ...]:
+            return part.logits.copy(), part.scores.copy(), part.low_res_logits.copy()
+
+        logits, scores, low_res = zip(*self._decoded(image, prompts, copied), strict=True)
         return AllMasks(np.concatenate(logits), np.concatenate(scores), np.concatenate(low_res))
 
     def segment(
@@ -158,19 +169,52 @@ class OpenVINOPredictor:
         from lora_sam.data.transforms import preprocess_array
 
         pixels = preprocess_array(image, self.image_size)[np.newaxis]
-        embedding: NDArray[np.float32] = self._encoder.infer({"images": pixels})["image_embeddings"].copy()
+        with self._encoder.one() as request:
+            embedding: NDArray[np.float32] = request.infer({"images": pixels})["image_embeddings"].copy()
         return embedding
 
-    def _decoded(self, image: NDArray[np.uint8], prompts: Prompts, size: tuple[int, int]) -> Iterator[AllMasks]:
-        """All masks of some prompts at once; the arrays are overwritten by the next."""
-        embedding = self._embeddings.embed(image)
+    def _decoded(self, image: NDArray[np.uint8], prompts: Prompts, take: Callable[[AllMasks], R]) -> list[R]:
+        """What `take` keeps of all masks of some prompts at once; their arrays are overwritten afterwards."""
+        embedding, size = self._embeddings.embed(image), size_of(image)
+        taken = []
         for start in range(0, len(prompts), self._chunk):
             inputs = decoder_inputs(prompts[slice(start, start + self._chunk)], size, self.image_size)
             for name in ("has_mask_input", "orig_size"):
                 if self._ranks[name] == 1:  # as in Meta's ONNX
                     inputs[name] = inputs[name].reshape(-1).astype(np.float32)
-            result = self._decoder.infer({"image_embeddings": embedding, **inputs}, share_outputs=True)
-            yield AllMasks(result["upscaled_masks"], result["iou_predictions"], result["low_res_masks"])
+            with self._decoder.one() as request:
+                result = request.infer({"image_embeddings": embedding, **inputs}, share_outputs=True)
+                part = AllMasks(result["upscaled_masks"], result["iou_predictions"], result["low_res_masks"])
+                taken.append(take(part))
+        return taken
+
+
+class _Requests:
+    """The infer requests of one compiled model: each is used by one thread at a time, and made when first needed.
+
+    Args:
+        compiled: The model; as many requests run at once as it says is best, further threads wait.
+    """
+
+    def __init__(self, compiled: openvino.CompiledModel) -> None:
+        self.compiled = compiled
+        # one more computes while the masks of another are read
+        most = 1 + int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self._room = threading.BoundedSemaphore(most)
+        self._free: list[openvino.InferRequest] = [compiled.create_infer_request()]
+
+    @contextmanager
+    def one(self) -> Iterator[openvino.InferRequest]:
+        """A request that no other thread has; what it gave is another's once the context ends."""
+        with self._room:
+            try:
+                request = self._free.pop()
+            except IndexError:
+                request = self.compiled.create_infer_request()
+            try:
+                yield request
+            finally:
+                self._free.append(request)
 
 
 def decoder_inputs(prompts: Prompts, size: tuple[int, int], image_size: int) -> dict[str, NDArray[Any]]:
@@ -281,12 +325,27 @@ def _offers_all_masks(model: openvino.Model, path: Path) -> bool:
     return bool(masks.is_static and masks.get_length() > 1)
 
 
+def _check_device(device: str, threads: int | None) -> None:
+    """Raise `ConfigError` where the device is not there, or has no threads to set."""
+    there = list(openvino_core().available_devices)
+    known = {"AUTO", *there, *(name.split(".")[0] for name in there)}
+    first, _, others = device.partition(":")
+    wanted = others.split(",") if first in ("AUTO", "HETERO", "MULTI") and others else [device]
+    if not set(wanted) <= known:
+        raise ConfigError(f"device = {device:.80}: not available here; available: AUTO, {', '.join(there)}")
+    if threads is not None and device != "CPU":
+        raise ConfigError(f"threads = {threads} with device = {device}: only the CPU has threads; leave threads out")
+
+
 def _settings(execution: Execution, hint: Hint, threads: int | None, compile_cache: bool) -> dict[str, Any]:
     settings: dict[str, Any] = {"PERFORMANCE_HINT": hint.upper()}
     if execution != "auto":
         settings["INFERENCE_PRECISION_HINT"] = execution
     if threads is not None:
-        settings["INFERENCE_NUM_THREADS"] = threads
+        # OpenVINO counts the threads of all requests together
+        at_once = max(1, (os.cpu_count() or 1) // threads)
+        settings["NUM_STREAMS"] = at_once
+        settings["INFERENCE_NUM_THREADS"] = threads * at_once
     if compile_cache:
         settings["CACHE_DIR"] = str(user_cache() / "openvino")
     return settings

@@ -82,6 +82,9 @@ class ImageEmbedder:
 class TorchPredictor:
     """Predicts with a torch SAM; see `lora_sam.predictors.Predictor`.
 
+    Threads may share one as long as nothing changes its model meanwhile. The pair of `predictors_for`, which switches
+    one adapter on and off, sees to that itself.
+
     Args:
         sam: The model, split or fused; it is neither moved nor changed.
         image_size: Side S of its input.

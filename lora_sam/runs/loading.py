@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from os import PathLike
@@ -16,6 +17,8 @@ from lora_sam.core.scores import scores_of
 from lora_sam.runs.adapter_files import check_base, find_adapter, read_facts
 
 if TYPE_CHECKING:
+    import torch
+
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.vit import BaseModel, ViTSam
     from lora_sam.predictors.frozen import FrozenPart
@@ -23,7 +26,10 @@ if TYPE_CHECKING:
 
 
 def load(
-    path: str | PathLike[str] = "latest", *, base: str | PathLike[str] | None = None, device: str = "auto"
+    path: str | PathLike[str] = "latest",
+    *,
+    base: str | PathLike[str] | None = None,
+    device: str | torch.device = "auto",
 ) -> TorchPredictor:
     """A predictor with base and adapter loaded.
 
@@ -31,11 +37,12 @@ def load(
         path: `latest`, a run directory, or an adapter directory.
         base: Checkpoint of the base weights; by default the file the run used, if it is still there, or the official
             file of the variant.
-        device: `auto`, `cpu`, `cuda` or `mps`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, or a `torch.device`.
 
     Raises:
         AdapterError: nothing usable is at `path`, or `base` is not what the adapter was trained on.
         CheckpointError: the base weights are not found.
+        ConfigError: the device is not there.
     """
     from lora_sam.models.device import pick_device
     from lora_sam.predictors.torch_predictor import TorchPredictor
@@ -171,6 +178,8 @@ def predictors_for(
 ) -> dict[str, TorchPredictor]:
     """Predictors `base` and `tuned` that share one model, and its embeddings where the encoder is frozen.
 
+    Threads may share them. One computes at a time, because the adapter is switched on and off for all of the model.
+
     Args:
         adapted: The model with its adapter.
         image_size: Side S of its input.
@@ -181,17 +190,24 @@ def predictors_for(
     """
     from lora_sam.predictors.torch_predictor import ImageEmbedder, TorchPredictor
 
+    computing = threading.RLock()
+
+    @contextmanager
+    def with_adapter() -> Iterator[None]:
+        with computing, context():
+            yield
+
     @contextmanager
     def without_adapter() -> Iterator[None]:
-        with context(), adapted.base():
+        with computing, context(), adapted.base():
             yield
 
     def embedder(context: Context) -> ImageEmbedder:
         return ImageEmbedder(adapted.sam, image_size, context=context, frozen=frozen)
 
-    own = embedder(context)
+    own = embedder(with_adapter)
     shared = embedder(without_adapter) if adapted.trains_encoder else own
     least = scores_of(scores)
-    tuned = TorchPredictor(adapted.sam, image_size, embedder=own, context=context, chunk=chunk, scores=least)
+    tuned = TorchPredictor(adapted.sam, image_size, embedder=own, context=with_adapter, chunk=chunk, scores=least)
     base = TorchPredictor(adapted.sam, image_size, embedder=shared, context=without_adapter, chunk=chunk, scores=least)
     return {"base": base, "tuned": tuned}
