@@ -97,6 +97,8 @@ class Plan:
         cached_images: Images whose frozen part the embedding cache will hold.
         cache_bytes: What they take on disk.
         seconds_to_cache: Time to encode them, those that are there already included.
+        total_steps: Optimiser steps until the first limit of the trainer.
+        machine: Kind of device, and how fast it multiplies.
         notes: What the user should know.
     """
 
@@ -116,7 +118,14 @@ class Plan:
     cached_images: int
     cache_bytes: int
     seconds_to_cache: float
+    total_steps: int
+    machine: str
     notes: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Time of training up to the first limit, without validation."""
+        return self.seconds_per_epoch * self.total_steps / self.steps_per_epoch
 
     def line(self) -> str:
         """One line: parameters, memory, time, choices, cache."""
@@ -145,6 +154,11 @@ class Plan:
         yield "  encoding in fp32", in_gib(self.evaluation_bytes), once
         steps = f"{plural(self.steps_per_epoch, 'optimiser step')}, {in_flops(self.flops_per_image)} per image"
         yield "an epoch", about(self.seconds_per_epoch), f"{steps}; without validation"
+        yield (
+            "training",
+            about(self.seconds),
+            f"{plural(self.total_steps, 'optimiser step')} at most, on {self.machine}",
+        )
         if self.cached_images:
             once = f"{plural(self.cached_images, 'image')}, encoded once in {about(self.seconds_to_cache)}"
             yield "embedding cache", in_gigabytes(self.cache_bytes), once
@@ -225,6 +239,7 @@ def make_plan(
             )
     rate = machine.rates.get(chosen.precision) or max(machine.rates.values())
     own = math.ceil(data.images / processes)
+    batches = math.ceil(own / options.batch_size)
     plan = Plan(
         trainable=trained.trainable,
         total=trained.total,
@@ -238,10 +253,12 @@ def make_plan(
         limit_bytes=limit,
         flops_per_image=step_flops(chosen).total,
         seconds_per_epoch=own * seconds_per_image(chosen, machine.kind, rate, options.workers),
-        steps_per_epoch=math.ceil(math.ceil(own / options.batch_size) / options.accumulate),
+        steps_per_epoch=math.ceil(batches / options.accumulate),
         cached_images=data.cached,
         cache_bytes=data.cached * data.cached_bytes,
         seconds_to_cache=data.cached * seconds_to_encode(model, machine.kind, rate),
+        total_steps=options.total_steps(batches),
+        machine=f"{'' if processes == 1 else f'{processes} times '}{machine.kind} with {in_flops(rate)}/s",
     )
     return replace(plan, notes=tuple(_notes(plan, options, chosen, precision)))
 

@@ -131,6 +131,21 @@ def test_table_and_json_hold_the_same_figures(plan):
     assert values["checkpointed"] == sorted(found.checkpointed)
 
 
+def test_the_time_of_training_is_that_of_its_steps(plan):
+    """A limit of steps counts, not the images that there would be."""
+    found = plan()
+    assert found.total_steps == 20 * found.steps_per_epoch
+    assert found.seconds == pytest.approx(20 * found.seconds_per_epoch)
+    short = plan(max_steps=10)
+    assert short.total_steps == 10
+    assert short.machine.startswith("cpu with ")
+    assert short.seconds == pytest.approx(found.seconds_per_epoch / 4)
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(short.table())
+    assert f"10 optimiser steps at most, on {short.machine}" in console.export_text()
+    assert plan(processes=2).machine == f"2 times {short.machine}"
+
+
 def test_time_follows_images_processes_and_cache(plan):
     alone, shared = plan(), plan(processes=2)
     assert shared.seconds_per_epoch == pytest.approx(alone.seconds_per_epoch / 2)
