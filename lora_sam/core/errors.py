@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lora_sam.core.wording import printable
-
 from typing import Literal
+
+from lora_sam.core.wording import printable
 
 
 class LoraSamError(ValueError):

@@ -233,6 +233,7 @@ _TOOLS = {
     "supervisely": "Supervisely: img and ann",
     "label_studio": "Label Studio: its JSON",
     "sa1b": "SA-1B: a JSON with RLE for each image",
+    "medsam": "MedSAM: imgs/*.npy and gts/*.npy",
     "mask_per_object": "one mask file for each object, in masks/ beside images/",
 }
 

@@ -22,8 +22,18 @@ NAME_LENGTH, MAX_COST, MAX_NAMES, MAX_PATTERN = 200, 100_000, 4096, 20_000
 _PLAIN = re.compile(r"[\w.]{1,200}")
 # Fields that only describe, or that PEFT does not read when it loads.
 _DESCRIBING = frozenset(
-    ("peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode")
-    + ("megatron_core", "runtime_config", "qalora_group_size")
+    (
+        "peft_type",
+        "task_type",
+        "auto_mapping",
+        "peft_version",
+        "base_model_name_or_path",
+        "revision",
+        "inference_mode",
+        "megatron_core",
+        "runtime_config",
+        "qalora_group_size",
+    )
 )
 
 

@@ -116,7 +116,6 @@ WARNED = (Case("mask_inverted", note="data.invert=true"),)
 
 LAYOUTS_TO_COME = frozenset(
     {
-        "medsam_npy",
         "nifti",
     }
 )

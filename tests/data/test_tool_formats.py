@@ -200,7 +200,17 @@ def sa1b(root: Path) -> None:
         put(root / f"{name[:-4]}.json", {"image": image, "annotations": entries})
 
 
+def medsam(root: Path) -> None:
+    for number, name in enumerate(NAMES):
+        pixels = np.random.default_rng(number).random((H, W, 3))
+        labels = polygon(SQUARE) * np.uint8(1) + polygon(TRIANGLE) * np.uint8(2)
+        for folder, values in (("imgs", pixels), ("gts", labels)):
+            (root / folder).mkdir(exist_ok=True)
+            np.save(root / folder / f"{name[:-4]}.npy", values)
+
+
 TOOLS: dict[str, tuple[str, Write]] = {
+    "medsam": ("medsam", medsam),
     "labelme": ("labelme", labelme),
     "cvat": ("cvat", cvat),
     "via": ("via", via),
@@ -246,7 +256,7 @@ def test_every_tool_s_files_give_the_same_masks(name: str, tmp_path: Path, opene
             difference = int((mask ^ polygon(expected)).sum())
             # shares of the image are rounded
             assert difference <= (2 if option in ("yolo", "label_studio") else 0)
-        assert sample.classes == (() if option == "sa1b" else ("ring", "tri"))
+        assert sample.classes == (() if option in ("sa1b", "medsam") else ("ring", "tri"))
     assert samples(opened(tmp_path, option)).keys() == found.keys()
 
 
@@ -270,7 +280,7 @@ def test_the_documentation_names_every_tool() -> None:
 
 
 @pytest.mark.parametrize("data", ["yolo", "labelme", "cvat", "via", "qupath", "supervisely", "label_studio", "sa1b",
-                                  "mask_per_object"])  # fmt: skip
+                                  "medsam", "mask_per_object"])  # fmt: skip
 def test_what_the_documentation_says_lies_there_is_read(data: str, tmp_path: Path, opened) -> None:
     (by_folder if data == "mask_per_object" else TOOLS[data][1])(tmp_path)
     assert all(any(tmp_path.glob(name)) for name in rows()[data])
@@ -469,6 +479,14 @@ def test_two_images_of_one_name_are_not_guessed_between(tmp_path: Path, opened) 
         ("sa1b", lambda root: put(root / "im0.json", {"image": {}, "annotations": []}), 'has no "image" with width'),
         ("supervisely", lambda root: put(root / "ds1/ann/im0.png.json", {}), 'has no "size" and "objects"'),
         ("qupath", lambda root: put(root / "annotations/im0.geojson", {"a": 1}), 'has no list "features"'),
+        (
+            "medsam",
+            lambda root: np.save(root / "imgs/im0.npy", np.full((H, W, 3), 7.0)),
+            "has float64 values from 7 to 7",
+        ),
+        ("medsam", lambda root: np.save(root / "imgs/im0.npy", np.zeros((H, W, 5))), r"has the shape \(40, 60, 5\)"),
+        ("medsam", lambda root: np.save(root / "imgs/im0.npy", np.array({}, object)), "is damaged or no .npy file"),
+        ("medsam", lambda root: (root / "gts/im0.npy").unlink(), "has no labels .*gts/im0.npy; add them"),
     ],
 )
 def test_what_is_damaged_is_named(data: str, damage: Write, words: str, tmp_path: Path, opened) -> None:
@@ -661,3 +679,10 @@ def test_pickles_of_cellpose_are_refused(tmp_path: Path, opened) -> None:
     np.save(tmp_path / "im0_seg.npy", np.array({"masks": 1}, dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match=r"has cellpose's _seg\.npy, which hold pickled .*cellpose --save_tif"):
         opened(tmp_path)
+
+
+def test_pixels_of_medsam_are_shown_as_they_are(tmp_path: Path, opened) -> None:
+    medsam(tmp_path)
+    sample = samples(opened(tmp_path))["imgs/im2.npy"]
+    expected = np.random.default_rng(2).random((H, W, 3)) * 255
+    assert np.abs(sample.image - expected).max() <= 0.5
