@@ -70,7 +70,7 @@ def label_image(masks: MaskArray) -> bytes:
 
 def coco(picture: Picture, masks: MaskArray, scores: Sequence[float]) -> dict[str, Any]:
     """COCO instances: one image, one category, an annotation with compressed RLE per mask that is not empty."""
-    from pycocotools import mask as coco_mask
+    from faster_coco_eval.core import mask as coco_mask
 
     height, width = picture.size
     annotations = []

@@ -200,7 +200,7 @@ def _entry(annotation: Any) -> dict[str, Any]:
 
 
 def _rle(mask: np.ndarray[Any, Any]) -> dict[str, Any] | None:
-    from pycocotools import mask as coco_mask
+    from faster_coco_eval.core import mask as coco_mask
 
     if mask.ndim != 2:
         return None

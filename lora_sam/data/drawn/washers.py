@@ -112,7 +112,7 @@ class Washers:
 
 def _instance(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """The part of a COCO annotation that describes `mask`, bool [H, W]."""
-    from pycocotools import mask as coco_mask
+    from faster_coco_eval.core import mask as coco_mask
 
     rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {

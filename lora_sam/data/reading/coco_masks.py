@@ -1,4 +1,4 @@
-"""COCO segmentations (polygons, uncompressed and compressed RLE), validated before pycocotools' C code sees them."""
+"""COCO segmentations (polygons, uncompressed and compressed RLE), validated before C++ code sees them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class EncodedMasks:
 
     def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Bool [N, H, W] for an image of `size` = (H, W)."""
-        from pycocotools import mask as coco_mask
+        from faster_coco_eval.core import mask as coco_mask
 
         rles = [{"size": list(size), "counts": counts} for counts in self.counts]
         masks = np.zeros((len(rles), *size), dtype=np.bool_)
@@ -53,7 +53,7 @@ def encode(
 ) -> tuple[bytes, int]:
     """A segmentation from an annotation file as (compressed RLE, area in pixels).
 
-    Polygons are rasterised by pycocotools; where they leave the image they are cut.
+    Polygons are rasterised by faster-coco-eval, as pycocotools does it; where they leave the image they are cut.
 
     Args:
         segmentation: As parsed from JSON: a list of flat polygons [x0, y0, x1, y1, ...], or
@@ -65,7 +65,7 @@ def encode(
     Raises:
         DataError: it is none of these, or not of this size, or has no foreground. Does not name the annotation.
     """
-    from pycocotools import mask as coco_mask
+    from faster_coco_eval.core import mask as coco_mask
 
     height, width = size
     if isinstance(segmentation, dict):
@@ -220,7 +220,7 @@ def _decompressed(encoded: bytes) -> NDArray[np.int64]:
 
     Each value is stored in groups of 5 bits, least significant first, as characters from chr(48); bit 5 says that the
     value goes on, bit 4 of its last group is the sign, and from the fourth value on it is the difference to the value
-    two places before (the format of pycocotools' `rleToString`). Decoded here because the C code reads past the end
+    two places before (the format of pycocotools' `rleToString`). Decoded here because C code reads past the end
     of a damaged string.
     """
     damaged = DataError("has a damaged compressed RLE; export it again", "bad_rle")

@@ -236,7 +236,7 @@ def _ellipse(points: object) -> list[float]:
 
 
 def _merged(objects: list[_Object], labels: Sequence[str], min_area: int, left_out: Counter[str]) -> Objects:
-    from pycocotools import mask as coco_mask
+    from faster_coco_eval.core import mask as coco_mask
 
     ids, counts, classes = [], [], []
     for one in objects:

@@ -264,7 +264,7 @@ def _image(
 
 def encode_mask(mask: NDArray[np.bool_]) -> bytes:
     """A mask [H, W] as compressed RLE. Raises `DataError` where it is empty."""
-    from pycocotools import mask as coco_mask
+    from faster_coco_eval.core import mask as coco_mask
 
     if not mask.any():
         raise DataError(
@@ -276,7 +276,7 @@ def encode_mask(mask: NDArray[np.bool_]) -> bytes:
 
 def area_of(counts: bytes, size: tuple[int, int]) -> int:
     """Pixels of a mask that is compressed RLE."""
-    from pycocotools import mask as coco_mask
+    from faster_coco_eval.core import mask as coco_mask
 
     return int(coco_mask.area({"size": list(size), "counts": counts}))
 
