@@ -59,6 +59,20 @@ def test_polygons_are_rasterised_as_by_pycocotools_and_equal_their_rle_forms() -
         np.testing.assert_array_equal(mask, expected)
 
 
+def test_encoded_masks_have_the_bits_of_pycocotools() -> None:
+    rng = np.random.default_rng(0)
+    for case in range(100):
+        shape = (int(rng.integers(3, 9)), 2)
+        # half of the corners on whole pixels, some outside the image
+        corners = rng.uniform(-2, 1.2 * max(SIZE), shape) if case % 2 else rng.integers(0, 14, shape).astype(float)
+        rle = coco_mask.frPyObjects([corners.ravel().tolist()], *SIZE)[0]
+        if coco_mask.area(rle):
+            assert encode([corners.ravel().tolist()], SIZE) == (rle["counts"], coco_mask.area(rle))
+        mask = rng.random(SIZE) < rng.random()
+        if mask.any():
+            assert encode(uncompressed(mask), SIZE)[0] == coco_mask.encode(np.asfortranarray(mask, np.uint8))["counts"]
+
+
 def test_polygons_are_cut_at_the_image() -> None:
     counts, area = encode([[-5, -5, 4, -5, 4, 3, -5, 3]], SIZE)
     np.testing.assert_array_equal(np.argwhere(EncodedMasks((counts,)).read(SIZE)[0])[[0, -1]], [[0, 0], [2, 3]])
