@@ -1,4 +1,4 @@
-"""A configuration of PEFT from elsewhere: refused at once where it could take time, memory or another path than ours."""
+"""A configuration of PEFT from elsewhere is refused at once where it could take time, memory or another path."""
 
 from __future__ import annotations
 
