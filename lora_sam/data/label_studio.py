@@ -17,7 +17,8 @@ from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import whole
 from lora_sam.data.reading.coco_masks import is_number
 from lora_sam.data.reading.images import MAX_PIXELS
-from lora_sam.data.reading.outlined import Bitmap, Outline, Picture, ellipse, flat, open_pictures, split_in
+from lora_sam.data.reading.outline import Bitmap, Outline, ellipse, flat
+from lora_sam.data.reading.outlined import Picture, open_pictures, split_in
 from lora_sam.data.reading.paths import data_root, shown
 from lora_sam.data.reading.tool_files import files_below, parsed, recognised
 from lora_sam.data.splits import Splits

@@ -12,7 +12,8 @@ from typing import Any
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import whole
-from lora_sam.data.reading.outlined import Bitmap, Outline, Picture, ellipse, flat, open_pictures, split_in
+from lora_sam.data.reading.outline import Bitmap, Outline, ellipse, flat
+from lora_sam.data.reading.outlined import Picture, open_pictures, split_in
 from lora_sam.data.reading.paths import data_root, shown
 from lora_sam.data.reading.tool_files import files_below, packed_bitmap, parsed, recognised
 from lora_sam.data.splits import Splits

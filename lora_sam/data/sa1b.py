@@ -10,7 +10,8 @@ from typing import Any
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import whole
-from lora_sam.data.reading.outlined import Outline, Picture, open_pictures, split_in
+from lora_sam.data.reading.outline import Outline
+from lora_sam.data.reading.outlined import Picture, open_pictures, split_in
 from lora_sam.data.reading.paths import data_root, shown
 from lora_sam.data.reading.tool_files import files_below, parsed, recognised
 from lora_sam.data.splits import Splits

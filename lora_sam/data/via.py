@@ -14,7 +14,8 @@ from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import MAX_ANNOTATION_BYTES, without_repeats
 from lora_sam.data.reading.coco_masks import is_number
-from lora_sam.data.reading.outlined import Outline, Picture, ellipse, open_pictures, split_in
+from lora_sam.data.reading.outline import Outline, ellipse
+from lora_sam.data.reading.outlined import Picture, open_pictures, split_in
 from lora_sam.data.reading.paths import data_root, inside, shown
 from lora_sam.data.reading.tool_files import files_below, parsed, recognised
 from lora_sam.data.splits import Splits

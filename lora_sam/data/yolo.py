@@ -14,7 +14,8 @@ from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import ends_of
 from lora_sam.data.reading.images import SUFFIXES
-from lora_sam.data.reading.outlined import Outline, Picture, open_pictures
+from lora_sam.data.reading.outline import Outline
+from lora_sam.data.reading.outlined import Picture, open_pictures
 from lora_sam.data.reading.paths import data_root, inside, is_text, shown
 from lora_sam.data.reading.tool_files import files_below
 from lora_sam.data.splits import Splits, spellings

@@ -116,7 +116,7 @@ def frame_of(entries: Sequence[Any], sizes: dict[str, tuple[int, int]], file: ob
 
 def transposed(rle: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     """The RLE, down columns, of a mask whose runs go along rows. Raises `DataError` as `encode` does."""
-    from pycocotools import mask as coco_mask
+    from faster_coco_eval.core import mask as coco_mask
 
     height, width = size
     stored = rle | {"size": [width, height]} if rle.get("size") == [height, width] else rle
@@ -137,7 +137,7 @@ def _kind(tight: NDArray[np.float64], box: NDArray[np.float64], size: tuple[int,
 
 
 def _order(rle: dict[str, Any], size: tuple[int, int], box: NDArray[np.float64]) -> str:
-    from pycocotools import mask as coco_mask
+    from faster_coco_eval.core import mask as coco_mask
 
     try:
         for order, stored in (("columns", rle), ("rows", transposed(rle, size))):

@@ -95,7 +95,7 @@ def _together(rles: list[Any], rings: Rings, stated: object) -> Any:
     With `auto` a polygon inside another one is a hole if the area that the annotation states says so, or if none is
     stated: it would add nothing otherwise.
     """
-    from pycocotools import mask as coco_mask
+    from faster_coco_eval.core import mask as coco_mask
 
     union = coco_mask.merge(rles)
     if rings == "union" or (rings == "auto" and not _one_inside_another(rles)):
@@ -112,7 +112,7 @@ def _together(rles: list[Any], rings: Rings, stated: object) -> Any:
 
 
 def _one_inside_another(rles: list[Any]) -> bool:
-    from pycocotools import mask as coco_mask
+    from faster_coco_eval.core import mask as coco_mask
 
     boxes = coco_mask.toBbox(rles)
     low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
@@ -127,7 +127,7 @@ def _one_inside_another(rles: list[Any]) -> bool:
 
 def _without(whole: Any, part: Any) -> Any:
     """RLE of `whole` without `part`, which lies inside it: the union with the opposite, taken the other way round."""
-    from pycocotools import mask as coco_mask
+    from faster_coco_eval.core import mask as coco_mask
 
     height, width = whole["size"]
     runs = _decompressed(part["counts"]).tolist()

@@ -1,90 +1,27 @@
-"""Objects as labelling tools outline them: polygons with holes and bitmaps, in the pixels of one image."""
+"""Data sets out of what labelling tools say of each image: images found, objects encoded, splits by name."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
-from lora_sam.data.reading.coco_masks import EncodedMasks, encode, is_number
+from lora_sam.data.reading.coco_masks import EncodedMasks
 from lora_sam.data.reading.datumaro_objects import UNLABELLED, checked
 from lora_sam.data.reading.image_finder import ImageFinder
 from lora_sam.data.reading.images import image_size
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, size_mismatch
+from lora_sam.data.reading.outline import Outline, area_of, encode_mask, scaled
 from lora_sam.data.reading.paths import is_text, shown
 from lora_sam.data.reading.skipping import Ledger
 from lora_sam.data.splits import Splits, read_splits, spellings
 
-ELLIPSE_POINTS = 720
-"""Corners of an ellipse or a circle."""
-
-_LINE = 4  # numbers of a ring of two points
 _ROLES = ("train", "val", "test")
-
-
-@dataclass(frozen=True)
-class Bitmap:
-    """A part of a mask.
-
-    Attributes:
-        left: Column of its first pixel in the image.
-        top: Row of its first pixel.
-        pixels: Bool [h, w].
-    """
-
-    left: int
-    top: int
-    pixels: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Outline:
-    """One object, or a part of one, in pixels of the image as it is shown: x to the right, y down.
-
-    Attributes:
-        name: Its id; empty where the tool gives none.
-        label: Its class; None for none.
-        rings: Outer outlines, each flat [x0, y0, x1, y1, ...]; the object is all that any of them encloses ...
-        holes: ... but for what these enclose.
-        bitmap: The object as pixels, instead.
-        group: Outlines of one label with the same group are one object; None for an object of its own.
-        rle: The object as COCO's RLE {"size", "counts"}, instead.
-    """
-
-    name: str = ""
-    label: str | None = None
-    rings: tuple[object, ...] = ()
-    holes: tuple[object, ...] = ()
-    bitmap: Bitmap | None = None
-    group: str | None = None
-    rle: Mapping[str, Any] | None = None
-
-    def encoded(self, size: tuple[int, int]) -> bytes:
-        """Its mask in an image of `size` (H, W) as compressed RLE. Raises `DataError`, which does not name it."""
-        if self.rle is not None:
-            return encode(dict(self.rle), size)[0]
-        if self.bitmap is not None:
-            return _placed(self.bitmap, size)
-        # a point or a line encloses nothing: it is no fault beside a ring that does
-        rings = [ring for ring in self.rings if not isinstance(ring, list) or len(ring) > _LINE] or list(self.rings)
-        counts, _ = encode(rings, size)
-        if not self.holes:
-            return counts
-        mask = EncodedMasks((counts,)).read(size)[0]
-        for hole in (hole for hole in self.holes if not isinstance(hole, list) or len(hole) > _LINE):
-            try:
-                mask &= ~EncodedMasks((encode([hole], size)[0],)).read(size)[0]
-            except DataError as error:
-                if "empty mask" not in str(error):  # a hole of no pixel changes nothing
-                    raise
-        return encode_mask(mask)
 
 
 @dataclass(frozen=True)
@@ -226,7 +163,7 @@ def _image(
                 key = (outline.group, outline.label)
             if outline.label is not None and (not outline.label.strip() or not is_text(outline.label)):
                 raise DataError(f"has the class {shown(outline.label)}; it takes text", "bad_annotation")
-            parts.setdefault(key, []).append((_scaled(outline, size) if entry.scale else outline).encoded(size))
+            parts.setdefault(key, []).append((scaled(outline, size) if entry.scale else outline).encoded(size))
             about.setdefault(key, outline)
         except DataError as error:
             bad.setdefault(
@@ -260,82 +197,6 @@ def _image(
     labelled = tuple(UNLABELLED if label is None else label for label in classes)
     some = any(label is not None for label in classes)
     return LabelledImage(name, path, size, tuple(ids), EncodedMasks(tuple(counts)), labelled if some else ())
-
-
-def encode_mask(mask: NDArray[np.bool_]) -> bytes:
-    """A mask [H, W] as compressed RLE. Raises `DataError` where it is empty."""
-    from faster_coco_eval.core import mask as coco_mask
-
-    if not mask.any():
-        raise DataError(
-            "has an empty mask (no pixel inside the image); correct it or remove the annotation", "bad_annotation"
-        )
-    counts: bytes = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
-    return counts
-
-
-def area_of(counts: bytes, size: tuple[int, int]) -> int:
-    """Pixels of a mask that is compressed RLE."""
-    from faster_coco_eval.core import mask as coco_mask
-
-    return int(coco_mask.area({"size": list(size), "counts": counts}))
-
-
-def flat(points: object) -> list[float]:
-    """Corners [[x, y], ...] as [x0, y0, x1, y1, ...]. Raises `DataError`, which does not name the object."""
-    if not isinstance(points, list | tuple) or not all(
-        isinstance(point, list | tuple) and len(point) >= 2 and is_number(point[0]) and is_number(point[1])
-        for point in points
-    ):
-        raise DataError(f"has the points {shown(points)}; it takes a list of [x, y]", "bad_polygon")
-    return [float(value) for point in points for value in point[:2]]
-
-
-def ellipse(x: float, y: float, across: float, down: float, degrees: float = 0.0) -> list[float]:
-    """The outline of an ellipse by its centre, its two radii, and its turn (clockwise as it is seen)."""
-    if not all(is_number(value) for value in (x, y, across, down, degrees)) or across <= 0 or down <= 0:
-        raise DataError(
-            f"has an ellipse at {shown((x, y))} with the radii {shown((across, down))}; it takes numbers > 0",
-            "bad_polygon",
-        )
-    angles = np.linspace(0, 2 * np.pi, ELLIPSE_POINTS, endpoint=False)
-    turn = np.deg2rad(degrees)
-    u, v = across * np.cos(angles), down * np.sin(angles)
-    outline = np.stack([x + u * np.cos(turn) - v * np.sin(turn), y + u * np.sin(turn) + v * np.cos(turn)], axis=1)
-    corners: list[float] = outline.ravel().tolist()
-    return corners
-
-
-def _scaled(outline: Outline, size: tuple[int, int]) -> Outline:
-    """The outline in pixels, out of shares of width and height."""
-
-    def ring(values: object) -> list[float]:
-        if not isinstance(values, list) or not all(is_number(value) for value in values):
-            raise DataError(f"has the points {shown(values)}; it takes numbers from 0 to 1", "bad_polygon")
-        if min(values, default=0) < -0.01 or max(values, default=0) > 1.01:
-            raise DataError(
-                f"has coordinates from {min(values):g} to {max(values):g}, where shares of the image from 0 to 1 are "
-                "needed; divide x by its width and y by its height",
-                "bad_polygon",
-            )
-        return [value * size[1 - place % 2] for place, value in enumerate(values)]
-
-    return replace(
-        outline, rings=tuple(ring(one) for one in outline.rings), holes=tuple(ring(one) for one in outline.holes)
-    )
-
-
-def _placed(bitmap: Bitmap, size: tuple[int, int]) -> bytes:
-    height, width = bitmap.pixels.shape
-    if bitmap.left < 0 or bitmap.top < 0 or bitmap.left + width > size[1] or bitmap.top + height > size[0]:
-        raise DataError(
-            f"has a bitmap of {width}x{height} pixels at ({bitmap.left}, {bitmap.top}), which leaves the image of "
-            f"{size[1]}x{size[0]}; export the annotations again",
-            "bad_rle",
-        )
-    mask = np.zeros(size, np.bool_)
-    mask[bitmap.top : bitmap.top + height, bitmap.left : bitmap.left + width] = bitmap.pixels
-    return encode_mask(mask)
 
 
 def split_in(path: Path, root: Path) -> str | None:
