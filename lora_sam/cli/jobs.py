@@ -27,8 +27,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_sam.cli import BUG, at_work, full_errors, report
-from lora_sam.core.config import with_new_names
 from lora_sam.core.errors import ConfigError, LoraSamError
+from lora_sam.core.moved import with_new_names
 from lora_sam.runs.status import Status, read_status
 
 # what a run makes that nobody wants to lose, and what a run that came to nothing has left

@@ -44,7 +44,7 @@ def explain(error: Exception, arguments: Sequence[str], conf: Path, config_name:
 
 
 def _problems(error: Exception, arguments: Sequence[str], config_name: str) -> Iterator[str]:
-    from lora_sam.core.config import unknown_key, unknown_option  # not at the top: --help needs no pydantic
+    from lora_sam.core.unknown import unknown_key, unknown_option  # not at the top: --help needs no pydantic
 
     loader = GlobalHydra.instance().config_loader()
     texts = [text for text in arguments if not text.startswith("-") and ("=" in text or text.startswith("~"))]
@@ -132,7 +132,7 @@ def _several_values(override: Override) -> str:
 
 def _reason(error: Exception) -> str:
     """What Hydra says, without its hints for developers."""
-    from lora_sam.core.config import unknown_option
+    from lora_sam.core.unknown import unknown_option
 
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")

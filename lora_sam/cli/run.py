@@ -17,16 +17,8 @@ from lora_sam.report.model_card import model_card
 from lora_sam.report.of_run import evaluate_run, facts_of, shown_validation, tell_result, write_result
 from lora_sam.runs.adapter_files import save_adapter, write_facts
 from lora_sam.runs.resuming import copy_state, flat
-from lora_sam.training.setup import (
-    adapt,
-    choose_attention,
-    describe_data,
-    encode_once,
-    fit,
-    join_processes,
-    plan_run,
-    ready,
-)
+from lora_sam.training.parts import fit, ready
+from lora_sam.training.setup import adapt, choose_attention, describe_data, encode_once, join_processes, plan_run
 from lora_sam.training.stopping import StopRequest
 
 if TYPE_CHECKING:

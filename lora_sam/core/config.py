@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import json
 import re
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
 from lora_sam.core.errors import ConfigError, LoraSamError
+from lora_sam.core.unknown import nearest_of, unknown_key
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -26,22 +25,6 @@ MISSING = "???"
 
 # no part may begin with an underscore: nothing private, no dunder names
 _TARGET = re.compile(r"(lora_sam(?:\.[A-Za-z][A-Za-z0-9_]*)+)\.([A-Za-z][A-Za-z0-9_]*)")
-# Settings classes that lived elsewhere in a version whose runs, and whose users' files in conf/, are still about.
-_MOVED: Mapping[str, str] = MappingProxyType(
-    {
-        "lora_sam.losses.SamLoss": "lora_sam.training.losses.SamLoss",
-        "lora_sam.losses.DiceCELoss": "lora_sam.training.losses.DiceCELoss",
-        "lora_sam.losses.points.PointSampledLoss": "lora_sam.training.losses.points.PointSampledLoss",
-        "lora_sam.losses.weighted.WeightedLoss": "lora_sam.training.losses.weighted.WeightedLoss",
-        "lora_sam.optim.Adam": "lora_sam.training.optim.Adam",
-        "lora_sam.tracking.TensorBoard": "lora_sam.training.tracking.TensorBoard",
-        "lora_sam.tracking.NoTracker": "lora_sam.training.tracking.NoTracker",
-        "lora_sam.cache.options.CacheOptions": "lora_sam.predictors.embeddings.options.CacheOptions",
-        "lora_sam.data.procedural.Procedural": "lora_sam.data.drawn.procedural.Procedural",
-        "lora_sam.data.demo.Washers": "lora_sam.data.drawn.washers.Washers",
-        "lora_sam.data.synthetic.Ellipses": "lora_sam.data.drawn.synthetic.Ellipses",
-    }
-)
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _REASONS = {
     "int_type": "must be an integer",
@@ -93,53 +76,6 @@ def step_from(config: Mapping[str, Any]) -> Any:
 def class_of_step(target: Any) -> type[Any]:
     """The class that the configuration of a step names. Raises `ConfigError` unless it is a settings class of ours."""
     return class_of("", target)
-
-
-def unknown_key(key: str, valid: Iterable[str]) -> str:
-    """One line for a key that is not among the `valid` dotted keys: the nearest of them, and its valid neighbours."""
-    names = sorted(set(valid))
-    parent, _, last = key.rpartition(".")
-    neighbours = [name for name in names if name.rpartition(".")[0] == parent]
-    same = [name for name in names if name.rpartition(".")[2] == last]
-    nearest = _nearest(key, same, cutoff=0) or _nearest(key, neighbours) or _nearest(key, names)
-    if nearest is None:
-        lasts = {name.rpartition(".")[2]: name for name in names}
-        nearest = lasts.get(_nearest(last, list(lasts)) or "")
-    hint = f"; did you mean {nearest}?" if nearest else "."
-    # where the group is unknown too, the top is what can be offered
-    return f"unknown key {key}{hint} Valid keys: {', '.join(neighbours or [name for name in names if '.' not in name])}"
-
-
-def unknown_option(text: str, group: str, name: str, options: Iterable[str]) -> str:
-    """One line for an option that its group does not have; `text` is what the user wrote."""
-    names = sorted(set(options))
-    nearest = _nearest(name, names)
-    hint = f"; did you mean {group}={nearest}?" if nearest else "."
-    return f"unknown option {text}{hint} Options of {group}: {', '.join(names)}"
-
-
-def _nearest(name: str, names: Sequence[str], cutoff: float = 0.6) -> str | None:
-    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=cutoff)), None)
-
-
-def with_new_names(config: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """A configuration in which every `_target_` names its class where it lives now.
-
-    Returns:
-        The configuration, and a line for every name that has moved.
-    """
-    result: dict[str, Any] = {}
-    notes: list[str] = []
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            result[key], inner = with_new_names(value)
-            notes += (f"{key}.{line}" for line in inner)
-        elif key == "_target_" and isinstance(value, str) and value in _MOVED:
-            result[key] = _MOVED[value]
-            notes.append(f"_target_ = {value} has moved; write {_MOVED[value]}")
-        else:
-            result[key] = value
-    return result, tuple(notes)
 
 
 def class_of(group: str, target: Any) -> type[Any]:
@@ -296,7 +232,7 @@ def _reason(error: ErrorDetails, cls: type[Any], path: list[str], value: Any) ->
     if kind == "literal_error":
         allowed = re.findall(r"'[^']*'|[^\s,']+", context["expected"])
         options = [option.strip("'") for option in allowed if option != "or"]
-        nearest = _nearest(str(value), options)
+        nearest = nearest_of(str(value), options)
         return f"must be one of {', '.join(options)}" + (f"; did you mean {nearest}?" if nearest else "")
     if kind == "dataclass_type":
         owner = _class_at(cls, path)

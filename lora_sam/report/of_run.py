@@ -14,7 +14,7 @@ from lora_sam.core.memory import peak_memory
 from lora_sam.core.version import __version__
 from lora_sam.runs.adapter_files import SCHEMA_VERSION, adapter_bytes
 from lora_sam.runs.loading import predictors_for
-from lora_sam.training.setup import Parts, validation_of
+from lora_sam.training.parts import Parts, validation_of
 
 if TYPE_CHECKING:
     import numpy as np

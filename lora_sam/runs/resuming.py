@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.conf_files import conf_directory
-from lora_sam.core.config import class_of_step, with_new_names
+from lora_sam.core.config import class_of_step
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.files import atomic_path, read_json
+from lora_sam.core.moved import with_new_names
 from lora_sam.core.run_directory import RunDirectory, find_run, last_started
 from lora_sam.runs.status import read_status
 from lora_sam.training.settings import GROUPS, RUN_KEYS

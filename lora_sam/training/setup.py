@@ -1,38 +1,27 @@
-"""What a run needs before its first step: processes, model, method, cached encodings, attention, plan; and the fit."""
+"""What a run needs before its parts are ready: processes, method, cached encodings, attention, plan."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lora_sam.core.errors import TrainingError
-from lora_sam.core.metrics_log import MetricsLog
-from lora_sam.training.tracking import NoTracker
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from rich.console import Console
 
-    from lora_sam.core.run_directory import RunDirectory
     from lora_sam.data.splits import Splits
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.attention.choice import AttentionChoice
     from lora_sam.models.device import Precision
     from lora_sam.models.vit import BaseModel
-    from lora_sam.predictors.torch_predictor import TorchPredictor
     from lora_sam.training.encoding import Encodings
     from lora_sam.training.options import TrainerOptions
     from lora_sam.training.planning.plan import Plan
     from lora_sam.training.settings import Settings
-    from lora_sam.training.state import Progress
-    from lora_sam.training.stopping import StopRequest
-    from lora_sam.training.tracking import Tracker
-    from lora_sam.training.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -183,183 +172,3 @@ def plan_run(
     for note in plan.notes:
         processes.say(f"  {note}")
     return plan
-
-
-def check_disk(directory: Path, adapted: AdaptedSam) -> None:
-    """Raise before training if checkpoints and adapter will not fit: weights four times, two Adam moments twice."""
-    trainable, _ = adapted.count()
-    needed = trainable * 4 * 8 + 2**24
-    directory.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(directory).free
-    if free < needed:
-        raise TrainingError(
-            f"{directory}: {free / 2**20:.0f} MiB free, this run needs about {needed / 2**20:.0f} MiB for checkpoints; "
-            "free some space or choose another place with hydra.run.dir=..."
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """The parts of one run, ready for its first step; `ready` makes them.
-
-    Attributes:
-        settings: What the run was told.
-        directory: Where it writes.
-        splits: Labelled images.
-        processes: Where it computes; its precision is that of the plan.
-        base: The model before the method.
-        adapted: The model that trains.
-        encodings: What is encoded once; None where nothing is.
-        attention: How the image encoder attends.
-        plan: What goes through the model at once.
-        tracker: Where curves and pictures are shown.
-    """
-
-    settings: Settings
-    directory: RunDirectory
-    splits: Splits
-    processes: Processes
-    base: BaseModel
-    adapted: AdaptedSam
-    encodings: Encodings | None
-    attention: AttentionChoice
-    plan: Plan
-    tracker: Tracker
-
-    def say(self, text: str) -> None:
-        """One line for people, from the main process only."""
-        self.processes.say(text)
-
-    def take_best(self) -> None:
-        """Put the best weights so far into the model."""
-        from lora_sam.training.state import load_state
-
-        load_state(self.directory.best, self.adapted.trainable())
-
-    def predictor(self) -> TorchPredictor:
-        """Predicts with the model as it is, in the arithmetic of training."""
-        from lora_sam.models.device import autocast
-        from lora_sam.predictors.torch_predictor import ImageEmbedder, TorchPredictor
-
-        def context() -> AbstractContextManager[None]:
-            return autocast(self.processes.accelerator.device, self.processes.precision)
-
-        sam, side = self.adapted.sam, self.base.image_size
-        frozen = None if self.encodings is None else self.encodings.frozen(self.splits.val, "validation")
-        embedder = ImageEmbedder(sam, side, context=context, frozen=frozen)
-        return TorchPredictor(sam, side, embedder=embedder, context=context, chunk=self.settings.trainer.decoder_chunk)
-
-
-@contextmanager
-def ready(
-    settings: Settings,
-    directory: RunDirectory,
-    splits: Splits,
-    processes: Processes,
-    base: BaseModel,
-    adapted: AdaptedSam,
-    encodings: Encodings | None,
-    attention: AttentionChoice,
-    plan: Plan,
-) -> Iterator[Parts]:
-    """Yield the parts of a run, with its tracker open and the model compiled where that is wanted; lets go of files.
-
-    Raises:
-        TrainingError: the disk is too full.
-    """
-    if processes.main:
-        check_disk(directory.root, adapted)
-    tracker = (settings.tracker if processes.main else NoTracker()).open(directory.root)
-    try:
-        if settings.trainer.compile:
-            from lora_sam.models.compiling import compile_model
-
-            processes.say("compiling image encoder and mask decoder; the first steps take minutes")
-            compile_model(adapted.sam, processes.accelerator.device)
-        yield Parts(
-            settings=settings,
-            directory=directory,
-            splits=splits,
-            processes=replace(processes, precision=plan.precision),
-            base=base,
-            adapted=adapted,
-            encodings=encodings,
-            attention=attention,
-            plan=plan,
-            tracker=tracker,
-        )
-    finally:
-        tracker.close()
-        if encodings is not None:
-            encodings.close()
-
-
-def fit(parts: Parts, validate: Callable[[int], float], resume_from: Path | None, stop: StopRequest) -> Progress:
-    """Train, or go on training from a saved state.
-
-    Args:
-        parts: The run.
-        validate: The figure that chooses the best weights, at a step.
-        resume_from: State file to go on from; None begins anew.
-        stop: Remembers the signal that ended it.
-    """
-    from lora_sam.training.display import Display
-    from lora_sam.training.examples import TrainingExamples
-    from lora_sam.training.loop import Fit
-    from lora_sam.training.state import read_progress
-
-    settings, encodings, train = parts.settings, parts.encodings, parts.splits.train
-    examples = TrainingExamples(
-        train,
-        settings.prompt,
-        settings.augmentation,
-        image_size=parts.base.image_size,
-        seed=settings.seed,
-        max_objects=settings.data.max_objects_per_image,
-        encoded=None if encodings is None else encodings.training(train, settings.augmentation, settings.seed),
-    )
-    log = MetricsLog(parts.directory.metrics)
-    done = 0
-    if resume_from is not None:
-        done = read_progress(resume_from).step
-        log.truncate_after(done)
-        parts.say(f"resuming at step {done}")
-
-    def record(step: int, values: Mapping[str, float]) -> None:
-        if parts.processes.main:
-            log.append({"step": step, **values})
-            parts.tracker.scalars(step, values)
-
-    if resume_from is None:  # what the curves begin with
-        record(0, {"epoch": 0, "validation_iou": validate(0)})
-    with Display(done, console=parts.processes.console, quiet=not parts.processes.main) as display:
-        return Fit(
-            adapted=parts.adapted,
-            examples=examples,
-            loss=settings.loss,
-            optim=settings.optim,
-            options=settings.trainer,
-            precision=parts.processes.precision,
-            seed=settings.seed,
-            run=parts.directory,
-            accelerator=parts.processes.accelerator,
-            validate=validate,
-            log=record,
-            display=display,
-            at_once=parts.plan.at_once,
-            checkpointed=parts.plan.checkpointed,
-            before_epoch=encodings.before_epoch if encodings else lambda _: None,
-        ).fit(resume_from, stop)
-
-
-def validation_of(parts: Parts) -> Validation:
-    """Measures the model as it is on the validation split, in the arithmetic of training."""
-    from lora_sam.training.validation import Validation
-
-    return Validation(
-        predictor=parts.predictor(),
-        source=parts.splits.val,
-        prompt=parts.settings.prompt,
-        seed=parts.settings.seed,
-        max_objects=parts.settings.trainer.validation_objects,
-    )

@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from pydantic import Field
 
 from lora_sam.cli.jobs import plain
-from lora_sam.core.config import unknown_key
 from lora_sam.core.errors import CheckpointError, ConfigError
+from lora_sam.core.unknown import unknown_key
 from lora_sam.training.settings import GROUPS, RUN_KEYS, Settings, settings_from
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,8 +15,8 @@ from lora_sam import load
 from lora_sam.app.runs import find_runs
 from lora_sam.cli.jobs import plain
 from lora_sam.cli.run import run
-from lora_sam.core import config as config_module
-from lora_sam.core.config import from_conf, with_new_names
+from lora_sam.core.config import class_of_step, from_conf
+from lora_sam.core.moved import MOVED, with_new_names
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.runs.exported import require_exported
 from lora_sam.runs.merged import require_merged
@@ -40,7 +40,7 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 def test_the_fixture_is_from_before() -> None:
     saved = json.loads((FIXTURE / "config.json").read_text())
-    moved = {value["_target_"] for value in saved.values() if isinstance(value, dict)} & config_module._MOVED.keys()
+    moved = {value["_target_"] for value in saved.values() if isinstance(value, dict)} & MOVED.keys()
     assert moved == {
         "lora_sam.cache.options.CacheOptions",
         "lora_sam.data.synthetic.Ellipses",
@@ -50,7 +50,7 @@ def test_the_fixture_is_from_before() -> None:
     }
 
 
-@pytest.mark.parametrize(("before", "now"), config_module._MOVED.items())
+@pytest.mark.parametrize(("before", "now"), MOVED.items())
 def test_every_name_that_moved_is_that_of_a_settings_class(before: str, now: str) -> None:
     config, notes = with_new_names({"group": {"_target_": before, "inner": {"_target_": before}}, "seed": 1})
     assert config == {"group": {"_target_": now, "inner": {"_target_": now}}, "seed": 1}
@@ -58,7 +58,7 @@ def test_every_name_that_moved_is_that_of_a_settings_class(before: str, now: str
         f"group._target_ = {before} has moved; write {now}",
         f"group.inner._target_ = {before} has moved; write {now}",
     )
-    assert config_module.class_of_step(now).__name__ == before.rpartition(".")[2]
+    assert class_of_step(now).__name__ == before.rpartition(".")[2]
 
 
 def test_a_file_of_the_user_s_own_is_read_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
