@@ -12,7 +12,6 @@ from lora_sam.core.console import print_table
 from lora_sam.core.files import write_text
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.signals import exit_code
-from lora_sam.data.splits import split_ids
 from lora_sam.report.model_card import model_card
 from lora_sam.report.of_run import evaluate_run, facts_of, shown_validation, tell_result, write_result
 from lora_sam.runs.adapter_files import save_adapter, write_facts
@@ -73,7 +72,7 @@ def run(
     with ready(settings, directory, splits, processes, base, adapted, encodings, attention, plan) as parts:
         if processes.main:
             write_text(directory.saved_config, json.dumps(dict(config), indent=2) + "\n")
-            write_text(directory.splits, json.dumps(split_ids(splits), indent=2) + "\n")
+            write_text(directory.splits, json.dumps(splits.to_json(), indent=2) + "\n")
 
         # fit
         stop = StopRequest()

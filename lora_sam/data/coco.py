@@ -15,7 +15,7 @@ from lora_sam.data.reading.coco_frames import Frame, frame_of
 from lora_sam.data.reading.coco_layouts import USUAL, CocoLayout, find_layout
 from lora_sam.data.reading.coco_masks import EncodedMasks, Rings, encode
 from lora_sam.data.reading.image_finder import ImageFinder
-from lora_sam.data.reading.images import MAX_PIXELS, image_size, read_image
+from lora_sam.data.reading.images import MAX_PIXELS, check_pixels, image_size
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_mask_memory, size_mismatch
 from lora_sam.data.reading.outlined import split_in
 from lora_sam.data.reading.paths import data_root, inside, is_text, shown, within
@@ -147,7 +147,7 @@ def _read_split(
             raise size_mismatch(str(image.path), size, f"according to {file.name}", image.size)
         check_mask_memory(str(image.path), len(image.ids), size)
         if config.check == "full":
-            read_image(image.path)
+            check_pixels(image.path)
 
     good = []
     for image, outcome in zip(labelled, attempt_all(check, labelled), strict=True):

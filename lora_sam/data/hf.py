@@ -10,7 +10,7 @@ from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions, MaskOptions
 from lora_sam.data.reading.hf_masks import Stored, find_columns, read_row
 from lora_sam.data.reading.hf_tables import Cell, fetched, find_tables, open_table, schema_of
-from lora_sam.data.reading.images import image_size, read_image
+from lora_sam.data.reading.images import check_pixels, image_size
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_mask_memory
 from lora_sam.data.reading.mask_files import settled
 from lora_sam.data.reading.pairs import gathered
@@ -113,7 +113,7 @@ def _read_split(
         stored = read_row(table, row, columns, size, rules)
         check_mask_memory(str(image), len(stored.names), size)
         if config.check == "full":
-            read_image(image)
+            check_pixels(image)
         labelled = LabelledImage(f"{split}/{row}", image, size, stored.names, stored.masks, stored.classes)
         return labelled, stored, image.file_name()
 

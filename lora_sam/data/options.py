@@ -28,6 +28,11 @@ class FormatOptions:
         max_objects_per_image: Training uses at most this many objects of an image per step; null for all.
         check: `full` also decodes every image once, which finds truncated files before training; `header` trusts them.
             Masks in files of their own are always decoded, to know their objects.
+        scale: Which values of images with more than 8 bits become black and white, for all of them alike: `auto` finds
+            it in some of them (docs/data.md), `minmax` takes the least and the largest value, `dtype` the range of the
+            type; [low,high] says it.
+        bands: Which bands of images with more than three become red, green and blue, such as [4,3,2]; null for the
+            first three.
     """
 
     root: str
@@ -41,6 +46,8 @@ class FormatOptions:
     min_area: Annotated[int, Field(ge=1)]
     max_objects_per_image: Annotated[int, Field(ge=1)] | None
     check: Literal["full", "header"]
+    scale: Literal["auto", "dtype", "minmax"] | tuple[float, float]
+    bands: tuple[Annotated[int, Field(ge=1)], ...] | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.seeds import generator_for
 from lora_sam.core.structures import Sample
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.duplicates import groups_of_duplicates
+from lora_sam.data.reading.images import DeepPixels, deep_pixels
 from lora_sam.data.reading.labelled import LabelledImages
-from lora_sam.data.reading.skipping import Ledger
+from lora_sam.data.reading.pixel_scale import PixelScale, measured
+from lora_sam.data.reading.skipping import Ledger, attempt_all
 
 _SPELLINGS = {"train": ("training",), "val": ("valid", "validation"), "test": ("testing",)}
+
+
+_MEASURED = 32  # images that the scale is measured on
 
 
 class SampleSource(Protocol):
@@ -137,6 +144,7 @@ class Splits:
         skipped: One message for every image or object that was skipped because of an error.
         notes: What a user should know about how the labels were read: splits that were carved out of train, objects
             and images that were left out on purpose, images in two splits.
+        scale: How values of more than 8 bits become grey levels; None where no image has such.
     """
 
     train: SampleSource
@@ -144,6 +152,11 @@ class Splits:
     test: SampleSource
     skipped: tuple[str, ...]
     notes: tuple[str, ...]
+    scale: PixelScale | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Content of `splits.json`: ids by split, and the scale of pixels where there is one."""
+        return {**split_ids(self), **({} if self.scale is None else {"scale": self.scale.to_json()})}
 
 
 class ReadSplit(Protocol):
@@ -187,6 +200,8 @@ def read_splits(
     notes: list[str] = []
     found = {name: _read(read, name, notes) for name in dict.fromkeys((train, val, test)) if name is not None}
     skipped = ledger.close()
+    scale = _scale_of(found.values(), options, notes)
+    found = {name: source if scale is None else _scaled(source, scale) for name, source in found.items()}
     for name, source in found.items():
         if source is not None and len(source) == 0:
             raise DataError(f"{place(name)}: the split {name!r} is empty: no image with a labelled object. Add some.")
@@ -216,7 +231,7 @@ def read_splits(
     splits = {"train": training if carved else rest}
     splits |= {role: source or carved[role] for role, source in present.items()}
     notes.extend(_shared_images(splits))
-    return Splits(splits["train"], splits["val"], splits["test"], skipped, tuple(notes))
+    return Splits(splits["train"], splits["val"], splits["test"], skipped, tuple(notes), scale)
 
 
 def carve(
@@ -285,6 +300,33 @@ def _read(read: ReadSplit, name: str, notes: list[str]) -> SampleSource | None:
         if source is not None:
             return source
     return None
+
+
+def _scale_of(sources: Iterable[SampleSource | None], options: FormatOptions, notes: list[str]) -> PixelScale | None:
+    """One scale for all images, from some of those that have more than 8 bits or many bands; None where none has."""
+    files = [image.path for source in sources if isinstance(source, LabelledImages) for image in source.images]
+    places = np.unique(np.linspace(0, max(0, len(files) - 1), min(_MEASURED, len(files))).round().astype(int))
+    read = attempt_all(deep_pixels, [files[place] for place in places.tolist()])
+    deep = [found for found in read if isinstance(found, DeepPixels)]
+    if not deep:
+        failed = [found for found in read if isinstance(found, DataError) and "pip install" in str(found)]
+        if failed:
+            raise failed[0]
+        return None
+    scale = measured([found.values for found in deep], options.scale, options.bands, [found.nodata for found in deep])
+    count = min(found.values.shape[2] for found in deep)
+    if all(found.values.dtype == np.uint8 for found in deep):
+        scale = replace(scale, low=(0.0,) * 3, high=(255.0,) * 3)
+    ends = ",".join(f"{end:g}" for end in (min(scale.low), max(scale.high)))
+    notes.append(f"images of more than 8 bits: {scale.in_words()} become 0 to 255, as data.scale=[{ends}] does")
+    if count > 3 or count == 2:
+        chosen = ",".join(map(str, scale.bands))
+        notes.append(f"images have {count} bands, of which {chosen} are shown; data.bands=[...] chooses others")
+    return scale
+
+
+def _scaled(source: SampleSource | None, scale: PixelScale) -> SampleSource | None:
+    return replace(source, scale=scale) if isinstance(source, LabelledImages) else source
 
 
 def _lookalikes(source: SampleSource) -> tuple[tuple[int, ...], ...] | None:

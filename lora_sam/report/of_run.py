@@ -136,6 +136,7 @@ def facts_of(parts: Parts, progress: Progress) -> dict[str, Any]:
         },
         "method": {"name": settings.method.name, **plain_fields(settings.method)},
         "trains_encoder": parts.adapted.trains_encoder,
+        **({} if parts.splits.scale is None else {"scale": parts.splits.scale.to_json()}),
         "scores": vars(base.scores),
         "prompt": plain_fields(settings.prompt),
         "seed": settings.seed,

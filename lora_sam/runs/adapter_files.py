@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import atomic_directory, read_json, recover, write_text
 from lora_sam.core.scores import scores_of
+from lora_sam.data.reading.pixel_scale import PixelScale
 
 if TYPE_CHECKING:
     from lora_sam.methods.adapted import AdaptedSam
@@ -86,6 +87,8 @@ def read_facts(directory: Path) -> dict[str, Any]:
         raise AdapterError(f"{path}: image_size is {facts['image_size']}, in architecture {side}; {remedy}")
     try:
         scores_of(facts.get("scores"))
+        if "scale" in facts:
+            PixelScale.from_json(facts["scale"])
     except ValueError as error:
         raise AdapterError(f"{path}: {error}; {remedy}") from error
     return facts

@@ -73,6 +73,8 @@ class Washers:
         return Coco(
             crowd="ignore",
             rings="union",
+            scale="auto",
+            bands=None,
             root=str(root),
             images=_IMAGES,
             annotations=_ANNOTATIONS,

@@ -12,7 +12,7 @@ import numpy as np
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.annotation_files import check_box, identifier_of
 from lora_sam.data.reading.coco_masks import EncodedMasks, encode, is_number
-from lora_sam.data.reading.images import image_size, read_image
+from lora_sam.data.reading.images import check_pixels, image_size
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_mask_memory, size_mismatch
 from lora_sam.data.reading.paths import is_text, shown
 from lora_sam.data.reading.skipping import Ledger, attempt_all
@@ -171,7 +171,7 @@ def checked(
             raise size_mismatch(str(image.path), size, f"according to {owner}", image.size)
         check_mask_memory(str(image.path), len(image.object_ids), size)
         if check == "full":
-            read_image(image.path)
+            check_pixels(image.path)
 
     good = []
     for image, outcome in zip(images, attempt_all(attempt, images), strict=True):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
@@ -17,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.file_types import remedy_for, type_of
+from lora_sam.data.reading.pixel_scale import PixelScale, measured
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"})
 """Lower-case file name endings of what can be read."""
@@ -27,10 +30,24 @@ MAX_PIXELS = 64 * 10**6
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 _REMEDY = "copy it again from its source, or leave it out with data.on_error=skip"
 _ORIENTATION_TAG, _PHOTOMETRIC = 0x0112, 0x0106
+_SUBFILE_TAG, _NODATA_TAG = 254, 42113
+_REDUCED, _MASK = 1, 4  # bits of NewSubfileType
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MOST_BANDS = 64
+_TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    2: np.fliplr,
+    3: lambda values: np.rot90(values, 2),
+    4: np.flipud,
+    5: lambda values: values.swapaxes(0, 1),
+    6: lambda values: np.rot90(values, -1),
+    7: lambda values: np.rot90(values, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
 _BYTE_MAX, _WORD_MAX = 0xFF, 0xFFFF
 _START = 132  # bytes that tell what a file is
 _LEARNT = (32 << 20) - (1 << 16)  # bytes; glibc learns from blocks of up to 32 MiB
 _JPEG_COLOUR_NOISE = 32  # chroma error of a grey picture saved as colour JPEG; up to 9 seen
+logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # our errors say what is wrong with a file
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -58,19 +75,37 @@ class ImageFile(Protocol):
         ...
 
 
-def read_image(path: str | PathLike[str] | ImageFile) -> NDArray[np.uint8]:
+def read_image(
+    path: str | PathLike[str] | ImageFile, scale: PixelScale | str | PathLike[str] | None = None
+) -> NDArray[np.uint8]:
     """The picture as it is meant to be seen: RGB, uint8 [H, W, 3], EXIF orientation applied.
 
     PNG, JPEG, TIFF, WebP or BMP. Grey becomes three equal channels, palettes are looked up, an alpha channel is
-    dropped. 16-bit grey is scaled with `>> 8` when its maximum exceeds 255 and taken as it is otherwise; of 16-bit
-    colour the high bytes are used.
+    dropped. 8 bits are taken as they are. Of more bits, fractions or more bands `scale` says what is black and white;
+    without one, 16-bit grey is scaled with `>> 8` when its maximum exceeds 255 and taken as it is otherwise, and of
+    16-bit colour the high bytes are used.
+
+    Args:
+        path: The file.
+        scale: That of the data set it belongs to; or the directory of a run or adapter that was trained on it, which
+            says it in `lora_sam.json`.
 
     Raises:
         DataError: the file is missing, truncated, no such image, has several pages, more than `MAX_PIXELS` pixels,
-            or values that are not 8 or 16 bit.
+            or, without a scale, values that are not 8 or 16 bit.
     """
     _keep_freed_memory()
     path = Path(path) if isinstance(path, (str, PathLike)) else path
+    scale = PixelScale.of_run(Path(scale)) if isinstance(scale, (str, PathLike)) else scale
+    deep = deep_pixels(path) if scale is not None or _is_unknown_tiff(path) else None
+    if deep is not None:
+        scale = scale or measured([deep.values], "auto", None, [deep.nodata])
+        if deep.values.dtype == np.uint8:  # as it is, whatever the others need
+            scale = PixelScale(scale.bands, (0.0,) * 3, (255.0,) * 3)
+        try:
+            return scale.applied(deep.values)
+        except DataError as error:
+            raise DataError(f"{path}: {error}.", "unreadable_file") from error
     with _opened(path) as image:
         picture = _upright(image, path)
         if picture.mode == "F":
@@ -92,8 +127,113 @@ def read_image(path: str | PathLike[str] | ImageFile) -> NDArray[np.uint8]:
         return np.repeat(grey[:, :, None], 3, axis=2)
 
 
+def check_pixels(path: ImageFile) -> None:
+    """Decode an image once, whatever its values will become. Raises `DataError` as `read_image` does."""
+    if deep_pixels(path) is None:
+        read_image(path)
+
+
+@dataclass(frozen=True)
+class DeepPixels:
+    """Values [H, W, C] of an image with more than 8 bits, fractions, or more bands than Pillow knows.
+
+    Attributes:
+        values: Integers or fractions, turned upright.
+        nodata: What stands for a pixel without a value (GDAL_NODATA), if the file says so.
+    """
+
+    values: NDArray[Any]
+    nodata: float | None = None
+
+
+def deep_pixels(path: ImageFile) -> DeepPixels | None:
+    """The values of an image that 8 bits of grey or colour do not hold; None for any other.
+
+    Raises:
+        DataError: as `read_image` does, or a package that reads such files is not installed.
+    """
+    if _is_unknown_tiff(path):
+        return _read_tiff(path)
+    with _opened(path) as image:
+        if image.mode.startswith("I") or image.mode == "F":
+            return DeepPixels(np.asarray(_upright(image, path))[:, :, None])
+        if not any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
+            return None
+        kind = image.format
+    if kind == "TIFF":
+        return _read_tiff(path)
+    with _package(path) as codecs, path.open("rb") as file:
+        values = np.asarray(codecs("imagecodecs").png_decode(file.read()))
+    return DeepPixels(values if values.ndim == 3 else values[:, :, None])
+
+
+@contextmanager
+def _package(path: ImageFile) -> Iterator[Callable[[str], Any]]:
+    """Imports what reads `path`; failures of it become a `DataError`."""
+    try:
+        yield import_module
+    except ImportError as error:
+        raise DataError(
+            f"{path}: has 16-bit colour, fractions or several bands, which the package {error.name} reads; "
+            f"install it with pip install {error.name}.",
+            "unreadable_file",
+        ) from error
+    except DataError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise DataError(f"{path}: truncated or damaged ({reason}); {_REMEDY}.", "unreadable_file") from error
+
+
+def _is_unknown_tiff(path: ImageFile) -> bool:
+    """Whether a file is a TIFF with pixels that Pillow has no mode for, such as eight bands."""
+    if isinstance(path, Path) and path.suffix.lower() not in (".tif", ".tiff"):
+        return False  # without opening it once more
+    try:
+        with path.open("rb") as file:
+            if file.read(4) not in _TIFF_STARTS:
+                return False
+            file.seek(0)
+            try:
+                with Image.open(file, formats=("TIFF",)):
+                    return False
+            except (UnidentifiedImageError, SyntaxError, KeyError, ValueError):
+                return True
+    except (OSError, Image.DecompressionBombError):
+        return False  # whoever opens it says so
+
+
+@contextmanager
+def _tiff_page(path: ImageFile) -> Iterator[Any]:
+    with _package(path) as package:
+        tifffile = package("tifffile")
+        with path.open("rb") as file, tifffile.TiffFile(file) as tiff:
+            page = tiff.pages[0]
+            if page.imagewidth * page.imagelength > MAX_PIXELS or page.samplesperpixel > _MOST_BANDS:
+                raise _too_large(path, f"{page.imagewidth}x{page.imagelength} pixels of {page.samplesperpixel} bands")
+            full = sum(not other.is_reduced for other in tiff.pages)
+            if full > 1:
+                raise _several_pages(path, full)
+            yield page
+
+
+def _read_tiff(path: ImageFile) -> DeepPixels:
+    with _tiff_page(path) as page:
+        values = page.asarray()
+        if "S" in page.axes and page.axes.index("S") == 0:
+            values = np.moveaxis(values, 0, -1)
+        values = values if values.ndim == 3 else values[:, :, None]
+        tag, nodata = page.tags.get(_ORIENTATION_TAG), page.nodata
+        turn = _TURNS.get(int(tag.value) if tag is not None else 1)
+        said = page.tags.get(_NODATA_TAG) is not None
+        return DeepPixels(values if turn is None else turn(values), float(nodata) if said else None)
+
+
 def image_size(path: ImageFile) -> tuple[int, int]:
     """(height, width) in pixels after EXIF orientation, from the header alone. Raises `DataError` as `read_image`."""
+    if _is_unknown_tiff(path):
+        with _tiff_page(path) as page:
+            return page.imagelength, page.imagewidth
     with _opened(path) as image:
         width, height = image.size
         return (width, height) if _orientation(image, path) in (5, 6, 7, 8) else (height, width)
@@ -123,7 +263,9 @@ def read_reduced(path: ImageFile, width: int, height: int) -> NDArray[np.uint8]:
             image.draft("L", (4 * width, 4 * height))
             grey = _upright(image, path).convert("L")
         else:
-            grey = Image.fromarray(read_image(path)).convert("L")
+            deep = deep_pixels(path)
+            scale = None if deep is None else measured([deep.values], "auto", None, [deep.nodata])
+            grey = Image.fromarray(read_image(path, scale)).convert("L")
         return np.asarray(grey.resize((width, height), Image.Resampling.BOX))
 
 
@@ -242,8 +384,10 @@ def _opened(path: ImageFile) -> Iterator[Image.Image]:
             if width * height > MAX_PIXELS:
                 raise _too_large(path, f"{width}x{height} pixels")
             pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            if pages > 1 and image.format == "TIFF":
+                pages = _full_pages(image)
             if pages > 1:
-                raise DataError(f"{path}: has {pages} pages; save one image per file.", "unreadable_file")
+                raise _several_pages(path, pages)
             yield image
     except DataError:
         raise
@@ -265,6 +409,20 @@ def _opened(path: ImageFile) -> Iterator[Image.Image]:
     except Exception as error:  # decoders of damaged files raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: truncated or damaged ({reason}); {_REMEDY}.", "unreadable_file") from error
+
+
+def _full_pages(image: Image.Image) -> int:
+    """Pages of a TIFF that are neither overviews of another nor masks; the first is open afterwards."""
+    kinds = []
+    for page in range(getattr(image, "n_frames", 1)):
+        image.seek(page)
+        kinds.append(int(getattr(image, "tag_v2", {}).get(_SUBFILE_TAG, 0)))
+    image.seek(0)
+    return sum(not kind & (_REDUCED | _MASK) for kind in kinds)
+
+
+def _several_pages(path: ImageFile, pages: int) -> DataError:
+    return DataError(f"{path}: has {pages} pages; save one image per file.", "unreadable_file")
 
 
 def _too_large(path: ImageFile, what: str) -> DataError:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import DataError
 from lora_sam.core.structures import Sample
 from lora_sam.data.reading.images import ImageFile, digest_of_file, image_size, read_image
+from lora_sam.data.reading.pixel_scale import PixelScale
 
 MAX_MASK_BYTES = 8 * 2**30
 """An image whose object masks need more memory than this (one byte per pixel and object) is refused."""
@@ -51,6 +52,8 @@ class LabelledImages:
     """A `SampleSource` over labelled images."""
 
     images: tuple[LabelledImage, ...]
+    scale: PixelScale | None = None
+    """How values of more than 8 bits become grey levels, for all images of the data set."""
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -79,7 +82,7 @@ class LabelledImages:
     def __getitem__(self, index: int) -> Sample:
         """Decode one sample. Raises `DataError` when its files changed since they were checked."""
         image = self.images[index]
-        pixels = read_image(image.path)
+        pixels = read_image(image.path, self.scale)
         if pixels.shape[:2] != image.size:
             raise size_mismatch(str(image.path), pixels.shape[:2], "when the data was opened", image.size)
         return _sample(image, pixels)
@@ -92,7 +95,8 @@ class LabelledImages:
     def file_digest(self, index: int) -> str | None:
         """SHA-256 of the image's file in hexadecimal; None where it cannot be read."""
         try:
-            return digest_of_file(self.images[index].path)
+            digest = digest_of_file(self.images[index].path)
+            return digest if self.scale is None else self.scale.digest_with(digest)
         except OSError:
             return None
 

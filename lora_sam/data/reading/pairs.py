@@ -14,7 +14,7 @@ from lora_sam.core.wording import plural
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.affixes import CHANNEL, Files, stripped, suffix_of, without
 from lora_sam.data.reading.file_types import counted_types, unread_types
-from lora_sam.data.reading.images import SUFFIXES, image_size, read_image
+from lora_sam.data.reading.images import SUFFIXES, check_pixels, image_size
 from lora_sam.data.reading.label_map import LabelMap
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, StoredMasks, check_mask_memory
 from lora_sam.data.reading.paths import data_root, inside, within
@@ -170,7 +170,7 @@ def described(
     objects = stored.label_map(size)
     check_mask_memory(str(owner), len(objects.names), size)
     if check == "full":
-        read_image(image)
+        check_pixels(image)
     identifier = image.relative_to(root).as_posix()
     return LabelledImage(identifier, image, size, objects.names, stored, objects.classes), objects.too_small
 
@@ -222,7 +222,12 @@ def _read_pairs(
         count = plural(len(unlabelled), "image")
         notes.append(f"{images}: {count} without a {what} {were} left out, e.g. {unlabelled[0]}")
     paired = [files[0] for name, files in sorted(label_files.items()) if name in image_files]
-    store = reader(root, images, paired, notes)
+    try:
+        store = reader(root, images, paired, notes)
+    except DataError:
+        for name in sorted(image_files)[:1]:
+            image_size(image_files[name][0])  # an image that is no image says more than what its labels seem to be
+        raise
 
     def pair(name: str) -> tuple[LabelledImage, int]:
         image, file = (_only(files.get(name, []), root) for files in (image_files, label_files))
