@@ -57,7 +57,7 @@ class Evaluate:
         threads: Threads to compute with; null leaves it to torch and OpenVINO.
         base: Checkpoint of the base weights; null takes the file that the run used.
         data_root: Directory of labelled images; only for IR parts without their run.
-        data_format: How those are labelled, as in data=...; auto looks what is there.
+        data_format: How those are labelled, by a file of `conf/data`, as in data=...; auto looks what is there.
         output: File for the figures as JSON instead of the run's `backends.json`; nothing is written into the run then.
     """
 
@@ -72,11 +72,16 @@ class Evaluate:
     threads: Annotated[int, Field(ge=1, le=4096)] | None
     base: str | None
     data_root: Annotated[str, Field(min_length=1)] | None
-    data_format: Literal["auto", "coco", "common_semantic", "datumaro", "folder", "hf", "labels", "voc"]
+    data_format: Annotated[str, Field(min_length=1)]
     output: Annotated[str, Field(min_length=1)] | None
 
     def check(self) -> None:
-        """Raise `ConfigError` where options contradict each other."""
+        """Raise `ConfigError` where options contradict each other, or a format is unknown."""
+        from lora_sam.data.auto import formats
+
+        known = ("auto", *formats())
+        if self.data_format not in known:
+            raise ConfigError(f"data_format = {self.data_format}: must be one of {', '.join(known)}")
         if is_parts(self.run) and self.data_root is None:
             raise ConfigError(
                 f"run = {self.run}: IR parts come without images to measure them on; add data_root=<directory>"

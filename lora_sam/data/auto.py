@@ -10,10 +10,11 @@ if TYPE_CHECKING:
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lora_sam.core.conf_files import conf_places
+from lora_sam.core.conf_files import conf_directory, conf_places
 from lora_sam.core.errors import ConfigError, DataError
 from lora_sam.data import mask_per_object
 from lora_sam.data.common_semantic import CLASS_FILES
@@ -118,7 +119,7 @@ def detected(root: Path, train: str) -> list[Found]:
     Raises:
         OSError: a directory cannot be listed.
     """
-    matches = (detect(root, train) for detect, _ in _FORMATS.values())
+    matches = (detect(root, train) for detect, _ in _detectors(conf_directory()).values())
     return [match for match in matches if match is not None]
 
 
@@ -214,29 +215,6 @@ def _hugging_face(root: Path, train: str) -> Found | None:
     return None if table is None else Found("hf", str(table.relative_to(root)))
 
 
-def _tool(option: str) -> Callable[[Path, str], Found | None]:
-    """Asks the module of a labelling tool's format, which has the name of its option."""
-
-    def detect(root: Path, train: str) -> Found | None:
-        why = importlib.import_module(f"lora_sam.data.{option}").recognise(root)
-        return None if why is None else Found(option, why)
-
-    return detect
-
-
-_TOOLS = {
-    "yolo": "YOLO segmentation: data.yaml, images and labels/*.txt",
-    "labelme": "labelme: a JSON for each image",
-    "cvat": "CVAT for images: annotations.xml",
-    "via": "VGG Image Annotator: via_region_data.json, a project or its CSV",
-    "qupath": "QuPath: *.geojson",
-    "supervisely": "Supervisely: img and ann",
-    "label_studio": "Label Studio: its JSON",
-    "sa1b": "SA-1B: a JSON with RLE for each image",
-    "medsam": "MedSAM: imgs/*.npy and gts/*.npy",
-    "mask_per_object": "one mask file for each object, in masks/ beside images/",
-}
-
 _FORMATS: Mapping[str, tuple[Callable[[Path, str], Found | None], str]] = {
     "coco": (_coco, "COCO instances: annotations/instances_{split}.json, {split}/_annotations.coco.json, one file"),
     "voc": (_voc, f"Pascal VOC: {IMAGES} with {OBJECTS} or {CLASSES}"),
@@ -245,8 +223,44 @@ _FORMATS: Mapping[str, tuple[Callable[[Path, str], Found | None], str]] = {
     "folder": (_folder, "masks: images and masks, {split}/images and {split}/masks"),
     "labels": (_labels, "label images: images and labels, {split}/images and {split}/labels"),
     "hf": (_hugging_face, "Hugging Face: dataset_dict.json, state.json, *.parquet"),
-    **{option: (_tool(option), what) for option, what in _TOOLS.items()},
 }
+"""Formats whose options follow from what is there; of all others, the module says whether `root` has it."""
+
+
+def formats() -> dict[str, str]:
+    """Every format that reads a directory: its option in `conf/data`, and what it looks for there.
+
+    A module that has a `recognise` is asked by `auto`, and says with `LAYOUT`, or in its first line, what it looks for.
+
+    Raises:
+        ConfigError: the files of `conf/` are missing, so the installation is incomplete.
+    """
+    return {option: what for option, (_, what) in _detectors(conf_directory()).items()}
+
+
+@cache
+def _detectors(conf: Path) -> dict[str, tuple[Callable[[Path, str], Found | None], str]]:
+    found = dict(_FORMATS)
+    for file in sorted((conf / "data").glob("*.yaml")):
+        option = file.stem
+        if option in found or option == "auto":
+            continue
+        target, values = stored_option(option)
+        if values.get("root") != "???":  # drawn, not read
+            continue
+        module = importlib.import_module(target.rpartition(".")[0])
+        if hasattr(module, "recognise"):
+            what = getattr(module, "LAYOUT", None) or (module.__doc__ or option).partition("\n")[0]
+            found[option] = _asking(option, module.recognise), what
+    return found
+
+
+def _asking(option: str, recognise: Callable[[Path], str | None]) -> Callable[[Path, str], Found | None]:
+    def detect(root: Path, train: str) -> Found | None:
+        why = recognise(root)
+        return None if why is None else Found(option, why)
+
+    return detect
 
 
 def _folders(root: Path, train: str, kinds: Iterable[str], suffixes: frozenset[str]) -> tuple[str, str] | None:
@@ -275,5 +289,5 @@ def _nothing(root: Path, train: str) -> DataError:
         hint = f"It is in {below[0].name}, so set data.root={below[0]}."
     else:
         hint = "Put it into one of these, or name the places with data=<format> and its options (docs/data.md)."
-    looked = "; ".join(f"data={option}, {within(what, train)}" for option, (_, what) in _FORMATS.items())
+    looked = "; ".join(f"data={option}, {within(what, train)}" for option, what in formats().items())
     return DataError(f"{root}: has no labelled images in a known layout. {hint} Looked for: {looked}.")

@@ -44,6 +44,9 @@ class Cvat(FormatOptions):
         return open_pictures(self, root, _pictures(root), seed=seed, what="CVAT's XML")
 
 
+LAYOUT = "CVAT for images: annotations.xml"
+
+
 def recognise(root: Path) -> str | None:
     """By what a directory is recognised as this format; None where it is not."""
     file = recognised(root, ".xml", says=_SAYS)

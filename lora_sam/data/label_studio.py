@@ -53,6 +53,9 @@ class LabelStudio(FormatOptions):
         return open_pictures(self, root, _pictures(root), seed=seed, what="Label Studio's JSON")
 
 
+LAYOUT = "Label Studio: its JSON"
+
+
 def recognise(root: Path) -> str | None:
     """By what a directory is recognised as this format; None where it is not."""
     file = recognised(root, ".json", says=_SAYS)

@@ -43,6 +43,9 @@ class Labelme(FormatOptions):
         return open_pictures(self, root, _pictures(root), seed=seed, what="labelme's JSON")
 
 
+LAYOUT = "labelme: a JSON for each image"
+
+
 def recognise(root: Path) -> str | None:
     """By what a directory is recognised as this format; None where it is not."""
     file = recognised(root, ".json", says=_SAYS)

@@ -49,6 +49,9 @@ class MaskPerObject(FormatOptions):
         return open_pictures(self, root, _pictures(root, found), seed=seed, what="the mask files")
 
 
+LAYOUT = "one mask file for each object, in masks/ beside images/"
+
+
 def recognise(root: Path) -> str | None:
     """By what a directory is recognised as this format; None where it is not."""
     found = _masks_of(root)

@@ -73,6 +73,9 @@ class MedSam(FormatOptions):
         )
 
 
+LAYOUT = "MedSAM: imgs/*.npy and gts/*.npy"
+
+
 def recognise(root: Path) -> str | None:
     """By what a directory is recognised as this format; None where it is not."""
     for place in (root, root / "train", root / "training"):

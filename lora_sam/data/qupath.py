@@ -41,6 +41,9 @@ class QuPath(FormatOptions):
         return open_pictures(self, root, _pictures(root), seed=seed, what="QuPath's GeoJSON")
 
 
+LAYOUT = "QuPath: *.geojson"
+
+
 def recognise(root: Path) -> str | None:
     """By what a directory is recognised as this format; None where it is not."""
     file = next(iter(files_below(root, *_ENDINGS, most=5000)), None)

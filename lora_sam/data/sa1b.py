@@ -39,6 +39,9 @@ class Sa1b(FormatOptions):
         return open_pictures(self, root, _pictures(root), seed=seed, what="SA-1B's JSON")
 
 
+LAYOUT = "SA-1B: a JSON with RLE for each image"
+
+
 def recognise(root: Path) -> str | None:
     """By what a directory is recognised as this format; None where it is not."""
     file = recognised(root, ".json", says=_SAYS, never=_NEVER)

@@ -42,6 +42,9 @@ class Supervisely(FormatOptions):
         return open_pictures(self, root, _pictures(root), seed=seed, what="Supervisely's annotations")
 
 
+LAYOUT = "Supervisely: img and ann"
+
+
 def recognise(root: Path) -> str | None:
     """By what a directory is recognised as this format; None where it is not."""
     for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):

@@ -47,6 +47,9 @@ class Via(FormatOptions):
         return open_pictures(self, root, _pictures(root), seed=seed, what="VIA's regions")
 
 
+LAYOUT = "VGG Image Annotator: via_region_data.json, a project or its CSV"
+
+
 def recognise(root: Path) -> str | None:
     """By what a directory is recognised as this format; None where it is not."""
     file = recognised(root, ".json", says=_JSON) or recognised(root, ".csv", says=_CSV)

@@ -65,6 +65,9 @@ class Yolo(FormatOptions):
 _BOXES = "lines of five numbers are boxes, which outline nothing"
 
 
+LAYOUT = "YOLO segmentation: data.yaml, images and labels/*.txt"
+
+
 def recognise(root: Path) -> str | None:
     """By what a directory is recognised as this format; None where it is not."""
     texts = (path for path in files_below(root, ".txt", most=5000) if _LABELS in path.relative_to(root).parts[:-1])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.auto import Auto
 from lora_sam.data.check.coco_labels import findings_in_coco
 from lora_sam.data.check.datumaro_labels import findings_in_datumaro
-from lora_sam.data.check.defects import Group, grouped
+from lora_sam.data.check.defects import Finding, Group, grouped
 from lora_sam.data.check.opening import open_leniently, refusal
 from lora_sam.data.check.samples import Look, look_at, spread
 from lora_sam.data.check.sets import findings_of
@@ -25,6 +26,15 @@ from lora_sam.data.splits import SampleSource
 from lora_sam.data.voc import Voc
 
 _CHUNK = 64
+
+
+@runtime_checkable
+class LooksFurther(Protocol):
+    """A format that finds more in its own files than what is looked for in every format."""
+
+    def findings(self, root: Path, looks: Sequence[Look]) -> Iterable[Finding]:
+        """What is wrong in the files below `root`, whose samples were looked at."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,8 @@ def examine(
             findings.extend(findings_in_voc(found, root, looks))
         elif isinstance(found, DatumaroJson):
             findings.extend(findings_in_datumaro(found, root, looks))
+        elif isinstance(found, LooksFurther):
+            findings.extend(found.findings(root, looks))
     return Examination(
         sources=opened.sources,
         looks=tuple(looks),
