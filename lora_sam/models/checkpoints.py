@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from lora_sam.core.conf_files import conf_directory
 from lora_sam.core.errors import CheckpointError
 from lora_sam.core.files import user_cache
 from lora_sam.core.scores import META, METADATA_KEY, Scores, from_metadata
@@ -49,36 +50,39 @@ class Checkpoint:
     sha256: str
 
 
-def _meta(variant: str, filename: str, size: int, sha256: str) -> Checkpoint:
-    return Checkpoint(variant, filename, f"https://dl.fbaipublicfiles.com/segment_anything/{filename}", size, sha256)
+class _Published(Mapping[str, Checkpoint]):
+    """The published weights of every file in `conf/model` that names some, read when they are first asked for."""
+
+    def __getitem__(self, variant: str) -> Checkpoint:
+        return _published(conf_directory())[variant]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_published(conf_directory()))
+
+    def __len__(self) -> int:
+        return len(_published(conf_directory()))
 
 
-OFFICIAL: Mapping[str, Checkpoint] = MappingProxyType(
-    {
-        checkpoint.variant: checkpoint
-        for checkpoint in (
-            _meta(
-                "vit_b",
-                "sam_vit_b_01ec64.pth",
-                375_042_383,
-                "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-            ),
-            _meta(
-                "vit_l",
-                "sam_vit_l_0b3195.pth",
-                1_249_524_607,
-                "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-            ),
-            _meta(
-                "vit_h",
-                "sam_vit_h_4b8939.pth",
-                2_564_550_879,
-                "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-            ),
-        )
-    }
-)
-"""Meta's three checkpoints by variant (Kirillov et al., Segment Anything, 2023; Apache-2.0)."""
+OFFICIAL: Mapping[str, Checkpoint] = _Published()
+"""Published weights by variant: of Meta's three (Kirillov et al., Segment Anything, 2023; Apache-2.0), and yours."""
+
+
+def published(variant: str, url: str, size: int, sha256: str) -> Checkpoint:
+    """The weights at `url`, kept under the name that they have there."""
+    return Checkpoint(variant, url.rpartition("/")[2], url, size, sha256)
+
+
+@cache
+def _published(conf: Path) -> dict[str, Checkpoint]:
+    import yaml
+
+    found = {}
+    for file in sorted((conf / "model").glob("*.yaml")):
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if values.get("url") is not None:
+            where = (values[name] for name in ("url", "size", "sha256"))
+            found[values["variant"]] = published(values["variant"], *where)
+    return found
 
 
 def packaged_checkpoint(variant: str) -> Path | None:

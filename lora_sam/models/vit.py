@@ -70,6 +70,9 @@ class ViTSam:
             any layout that `lora_sam.models.layouts.plain_state` knows; null takes the file that comes with the package
             (`nano`), or the official one of the variant from the cache directory, downloading it once.
         offline: Never download.
+        url: Where weights are published, https; null where they are not. The end of it is the name of the file.
+        size: Of that file in bytes.
+        sha256: Of that file, 64 hexadecimal digits.
     """
 
     variant: Annotated[str, Field(min_length=1, pattern=r"^[a-z0-9_]+$")]
@@ -86,12 +89,20 @@ class ViTSam:
     weights_seed: Annotated[int, Field(ge=0, lt=2**63)]
     checkpoint: str | None
     offline: bool
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+/[A-Za-z0-9_.-]+\.(pth|pt|safetensors)$")] | None
+    size: Annotated[int, Field(ge=1)] | None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
 
     def check(self) -> None:
         """Raise `ConfigError` where fields contradict each other, or a checkpoint file is not there."""
         if self.embed_dim % self.num_heads:
             raise ConfigError(
                 f"model.embed_dim = {self.embed_dim}: must be a multiple of model.num_heads = {self.num_heads}"
+            )
+        if len({value is None for value in (self.url, self.size, self.sha256)}) != 1:
+            raise ConfigError(
+                f"model.url = {self.url}: a file is known by model.url, model.size and model.sha256 together; set all "
+                "three or none"
             )
         outside = [block for block in self.global_attention if block >= self.depth]
         if outside:
@@ -154,7 +165,7 @@ class ViTSam:
 
     def _locate(self) -> tuple[Path, str | None]:
         """Path of the weights, and the SHA-256 that the file has to have if it is a published one."""
-        from lora_sam.models.checkpoints import OFFICIAL, default_directory, packaged_checkpoint
+        from lora_sam.models.checkpoints import OFFICIAL, default_directory, packaged_checkpoint, published
         from lora_sam.models.download import download_progress, fetch_checkpoint
 
         if self.checkpoint is not None:
@@ -163,12 +174,12 @@ class ViTSam:
         packaged = packaged_checkpoint(self.variant)
         if packaged is not None:
             return packaged, None
-        if self.variant not in OFFICIAL:
+        if self.url is None or self.size is None or self.sha256 is None:
             raise CheckpointError(
                 f"model={self.variant} has neither packaged weights nor an official checkpoint; set model.checkpoint "
                 f"to a file with its weights (official ones exist for {', '.join(sorted(OFFICIAL))})"
             )
-        official = OFFICIAL[self.variant]
+        official = published(self.variant, self.url, self.size, self.sha256)
         with download_progress(official) as progress:
             path = fetch_checkpoint(official, default_directory(), offline=self.offline, progress=progress)
         return path, official.sha256

@@ -108,8 +108,10 @@ def _adapter_directory(path: str | PathLike[str]) -> Path:
 def _settings(directory: Path, facts: dict[str, Any], checkpoint: str | None, *, random: bool) -> ViTSam:
     from pydantic import TypeAdapter, ValidationError
 
+    from lora_sam.models.checkpoints import OFFICIAL
     from lora_sam.models.vit import ViTSam
 
+    official = OFFICIAL.get(str(facts["architecture"].get("variant")))
     settings = {
         **facts["architecture"],
         "prompt_frequency": facts["base"].get("prompt_frequency", 1.0),
@@ -117,6 +119,7 @@ def _settings(directory: Path, facts: dict[str, Any], checkpoint: str | None, *,
         "weights_seed": facts["base"].get("weights_seed", 0),
         "checkpoint": checkpoint,
         "offline": False,
+        **{name: getattr(official, name, None) for name in ("url", "size", "sha256")},
     }
     try:
         model = TypeAdapter(ViTSam).validate_json(json.dumps(settings), strict=True)
