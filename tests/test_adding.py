@@ -96,7 +96,8 @@ class Narrow:
         """See `lora_sam.methods.Method.apply`."""
         from peft import LoraConfig
 
-        from lora_sam.methods.adapted import NO_TARGETS, insert
+        from lora_sam.methods.adapted import insert
+        from lora_sam.methods.peft_config import NO_TARGETS
 
         return insert(sam, LoraConfig(target_modules=NO_TARGETS, modules_to_save=[self.part]), trains_encoder=False)
 '''
