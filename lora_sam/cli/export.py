@@ -27,7 +27,8 @@ class Export:
         run: Run directory, or latest.
         precision: How weights are stored, fp32 or fp16. What is computed in is chosen when the model is loaded.
         format: openvino, or onnx, with the names of segment_anything's own export (needs the package onnx).
-        multimask: Give all four masks of a prompt, the single one first, instead of the single one.
+        multimask: Give all four masks of a prompt, the single one first, as OpenVINO Model API needs them; false for
+            the single one alone.
         min_iou: Least mean IoU between the masks of torch and of the exported parts, both computed in fp32, on prompts
             of the validation split; below it nothing is written.
     """

@@ -32,7 +32,8 @@ class PromptedDecoder(nn.Module):
 
     The same computation as `decode_all_masks` followed by `logits_to_original`, without branches on the prompts: a box
     is two points with the labels 2 and 3 (as in `segment_anything.utils.onnx.SamOnnxModel`), and a mask prompt is
-    switched on by `has_mask_input`.
+    switched on by `has_mask_input`. Points without a box get the point of padding that SAM's prompt encoder adds,
+    unless they end with one: callers such as OpenVINO Model API send none.
 
     Args:
         sam: The model.
@@ -60,7 +61,8 @@ class PromptedDecoder(nn.Module):
         Args:
             image_embeddings: [1, C, S/16, S/16].
             point_coords: (x, y) in the S frame, float32 [B, N, 2].
-            point_labels: 1 foreground, 0 background, 2 and 3 the corners of a box, -1 padding; float32 [B, N].
+            point_labels: 1 foreground, 0 background, 2 and 3 the corners of a box, -1 padding; float32 [B, N]. Prompts
+                that go together are of one kind: all with a box, or none.
             mask_input: Logits of an earlier prediction, float32 [1 or B, 1, h, w]; scaled to S/4 if they are not.
             has_mask_input: 1 where `mask_input` counts, else 0; float32 [1 or B, 1].
             orig_size: (height, width) of the original image, [1, 2] or [2].
@@ -69,7 +71,7 @@ class PromptedDecoder(nn.Module):
             Logits at the original size [B, M, H, W], predicted IoU [B, M], logits [B, M, S/4, S/4]; M is 4 with
             `multimask`, else 1.
         """
-        sparse = self._embed_points(point_coords, point_labels)
+        sparse = self._embed_points(*_padded(point_coords, point_labels))
         # adding zeros of the prompts' shape repeats what is there once
         repeat = torch.zeros_like(point_coords[:, :1, :1]).unsqueeze(-1)
         source = image_embeddings + self._embed_mask(mask_input, has_mask_input.reshape(-1, 1, 1, 1)) + repeat
@@ -101,6 +103,17 @@ class PromptedDecoder(nn.Module):
         extent = torch.div(2 * size * side + longest, 2 * longest, rounding_mode="floor").clamp(min=1)
         part = padded[..., : extent[0], : extent[1]]
         return F.interpolate(part, size=(size[0], size[1]), mode="bilinear", align_corners=False)  # type: ignore[arg-type]
+
+
+def _padded(coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Points [B, N, 2] and labels [B, N] with one more point, label -1, where no box and no such point is there yet.
+
+    Without branches: what is added is the beginning, of length 0 or 1, of a column that is always made.
+    """
+    there = (labels.amax() > 1) | (labels[:, -1].amax() < 0)
+    missing = 1 - there.to(torch.int64)
+    point, label = torch.zeros_like(coords[:, :1]), torch.full_like(labels[:, :1], -1)
+    return torch.cat([coords, point[:, :missing]], dim=1), torch.cat([labels, label[:, :missing]], dim=1)
 
 
 def encoder_example(image_size: int) -> tuple[Tensor, ...]:

@@ -84,7 +84,11 @@ class OpenVINOPredictor:
         self._ranks = {name: len(port.partial_shape) for port in decoder_model.inputs for name in port.names}
         core = openvino_core()
         self._encoder = _Requests(core.compile_model(encoder_model, device, settings))
-        self._decoder = _Requests(core.compile_model(decoder_model, device, settings))
+        self._decoder = _Requests(core.compile_model(_with_one_enlarged(decoder_model), device, settings))
+        # the other decoder enlarges four masks, which costs time and memory: made when it is asked for
+        self._compile = lambda: _Requests(core.compile_model(decoder_model, device, settings))
+        self._decoder_of_all: _Requests | None = None
+        self._compiling = threading.Lock()
         self._embeddings: Embeddings[NDArray[np.float32]] = Embeddings(self._encode)
         self._chunk = chunk
 
@@ -136,7 +140,7 @@ class OpenVINOPredictor:
             rows = np.arange(len(best))
             return part.logits[rows, best] > threshold, part.scores[rows, best], part.low_res_logits[rows, best]
 
-        masks, scores, low_res = zip(*self._decoded(image, prompts, chosen), strict=True)
+        masks, scores, low_res = zip(*self._decoded(image, prompts, chosen, multimask), strict=True)
         return Masks(np.concatenate(masks), np.concatenate(scores), np.concatenate(low_res))
 
     def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
@@ -149,7 +153,7 @@ class OpenVINOPredictor:
         def copied(part: AllMasks) -> tuple[NDArray[Any], ...]:
             return part.logits.copy(), part.scores.copy(), part.low_res_logits.copy()
 
-        logits, scores, low_res = zip(*self._decoded(image, prompts, copied), strict=True)
+        logits, scores, low_res = zip(*self._decoded(image, prompts, copied, True), strict=True)
         return AllMasks(np.concatenate(logits), np.concatenate(scores), np.concatenate(low_res))
 
     def segment(
@@ -173,16 +177,27 @@ class OpenVINOPredictor:
             embedding: NDArray[np.float32] = request.infer({"images": pixels})["image_embeddings"].copy()
         return embedding
 
-    def _decoded(self, image: NDArray[np.uint8], prompts: Prompts, take: Callable[[AllMasks], R]) -> list[R]:
-        """What `take` keeps of all masks of some prompts at once; their arrays are overwritten afterwards."""
-        embedding, size = self._embeddings.embed(image), size_of(image)
+    def _requests(self, all_masks: bool) -> _Requests:
+        """Those of the decoder that enlarges all masks, or the first."""
+        if not (all_masks and self.offers_all_masks):
+            return self._decoder
+        with self._compiling:
+            if self._decoder_of_all is None:
+                self._decoder_of_all = self._compile()
+            return self._decoder_of_all
+
+    def _decoded(
+        self, image: NDArray[np.uint8], prompts: Prompts, take: Callable[[AllMasks], R], all_masks: bool
+    ) -> list[R]:
+        """What `take` keeps of the masks of some prompts at once; their arrays are overwritten afterwards."""
+        embedding, size, decoder = self._embeddings.embed(image), size_of(image), self._requests(all_masks)
         taken = []
         for start in range(0, len(prompts), self._chunk):
             inputs = decoder_inputs(prompts[slice(start, start + self._chunk)], size, self.image_size)
             for name in ("has_mask_input", "orig_size"):
                 if self._ranks[name] == 1:  # as in Meta's ONNX
                     inputs[name] = inputs[name].reshape(-1).astype(np.float32)
-            with self._decoder.one() as request:
+            with decoder.one() as request:
                 result = request.infer({"image_embeddings": embedding, **inputs}, share_outputs=True)
                 part = AllMasks(result["upscaled_masks"], result["iou_predictions"], result["low_res_masks"])
                 taken.append(take(part))
@@ -335,6 +350,21 @@ def _check_device(device: str, threads: int | None) -> None:
         raise ConfigError(f"device = {device:.80}: not available here; available: AUTO, {', '.join(there)}")
     if threads is not None and device != "CPU":
         raise ConfigError(f"threads = {threads} with device = {device}: only the CPU has threads; leave threads out")
+
+
+def _with_one_enlarged(model: openvino.Model) -> openvino.Model:
+    """The decoder with the single mask alone enlarged to the original image; scores and small logits stay all there."""
+    from openvino import opset13
+
+    single = model.clone()
+    outputs = {name: output for output in single.outputs for name in output.names}
+    logits = outputs["low_res_masks"].get_node().input_value(0)
+    enlarging = [target for target in logits.get_target_inputs() if target.get_node().get_type_name() != "Result"]
+    first = opset13.slice(logits, [0], [1], [1], [1])
+    for target in enlarging:
+        target.replace_source_output(first.output(0))
+    single.validate_nodes_and_infer_types()
+    return single
 
 
 def _settings(execution: Execution, hint: Hint, threads: int | None, compile_cache: bool) -> dict[str, Any]:

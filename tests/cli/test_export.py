@@ -201,6 +201,6 @@ def test_help_names_every_option_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    for name in ("run=latest", "precision=fp16", "format=openvino", "multimask=false", "min_iou=0.999"):
+    for name in ("run=latest", "precision=fp16", "format=openvino", "multimask=true", "min_iou=0.999"):
         assert name in done.stdout
     assert "Least mean IoU between the masks of torch" in done.stdout

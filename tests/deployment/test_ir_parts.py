@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from lora_sam.core.errors import AdapterError, ConfigError, DataError
 from lora_sam.core.structures import Prompts
-from lora_sam.deployment.ir_parts import decoder_ir, encoder_ir, save_ir, save_onnx
+from lora_sam.deployment.ir_parts import PromptedDecoder, decoder_ir, encoder_ir, save_ir, save_onnx
+from lora_sam.models.decoding import decode_all_masks
 from lora_sam.predictors.openvino_predictor import (
     DECODER,
     ENCODER,
@@ -149,6 +151,117 @@ def test_an_image_is_encoded_once(exported: Callable[..., Any]) -> None:
     assert predictor.predict(image, Prompts(boxes=np.zeros((0, 4), np.float32))).masks.shape == (0, 48, 64)
     with pytest.raises(DataError, match="uint8"):
         predictor.set_image(image.astype(np.float32))
+
+
+@pytest.mark.parametrize("multimask", [False, True])
+@pytest.mark.parametrize("labels", [[[1.0]], [[1.0, 0.0]], [[0.0], [1.0]]], ids=str)
+def test_points_without_padding_get_the_padding_that_sam_adds(
+    sam: Any, parts: Callable[..., Path], labels: list[list[float]], multimask: bool
+) -> None:
+    given = np.array(labels, np.float32)
+    points = np.random.default_rng(3).uniform(5, 40, (*given.shape, 2)).astype(np.float32)
+    decoder = openvino_core().compile_model(
+        parts(multimask=multimask) / DECODER, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    embedding = np.random.default_rng(4).normal(0, 1, (1, 32, 4, 4)).astype(np.float32)
+    inputs = {
+        "image_embeddings": embedding,
+        "mask_input": np.zeros((1, 1, 16, 16), np.float32),
+        "has_mask_input": np.zeros((1, 1), np.float32),
+        "orig_size": np.array([[64, 64]]),
+    }
+    wanted = (
+        decode_all_masks(
+            sam, torch.tensor(embedding), boxes=None, points=torch.tensor(points), labels=torch.tensor(given).long()
+        )[0][:, : 4 if multimask else 1]
+        .detach()
+        .numpy()
+    )
+    padding = np.full((len(given), 1), -1, np.float32)
+    for more in ([], [padding]):  # as Model API sends them, and as Meta's own ONNX needs them
+        found = decoder(
+            {
+                **inputs,
+                "point_coords": np.concatenate(
+                    [points, *(np.zeros((len(given), 1, 2), np.float32) for _ in more)], axis=1
+                ),
+                "point_labels": np.concatenate([given, *more], axis=1),
+            }
+        )["low_res_masks"]
+        assert np.abs(found - wanted).max() < 1e-4
+
+
+def test_a_box_gets_no_padding(sam: Any, parts: Callable[..., Path]) -> None:
+    decoder = PromptedDecoder(sam, 64, multimask=False)
+    embedding, mask = torch.zeros(1, 32, 4, 4), torch.zeros(1, 1, 16, 16)
+    box = torch.tensor([[[5.0, 6], [40, 41]]])
+    rest = (mask, torch.zeros(1, 1), torch.tensor([[64, 64]]))
+    with torch.no_grad():
+        found = decoder(embedding, box, torch.tensor([[2.0, 3]]), *rest)[2]
+        padded = decoder(embedding, torch.cat([box, box[:, :1] * 0], 1), torch.tensor([[2.0, 3, -1]]), *rest)[2]
+        wanted = decode_all_masks(sam, embedding, boxes=box.reshape(1, 4), points=None, labels=None)[0][:, :1]
+    assert (found - wanted).abs().max() < 1e-5
+    assert (padded - wanted).abs().max() > 1e-4  # it would be noticed
+
+
+def model_api_parts(directory: Path) -> tuple[Any, Any]:
+    quiet_openvino()
+    from model_api.adapters import OpenvinoAdapter
+    from model_api.models import Model
+
+    # runtimes of its own would leave this process without a stack for signals
+    encoder, decoder = (
+        Model.create_model(OpenvinoAdapter(openvino_core(), str(directory / name))) for name in (ENCODER, DECODER)
+    )
+    return encoder, decoder
+
+
+def test_model_api_chooses_among_the_three_masks(parts: Callable[..., Path], exported: Callable[..., Any]) -> None:
+    encoder, decoder = model_api_parts(parts(multimask=True))
+    from model_api.models.visual_prompting import Prompt, SAMVisualPrompter
+
+    image = picture((64, 64))  # the input's own size, so that its way to resize does not matter
+    boxes = np.array([[10, 12, 50, 40], [2, 3, 30, 60]], np.float32)
+    points = np.array([[20, 30], [40, 12]], np.float32)
+    found = SAMVisualPrompter(encoder, decoder)(
+        image, boxes=[Prompt(box, 1) for box in boxes], points=[Prompt(point, 1) for point in points]
+    )
+    wanted = [exported(multimask=True).predict_all(image, Prompts(boxes=boxes))]
+    wanted += [
+        exported(multimask=True).predict_all(image, Prompts(points=points[:, None], labels=np.ones((2, 1), int)))
+    ]
+    for row in range(4):
+        every = wanted[row // 2]
+        logits, scores = every.logits[row % 2, 1:], every.scores[row % 2, 1:]
+        full = np.flatnonzero((logits > 0).any(axis=(1, 2)))  # it leaves out empty masks
+        best = full[scores[full].argmax()]
+        assert 0 < found.processed_mask[row].mean() < 1
+        # it may compute in bf16, and pads before it normalises
+        assert (found.processed_mask[row] == (logits[best] > 0)).mean() > 0.97
+        assert found.best_iou[row] == pytest.approx(np.clip(scores[best], 0, 1), abs=0.02)
+
+
+def test_model_api_learns_from_a_prompt(parts: Callable[..., Path]) -> None:
+    from model_api.models.visual_prompting import Prompt, SAMLearnableVisualPrompter
+
+    prompter = SAMLearnableVisualPrompter(*model_api_parts(parts(multimask=True)))
+    for how in ({"boxes": [Prompt(np.array([10, 12, 50, 40]), 0)]}, {"points": [Prompt(np.array([30, 30]), 0)]}):
+        features, masks = prompter.learn(picture((64, 64)), **how, reset_features=True)
+        assert masks.shape == (1, 64, 64)
+        assert 0 < masks.mean() < 1
+        assert np.linalg.norm(features.feature_vectors[0]) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_single_mask_stays_the_default(parts: Callable[..., Path], exported: Callable[..., Any]) -> None:
+    image = picture((48, 64))
+    for kind in KINDS:
+        one = exported().predict(image, prompts(kind, (48, 64)))
+        of_four = exported(multimask=True).predict(image, prompts(kind, (48, 64)))
+        assert np.abs(one.low_res_logits - of_four.low_res_logits).max() < 1e-5
+        assert (one.masks == of_four.masks).all()
+    # only that one is enlarged
+    decoder = exported(multimask=True)._decoder.compiled
+    assert [output.partial_shape[1].get_length() for output in decoder.outputs] == [1, 4, 4]
 
 
 def test_openvino_model_api_loads_both_parts(parts: Callable[..., Path], exported: Callable[..., Any]) -> None:
