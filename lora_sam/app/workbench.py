@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -241,7 +241,7 @@ class Workbench:
                 self._column(key, label, predictor, mark, picture, objects, scene.choice)
                 for key, label, predictor, mark in self._predictors(scene)
             ]
-            return Comparison(picture, objects, tuple(columns), tuple(_notes(scene)))
+            return Comparison(picture, objects, tuple(columns), (*_notes(scene), *_notes_on(objects)))
 
     def everything(
         self, scene: Scene, settings: AutomaticMasks, ticket: str = "everything", *, most: int = 200
@@ -442,3 +442,9 @@ def _scaled(one: ObjectPrompts, scale: tuple[float, float]) -> ObjectPrompts:
 def _notes(scene: Scene) -> Iterator[str]:
     if scene.backend != TORCH and scene.alpha != 1:
         yield f"{scene.backend} computes at strength 1: the adapter is folded into its files."
+
+
+def _notes_on(objects: Sequence[ObjectPrompts]) -> Iterator[str]:
+    for number, one in enumerate(objects, 1):
+        if one.box is None and one.points and not any(label for *_, label in one.points):
+            yield f"object {number} has background points alone, which show no object: add one on it, or a box."

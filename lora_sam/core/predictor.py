@@ -67,7 +67,7 @@ class Predictor(Protocol):
             threshold: Logit above which a pixel belongs to the mask.
 
         Raises:
-            DataError: the image is not uint8 RGB.
+            DataError: the image is not uint8 RGB, or a prompt is none (see `lora_sam.predictors.prompting.checked`).
         """
         ...
 

@@ -21,7 +21,7 @@ from lora_sam.core.predictor import AllMasks, best_of_three
 from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Masks, Prompts
 from lora_sam.predictors.interface import Embeddings, by_kind, no_masks
-from lora_sam.predictors.prompting import prompts_from, size_of
+from lora_sam.predictors.prompting import checked, prompts_from, size_of
 
 if TYPE_CHECKING:
     import openvino
@@ -86,7 +86,7 @@ class OpenVINOPredictor:
         self._encoder = _Requests(core.compile_model(encoder_model, device, settings))
         self._decoder = _Requests(core.compile_model(_with_one_enlarged(decoder_model), device, settings))
         # the other decoder enlarges four masks, which costs time and memory: made when it is asked for
-        self._compile = lambda: _Requests(core.compile_model(decoder_model, device, settings))
+        self._compile: Callable[[], _Requests] = lambda: _Requests(core.compile_model(decoder_model, device, settings))
         self._decoder_of_all: _Requests | None = None
         self._compiling = threading.Lock()
         self._embeddings: Embeddings[NDArray[np.float32]] = Embeddings(self._encode)
@@ -130,7 +130,7 @@ class OpenVINOPredictor:
             )
         if not len(prompts):
             return no_masks(size_of(image), self.image_size)
-        return by_kind(prompts, lambda part: self._predict(image, part, multimask, threshold))
+        return by_kind(checked(prompts, size_of(image)), lambda part: self._predict(image, part, multimask, threshold))
 
     def _predict(self, image: NDArray[np.uint8], prompts: Prompts, multimask: bool, threshold: float) -> Masks:
         """`predict` for prompts of one kind."""
@@ -145,7 +145,7 @@ class OpenVINOPredictor:
 
     def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
         """See `Predictor`."""
-        return by_kind(prompts, lambda part: self._predict_all(image, part))
+        return by_kind(checked(prompts, size_of(image)), lambda part: self._predict_all(image, part))
 
     def _predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
         """`predict_all` for prompts of one kind."""

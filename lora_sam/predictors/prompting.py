@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.structures import Prompts
 
+_NOTES = logging.getLogger(__name__)
+_LEAST_SIDE = 16  # of an image on which coordinates below 1 are noted
+
 
 def prompts_from(
     boxes: ArrayLike | None, points: ArrayLike | None, labels: ArrayLike | None, size: tuple[int, int]
 ) -> Prompts:
     """Checked prompts for an image of `size` = (height, width), given as plain lists.
+
+    Points [N, 2] are N objects, not N points of one object as `SamPredictor` takes them: where labels tell foreground
+    from background, so that one object is likely to be meant, a note says so.
 
     Args:
         boxes: XYXY in pixels, [N, 4] or one box [4].
@@ -33,6 +41,12 @@ def prompts_from(
         return Prompts(boxes=box_array)
     point_array = _as_points(points)
     label_array = _as_labels(labels, point_array.shape[:2])
+    if np.ndim(points) == 2 and box_array is None and {0, 1} <= set(label_array.ravel().tolist()):
+        _NOTES.warning(
+            "points of shape [%d, 2] are %d objects with one point each; several points of one object are "
+            "points=[[[x, y], [x, y]]], labels=[[1, 0]]",
+            *[len(point_array)] * 2,
+        )
     inside = ((point_array >= 0) & (point_array <= size[::-1])).all(axis=2)
     for row, column in np.argwhere(~inside & (label_array >= 0)):
         raise DataError(f"point {point_array[row, column].tolist()} of object {row} lies outside {_described(size)}")
@@ -44,17 +58,69 @@ def prompts_from(
     return Prompts(boxes=box_array, points=point_array, labels=label_array)
 
 
+def checked(prompts: Prompts, size: tuple[int, int]) -> Prompts:
+    """The prompts as they are, once it is known that a model can make sense of them; every predictor asks first.
+
+    Boxes that reach over the edge stay as they are: objects cut by the edge are found better so. What is likely a
+    mistake, though not surely one, is noted in the log: background points alone, coordinates that look like fractions.
+
+    Args:
+        prompts: N prompts; no boxes are rows of NaN.
+        size: (height, width) of the image.
+
+    Raises:
+        DataError: a box with x1 > x2 or y1 > y2, or outside the image; a label other than 1, 0 and -1; coordinates that
+            are not finite; an object with neither a box nor a point.
+    """
+    boxed = np.zeros(len(prompts), np.bool_) if prompts.boxes is None else ~np.isnan(prompts.boxes).all(axis=1)
+    coordinates: list[NDArray[np.float32]] = []
+    if prompts.boxes is not None:
+        given = prompts.boxes[boxed]
+        for row, box in zip(np.flatnonzero(boxed), given.tolist(), strict=True):
+            _check_box(int(row), box, size, may_be_line=True)
+        coordinates.append(given.reshape(-1))
+    if prompts.points is not None and prompts.labels is not None:
+        _check_labels(prompts.labels)
+        counts = prompts.labels >= 0
+        if not np.isfinite(prompts.points[counts]).all():
+            raise DataError("points hold NaN or infinity, must be finite numbers")
+        coordinates.append(prompts.points[counts].reshape(-1))
+        for row in np.flatnonzero(~boxed & ~counts.any(axis=1)):
+            raise DataError(f"object {row} has neither a box nor a point: all its labels are -1 (padding)")
+        for row in np.flatnonzero(~boxed & ~(prompts.labels == 1).any(axis=1)):
+            _NOTES.warning("object %d has background points alone (label 0), which show no object; add one with 1", row)
+    elif not boxed.all():
+        raise DataError(f"object {int(np.flatnonzero(~boxed)[0])} has neither a box nor a point")
+    values = np.concatenate(coordinates)
+    fractions = values.size and ((values >= 0) & (values <= 1)).all() and (values % 1 != 0).any()
+    if fractions and max(size) >= _LEAST_SIDE:
+        _NOTES.warning("all coordinates lie between 0 and 1; they are pixels here, of %s", _described(size))
+    return prompts
+
+
+def _check_box(row: int, box: list[float], size: tuple[int, int], *, may_be_line: bool = False) -> None:
+    x1, y1, x2, y2 = box
+    corners = f"box {row} is [{x1:g}, {y1:g}, {x2:g}, {y2:g}]"
+    if not np.isfinite(box).all():
+        raise DataError(f"{corners}, must be finite numbers")
+    if x1 > x2 or y1 > y2 or (not may_be_line and (x1 == x2 or y1 == y2)):
+        raise DataError(f"{corners}, must be x1, y1, x2, y2 with x1 < x2 and y1 < y2 (not width and height)")
+    if x1 >= size[1] or y1 >= size[0] or x2 <= 0 or y2 <= 0:
+        raise DataError(f"{corners} and lies outside {_described(size)}")
+
+
+def _check_labels(labels: NDArray[np.generic]) -> None:
+    for wrong in labels[~np.isin(labels, (-1, 0, 1))]:
+        raise DataError(f"label {wrong:g} is unknown, must be 1 (foreground), 0 (background) or -1 (padding)")
+
+
 def _as_boxes(values: ArrayLike, size: tuple[int, int]) -> NDArray[np.float32]:
     boxes = _numbers("boxes", values)
     boxes = boxes.reshape(0, 4) if boxes.shape == (0,) else np.atleast_2d(boxes)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise DataError(f"boxes have shape {list(boxes.shape)}, must be [N, 4] as x1, y1, x2, y2 in pixels")
-    for row, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
-        corners = f"box {row} is [{x1:g}, {y1:g}, {x2:g}, {y2:g}]"
-        if x1 >= x2 or y1 >= y2:
-            raise DataError(f"{corners}, must be x1, y1, x2, y2 with x1 < x2 and y1 < y2 (not width and height)")
-        if x1 >= size[1] or y1 >= size[0] or x2 <= 0 or y2 <= 0:
-            raise DataError(f"{corners} and lies outside {_described(size)}")
+    for row, box in enumerate(boxes.tolist()):
+        _check_box(row, box, size)
     return boxes
 
 
@@ -83,8 +149,7 @@ def _as_labels(values: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.i
     if labels.shape != shape:
         allowed = f"[{objects}]" if points == 1 else f"[{objects}, {points}] or, the same for every object, [{points}]"
         raise DataError(f"labels have shape {given}, must be {allowed}: one for each point")
-    for wrong in labels[~np.isin(labels, (-1, 0, 1))]:
-        raise DataError(f"label {wrong:g} is unknown, must be 1 (foreground), 0 (background) or -1 (padding)")
+    _check_labels(labels)
     return labels.astype(np.int64)
 
 

@@ -13,7 +13,7 @@ from lora_sam.core.predictor import AllMasks, best_of_three
 from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Masks, Prompts
 from lora_sam.predictors.interface import Embeddings, by_kind, no_masks
-from lora_sam.predictors.prompting import prompts_from, size_of
+from lora_sam.predictors.prompting import checked, prompts_from, size_of
 
 if TYPE_CHECKING:
     import torch
@@ -131,7 +131,7 @@ class TorchPredictor:
         """See `Predictor`."""
         if not len(prompts):
             return no_masks(size_of(image), self.image_size)
-        return by_kind(prompts, lambda part: self._predict(image, part, multimask, threshold))
+        return by_kind(checked(prompts, size_of(image)), lambda part: self._predict(image, part, multimask, threshold))
 
     def _predict(self, image: NDArray[np.uint8], prompts: Prompts, multimask: bool, threshold: float) -> Masks:
         """`predict` for prompts of one kind."""
@@ -152,7 +152,7 @@ class TorchPredictor:
 
     def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
         """See `Predictor`."""
-        return by_kind(prompts, lambda part: self._predict_all(image, part))
+        return by_kind(checked(prompts, size_of(image)), lambda part: self._predict_all(image, part))
 
     def _predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
         """`predict_all` for prompts of one kind."""

@@ -202,6 +202,14 @@ def test_back_ends_say_what_they_cost(bench: Workbench) -> None:
     assert labels["torch"].endswith(" ms")
 
 
+def test_background_points_alone_are_noted(bench: Workbench, scene: MakeScene) -> None:
+    alone = ObjectPrompts(points=((20, 20, 0),))
+    others = (ObjectPrompts(points=((20, 20, 0), (9, 9, 1))), ObjectPrompts(box=(5, 6, 30, 28), points=((20, 20, 0),)))
+    found = bench.compare(scene(objects=(*others, alone)))
+    assert found.notes == ("object 3 has background points alone, which show no object: add one on it, or a box.",)
+    assert bench.compare(scene(objects=others)).notes == ()
+
+
 def test_another_back_end_answers_for_the_tuned_model(
     bench: Workbench, scene: MakeScene, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
