@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from lora_sam.core import files
-from lora_sam.core.errors import TrainingError
-from lora_sam.core.files import atomic_directory, atomic_path, recover, sha256_of, write_text
+from lora_sam.core.errors import AdapterError, TrainingError
+from lora_sam.core.files import atomic_directory, atomic_path, read_json, recover, sha256_of, write_text
 from lora_sam.core.seeds import generator_for, seed_for
 
 FULL = r"cannot write {}: No space left on device \(\d+ MiB free there\)\. Free some space .* resume=latest\."
@@ -306,3 +306,14 @@ def test_seeds_depend_on_names_and_nothing_else() -> None:
     draws = generator_for(0, "x").random(3)
     assert (generator_for(0, "x").random(3) == draws).all()
     assert (generator_for(1, "x").random(3) != draws).all()
+
+
+def test_json_of_sixteen_mebibytes_is_read_and_one_byte_more_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "values.json"
+    path.write_bytes(b'{"a": 1}'.ljust(16 * 2**20))
+    assert read_json(path, "mend it") == {"a": 1}
+    path.write_bytes(b'{"a": 1}'.ljust(16 * 2**20 + 1))
+    with pytest.raises(
+        AdapterError, match=r"values.json is damaged \(16777217 bytes, at most 16777216 are read\); mend it"
+    ):
+        read_json(path, "mend it")

@@ -49,6 +49,10 @@ def test_the_factor_of_micro_sam(squares: Squares) -> None:
     drawn = moves(sample, 300, jitter="uniform", jitter_fraction=0.025)
     assert (np.abs(drawn).max(axis=0) <= [5.0001, 2.0001] * 2).all()
     assert (np.abs(drawn).max(axis=0) > [4.9, 1.95] * 2).all()
+    # to both sides alike
+    assert (drawn.max(axis=0) > [4.5, 1.8] * 2).all()
+    assert (drawn.min(axis=0) < [-4.5, -1.8] * 2).all()
+    assert (np.abs(drawn.mean(axis=0)) < [0.7, 0.3] * 2).all()
 
 
 @pytest.mark.parametrize("jitter", ["normal", "integer", "uniform"])
