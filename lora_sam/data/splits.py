@@ -196,7 +196,8 @@ def read_splits(
         DataError: train is absent, a split is empty, nothing is left to train on, or too much was skipped.
     """
     train = options.train
-    val, test = (None, None) if single else (options.val, options.test)
+    # of one set val and test are carved, unless they are to be the training images themselves
+    val, test = (None if single and name != train else name for name in (options.val, options.test))
     notes: list[str] = []
     found = {name: _read(read, name, notes) for name in dict.fromkeys((train, val, test)) if name is not None}
     skipped = ledger.close()
@@ -218,7 +219,8 @@ def read_splits(
     if len(order) <= sum(counts.values()):
         raise DataError(
             f"{place(train)}: {len(rest)} images are too few to set aside {' and '.join(counts)}; "
-            "add images, give these splits, or lower data.val_fraction and data.test_fraction."
+            "add images, give these splits, or set data.val=train data.test=train to look at the training "
+            "images themselves, whose figures flatter."
         )
     taken, about = carve(order, counts, _lookalikes(rest) if counts else ())
     carved: dict[str, SampleSource] = {role: Subset(rest, tuple(sorted(taken[role]))) for role in counts}

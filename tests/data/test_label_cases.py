@@ -122,11 +122,7 @@ LAYOUTS_TO_COME = frozenset(
 )
 """Layouts of tools that have no reader yet."""
 
-VALUES_TO_COME = frozenset(
-    {
-        "two_images",
-    }
-)
+VALUES_TO_COME = frozenset({})
 """Values, outlines and pixels that are not read yet as they are meant."""
 
 TO_COME = LAYOUTS_TO_COME | VALUES_TO_COME
