@@ -23,6 +23,7 @@ from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.affixes import suffix_of
 from lora_sam.data.reading.annotation_files import json_kind
 from lora_sam.data.reading.coco_layouts import find_layout
+from lora_sam.data.reading.file_types import counted_types, unread_types
 from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.paths import data_root, within
 from lora_sam.data.splits import Splits, spellings
@@ -35,6 +36,7 @@ _SPELLED = (str, str.capitalize, str.upper)
 _WHOLE = ("_mask", "_gt", "_segmentation", "_seg", "_annotation")
 _FORMS = ("{split}/%s", "%s/{split}", "{split}_%s", "%s_{split}", "%s")
 _PARQUET = ("*.parquet", "*/*.parquet")
+_MAX_SHOWN = 8  # folders whose files are named in a message
 _MAX_HINTS = 50  # directories below the root that are looked into, to say where a data set may be
 
 
@@ -290,4 +292,18 @@ def _nothing(root: Path, train: str) -> DataError:
     else:
         hint = "Put it into one of these, or name the places with data=<format> and its options (docs/data.md)."
     looked = "; ".join(f"data={option}, {within(what, train)}" for option, what in formats().items())
-    return DataError(f"{root}: has no labelled images in a known layout. {hint} Looked for: {looked}.")
+    there = _what_is_there(root)
+    return DataError(f"{root}: has no labelled images in a known layout. {there}{hint} Looked for: {looked}.")
+
+
+def _what_is_there(root: Path) -> str:
+    """Folders of two levels with the types of their files, and what to do with types that are not read; a sentence."""
+    places = [root, *sorted(path for path in (*root.glob("*"), *root.glob("*/*")) if path.is_dir())]
+    parts: list[str] = []
+    names: list[str] = []
+    for place in places[:_MAX_HINTS]:
+        files = [path.name for path in place.iterdir() if path.is_file() and not path.name.startswith(".")]
+        names += files
+        if files and len(parts) < _MAX_SHOWN:
+            parts.append(f"{place.relative_to(root).as_posix()}: {counted_types(files)}")
+    return f"There are {'; '.join(parts)}.{unread_types(names)} " if parts else ""

@@ -22,6 +22,8 @@ from lora_sam.data.folder import Folder
 from lora_sam.data.reading.class_table import VOC_CLASSES, voc_colour
 from lora_sam.data.splits import Splits, class_counts
 
+from .conftest import configured
+
 CONF = Path(__file__).parents[2] / "conf" / "data"
 FORMATS = ("coco", "voc", "common_semantic", "datumaro", "folder", "labels", "hf")
 SIZE = (24, 36)
@@ -370,3 +372,19 @@ def test_splits_are_those_of_the_format(tmp_path: Path, scenes: Scenes) -> None:
     write_common_semantic(tmp_path, {"train": scenes["train"], "valid": scenes["val"], "test": scenes["test"]})
     splits: Splits = auto(tmp_path).open(0)
     assert splits.val.ids == tuple(f"valid/images/{name}.png" for name, _, _ in scenes["val"])
+
+
+def test_an_unknown_layout_says_what_is_there(tmp_path: Path) -> None:
+    for folder, name in (
+        ("imagesTr", "a.nii.gz"),
+        ("imagesTr", "b.nii.gz"),
+        ("labelsTr", "a.nii.gz"),
+        (".", "notes.md"),
+    ):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).write_bytes(b"")
+    with pytest.raises(DataError) as raised:
+        configured(Auto, "data/auto.yaml", root=str(tmp_path)).open(0)
+    told = str(raised.value)
+    assert "There are .: 1 .md; imagesTr: 2 .nii.gz (NIfTI); labelsTr: 1 .nii.gz (NIfTI)." in told
+    assert "NIfTI is not read: save their slices or frames as PNG or TIFF." in told

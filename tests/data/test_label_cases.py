@@ -115,11 +115,7 @@ REFUSED = (
 WARNED = (Case("mask_inverted", note="data.invert=true"),)
 """Read as they are stored, which may be meant, with a note that says what else may be."""
 
-LAYOUTS_TO_COME = frozenset(
-    {
-        "nifti",
-    }
-)
+LAYOUTS_TO_COME = frozenset({})
 """Layouts of tools that have no reader yet."""
 
 VALUES_TO_COME = frozenset({})
