@@ -397,7 +397,7 @@ def test_a_directory_that_cannot_be_written_is_named_at_once(run: Path, monkeypa
     def refuse(*_: Any, **__: Any) -> str:
         raise PermissionError(13, "Permission denied", str(run / ".merged.tmp"))
 
-    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     monkeypatch.setattr("lora_sam.runs.loading.build_base", lambda *_: pytest.fail("the base was built"))
     with pytest.raises(AdapterError) as caught:
         merge_run(RunDirectory(run), options(alpha=0.5))

@@ -408,7 +408,7 @@ def test_splits_of_folders_and_of_cvat_s_subsets(tmp_path: Path, opened) -> None
     [
         "C:\\Users\\me\\data\\{}",
         "..\\..\\media\\upload\\{}",
-        "/home/me/pictures/{}",
+        "/srv/pictures/{}",
         "https://example.org/files/{}?token=1",
         "/data/local-files/?d=some/folder/{}",
         "IM{number}.PNG",

@@ -159,8 +159,10 @@ def _box(values: object) -> NDArray[np.float64] | None:
     """XYXY; None for no box, or one that is too small to tell."""
     if not isinstance(values, list) or len(values) != 4 or not all(map(is_number, values)):
         return None
+    if max(map(abs, values)) > 1e6:  # compared first: JSON has integers that no float holds
+        return None
     left, top, width, height = (float(value) for value in values)
-    if min(width, height) < _LEAST_SIDE or max(map(abs, (left, top, width, height))) > 1e6:
+    if min(width, height) < _LEAST_SIDE:
         return None
     return np.array([left, top, left + width, top + height])
 
@@ -171,5 +173,7 @@ def _points(segmentation: object) -> NDArray[np.float64] | None:
     rings = segmentation if isinstance(segmentation[0], list) else [segmentation]
     if not all(isinstance(ring, list) and ring and len(ring) % 2 == 0 and all(map(is_number, ring)) for ring in rings):
         return None
-    points = np.array([value for ring in rings for value in ring], dtype=np.float64)
-    return points.reshape(-1, 2) if np.abs(points).max() < 1e6 else None
+    values = [value for ring in rings for value in ring]
+    if max(map(abs, values)) >= 1e6:
+        return None
+    return np.array(values, dtype=np.float64).reshape(-1, 2)
