@@ -28,6 +28,8 @@ WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict")
 """Keys under which a training script keeps the state dict beside other things."""
 
 
+# its logits are soft: Meta's thresholds leave none of its masks
+PACKAGED_SCORES = Scores(predicted_iou=0.5, stability=0.85, stability_offset=1.0)
 PACKAGED = Path(__file__).resolve().parents[1] / "weights"
 
 
@@ -123,6 +125,8 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
 def load_scores(path: Path) -> Scores:
     """What a weights file says of its scores in its metadata; `META` where it says nothing, as Meta's own files do.
 
+    The file that comes with this package is older than the metadata: it has `PACKAGED_SCORES`.
+
     Raises:
         CheckpointError: the file is damaged, or says what cannot be.
     """
@@ -136,7 +140,8 @@ def load_scores(path: Path) -> Scores:
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
     try:
-        return from_metadata(metadata)
+        silent = path.parent == PACKAGED and METADATA_KEY not in (metadata or {})
+        return PACKAGED_SCORES if silent else from_metadata(metadata)
     except ValueError as error:
         raise CheckpointError(f"{path}: metadata {METADATA_KEY!r}: {error}; write the file again") from error
 

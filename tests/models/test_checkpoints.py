@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from lora_sam.core.errors import CheckpointError
 from lora_sam.core.files import sha256_of
 from lora_sam.core.scores import META, Scores
-from lora_sam.models import download
+from lora_sam.models import checkpoints, download
 from lora_sam.models.checkpoints import OFFICIAL, Checkpoint, default_directory, load_scores, load_state_dict
 from lora_sam.models.download import download_progress, fetch_checkpoint
 
@@ -552,3 +552,10 @@ def test_scores_that_cannot_be_are_an_error_of_the_file(tmp_path: Path, text: st
     path.write_bytes(b"broken")
     with pytest.raises(CheckpointError, match="cut short or damaged"):
         load_scores(path)
+
+
+def test_the_packaged_weights_have_thresholds_that_leave_masks() -> None:
+    path = checkpoints.packaged_checkpoint("nano")
+    assert path is not None
+    assert checkpoints.load_scores(path) == checkpoints.PACKAGED_SCORES
+    assert checkpoints.PACKAGED_SCORES.predicted_iou < META.predicted_iou
