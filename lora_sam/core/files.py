@@ -156,6 +156,35 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def recorded_sha256(path: Path) -> str | None:
+    """SHA-256 that `path` had when a step wrote it, from the `manifest.json` beside it or one directory up, or None."""
+    for directory in path.absolute().parents[:2]:
+        try:
+            files = read_json(directory / "manifest.json", "").get("files")
+        except AdapterError:  # not there, or not of a step
+            continue
+        found = files.get(path.absolute().relative_to(directory).as_posix()) if isinstance(files, dict) else None
+        if isinstance(found, str):
+            return found
+    return None
+
+
+def check_sha256(path: Path, recorded: str, remedy: str) -> None:
+    """Raise `AdapterError` if the file is not the one that was written.
+
+    Args:
+        path: The file.
+        recorded: The SHA-256 it had then.
+        remedy: What the user can do; ends the error message.
+    """
+    found = sha256_of(path)
+    if found != recorded:
+        raise AdapterError(
+            f"{path} is not what was saved: its SHA-256 is {found[:12]}, it was {recorded[:12]} when it was written; "
+            f"{remedy}"
+        )
+
+
 def _exchange(new: Path, path: Path, replaced: Path) -> None:
     """Rename `new` to `path`; what was there is at `new` or `replaced` then. A failure leaves `path` as it was."""
     if _swap(new, path):

@@ -17,7 +17,7 @@ from peft.utils.other import ModulesToSaveWrapper
 from torch import Tensor, nn
 
 from lora_sam.core.errors import AdapterError, ConfigError
-from lora_sam.methods.peft_config import check_config
+from lora_sam.methods.peft_config import check_config, check_saved
 from lora_sam.models.projections import fuse_projections
 from lora_sam.models.stages import Stage, frozen_stage
 
@@ -183,7 +183,7 @@ def load(sam: Sam, directory: Path, *, trains_encoder: bool, trainable: bool = F
     """Put a saved adapter into a split `sam`, in place.
 
     Raises:
-        AdapterError: files are missing, damaged, or do not fit the model.
+        AdapterError: files are missing, damaged, not what was saved, or do not fit the model.
     """
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (directory / name).is_file():
@@ -202,6 +202,7 @@ def load(sam: Sam, directory: Path, *, trains_encoder: bool, trainable: bool = F
     for name, parameter in peft.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             raise AdapterError(f"{directory}: {name} holds values that are not finite; train again")
+    check_saved(directory)
     peft.eval()
     return AdaptedSam(sam, peft, trains_encoder, reversible=_is_reversible(config))
 

@@ -10,10 +10,13 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from lora_sam.core.console import note
 from lora_sam.core.errors import AdapterError
-from lora_sam.core.files import read_json
+from lora_sam.core.files import check_sha256, read_json
 
 FILE, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+# what this package writes beside the two of PEFT, and the key there with the SHA-256 of each of them
+FACTS, DIGESTS = "lora_sam.json", "files"
 # PEFT's own word for "no layer gets an adapter, only modules_to_save are trained"
 NO_TARGETS = "dummy-target-modules"
 MAX_RANK = 4096
@@ -56,6 +59,16 @@ def check_config(directory: Path) -> dict[str, Any]:
     if config.get("target_modules") != NO_TARGETS:
         _check_ranks(directory, config)
     return config
+
+
+def check_saved(directory: Path) -> None:
+    """Raise `AdapterError` if a file of an adapter is not what was saved; without a digest a note says so."""
+    digests = read_json(directory / FACTS, "restore the file").get(DIGESTS) if (directory / FACTS).is_file() else None
+    if not isinstance(digests, dict):
+        note(f"{directory}: made without digests, so that nobody can tell whether it is what was saved")
+        return
+    for name in (FILE, WEIGHTS):
+        check_sha256(directory / name, str(digests.get(name)), "restore the file or train again")
 
 
 def _refused(directory: Path, name: str, value: Any, allowed: str) -> AdapterError:

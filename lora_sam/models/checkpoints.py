@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lora_sam.core.conf_files import conf_directory
@@ -85,6 +86,12 @@ def _published(conf: Path) -> dict[str, Checkpoint]:
             where = (values[name] for name in ("url", "size", "sha256"))
             found[values["variant"]] = published(values["variant"], *where)
     return found
+
+
+PACKAGED_SHA256: Mapping[str, str] = MappingProxyType(
+    {"nano": "ea3e656627a353f96b0dd4e322d1006902b541acac054e55f32c14e491ce72f3"}
+)
+"""SHA-256 of the files that come with this package, by variant."""
 
 
 def packaged_checkpoint(variant: str) -> Path | None:

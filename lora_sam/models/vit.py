@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from lora_sam.core.errors import CheckpointError, ConfigError
-from lora_sam.core.files import sha256_of
+from lora_sam.core.files import recorded_sha256, sha256_of
 from lora_sam.core.scores import META, Scores
 
 if TYPE_CHECKING:
@@ -157,23 +157,29 @@ class ViTSam:
                         tensors = None if sha256 == expected else _digest(state)
                 if published not in (None, sha256):
                     raise CheckpointError(
-                        f"{path} is damaged: its SHA-256 is {sha256[:12]}, that of the published file is "
-                        f"{published[:12]}; delete it, and get it again"
+                        f"{path} is damaged: its SHA-256 is {sha256[:12]}, it was {published[:12]} when it was "
+                        "written; delete it, and get or make it again"
                     )
             split = split_projections(sam).eval().requires_grad_(False)
             return BaseModel(split, self.variant, self.image_size, sha256, source, tensors, scores)
 
     def _locate(self) -> tuple[Path, str | None]:
-        """Path of the weights, and the SHA-256 that the file has to have if it is a published one."""
-        from lora_sam.models.checkpoints import OFFICIAL, default_directory, packaged_checkpoint, published
+        """Path of the weights, and the SHA-256 they had when they were published or a step wrote them, where known."""
+        from lora_sam.models.checkpoints import (
+            OFFICIAL,
+            PACKAGED_SHA256,
+            default_directory,
+            packaged_checkpoint,
+            published,
+        )
         from lora_sam.models.download import download_progress, fetch_checkpoint
 
         if self.checkpoint is not None:
             self.check()
-            return Path(self.checkpoint), None
+            return Path(self.checkpoint), recorded_sha256(Path(self.checkpoint))
         packaged = packaged_checkpoint(self.variant)
         if packaged is not None:
-            return packaged, None
+            return packaged, PACKAGED_SHA256.get(self.variant)
         if self.url is None or self.size is None or self.sha256 is None:
             raise CheckpointError(
                 f"model={self.variant} has neither packaged weights nor an official checkpoint; set model.checkpoint "

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lora_sam.core.console import note
 from lora_sam.core.errors import AdapterError, ConfigError
-from lora_sam.core.files import user_cache
+from lora_sam.core.files import check_sha256, recorded_sha256, user_cache
 from lora_sam.core.predictor import AllMasks, best_of_three
 from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Masks, Prompts
@@ -56,9 +58,10 @@ class OpenVINOPredictor:
         chunk: Prompts decoded at once.
         compile_cache: Keep compiled models in the user's cache directory, so that the next start is faster.
         scores: From which score on masks of these weights are good; the files do not say it, `lora_sam.json` does.
+        verify: Compare the files with the `manifest.json` beside them, while they are compiled.
 
     Raises:
-        AdapterError: a file is missing or damaged, or is not such a part.
+        AdapterError: a file is missing or damaged, is not such a part, or not what was exported.
         ConfigError: the device is not there, or `threads` is given for another than the CPU.
     """
 
@@ -74,6 +77,7 @@ class OpenVINOPredictor:
         chunk: int = 16,
         compile_cache: bool = True,
         scores: Scores = META,
+        verify: bool = True,
     ) -> None:
         self.scores = scores
         _check_device(device, threads)
@@ -83,8 +87,12 @@ class OpenVINOPredictor:
         self.offers_all_masks = _offers_all_masks(decoder_model, decoder)
         self._ranks = {name: len(port.partial_shape) for port in decoder_model.inputs for name in port.names}
         core = openvino_core()
-        self._encoder = _Requests(core.compile_model(encoder_model, device, settings))
-        self._decoder = _Requests(core.compile_model(_with_one_enlarged(decoder_model), device, settings))
+        with ThreadPoolExecutor(1) as aside:
+            verified = aside.submit(_verify, (encoder, decoder)) if verify else None
+            self._encoder = _Requests(core.compile_model(encoder_model, device, settings))
+            self._decoder = _Requests(core.compile_model(_with_one_enlarged(decoder_model), device, settings))
+            if verified is not None:
+                verified.result()
         # the other decoder enlarges four masks, which costs time and memory: made when it is asked for
         self._compile: Callable[[], _Requests] = lambda: _Requests(core.compile_model(decoder_model, device, settings))
         self._decoder_of_all: _Requests | None = None
@@ -302,8 +310,22 @@ def openvino_core() -> openvino.Core:
     return openvino.Core()
 
 
+def _files_of(part: Path) -> tuple[Path, ...]:
+    return (part, part.with_suffix(".bin")) if part.suffix == ".xml" else (part,)
+
+
+def _verify(parts: tuple[Path, ...]) -> None:
+    """Raise `AdapterError` if a file is not what was exported; without a digest a note says so."""
+    for path in (file for part in parts for file in _files_of(part)):
+        recorded = recorded_sha256(path)
+        if recorded is None:
+            note(f"{path.parent}: made without digests, so that nobody can tell whether it is what was exported")
+        else:
+            check_sha256(path, recorded, "export the model again")
+
+
 def _read(path: Path) -> openvino.Model:
-    for file in (path, path.with_suffix(".bin") if path.suffix == ".xml" else path):
+    for file in _files_of(path):
         if not file.is_file():
             raise AdapterError(f"{file} is missing; export the model again, or give the path of both parts")
     try:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from lora_sam.core.errors import AdapterError
-from lora_sam.core.files import atomic_directory, read_json, recover, write_text
+from lora_sam.core.files import atomic_directory, read_json, recover, sha256_of, write_text
 from lora_sam.core.scores import scores_of
 from lora_sam.data.reading.pixel_scale import PixelScale
+from lora_sam.methods.peft_config import DIGESTS, FACTS, FILE, WEIGHTS
 
 if TYPE_CHECKING:
     from lora_sam.methods.adapted import AdaptedSam
@@ -46,8 +47,21 @@ def save_adapter(adapted: AdaptedSam, directory: Path, facts: dict[str, Any], ca
 
 
 def write_facts(directory: Path, facts: dict[str, Any], card: str) -> None:
-    """Write `lora_sam.json` and the model card of an adapter. Raises `TrainingError` if the disk is full."""
-    write_text(directory / "lora_sam.json", json.dumps(facts, indent=2, sort_keys=True) + "\n")
+    """Write `lora_sam.json`, with the SHA-256 of the adapter's files in it, and the model card of an adapter.
+
+    Facts that are written again keep the SHA-256 of the first time.
+
+    Raises:
+        TrainingError: the disk is full.
+    """
+    try:
+        digests = read_json(directory / FACTS, "").get(DIGESTS)
+    except AdapterError:  # the first time
+        digests = None
+    if digests is None:
+        digests = {name: sha256_of(directory / name) for name in (FILE, WEIGHTS) if (directory / name).is_file()}
+    whole = {**facts, DIGESTS: digests} if digests else facts
+    write_text(directory / FACTS, json.dumps(whole, indent=2, sort_keys=True) + "\n")
     write_text(directory / "README.md", card)
 
 
@@ -83,7 +97,8 @@ def read_facts(directory: Path) -> dict[str, Any]:
     if wrong:
         raise AdapterError(f"{path}: {', '.join(wrong)} of the wrong type; {remedy}")
     side = facts["architecture"].get("image_size")
-    if isinstance(side, int) and side != facts["image_size"]:
+    # a side that cannot be is refused with the rest of the architecture
+    if side in range(32, 4097, 16) and side != facts["image_size"]:
         raise AdapterError(f"{path}: image_size is {facts['image_size']}, in architecture {side}; {remedy}")
     try:
         scores_of(facts.get("scores"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from lora_sam.core.console import note
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import atomic_path
 
@@ -80,6 +82,7 @@ def save_state(
                 tensors[f"optimizer.{name}.{key}"] = value
     contiguous = {key: value.contiguous().cpu() for key, value in tensors.items()}
     metadata = {"format": "pt", "schema_version": str(SCHEMA_VERSION), "progress": json.dumps(asdict(progress))}
+    metadata["sha256"] = _digest(contiguous, metadata["progress"])
     data = save(contiguous, metadata)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
@@ -141,10 +144,31 @@ def _read(path: Path, *, tensors: bool = True) -> tuple[dict[str, Tensor], Progr
                 f"{path}: schema version {metadata.get('schema_version')}, this lora_sam reads {SCHEMA_VERSION}; "
                 "use the version of lora_sam that wrote it"
             )
+        if tensors:
+            _check_saved(path, found, metadata)
         fields: dict[str, Any] = json.loads(metadata["progress"])
         return found, Progress(**fields)
     except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise AdapterError(f"{path} is damaged ({error}); start a new run without resume=") from error
+
+
+def _check_saved(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Raise `AdapterError` if tensors or progress are not what was saved; without a digest a note says so."""
+    recorded = metadata.get("sha256")
+    if recorded is None:
+        note(f"{path}: made without a digest, so that nobody can tell whether it is what was saved")
+    elif _digest(tensors, metadata["progress"]) != recorded:
+        raise AdapterError(f"{path} is damaged (it is not what was saved); start a new run without resume=")
+
+
+def _digest(tensors: Mapping[str, Tensor], progress: str) -> str:
+    """SHA-256 of progress and of all tensors: names, types, shapes and values."""
+    digest = hashlib.sha256(progress.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _load_mean(path: Path, tensors: Mapping[str, Tensor], mean: RunningMean) -> None:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from lora_sam.core.errors import AdapterError, TrainingError
-from lora_sam.core.files import read_json
+from lora_sam.core.files import read_json, sha256_of
 from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.models.vit import BaseModel
 from lora_sam.runs import adapter_files as artifacts
@@ -196,7 +196,9 @@ def test_a_new_adapter_replaces_the_old_one_whole(finished_run: Callable[..., An
     (directory / "left over").touch()
     save_adapter(adapted, directory, FACTS, "card")
     assert sorted(os.listdir(directory)) == FILES
-    assert read_facts(directory) == FACTS
+    facts = read_facts(directory)
+    assert facts.pop("files") == {name: sha256_of(directory / name) for name in FILES if name.startswith("adapter_")}
+    assert facts == FACTS
     assert (directory / "README.md").read_text() == "card"
 
 

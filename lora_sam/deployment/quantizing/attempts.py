@@ -117,7 +117,7 @@ class Workshop:
             return self._best_of(Rungs((_weights_only(self.mode),)), self._compress(half), DECODER)
         assert self.images is not None
         encoder = compiled(self.place / ENCODER)
-        predictor = OpenVINOPredictor(self.place / ENCODER, self.place / DECODER, compile_cache=False)
+        predictor = OpenVINOPredictor(self.place / ENCODER, self.place / DECODER, compile_cache=False, verify=False)
         some = Subset(self.images, tuple(range(min(len(self.images), DECODER_IMAGES))))
         examples = list(decoder_examples(some, lambda image: embedding_of(encoder, image), predictor, self.seed))
         return self._best_of(DECODER_RUNGS, lambda rung: quantized(half, examples, rung, self.recipe), DECODER)
@@ -189,5 +189,5 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _iou(validation: Validation, encoder: Path, decoder: Path) -> float:
-    predictor = OpenVINOPredictor(encoder, decoder, execution="f32", compile_cache=False)
+    predictor = OpenVINOPredictor(encoder, decoder, execution="f32", compile_cache=False, verify=False)
     return validation.iou(lambda image, prompts: predictor.predict(image, prompts).masks)
