@@ -33,6 +33,21 @@ def parsed_json(file: Path, lists: tuple[str, ...], what: str) -> dict[str, Any]
         DataError: it cannot be read, is too large, is not JSON in UTF-8, has a key twice in a mapping, or lacks one of
             `lists`.
     """
+    content = any_json(file)
+    for key in lists:
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise DataError(
+                f'{file}: has no list "{key}"; it must be {what}: export the annotations again.', "bad_annotation"
+            )
+    return content  # type: ignore[no-any-return]
+
+
+def any_json(file: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        DataError: it cannot be read, is too large, is not JSON in UTF-8, or has a key twice in a mapping.
+    """
     try:
         if not file.is_file():
             raise DataError(
@@ -45,7 +60,7 @@ def parsed_json(file: Path, lists: tuple[str, ...], what: str) -> dict[str, Any]
                 "too_large",
             )
         stored = file.read_bytes()
-        content = json.loads(stored.decode(json.detect_encoding(stored)), object_pairs_hook=without_repeats)
+        return json.loads(stored.decode(json.detect_encoding(stored)), object_pairs_hook=without_repeats)
     except DataError:
         raise
     except OSError as error:
@@ -58,12 +73,6 @@ def parsed_json(file: Path, lists: tuple[str, ...], what: str) -> dict[str, Any]
         ) from error
     except MemoryError as error:
         raise DataError(f"{file}: does not fit into memory; split the data set into several.", "too_large") from error
-    for key in lists:
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise DataError(
-                f'{file}: has no list "{key}"; it must be {what}: export the annotations again.', "bad_annotation"
-            )
-    return content  # type: ignore[no-any-return]
 
 
 @contextmanager

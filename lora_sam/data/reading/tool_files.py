@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import json
 import zlib
 from collections.abc import Iterator
 from itertools import islice
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.reading.annotation_files import MAX_ANNOTATION_BYTES, ends_of, without_repeats
+from lora_sam.data.reading.annotation_files import any_json, ends_of
 from lora_sam.data.reading.images import MAX_PIXELS
 from lora_sam.data.reading.paths import inside, shown
 
@@ -48,24 +47,8 @@ def parsed(file: Path, root: Path) -> Any:
     Raises:
         DataError: it cannot be read, leaves the root, is too large or no JSON, or has a key twice in a mapping.
     """
-    try:
-        inside(root, file.relative_to(root).as_posix(), str(file))
-        if file.stat().st_size > MAX_ANNOTATION_BYTES:
-            raise DataError(
-                f"{file}: is larger than {MAX_ANNOTATION_BYTES // 2**30} GiB; split the data set.", "bad_annotation"
-            )
-        stored = file.read_bytes()
-        return json.loads(stored.decode(json.detect_encoding(stored)), object_pairs_hook=without_repeats)
-    except DataError:
-        raise
-    except OSError as error:
-        raise DataError(
-            f"{file}: cannot be read ({error.strerror}); check its permissions.", "unreadable_file"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{file}: is not valid JSON ({error}); export the annotations again.", "bad_annotation"
-        ) from error
+    inside(root, file.relative_to(root).as_posix(), str(file))
+    return any_json(file)
 
 
 def packed_bitmap(text: object, *, zipped: bool) -> NDArray[np.bool_]:
