@@ -16,9 +16,9 @@ from lora_sam.evaluation.backends.host import this_host
 from lora_sam.evaluation.backends.latency import Timing, measure_latency
 from lora_sam.evaluation.backends.names import BACK_ENDS, reference_of
 from lora_sam.evaluation.backends.quality import Quality, measure_quality
-from lora_sam.evaluation.backends.result import Comparison, Measured
+from lora_sam.evaluation.backends.result import MEASURED_METRICS, Comparison, Measured
 from lora_sam.evaluation.backends.threshold import TunedThreshold, tune_threshold
-from lora_sam.evaluation.metrics import METRICS, compare, summarize
+from lora_sam.evaluation.metrics import compare, summarize
 from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
 
 if TYPE_CHECKING:
@@ -169,8 +169,8 @@ def _quality_of(name: str, quality: Quality, seed: int) -> dict[str, Any]:
     figures = summarize(scores[name], seed)
     delta = None if against is None else compare(scores[against], scores[name], seed)["delta"]
     return {
-        **{metric: figures[metric] for metric in METRICS},
-        **{f"{metric}_interval": tuple(figures[f"{metric}_interval"]) for metric in METRICS},
+        **{metric: figures[metric] for metric in MEASURED_METRICS},
+        **{f"{metric}_interval": tuple(figures[f"{metric}_interval"]) for metric in MEASURED_METRICS},
         **dataclasses.asdict(quality.average_precision[name]),
         "iou_with_torch": quality.agreement.get(name),
         "against": against,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lora_sam.core.structures import Sample
 from lora_sam.evaluation.metrics import ImageScores, PairedMeans, compare
 
-_NOT_PER_OBJECT = ("id", "object_ids")
+_NOT_PER_OBJECT = ("id", "object_ids", "further")
 
 
 @dataclass
@@ -159,8 +159,9 @@ def _only(image: ImageScores, rows: NDArray[np.bool_]) -> ImageScores:
     per_object = {
         field.name: getattr(image, field.name)[rows] for field in fields(image) if field.name not in _NOT_PER_OBJECT
     }
+    further = {name: values[rows] for name, values in image.further.items()}
     names = tuple(name for name, own in zip(image.object_ids, rows, strict=True) if own)
-    return replace(image, object_ids=names, **per_object)
+    return replace(image, object_ids=names, **per_object, further=further)
 
 
 def _paired(compared: Mapping[str, Mapping[str, Any]], figure: str) -> PairedMeans:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,73 @@ from lora_sam.core.errors import DataError
 from lora_sam.core.seeds import generator_for
 from lora_sam.evaluation.outlines import boundary_f1, window_of_both
 
-METRICS = ("iou", "dice", "f1", "boundary_f1")
-PER_OBJECT_METRICS = ("iou", "dice", "boundary_f1")
+
+@dataclass(frozen=True)
+class Pair:
+    """A predicted mask and its truth, inside a window that holds both.
+
+    Attributes:
+        predicted: Bool [h, w].
+        true: Bool [h, w]; one of the two has a pixel.
+        tolerance: Pixels by which a contour may be off.
+        true_positive: Pixels in both.
+        false_positive: Pixels in the prediction only.
+        false_negative: Pixels in the truth only.
+    """
+
+    predicted: NDArray[np.bool_]
+    true: NDArray[np.bool_]
+    tolerance: float
+    true_positive: int
+    false_positive: int
+    false_negative: int
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of how well masks match: what files, tables, pages and cards need of it.
+
+    Attributes:
+        name: Its key in JSON.
+        heading: What it is called above a column.
+        explanation: What it says, for people who do not know it.
+        of_object: Its value for one object, 0 to 1, 1 is best; figures are means over objects. None for the pooled F1,
+            which is computed once from the pixels of all objects.
+    """
+
+    name: str
+    heading: str
+    explanation: str
+    of_object: Callable[[Pair], float] | None
+
+
+def _iou_of(pair: Pair) -> float:
+    return pair.true_positive / (pair.true_positive + pair.false_positive + pair.false_negative)
+
+
+def _dice_of(pair: Pair) -> float:
+    return 2 * pair.true_positive / (2 * pair.true_positive + pair.false_positive + pair.false_negative)
+
+
+def _boundary_f1_of(pair: Pair) -> float:
+    return boundary_f1(pair.predicted, pair.true, pair.tolerance)
+
+
+ROWS: tuple[Metric, ...] = (
+    Metric("iou", "IoU", "overlap of predicted and true object: 0 none, 1 perfect; mean over objects", _iou_of),
+    Metric("dice", "Dice", "also an overlap, kinder to small mistakes; mean over objects", _dice_of),
+    Metric("f1", "F1 (pooled)", "the pixels of all objects in one count, so large objects dominate", None),
+    Metric(
+        "boundary_f1",
+        "Boundary F1",
+        "share of the outline that is right within a few pixels; mean over objects",
+        _boundary_f1_of,
+    ),
+)
+"""All metrics, in the order in which they are shown. A row more is a metric more, in every file, table and page."""
+
+METRICS = tuple(row.name for row in ROWS)
+PER_OBJECT_METRICS = tuple(row.name for row in ROWS if row.of_object is not None)
 _PIXELS = ("true_positive", "false_positive", "false_negative")
 SIZES = ("small", "medium", "large")
 
@@ -44,6 +109,7 @@ class ImageScores:
         iou: Intersection over union, float64 [N].
         dice: Dice coefficient, float64 [N].
         boundary_f1: F-measure of the contours, float64 [N].
+        further: Other metrics of `ROWS`, float64 [N] each.
         true_positive: Pixels in prediction and truth, int64 [N].
         false_positive: Pixels in the prediction only, int64 [N].
         false_negative: Pixels in the truth only, int64 [N].
@@ -59,6 +125,12 @@ class ImageScores:
     false_positive: NDArray[np.int64]
     false_negative: NDArray[np.int64]
     area: NDArray[np.int64]
+    further: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A metric, a pixel count or the area of every object, [N]."""
+        found: NDArray[Any] = self.further[name] if name in self.further else getattr(self, name)
+        return found
 
     @property
     def mean_iou(self) -> float:
@@ -96,26 +168,29 @@ def score_image(
     assert tolerance >= 0, "a tolerance is a distance"
 
     counts = np.zeros((3, len(truth)), np.int64)
-    boundary = np.ones(len(truth))
+    values = {row.name: np.ones(len(truth)) for row in ROWS if row.of_object is not None}
     for n in range(len(truth)):
         window = window_of_both(prediction[n], truth[n])
         if window is None:
             continue
         predicted, true = prediction[n][window], truth[n][window]
         counts[:, n] = [np.count_nonzero(part) for part in (predicted & true, predicted & ~true, true & ~predicted)]
-        boundary[n] = boundary_f1(predicted, true, tolerance)
+        pair = Pair(predicted, true, tolerance, *(int(count) for count in counts[:, n]))
+        for row in ROWS:
+            if row.of_object is not None:
+                values[row.name][n] = row.of_object(pair)
     true_positive, false_positive, false_negative = counts
-    union = counts.sum(axis=0)
     return ImageScores(
         id=id,
         object_ids=tuple(object_ids),
-        iou=ratio(true_positive, union),
-        dice=ratio(2 * true_positive, union + true_positive),
-        boundary_f1=boundary,
+        iou=values.pop("iou"),
+        dice=values.pop("dice"),
+        boundary_f1=values.pop("boundary_f1"),
         true_positive=true_positive,
         false_positive=false_positive,
         false_negative=false_negative,
         area=true_positive + false_negative,
+        further=values,
     )
 
 
@@ -272,8 +347,10 @@ def _resample(runs: Sequence[Sequence[ImageScores]], seed: int) -> list[NDArray[
     for drawn in _drawn(clusters, seed):
         for part, table in zip(parts, tables, strict=True):
             sums = drawn @ table
-            iou, dice, boundary_f1 = (sums[:, 1:4] / sums[:, :1]).T
-            part.append(np.column_stack([iou, dice, _pooled_f1(sums[:, 4:]), boundary_f1]))
+            means = dict(zip(PER_OBJECT_METRICS, (sums[:, 1:-3] / sums[:, :1]).T, strict=True))
+            part.append(
+                np.column_stack([means[name] if name in means else _pooled_f1(sums[:, -3:]) for name in METRICS])
+            )
     return [np.concatenate(part) for part in parts]
 
 
@@ -287,7 +364,7 @@ def _drawn(clusters: int, seed: int) -> Iterator[NDArray[np.float64]]:
 
 
 def _sums_per_cluster(scores: Sequence[ImageScores]) -> NDArray[np.float64]:
-    """Number of objects, sums of iou, dice and boundary_f1, and the three pixel counts: [clusters, 7].
+    """Number of objects, sums of the metrics of objects, and the three pixel counts: [clusters, 4 + metrics].
 
     A cluster is what is resampled as a whole: an image, or an object where there is only one image.
     """
@@ -295,9 +372,9 @@ def _sums_per_cluster(scores: Sequence[ImageScores]) -> NDArray[np.float64]:
         raise DataError(NO_IMAGE)
     names = (*PER_OBJECT_METRICS, *_PIXELS)
     if len(scores) == 1:
-        columns = [getattr(scores[0], name) for name in names]
+        columns = [scores[0].column(name) for name in names]
         return np.column_stack([np.ones(len(scores[0].object_ids)), *columns]).astype(np.float64)
-    rows = [[len(image.object_ids), *(getattr(image, name).sum() for name in names)] for image in scores]
+    rows = [[len(image.object_ids), *(image.column(name).sum() for name in names)] for image in scores]
     return np.array(rows, dtype=np.float64)
 
 
@@ -309,7 +386,7 @@ def _pooled_f1(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _objects(scores: Sequence[ImageScores], name: str) -> NDArray[Any]:
-    return np.concatenate([getattr(image, name) for image in scores])
+    return np.concatenate([image.column(name) for image in scores])
 
 
 def _difference(tuned: float | None, base: float | None) -> float | None:

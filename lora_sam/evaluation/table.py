@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.wording import duration, in_bytes, plural
-from lora_sam.evaluation.metrics import SIZES
+from lora_sam.evaluation.metrics import ROWS, SIZES
 from lora_sam.evaluation.result import CLICKS, first_prompts
 
 if TYPE_CHECKING:
@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 _MOST_CLASSES, _WIDEST_NAME = 20, 20
 
 
-_HEADINGS = ("", "IoU [95 % interval]", "IoU median", "Dice", "F1 (pooled)", "Boundary F1", "IoU S", "IoU M", "IoU L")
+_MEAN, *_OTHERS = ROWS
+_HEADINGS = (
+    "",
+    f"{_MEAN.heading} [95 % interval]",
+    f"{_MEAN.heading} median",
+    *(row.heading for row in _OTHERS),
+    *(f"{_MEAN.heading} {size[0].upper()}" for size in SIZES),
+)
 _CLASS_HEADINGS = ("class", "objects", "IoU", "difference [95 % interval]", "Dice", "F1 (pooled)", "Dice (pooled)")
 
 
@@ -88,7 +95,7 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...]]]:
         sizes = [part["by_size"][size]["iou"] for size in SIZES]
         cells = (
             f"{part['iou']:{form}} [{low:{form}}, {high:{form}}]",
-            *(f"{part[figure]:{form}}" for figure in ("iou_median", "dice", "f1", "boundary_f1")),
+            *(f"{part[figure]:{form}}" for figure in ("iou_median", *(row.name for row in _OTHERS))),
             *("-" if iou is None else f"{iou:{form}}" for iou in sizes),
         )
         rows.append((name, cells))

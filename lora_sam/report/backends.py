@@ -8,6 +8,8 @@ from typing import Any, cast
 from xml.etree.ElementTree import Comment, Element
 
 from lora_sam.core.files import write_text
+from lora_sam.evaluation.backends.result import MEASURED_METRICS
+from lora_sam.evaluation.metrics import ROWS
 from lora_sam.report.markup import element, figures_table, serialize
 
 # Comments, which no text and no attribute of a page can hold: it is built as a tree, so "<" and ">" are escaped.
@@ -15,10 +17,7 @@ _BEGIN, _END = "back-ends", "/back-ends"
 
 _RUNTIMES = {"torch": "torch", "openvino": "OpenVINO"}
 _QUALITY = {
-    "iou": "IoU",
-    "dice": "Dice",
-    "f1": "F1, pooled",
-    "boundary_f1": "Boundary F1",
+    **{row.name: row.heading for row in ROWS if row.name in MEASURED_METRICS},
     "map": "COCO mAP",
     "iou_with_torch": "IoU with torch",
 }

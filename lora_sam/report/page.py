@@ -15,7 +15,7 @@ import numpy as np
 
 from lora_sam.core.files import write_text
 from lora_sam.core.wording import plural
-from lora_sam.evaluation.metrics import PER_OBJECT_METRICS, SIZES
+from lora_sam.evaluation.metrics import PER_OBJECT_METRICS, ROWS, SIZES
 from lora_sam.evaluation.result import CLICKS, first_prompts, verdict
 from lora_sam.evaluation.scoring import Evaluation
 from lora_sam.report.backends import place_of_backends
@@ -27,12 +27,7 @@ from lora_sam.report.next_steps import NextStep
 from lora_sam.report.pictures import ReportPicture, data_uri
 from lora_sam.report.robustness import place_of_robustness
 
-_METRICS = {
-    "iou": ("IoU", "overlap of predicted and true object: 0 none, 1 perfect; mean over objects"),
-    "dice": ("Dice", "also an overlap, kinder to small mistakes; mean over objects"),
-    "f1": ("F1, pooled", "the pixels of all objects in one count, so large objects dominate"),
-    "boundary_f1": ("Boundary F1", "share of the outline that is right within a few pixels; mean over objects"),
-}
+_METRICS = {row.name: (row.heading, row.explanation) for row in ROWS}
 _MOST_NOTES = 30
 _SIZES = {"small": "under 32² px", "medium": "32² to 96² px", "large": "96² px or more"}
 

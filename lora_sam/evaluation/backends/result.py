@@ -17,6 +17,7 @@ from lora_sam.evaluation.backends.host import Host
 from lora_sam.evaluation.backends.names import BACK_ENDS
 from lora_sam.evaluation.backends.threshold import TunedThreshold
 from lora_sam.evaluation.layout import Count, Difference, Share
+from lora_sam.evaluation.metrics import METRICS
 
 SCHEMA_VERSION = 1
 
@@ -87,6 +88,10 @@ class Measured:
     against: str | None
     iou_difference: Difference | None
     iou_difference_interval: tuple[Difference, Difference] | None
+
+
+MEASURED_METRICS = tuple(name for name in METRICS if name in Measured.__annotations__)
+"""The metrics that `backends.json` keeps of each back end."""
 
 
 @dataclass(frozen=True, kw_only=True)
