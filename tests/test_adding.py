@@ -1,4 +1,4 @@
-"""A format, a method and a model variant are one Python file and one YAML each: dropped into a copy of the package."""
+"""Added to a copy of the package: a format, method or variant is a file or two, a metric or back end is a row."""
 
 from __future__ import annotations
 
@@ -231,3 +231,69 @@ def test_what_was_added_works_everywhere(checkout: Path, tmp_path: Path) -> None
     assert answer["source"] == "toy_sam_v1.safetensors"
     assert answer["sha256"] == hashlib.sha256((checkout / "cache" / answer["source"]).read_bytes()).hexdigest()
     assert answer["published"].endswith("/toy_sam_v1.safetensors")
+
+
+RECALL = """
+    Metric(
+        "recall",
+        "Recall",
+        "share of the true pixels that were found",
+        lambda pair: pair.true_positive / max(1, pair.true_positive + pair.false_negative),
+    ),
+)
+\"\"\"All metrics, in"""
+LOW = """
+        BackEnd("fp32_low", "openvino", "fp32", "bf16", "OpenVINO, fp32 weights, low arithmetic", _IR_REFERENCES),
+    )
+}
+\"\"\"All back ends by name"""
+SHOW = """
+import json, sys
+from pathlib import Path
+from lora_sam.app.backends import backends_of
+from lora_sam.core.run_directory import RunDirectory
+print(json.dumps(sorted(backends_of(RunDirectory(Path(sys.argv[1]))))))
+"""
+
+
+@pytest.fixture(scope="module")
+def with_rows(checkout: Path) -> Path:
+    """The copy with a row more in the list of metrics, and in that of back ends."""
+    for file, end, row in (
+        ("evaluation/metrics.py", '\n)\n"""All metrics, in', RECALL),
+        ("evaluation/backends/names.py", '\n    )\n}\n"""All back ends by name', LOW),
+    ):
+        path = checkout / "lora_sam" / file
+        text = path.read_text()
+        assert text.count(end) == 1
+        path.write_text(text.replace(end, row))
+    return checkout
+
+
+def test_a_metric_is_one_row(with_rows: Path) -> None:
+    train = "import sys; from lora_sam.cli.train import run_train; sys.exit(run_train('train.py', sys.argv[1:]))"
+    words = ["experiment=smoke", "trainer.max_steps=2", "trainer.cache=off", "tracker=none", "model.image_size=64"]
+    words += ["data.train=2", "data.val=1", "data.test=2", "hydra.run.dir=run"]
+    told = ran(with_rows, "-c", train, *words)
+    assert "Recall" in told
+    run = with_rows / "run"
+    report = json.loads((run / "evaluation.json").read_text())
+    for part in ("base", "tuned"):
+        low, high = report[part]["recall_interval"]
+        assert 0 <= low <= report[part]["recall"] <= high <= 1
+        assert report[part]["recall"] >= report[part]["iou"]
+    assert report["delta"]["recall"] == pytest.approx(report["tuned"]["recall"] - report["base"]["recall"])
+    assert "| Recall |" in (run / "adapter" / "README.md").read_text()
+    page = (run / "report.html").read_text()
+    assert "Recall" in page
+    assert "share of the true pixels that were found" in page
+
+
+def test_a_back_end_is_one_row(with_rows: Path) -> None:
+    run = Path(shutil.copytree(ROOT / "tests" / "fixtures" / "run_before_rooms", with_rows / "exported"))
+    assert json.loads(ran(with_rows, "-c", SHOW, str(run))) == ["merged", "openvino fp32", "openvino fp32_low"]
+    step = "import sys; from lora_sam.cli.step import run_step; sys.exit(run_step('evaluate', 'x', sys.argv[1:]))"
+    told = ran(with_rows, "-c", step, f"run={run}", "backends=[tuned,fp32_low]", "repeats=1")
+    assert "fp32_low" in told
+    measured = json.loads((run / "backends.json").read_text())["backends"]
+    assert measured["fp32_low"]["iou_with_torch"] > 0.9

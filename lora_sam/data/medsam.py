@@ -135,6 +135,6 @@ class NpyImage:
         else:
             found = f"{values.dtype} values from {values.min():g} to {values.max():g}"
             remedy = "save pixels from 0 to 1 as floats, or from 0 to 255 as uint8"
-            raise DataError(f"{self}: has {found}; {remedy}.", "unreadable_file")
+            raise DataError(f"{self}: its values are no pixels ({found}); {remedy}.", "unreadable_file")
         pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
         return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], _COLOURS)))

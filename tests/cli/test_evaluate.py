@@ -185,7 +185,7 @@ def test_measured_once_unless_something_changed(run: RunDirectory, capsys: pytes
     assert result(run).backends == first.backends
     options(run.root, **chosen, mask_threshold=1.0).perform_once()
     assert result(run).mask_threshold == 1
-    from_conf("export", run=str(run.root), precision="fp32").perform()
+    from_conf("export", run=str(run.root), precision="fp32", multimask=False).perform()
     options(run.root, **chosen, mask_threshold=1.0).perform_once()
     assert result(run).made_from["fp32"] != first.made_from["fp32"]
     run.backends.write_text("{")

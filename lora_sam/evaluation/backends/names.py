@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated, Literal
 
-if TYPE_CHECKING:
-    pass
+from pydantic import AfterValidator
 
+from lora_sam.core.unknown import nearest_of
 
-Name = Literal["base", "tuned", "merged", "fp32", "fp16", "bf16", "int8", "int8_bf16", "int8_weights", "int4_weights"]
 Runtime = Literal["torch", "openvino"]
 
 
@@ -27,12 +26,12 @@ class BackEnd:
         references: Back ends that its verdict compares it with; the first that was measured counts.
     """
 
-    name: Name
+    name: str
     runtime: Runtime
     weights: Literal["fp32", "fp16", "int8", "int8_weights", "int4_weights"]
     execution: Literal["f32", "bf16"]
     meaning: str
-    references: tuple[Name, ...] = ()
+    references: tuple[str, ...] = ()
 
     @property
     def deployed(self) -> bool:
@@ -45,7 +44,7 @@ class BackEnd:
         return self.weights.startswith("int")
 
 
-_IR_REFERENCES: tuple[Name, ...] = ("fp32", "fp16", "merged", "tuned")
+_IR_REFERENCES: tuple[str, ...] = ("fp32", "fp16", "merged", "tuned")
 
 BACK_ENDS: dict[str, BackEnd] = {
     found.name: found
@@ -62,7 +61,18 @@ BACK_ENDS: dict[str, BackEnd] = {
         BackEnd("int4_weights", "openvino", "int4_weights", "f32", "OpenVINO, int4 weights only", _IR_REFERENCES),
     )
 }
-"""All back ends by name, in the order in which they are shown."""
+"""All back ends by name, in the order in which they are shown. A row more is a back end more, in commands and app."""
+
+
+def _known(name: str) -> str:
+    if name not in BACK_ENDS:
+        near = nearest_of(name, list(BACK_ENDS))
+        raise ValueError(f"must be one of {', '.join(BACK_ENDS)}" + (f"; did you mean {near}?" if near else ""))
+    return name
+
+
+Name = Annotated[str, AfterValidator(_known)]
+"""The name of a back end, as an option."""
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
