@@ -105,7 +105,7 @@ def read_image(
         try:
             return scale.applied(deep.values)
         except DataError as error:
-            raise DataError(f"{path}: {error}.", "unreadable_file") from error
+            raise DataError(f"{path}: cannot be read as a picture: {error}.", "unreadable_file") from error
     with _opened(path) as image:
         picture = _upright(image, path)
         if picture.mode == "F":
