@@ -56,7 +56,8 @@ class Evaluate:
         repeats: How often every latency is measured.
         threads: Threads to compute with; null leaves it to torch and OpenVINO.
         base: Checkpoint of the base weights; null takes the file that the run used.
-        data_root: Directory of labelled images; only for IR parts without their run.
+        data_root: Directory of labelled images for IR parts without their run; of a run, where its images lie now, if
+            they have moved.
         data_format: How those are labelled, by a file of `conf/data`, as in data=...; auto looks what is there.
         output: File for the figures as JSON instead of the run's `backends.json`; nothing is written into the run then.
     """
@@ -88,10 +89,6 @@ class Evaluate:
             )
         if is_parts(self.run) and self.base is not None:
             raise ConfigError("base: IR parts need no base weights; leave it out")
-        if not is_parts(self.run) and self.data_root is not None:
-            raise ConfigError(
-                "data_root: a run is measured on its own images; leave it out, or give the path of an IR part as run"
-            )
 
     def perform(self) -> int:
         """Measure, write and print; returns 0, or 3 where `fail_under` is not reached.
@@ -130,13 +127,15 @@ class Evaluate:
     def _of_run(self, run: RunDirectory) -> tuple[Origin, tuple[str, ...], Task]:
         from lora_sam.evaluation.task import Task
         from lora_sam.runs.backends import RunBackEnds
+        from lora_sam.runs.places import check_contents
         from lora_sam.runs.resuming import settings_of
 
         origin = RunBackEnds(run, self._base())
         names = in_order(self.backends or origin.offered)
         origin.require(names)  # before images are read, which may take long
-        settings = settings_of(run)
+        settings = settings_of(run, self.data_root)
         splits = settings.open_data()
+        check_contents(f"data_root = {self.data_root or getattr(settings.data, 'root', None)}", run, splits)
         split = self.split or settings.evaluate_split
         return origin, names, Task(splits, split, settings.prompt, settings.seed, self.max_images)
 

@@ -25,6 +25,7 @@ from lora_sam.runs.exported import STEP as EXPORT
 from lora_sam.runs.exported import made_from as made_from_merged
 from lora_sam.runs.exported import require_exported
 from lora_sam.runs.manifest import Step, command, is_done, read_step, step_directory, write_step
+from lora_sam.runs.places import check_contents
 from lora_sam.runs.quantized import STEP
 from lora_sam.runs.resuming import settings_of
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 
 CHECK_FAILED = 3
+_NO_SETTINGS = ("run", "data_root")  # options that change no result
 
 
 class DropError(LoraSamError):
@@ -62,6 +64,7 @@ class Quantize:
         fast: Correct biases from statistics of the fp32 model; false takes those of the quantised one, layer by layer,
             which takes far longer.
         val_images: Validation images to measure on, drawn by the run's seed; null takes all.
+        data_root: Where the run's images lie now, if they have moved.
     """
 
     run: Annotated[str, Field(min_length=1)]
@@ -73,6 +76,7 @@ class Quantize:
     preset: Preset
     fast: bool
     val_images: Annotated[int, Field(ge=1)] | None
+    data_root: Annotated[str, Field(min_length=1)] | None
 
     def perform(self) -> int:
         """Do it unless it was done before; returns 0, or 3 if too much would be lost.
@@ -83,8 +87,10 @@ class Quantize:
         """
         run = find_run(self.run)
         exported = require_exported(run, "fp32")
-        settings = settings_of(run)
+        settings = settings_of(run, self.data_root)
         splits = settings.open_data() if self.mode == "int8" or self.max_drop is not None else None
+        if splits is not None:
+            check_contents(f"data_root = {self.data_root or getattr(settings.data, 'root', None)}", run, splits)
         directory = run.openvino(self.mode)
         origin, options = made_from(run, splits), self._options(exported)
         if is_done(directory, STEP, origin, options):
@@ -103,7 +109,10 @@ class Quantize:
     def _options(self, exported: Path) -> dict[str, Any]:
         """What changes the result: all options but `run`, and those of the export."""
         of_export = read_step(exported, EXPORT, "").settings
-        return {**{name: value for name, value in asdict(self).items() if name != "run"}, "export": dict(of_export)}
+        return {
+            **{name: value for name, value in asdict(self).items() if name not in _NO_SETTINGS},
+            "export": dict(of_export),
+        }
 
     def _fill(self, place: Path, exported: Path, settings: Settings, splits: Splits | None) -> dict[str, Any]:
         """Write both parts into the directory `place`; returns what was measured.

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.console import print_table
 from lora_sam.core.files import write_text
-from lora_sam.core.run_directory import RunDirectory
+from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.core.signals import exit_code
 from lora_sam.report.model_card import model_card
 from lora_sam.report.of_run import evaluate_run, facts_of, shown_validation, tell_result, write_result
 from lora_sam.runs.adapter_files import save_adapter, write_facts
+from lora_sam.runs.places import check_contents, write_splits
 from lora_sam.runs.resuming import copy_state, flat
 from lora_sam.training.parts import fit, ready
 from lora_sam.training.setup import adapt, choose_attention, describe_data, encode_once, join_processes, plan_run
@@ -53,6 +54,8 @@ def run(
     settings.method.check_depth(settings.model.depth)
     earlier = None if settings.resume is None else copy_state(settings.resume, output_dir)
     splits = settings.open_data()
+    if settings.resume is not None:
+        check_contents(f"resume={settings.resume}", find_run(settings.resume), splits)
     processes = join_processes(settings.trainer)
     for line in describe_data(splits):
         processes.say(line)
@@ -72,7 +75,7 @@ def run(
     with ready(settings, directory, splits, processes, base, adapted, encodings, attention, plan) as parts:
         if processes.main:
             write_text(directory.saved_config, json.dumps(dict(config), indent=2) + "\n")
-            write_text(directory.splits, json.dumps(splits.to_json(), indent=2) + "\n")
+            write_splits(directory, splits, config)
 
         # fit
         stop = StopRequest()

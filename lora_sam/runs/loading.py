@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError
 from lora_sam.core.files import read_json
-from lora_sam.core.run_directory import find_run
+from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.core.scores import scores_of
 from lora_sam.runs.adapter_files import check_base, find_adapter, read_facts
+from lora_sam.runs.places import placed
 
 if TYPE_CHECKING:
     import torch
@@ -151,7 +152,8 @@ def _checkpoint(directory: Path, facts: dict[str, Any], base: str | PathLike[str
     if of_run is not None and Path(of_run).is_file():
         return of_run
     variant = facts["architecture"].get("variant")
-    if variant not in OFFICIAL and packaged_checkpoint(str(variant)) is None:
+    # where the run had a file of its own, no other is fetched in its place
+    if of_run is not None or (variant not in OFFICIAL and packaged_checkpoint(str(variant)) is None):
         place = "" if of_run is None else f" at {of_run}, where the run found them"
         raise CheckpointError(f"{directory}: {wanted} are not known here{place}; give their path as base=...")
     return None
@@ -164,7 +166,7 @@ def _checkpoint_of_run(directory: Path) -> str | None:
         return None
     remedy = "give the base weights with base=..."
     try:
-        checkpoint = read_json(config, remedy)["model"]["checkpoint"]
+        checkpoint = placed(read_json(config, remedy), RunDirectory(directory.parent))["model"]["checkpoint"]
     except (KeyError, TypeError) as error:
         raise AdapterError(f"{config} is damaged (model.checkpoint is missing); {remedy}") from error
     return None if checkpoint is None else str(checkpoint)

@@ -18,6 +18,7 @@ from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.files import atomic_path, read_json
 from lora_sam.core.moved import with_new_names
 from lora_sam.core.run_directory import RunDirectory, find_run, last_started
+from lora_sam.runs.places import placed
 from lora_sam.runs.status import read_status
 from lora_sam.training.settings import GROUPS, RUN_KEYS
 
@@ -37,6 +38,7 @@ FREE_TO_CHANGE = (
     "trainer.plan",
     "cache.directory",
     "cache.max_gb",
+    "data.root",
     "evaluate_split",
     "tracker",
 )
@@ -59,6 +61,7 @@ def resumed_config(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[
     if name == "latest":
         _tell_of_a_later_run()
     saved, filled = completed(_saved_config(str(name)))
+    saved = placed(saved, find_run(str(name)))
     if filled:
         print(
             f"resume={name}: that run is older than {', '.join(filled)}; taken from the files in conf/", file=sys.stderr
@@ -247,10 +250,24 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def settings_of(run: RunDirectory) -> Settings:
-    """The settings of a run, from its `config.json`. Raises `AdapterError` or `ConfigError` if it is damaged."""
+def settings_of(run: RunDirectory, data_root: str | None = None) -> Settings:
+    """The settings of a run, from its `config.json`, with paths that hold here.
+
+    Args:
+        run: The run.
+        data_root: Where its images lie now; None for where they were.
+
+    Raises:
+        AdapterError: the file is missing or damaged.
+        ConfigError: it is damaged, or a path leads nowhere.
+    """
     from lora_sam.training.settings import settings_from
 
     if not run.saved_config.is_file():
         raise AdapterError(f"{run.saved_config} is missing; give the directory of a finished run")
-    return settings_from(completed(read_json(run.saved_config, "give the directory of a finished run"))[0])
+    saved = completed(read_json(run.saved_config, "give the directory of a finished run"))[0]
+    here = placed(saved, run, data_root)
+    model = here.get("model")
+    if isinstance(model, dict) and isinstance(model.get("checkpoint"), str) and not Path(model["checkpoint"]).is_file():
+        model["checkpoint"] = None  # whoever needs the weights of the base looks for them, and names what is missing
+    return settings_from(here)

@@ -251,7 +251,6 @@ def test_bad_input_without_a_model(run: RunDirectory, blobs: Path, tmp_path: Pat
     for changes, message in (
         ({"run": str(part)}, "IR parts come without images to measure them on; add data_root="),
         ({"run": str(part), "data_root": str(blobs), "base": "x.pth"}, "IR parts need no base weights"),
-        ({"run": str(run.root), "data_root": str(blobs)}, "a run is measured on its own images"),
         ({"run": "latest", "fail_under": 1.5}, "fail_under = 1.5: must be less than or equal to 1"),
         ({"run": "latest", "backends": ["fp33"]}, "did you mean fp32"),
         ({"run": "latest", "backends": []}, "backends = []"),

@@ -200,6 +200,11 @@ def test_an_official_base_that_is_not_here(run: tuple[Path, Any], monkeypatch: p
     monkeypatch.setenv("LORA_SAM_CACHE", str(run[0] / "cache"))
     # a tiny adapter that says it is of vit_b: the message is about the file, nothing else happens
     change(run[0] / "adapter", architecture={"variant": "vit_b"}, base={"source": "sam_vit_b_01ec64.pth"})
+    config = json.loads((run[0] / "config.json").read_text())
+    config["model"]["checkpoint"] = "/gone/mine.pth"
+    (run[0] / "config.json").write_text(json.dumps(config))
+    message = refused(CheckpointError, run[0])  # and no other is fetched in its place
+    assert "are not known here at /gone/mine.pth, where the run found them; give their path as base=..." in message
     (run[0] / "config.json").unlink()
     message = refused(CheckpointError, run[0])
     assert "no usable weights for vit_b: there is no " in message
