@@ -121,9 +121,15 @@ def pick(scores: Sequence[ImageScores], choice: NDArray[np.intp]) -> ImageScores
     """Of several scores of the same N objects, those of `scores[choice[n]]` for object n."""
     first = scores[0]
     rows = np.arange(len(first.object_ids))
-    names = [field.name for field in dataclasses.fields(first) if field.name not in ("id", "object_ids")]
-    picked: dict[str, Any] = {name: np.stack([getattr(one, name) for one in scores])[choice, rows] for name in names}
-    return dataclasses.replace(first, **picked)
+    whole = ("id", "object_ids", "further")
+    names = [field.name for field in dataclasses.fields(first) if field.name not in whole]
+
+    def of(name: str) -> NDArray[Any]:
+        found: NDArray[Any] = np.stack([one.column(name) for one in scores])[choice, rows]
+        return found
+
+    picked: dict[str, Any] = {name: of(name) for name in names}
+    return dataclasses.replace(first, **picked, further={name: of(name) for name in first.further})
 
 
 def figures_of(scored: Scored) -> dict[str, Any]:

@@ -482,7 +482,7 @@ def test_two_images_of_one_name_are_not_guessed_between(tmp_path: Path, opened) 
         (
             "medsam",
             lambda root: np.save(root / "imgs/im0.npy", np.full((H, W, 3), 7.0)),
-            "has float64 values from 7 to 7",
+            "no pixels .float64 values from 7 to 7",
         ),
         ("medsam", lambda root: np.save(root / "imgs/im0.npy", np.zeros((H, W, 5))), r"has the shape \(40, 60, 5\)"),
         ("medsam", lambda root: np.save(root / "imgs/im0.npy", np.array({}, object)), "is damaged or no .npy file"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,19 +69,35 @@ def test_refused_by_every_back_end(
     assert predictors[back_end].encoded <= 1  # those of other tests
 
 
-def noted(caplog: pytest.LogCaptureFixture) -> list[str]:
-    found = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    caplog.clear()
+class Notes(logging.Handler):
+    """What the logger of prompts says, whatever was done to the root logger before."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+@pytest.fixture
+def notes() -> Iterator[Notes]:
+    logger, handler = logging.getLogger("lora_sam.predictors.prompting"), Notes()
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+def noted(notes: Notes) -> list[str]:
+    found, notes.said = notes.said, []
     return found
 
 
 @pytest.mark.parametrize("back_end", ["torch", "openvino"])
-def test_noted_by_every_back_end(
-    predictors: dict[str, Predictor], back_end: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_noted_by_every_back_end(predictors: dict[str, Predictor], back_end: str, notes: Notes) -> None:
     segment = predictors[back_end].segment
     assert len(segment(IMAGE, points=[[20, 10], [30, 20]], labels=[1, 0]).masks) == 2
-    assert noted(caplog) == [
+    assert noted(notes) == [
         "points of shape [2, 2] are 2 objects with one point each; several points of one object are "
         "points=[[[x, y], [x, y]]], labels=[[1, 0]]",
         "object 1 has background points alone (label 0), which show no object; add one with 1",
@@ -89,7 +105,7 @@ def test_noted_by_every_back_end(
     segment(IMAGE, boxes=[0.1, 0.2, 0.5, 0.7])
     segment(IMAGE, points=[[0.5, 0.5]])
     assert (
-        noted(caplog)
+        noted(notes)
         == [
             "all coordinates lie between 0 and 1; they are pixels here, of the image of 64 x 48 pixels (width x height)"
         ]
@@ -99,7 +115,7 @@ def test_noted_by_every_back_end(
 
 @pytest.mark.parametrize("back_end", ["torch", "openvino"])
 def test_usual_prompts_are_neither_refused_nor_noted(
-    predictors: dict[str, Predictor], back_end: str, caplog: pytest.LogCaptureFixture
+    predictors: dict[str, Predictor], back_end: str, notes: Notes
 ) -> None:
     predictor = predictors[back_end]
     predictor.segment(IMAGE, points=[[[5, 6], [30, 20]]], labels=[1, 0])
@@ -108,7 +124,7 @@ def test_usual_prompts_are_neither_refused_nor_noted(
     predictor.segment(IMAGE, boxes=[3, 4, 30, 20], points=[[5, 6]], labels=[0])  # a box says where the object is
     both = Prompts(floats([3, 4, 30, 20], [NAN] * 4), floats([[0, 0]], [[5, 6]]), np.array([[-1], [1]]))
     assert len(predictor.predict(IMAGE, both).masks) == 2
-    assert noted(caplog) == []
+    assert noted(notes) == []
 
 
 @pytest.mark.parametrize("back_end", ["torch", "openvino"])
