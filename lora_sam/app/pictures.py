@@ -157,6 +157,7 @@ def images_of(run: Run) -> EvaluatedImages:
     Raises:
         DataError: the data are gone, or the run does not say where they are.
     """
+    from lora_sam.runs.places import placed
     from lora_sam.runs.resuming import completed
     from lora_sam.training.settings import settings_from
 
@@ -164,7 +165,7 @@ def images_of(run: Run) -> EvaluatedImages:
     if config is None:
         raise DataError(f"{run.name}: config.json is missing, so its test images are not known")
     try:
-        settings = settings_from(completed(config)[0])
+        settings = settings_from(placed(completed(config)[0], run.directory))
     except LoraSamError as error:
         raise DataError(
             f"{run.name}: config.json is not that of a run of this version, so its test images are not known"

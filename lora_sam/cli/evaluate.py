@@ -127,15 +127,14 @@ class Evaluate:
     def _of_run(self, run: RunDirectory) -> tuple[Origin, tuple[str, ...], Task]:
         from lora_sam.evaluation.task import Task
         from lora_sam.runs.backends import RunBackEnds
-        from lora_sam.runs.places import check_contents
+        from lora_sam.runs.places import opened
         from lora_sam.runs.resuming import settings_of
 
         origin = RunBackEnds(run, self._base())
         names = in_order(self.backends or origin.offered)
         origin.require(names)  # before images are read, which may take long
         settings = settings_of(run, self.data_root)
-        splits = settings.open_data()
-        check_contents(f"data_root = {self.data_root or getattr(settings.data, 'root', None)}", run, splits)
+        splits = opened(run, settings, self.data_root)
         split = self.split or settings.evaluate_split
         return origin, names, Task(splits, split, settings.prompt, settings.seed, self.max_images)
 

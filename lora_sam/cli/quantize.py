@@ -25,7 +25,7 @@ from lora_sam.runs.exported import STEP as EXPORT
 from lora_sam.runs.exported import made_from as made_from_merged
 from lora_sam.runs.exported import require_exported
 from lora_sam.runs.manifest import Step, command, is_done, read_step, step_directory, write_step
-from lora_sam.runs.places import check_contents
+from lora_sam.runs.places import opened
 from lora_sam.runs.quantized import STEP
 from lora_sam.runs.resuming import settings_of
 
@@ -88,9 +88,8 @@ class Quantize:
         run = find_run(self.run)
         exported = require_exported(run, "fp32")
         settings = settings_of(run, self.data_root)
-        splits = settings.open_data() if self.mode == "int8" or self.max_drop is not None else None
-        if splits is not None:
-            check_contents(f"data_root = {self.data_root or getattr(settings.data, 'root', None)}", run, splits)
+        needed = self.mode == "int8" or self.max_drop is not None
+        splits = opened(run, settings, self.data_root) if needed else None
         directory = run.openvino(self.mode)
         origin, options = made_from(run, splits), self._options(exported)
         if is_done(directory, STEP, origin, options):

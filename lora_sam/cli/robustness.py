@@ -42,7 +42,7 @@ SECTIONS: tuple[Section, ...] = get_args(Section)
 
 
 # options that do not change what is measured
-_NO_SETTINGS = ("run", "base", "threads", "output")
+_NO_SETTINGS = ("run", "base", "threads", "data_root", "output")
 
 
 # side in pixels of the images that show what was forgotten, and where their seed is apart from that of the run
@@ -75,6 +75,7 @@ class Robustness:
         seed: Seed of draws, prompts and bootstrap; null takes that of the run.
         threads: Threads to compute with; null leaves it to torch.
         base: Checkpoint of the base weights; null takes the file that the run used.
+        data_root: Where the run's images lie now, if they have moved.
         output: File for the figures as JSON instead of the run's `robustness.json`; nothing is written into the run
             then.
     """
@@ -91,6 +92,7 @@ class Robustness:
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None
     threads: Annotated[int, Field(ge=1, le=4096)] | None
     base: str | None
+    data_root: Annotated[str, Field(min_length=1)] | None
     output: Annotated[str, Field(min_length=1)] | None
 
     def perform(self) -> int:
@@ -111,14 +113,15 @@ class Robustness:
         from lora_sam.core.config import plain_fields
         from lora_sam.evaluation.task import Task
         from lora_sam.runs.backends import RunBackEnds
+        from lora_sam.runs.places import opened
         from lora_sam.runs.resuming import settings_of
 
         origin = RunBackEnds(run, None if self.base is None else Path(self.base))
         origin.require(COMPARED)  # before images are read, which may take long
-        settings = settings_of(run)
+        settings = settings_of(run, self.data_root)
         seed = settings.seed if self.seed is None else self.seed
         # the splits are those of the run, whatever is drawn here
-        splits = settings.open_data()
+        splits = opened(run, settings, self.data_root)
         task = Task(splits, self.split or settings.evaluate_split, settings.prompt, seed, self.max_images)
         predictors = origin.open(COMPARED, threads=self.threads)
         chosen = {key: value for key, value in plain_fields(self).items() if key not in _NO_SETTINGS}

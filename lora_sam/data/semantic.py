@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.structures import Sample
+from lora_sam.data.contents import fingerprint_of
 from lora_sam.data.splits import Classified, SampleSource, Splits, file_digest_of, labels_of
 
 WHOLE = "object"
@@ -62,6 +63,10 @@ class ClassMasks:
     def file_digest(self, index: int) -> str | None:
         """See `lora_sam.data.splits.LabelsApart`."""
         return file_digest_of(self.source, index)
+
+    def fingerprint(self, index: int, *, thorough: bool) -> tuple[str, str]:
+        """See `lora_sam.data.contents.Fingerprinted`."""
+        return fingerprint_of(self.source, index, thorough=thorough)
 
 
 def _united(sample: Sample) -> Sample:

@@ -13,6 +13,7 @@ import numpy as np
 from lora_sam.core.errors import DataError
 from lora_sam.core.seeds import generator_for
 from lora_sam.core.structures import Sample
+from lora_sam.data.contents import fingerprint_of
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.duplicates import groups_of_duplicates
 from lora_sam.data.reading.images import DeepPixels, deep_pixels
@@ -131,6 +132,10 @@ class Subset:
     def file_digest(self, index: int) -> str | None:
         """See `LabelsApart`."""
         return file_digest_of(self.source, self.indices[index])
+
+    def fingerprint(self, index: int, *, thorough: bool) -> tuple[str, str]:
+        """See `lora_sam.data.contents.Fingerprinted`."""
+        return fingerprint_of(self.source, self.indices[index], thorough=thorough)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from lora_sam.core.files import digest_of
 from lora_sam.core.seeds import drawn_places
+from lora_sam.data.contents import digest_of_source
 from lora_sam.data.splits import SampleSource, Splits, Subset
 
 if TYPE_CHECKING:
@@ -46,13 +46,5 @@ class Task:
         return self.prompt.evaluation_prompts(sample, self.seed)
 
     def digest(self) -> str:
-        """SHA-256 that stands for the images that are measured: their names, sizes and numbers of objects."""
-        source = self.images(self.split)
-        counts = source.object_counts
-        return digest_of(
-            {
-                "ids": list(source.ids),
-                "sizes": [list(size) for size in source.sizes],
-                "objects": None if counts is None else list(counts),
-            }
-        )
+        """SHA-256 that stands for the images that are measured: their names, pixels and labels."""
+        return digest_of_source(self.images(self.split))

@@ -5,20 +5,35 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.errors import ConfigError, DataError, LoraSamError
 from lora_sam.core.files import digest_of, read_json, write_text
 from lora_sam.core.run_directory import RunDirectory
-from lora_sam.data.splits import file_digest_of
+from lora_sam.data.contents import fingerprints
+from lora_sam.data.reading.paths import shown
 
 if TYPE_CHECKING:
-    from lora_sam.data.splits import SampleSource, Splits
+    from lora_sam.data.splits import Splits
+    from lora_sam.training.settings import Settings
 
 PATHS = (("data", "root"), ("model", "checkpoint"))
-_FILES = 1000  # image files of a split that are compared, evenly spaced: enough to tell another data set, and quick
+_SPLITS = ("train", "val", "test")
+_LISTED = 20_000  # of a larger split one digest is kept for all images, so that the file stays small
+_NAMED = 3  # images that a message names
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What differs from the data that a run was trained on, in words: images there are, their files, their labels."""
+
+    ids: list[str]
+    images: list[str]
+    labels: list[str]
 
 
 def write_splits(directory: RunDirectory, splits: Splits, config: Mapping[str, Any]) -> None:
@@ -36,27 +51,69 @@ def write_splits(directory: RunDirectory, splits: Splits, config: Mapping[str, A
     write_text(directory.splits, json.dumps(content, indent=2) + "\n")
 
 
-def contents(splits: Splits) -> dict[str, str]:
-    """SHA-256 that stands for each split: sizes and numbers of objects of all images, bytes of up to 1,000 files.
+def contents(splits: Splits) -> dict[str, dict[str, Any]]:
+    """For each split digests of its `images` and of their `labels`, in the order of its ids; of many, one for all.
 
-    Wherever the data lies: ids are names inside its root.
+    Wherever the data lies: nothing of its place goes into them.
     """
-    return {name: _digest(getattr(splits, name)) for name in ("train", "val", "test")}
+    found = {}
+    for name in _SPLITS:
+        images, labels = fingerprints(getattr(splits, name))
+        many = len(images) > _LISTED
+        found[name] = {
+            kind: digest_of({"all": digests}) if many else list(digests)
+            for kind, digests in (("images", images), ("labels", labels))
+        }
+    return found
 
 
-def check_contents(name: str, run: RunDirectory, splits: Splits) -> None:
-    """Raise `DataError` unless `splits` is what the run was trained on. A run that is older says nothing of it."""
-    try:
-        then = read_json(run.splits, "")["contents"]
-    except (LoraSamError, KeyError):
-        return
-    now = contents(splits)
-    other = [split for split in now if isinstance(then, dict) and then.get(split, now[split]) != now[split]]
-    if other:
+def check_contents(asked: str, run: RunDirectory, splits: Splits) -> None:
+    """Raise `DataError` unless `splits` is what the run was trained on, for a run that goes on.
+
+    A run that is older says nothing of it.
+
+    Args:
+        asked: How the run was named, for the message.
+        run: The run.
+        splits: Its data as they are now.
+    """
+    changes = _changes(run, splits)
+    lines = [*changes.ids, *changes.images, *changes.labels]
+    if lines:
         raise DataError(
-            f"{name}: the images or labels of {', '.join(other)} are not those that this run was trained on; give the "
-            "place of those with data.root=..., or start a new run without resume="
+            f"{asked}: the data are not those that this run was trained on: {'; '.join(lines)}. Put them back, give "
+            "their place with data.root=..., or start a new run without resume="
         )
+
+
+def opened(run: RunDirectory, settings: Settings, data_root: str | None) -> Splits:
+    """The data of a run for a step that measures it: the images as they were; labels that were edited are noted.
+
+    Labels are corrected after training; what is measured then is the truth as it is now.
+
+    Args:
+        run: The run.
+        settings: Its settings, with the place of its data.
+        data_root: Where it was said that they lie.
+
+    Raises:
+        DataError: they cannot be read, or are others.
+    """
+    try:
+        splits = settings.open_data()
+    except DataError as error:
+        raise DataError(str(error).replace("data.root", "data_root"), error.kind) from error
+    changes = _changes(run, splits)
+    lines = [*changes.ids, *changes.images]
+    asked = f"run = {run.root}" if data_root is None else f"data_root = {data_root}"
+    if lines:
+        raise DataError(
+            f"{asked}: the images are not those of this run: {'; '.join(lines)}. Put them back, or give the place of "
+            "the run's images with data_root=..."
+        )
+    for line in changes.labels:
+        print(f"{asked}: {line} after training; what follows uses them as they are now", file=sys.stderr)
+    return splits
 
 
 def placed(config: Mapping[str, Any], run: RunDirectory, data_root: str | None = None) -> dict[str, Any]:
@@ -74,10 +131,7 @@ def placed(config: Mapping[str, Any], run: RunDirectory, data_root: str | None =
         ConfigError: the data of this run has no place.
     """
     result = copy.deepcopy(dict(config))
-    try:
-        known = read_json(run.splits, "")["places"]
-    except (LoraSamError, KeyError):
-        known = {}
+    known = _saved(run).get("places")
     for group, key in PATHS:
         typed = _typed(config, group, key)
         resolved = known.get(f"{group}.{key}") if isinstance(known, dict) else None
@@ -99,13 +153,43 @@ def _typed(config: Mapping[str, Any], group: str, key: str) -> str | None:
     return typed if isinstance(typed, str) else None
 
 
-def _digest(source: SampleSource) -> str:
-    counts = source.object_counts
-    step = max(1, -(-len(source) // _FILES))
-    return digest_of(
-        {
-            "sizes": [list(size) for size in source.sizes],
-            "objects": None if counts is None else list(counts),
-            "files": [file_digest_of(source, index) for index in range(0, len(source), step)],
-        }
-    )
+def _saved(run: RunDirectory) -> dict[str, Any]:
+    """What `splits.json` says; nothing where it is damaged or not there."""
+    try:
+        return read_json(run.splits, "")
+    except LoraSamError:
+        return {}
+
+
+def _changes(run: RunDirectory, splits: Splits) -> Changes:
+    """What was edited since the run was trained."""
+    changes, saved = Changes([], [], []), _saved(run)
+    then = saved.get("contents")
+    if not isinstance(then, dict) or not all(isinstance(one, dict) for one in then.values()):
+        return changes  # an older run
+    for name, now in contents(splits).items():
+        ids, present = saved.get(name), getattr(splits, name).ids
+        if not isinstance(ids, list):
+            continue
+        known = [str(one) for one in ids]
+        if gone := set(known) - set(present):
+            changes.ids.append(f"{name} lacks {_some(gone)}")
+        if new := set(present) - set(known):
+            changes.ids.append(f"{name} has {_some(new)}, which was not there")
+        for kind, lines in (("images", changes.images), ("labels", changes.labels)):
+            before, digests = then.get(name, {}).get(kind), now[kind]
+            if isinstance(before, list) and isinstance(digests, list):
+                old = dict(zip(known, before, strict=False))
+                edited = [one for one, digest in zip(present, digests, strict=True) if old.get(one, digest) != digest]
+                if edited:
+                    lines.append(f"{kind} of {name} were edited: {_some(edited)}")
+            elif before is not None and before != digests:
+                lines.append(f"{kind} of {name} were edited")
+    return changes
+
+
+def _some(names: Collection[str]) -> str:
+    """The first few names, and how many more there are."""
+    first = sorted(names)[:_NAMED]
+    more = len(names) - len(first)
+    return ", ".join(shown(name) for name in first) + (f" and {more} more" if more else "")

@@ -25,6 +25,7 @@ from lora_sam.evaluation.scoring import evaluate
 from lora_sam.runs import exported
 from lora_sam.runs.backends import RunBackEnds
 from lora_sam.runs.manifest import MANIFEST, write_step
+from lora_sam.runs.places import write_splits
 from lora_sam.runs.resuming import settings_of
 
 FP = ("base", "tuned", "merged", "fp32", "fp16", "bf16")
@@ -191,6 +192,30 @@ def test_measured_once_unless_something_changed(run: RunDirectory, capsys: pytes
     run.backends.write_text("{")
     options(run.root, **chosen).perform_once()
     assert result(run).backends["fp32"].iou == pytest.approx(first.backends["fp32"].iou)
+
+
+@pytest.mark.usefixtures("quick")
+def test_labels_that_were_corrected_are_measured_anew_and_named(
+    run: RunDirectory, blobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(blobs, data)
+    write_splits(run, settings_of(run, str(data)).open_data(), {})
+    chosen = {"backends": ["fp32"], "data_root": str(data)}
+    options(run.root, **chosen).perform_once()
+    first, said = result(run), capsys.readouterr().err
+    assert "edited" not in said
+    labels = data / "annotations" / "instances_test.json"
+    values = json.loads(labels.read_text())
+    values["annotations"][0]["segmentation"] = [[1, 1, 9, 1, 9, 9]]
+    labels.write_text(json.dumps(values))
+    options(run.root, **chosen).perform_once()
+    assert "labels of test were edited: 'images/test/1.png' after training" in capsys.readouterr().err
+    assert result(run).backends["fp32"].iou != first.backends["fp32"].iou
+    image = data / "images" / "test" / "1.png"
+    image.write_bytes(image.read_bytes() + b"\0")
+    with pytest.raises(DataError, match="the images are not those of this run: images of test were edited"):
+        options(run.root, **chosen).perform()
 
 
 # --- files that were handed over -------------------------------------------------------------------------------------

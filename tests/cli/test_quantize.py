@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lora_sam.cli.quantize import made_from
 from lora_sam.cli.step import run_step
 from lora_sam.core.config import step_from
 from lora_sam.core.errors import AdapterError
@@ -117,6 +118,23 @@ def test_too_large_a_loss_writes_nothing(
     assert "max_drop=3.2, or compress weights only with mode=int8_weights" in error
     assert not (run / "openvino" / "int8").exists()
     assert not list((run / "openvino").glob(".*"))
+
+
+def test_other_labels_are_another_origin(
+    exported_run: Callable[[Path], Path], option: Callable[..., Any], blobs: Path, tmp_path: Path
+) -> None:
+    run = RunDirectory(exported_run(tmp_path / "run"))
+    shutil.copytree(blobs, tmp_path / "data")
+
+    def origin() -> dict[str, str]:
+        return made_from(run, option("data/coco", root=str(tmp_path / "data")).open(0))
+
+    first = origin()
+    labels = tmp_path / "data" / "annotations" / "instances_val.json"
+    values = json.loads(labels.read_text())
+    values["annotations"][0]["segmentation"] = [[1, 1, 9, 1, 9, 9]]
+    labels.write_text(json.dumps(values))
+    assert [name for name, digest in origin().items() if digest != first[name]] == ["data"]
 
 
 # --- the ladder -------------------------------------------------------------------------------------------------------

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from lora_sam.cli.robustness import SECTIONS, Robustness
 from lora_sam.cli.step import run_step
 from lora_sam.core.config import from_conf
-from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError
+from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError, DataError
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.structures import Masks, Prompts
 from lora_sam.evaluation.metrics import compare
 from lora_sam.evaluation.scoring import evaluate
 from lora_sam.runs.backends import RunBackEnds
+from lora_sam.runs.places import write_splits
 from lora_sam.runs.resuming import settings_of
 
 QUICK = {"clicks": 3, "shapes": 2, "jitter": [0.0, 0.3], "points": [1, 3]}
@@ -348,6 +349,23 @@ def test_bad_input(run: RunDirectory, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="no adapter there; give a finished run's directory"):
         options(run).perform()
     assert not (run.root / "robustness.json").exists()
+
+
+def test_images_that_lie_elsewhere_now(run: RunDirectory, blobs: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(blobs, data)
+    write_splits(run, settings_of(run, str(data)).open_data(), {})
+    config = json.loads(run.saved_config.read_text())
+    config["data"]["root"] = str(tmp_path / "gone")
+    run.saved_config.write_text(json.dumps(config))
+    chosen = {"sections": ["calibration"], "max_images": 1}
+    with pytest.raises(DataError, match=r"data_root: .*gone does not exist; set data_root="):
+        options(run, **chosen).perform()
+    assert options(run, **chosen, data_root=str(data)).perform() == 0
+    image = data / "images" / "test" / "1.png"
+    image.write_bytes(image.read_bytes() + b"\0")
+    with pytest.raises(DataError, match="the images are not those of this run: images of test were edited"):
+        options(run, **chosen, data_root=str(data)).perform()
 
 
 def test_a_run_without_its_configuration(run: RunDirectory) -> None:

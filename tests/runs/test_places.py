@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,9 @@ import pytest
 
 from lora_sam.core.errors import ConfigError, DataError
 from lora_sam.core.run_directory import RunDirectory
-from lora_sam.runs.places import check_contents, placed, write_splits
+from lora_sam.data.splits import Splits
+from lora_sam.runs import places
+from lora_sam.runs.places import check_contents, opened, placed, write_splits
 
 
 @pytest.fixture
@@ -25,6 +30,16 @@ def project(tmp_path: Path, blobs: Path, monkeypatch: pytest.MonkeyPatch, option
     (root / "run").mkdir()
     write_splits(RunDirectory(root / "run"), option("data/coco", root="data").open(0), config)
     return root, config
+
+
+@dataclass(frozen=True)
+class Data:
+    """Settings of which only the data are needed."""
+
+    splits: Splits
+
+    def open_data(self) -> Splits:
+        return self.splits
 
 
 def paths(config: dict[str, Any]) -> tuple[str, str]:
@@ -71,15 +86,27 @@ def test_the_place_of_the_data_can_be_given(project) -> None:
         placed({"data": {"images": 3}}, RunDirectory(root / "run"), "/new")
 
 
-def test_contents_are_the_same_elsewhere(project, tmp_path, option) -> None:
+def test_contents_are_the_same_elsewhere(project, tmp_path, option, capsys) -> None:
     root, _ = project
     shutil.move(root / "data", tmp_path / "moved")
-    check_contents("x", RunDirectory(root / "run"), option("data/coco", root=str(tmp_path / "moved")).open(0))
+    moved = option("data/coco", root=str(tmp_path / "moved")).open(0)
+    check_contents("x", RunDirectory(root / "run"), moved)
+    opened(RunDirectory(root / "run"), Data(moved), str(tmp_path / "moved"))
+    assert capsys.readouterr().err == ""
 
 
-def change_a_pixel(data: Path) -> None:
+def append_a_byte(data: Path) -> None:
     image = sorted(data.rglob("*.png"))[0]
     image.write_bytes(image.read_bytes() + b"\0")
+
+
+def edit(data: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the first object of the first image in each file of labels."""
+    for file in data.rglob("*.json"):
+        values = json.loads(file.read_text())
+        first = min(values["images"], key=lambda image: str(image["file_name"]))["id"]
+        change(next(entry for entry in values["annotations"] if entry["image_id"] == first))
+        file.write_text(json.dumps(values))
 
 
 def drop_an_object(data: Path) -> None:
@@ -91,12 +118,58 @@ def drop_an_object(data: Path) -> None:
         file.write_text(json.dumps(values))
 
 
-@pytest.mark.parametrize("spoil", [change_a_pixel, drop_an_object])
-def test_other_contents_are_refused(project, option, spoil) -> None:
+def replace_an_outline(data: Path) -> None:
+    edit(data, lambda entry: entry.update(segmentation=[[1, 1, 9, 1, 9, 9]], area=32, bbox=[1, 1, 8, 8]))
+
+
+def rename_a_class(data: Path) -> None:
+    for file in data.rglob("*.json"):
+        file.write_text(file.read_text().replace('"name": "', '"name": "other '))
+
+
+IMAGES = {append_a_byte}
+
+
+@pytest.mark.parametrize("spoil", [append_a_byte, drop_an_object, replace_an_outline, rename_a_class])
+def test_what_was_edited_in_place_is_named(project, option, spoil, capsys) -> None:
     root, _ = project
+    run = RunDirectory(root / "run")
+    before = {name: list(getattr(option("data/coco", root="data").open(0), name).ids) for name in ("train", "val")}
     spoil(root / "data")
     splits = option("data/coco", root="data").open(0)
-    with pytest.raises(DataError, match=r"^resume=a: the images or labels of .* are not those that this run was"):
-        check_contents("resume=a", RunDirectory(root / "run"), splits)
-    (root / "run" / "splits.json").write_text('{"train": []}')  # a run from before
-    check_contents("resume=a", RunDirectory(root / "run"), splits)
+    kind = "images" if spoil in IMAGES else "labels"
+    edited = rf"{kind} of \w+ were edited: '\S+\.png'"
+    with pytest.raises(DataError, match=rf"^resume=a: the data are not those that this run was trained on: {edited}"):
+        check_contents("resume=a", run, splits)
+    if spoil in IMAGES:
+        with pytest.raises(DataError, match=rf"^data_root = x: the images are not those of this run: {edited}"):
+            opened(run, Data(splits), "x")
+    else:
+        opened(run, Data(splits), None)
+        assert re.search(rf"run = .*: {edited}.* after training; what follows uses them", capsys.readouterr().err)
+    assert before["train"] == list(splits.train.ids)
+    values = json.loads((root / "run" / "splits.json").read_text())
+    for older in ({"train": []}, {**values, "contents": {"train": "digest"}}, {**values, "contents": 3}):
+        (root / "run" / "splits.json").write_text(json.dumps(older))  # a run from before
+        check_contents("resume=a", run, splits)
+
+
+def test_other_images_are_another_data_set(project, option) -> None:
+    root, _ = project
+    first = root / "data" / "images" / "val" / "1.png"
+    file = root / "data" / "annotations" / "instances_val.json"
+    file.write_text(file.read_text().replace(first.name, "renamed.png"))
+    first.rename(first.with_name("renamed.png"))
+    with pytest.raises(DataError, match=r"val lacks '\S*1\.png'; val has '\S*renamed\.png', which was not there"):
+        opened(RunDirectory(root / "run"), Data(option("data/coco", root="data").open(0)), "data")
+
+
+def test_of_very_many_images_one_digest_is_kept(project, option, monkeypatch) -> None:
+    root, config = project
+    monkeypatch.setattr(places, "_LISTED", 1)
+    run = RunDirectory(root / "run")
+    write_splits(run, option("data/coco", root="data").open(0), config)
+    assert all(len(one["labels"]) == 64 for one in json.loads(run.splits.read_text())["contents"].values())
+    replace_an_outline(root / "data")
+    with pytest.raises(DataError, match="trained on: labels of train were edited; labels of val were edited"):
+        check_contents("resume=a", run, option("data/coco", root="data").open(0))

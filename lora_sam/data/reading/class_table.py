@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class ClassTable:
     names: tuple[str, ...]
     indices: Mapping[int, int]
     colours: Mapping[int, int]
-    source: str
+    source: str = field(compare=False)
 
     def read(self, path: Path, size: tuple[int, int]) -> NDArray[np.int32]:
         """Class numbers of a mask, int32 [H, W]: 0 where there is no object, else 1 + place in `names`.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.structures import Sample
+from lora_sam.data.contents import short_digest
 from lora_sam.data.reading.images import ImageFile, digest_of_file, image_size, read_image
 from lora_sam.data.reading.pixel_scale import PixelScale
 
@@ -99,6 +100,12 @@ class LabelledImages:
             return digest if self.scale is None else self.scale.digest_with(digest)
         except OSError:
             return None
+
+    def fingerprint(self, index: int, *, thorough: bool) -> tuple[str, str]:
+        """See `lora_sam.data.contents.Fingerprinted`."""
+        image = self.images[index]
+        pixels = short_digest((image.size, image.path), thorough)
+        return pixels, short_digest((image.size, image.classes, image.masks), thorough)
 
 
 def _sample(image: LabelledImage, pixels: NDArray[np.uint8]) -> Sample:

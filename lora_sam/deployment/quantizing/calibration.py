@@ -14,6 +14,7 @@ from lora_sam.core.files import digest_of
 from lora_sam.core.predictor import Predictor
 from lora_sam.core.seeds import generator_for
 from lora_sam.core.structures import Prompts, Sample
+from lora_sam.data.contents import digest_of_source
 from lora_sam.data.splits import SampleSource, Splits, Subset
 from lora_sam.evaluation.scoring import some_objects
 from lora_sam.predictors.openvino_predictor import decoder_inputs
@@ -103,9 +104,8 @@ def prompts_of_all_kinds(sample: Sample, predictor: Predictor, seed: int) -> Ite
 
 
 def digest(splits: Splits) -> str:
-    """SHA-256 of the ids and sizes of the images that calibrate and that measure."""
-    used = {"train": splits.train, "val": splits.val}
-    return digest_of({name: [list(source.ids), list(source.sizes)] for name, source in used.items()})
+    """SHA-256 that stands for the images that calibrate and that measure: their names, pixels and labels."""
+    return digest_of({"train": digest_of_source(splits.train), "val": digest_of_source(splits.val)})
 
 
 def _points(mask: NDArray[np.bool_], draws: np.random.Generator) -> NDArray[np.float32]:
