@@ -300,6 +300,7 @@ class Fit:
             if update_best(progress, value, self.options.early_stopping):
                 self._save(self.run.best, progress, parameters)
             self.log(progress.step, {"epoch": progress.epoch, "validation_iou": value})
+            self.display.validated(value)
             self.display.message(
                 f"epoch {progress.epoch}, step {progress.step}: validation IoU {value:.4f} "
                 f"(best {progress.best:.4f} at step {progress.best_step}; {time.perf_counter() - clock:.0f} s)"

@@ -56,6 +56,28 @@ def test_on_a_terminal_there_is_a_bar() -> None:
     assert file.getvalue().endswith("\x1b[2K")  # the bar is wiped off, the lines stay
 
 
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_bar_steps_time_loss_and_validation_fit_the_terminal(width: int) -> None:
+    file = StringIO()
+    target = Console(file=file, force_terminal=True, width=width, _environ={"TERM": "xterm", "COLUMNS": str(width)})
+    with Display(100, console=target) as display:
+        display.begin(12000)
+        display.validated(0.6789)
+        values = {"dice": 0.4707, "loss": 0.5771, "cross_entropy": 0.08345, "iou": 0.0229, "gradient_norm": 1.234}
+        display.values(101, values)
+    colourless = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "\n", colourless).replace("\r", "\n").splitlines()
+    shown = [line for line in lines if "loss" in line]
+    assert shown
+    for line in shown:
+        assert len(line) <= width
+        assert "training" in line
+        assert "━" * 6 in line
+        assert re.search(r"\b101/12000 +(--|[0-9]+):", line)
+        assert "loss 0.5771  val 0.679" in line
+        assert ("gradient_norm 1.234" in line) == (width >= 160)
+
+
 def test_the_bar_of_a_resumed_run_goes_on_where_it_was() -> None:
     target, file = console(terminal=True)
     with Display(7, console=target) as display:
