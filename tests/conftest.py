@@ -161,6 +161,28 @@ def exported_run(
     return make
 
 
+@pytest.fixture
+def rising_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every validation beats the one before: the last weights are kept, however little a short run learns."""
+    from lora_sam.training.validation import Validation
+
+    measure, values = Validation.__call__, iter(range(1, 1000))
+    monkeypatch.setattr(Validation, "__call__", lambda self: measure(self) * 1e-6 + next(values) / 1000)
+
+
+@pytest.fixture(scope="session")
+def trained_weights() -> Callable[[Path], Any]:
+    """The weights that a run ended with, whether or not they were its best: by name."""
+
+    def read(run: Path) -> Any:
+        from safetensors.torch import load_file
+
+        state = load_file(run / "checkpoints" / "last" / "state.safetensors")
+        return {name: value for name, value in state.items() if name.startswith("model.")}
+
+    return read
+
+
 @pytest.fixture(scope="session")
 def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A COCO data set of bright ellipses on noise: 6/2/3 images of 48 x 64 px with 3 objects each."""

@@ -32,8 +32,9 @@ from lora_sam.core.moved import with_new_names
 from lora_sam.runs.status import Status, read_status
 
 # what a run makes that nobody wants to lose, and what a run that came to nothing has left
-_RESULTS = ("checkpoints/last/state.safetensors", "checkpoints/best/state.safetensors", "adapter", "evaluation.json")
-_REMAINS = ("config.json", "splits.json", "metrics.jsonl", "prompts", "tensorboard")
+# (the best weights alone are those of the base, which are kept before the first step)
+_RESULTS = ("checkpoints/last/state.safetensors", "adapter", "evaluation.json")
+_REMAINS = ("checkpoints", "config.json", "splits.json", "metrics.jsonl", "prompts", "tensorboard")
 _refused: list[dict[str, Any]] = []  # jobs of this sweep that have no directory
 
 Task = Callable[[dict[str, Any], Path, Sequence[str]], float]

@@ -112,6 +112,13 @@ class _Rounds:
     evaluated: Count
 
 
+@dataclass(frozen=True)
+class _Validation:
+    base: Share
+    trained: Share | None
+    kept_step: Count
+
+
 def _all_listed(images: list[_Image], info: ValidationInfo) -> list[_Image]:
     if len(images) != (wanted := info.data.get("images")):
         raise ValueError(f"a list of {wanted} images is needed")
@@ -145,6 +152,8 @@ class EvaluationReport:
         tuned: Figures with the adapter.
         delta: Their difference.
         classes: Figures of each class; absent where there are not several.
+        validation: Validation IoU of the base, the highest after a step, and the step whose weights were kept (0: those
+            of the base); absent where the base was not measured.
         rounds: In how many rounds the prompts of training were corrected, and those of the evaluation; absent for one.
     """
 
@@ -166,6 +175,7 @@ class EvaluationReport:
     # may be absent, but not null
     classes: _Classes = None  # type: ignore[assignment]
     rounds: _Rounds = None  # type: ignore[assignment]
+    validation: _Validation = None  # type: ignore[assignment]
 
 
 def validate_report(data: object) -> EvaluationReport:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # With fewer images than this, percentile intervals are too narrow: with 10, 95 % intervals cover the truth in 89 %.
 FEW_IMAGES = 10
 
+# A validation IoU that is lower by this is no accident of the last steps.
+KNOCKED_DOWN = 0.01
+
 # Measures what correcting clicks are worth, which the evaluation of a run does not.
 CLICKS = "python -m lora_sam.robustness run=latest sections=[clicks]"
 
@@ -33,6 +36,7 @@ def evaluation_report(
     adapter_bytes: int,
     seconds: float,
     peak_memory_bytes: int | None,
+    validation: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Content of `evaluation.json` from an evaluation of `base` and `tuned`; see docs/metrics.md for the figures.
 
@@ -49,6 +53,8 @@ def evaluation_report(
         adapter_bytes: Size of the adapter's weights on disk.
         seconds: Wall time of the training.
         peak_memory_bytes: Most memory held while training, or None where it cannot be told.
+        validation: Validation IoU of the `base`, the highest of the `trained` weights, and the `kept_step`; None where
+            the base was not measured.
     """
     report: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -72,6 +78,8 @@ def evaluation_report(
         classes = evaluation.by_class(seed)
         assert classes is not None
         report["classes"] = json.loads(json.dumps(dataclasses.asdict(classes)))
+    if validation is not None:
+        report["validation"] = dict(validation)
     rounds = most_rounds(prompt)
     if rounds > 1:
         report["rounds"] = {"trained": rounds, "evaluated": 1}
@@ -79,11 +87,36 @@ def evaluation_report(
     return report
 
 
+def kept_base(report: Mapping[str, Any]) -> bool:
+    """Whether no validation beat the base, so that the run kept the weights of step 0, which change nothing."""
+    validation = report.get("validation")
+    return validation is not None and validation["kept_step"] == 0
+
+
+def knocked_down(report: Mapping[str, Any]) -> bool:
+    """Whether all that was trained is well below the base on the validation images: the rate was too high."""
+    validation = report["validation"]
+    return validation["trained"] is not None and validation["trained"] < validation["base"] - KNOCKED_DOWN
+
+
 def verdict(report: Mapping[str, Any]) -> str:
     """One sentence: whether tuning made the IoU per object better, worse, or neither measurably.
 
-    Neither when the 95 % interval of the paired difference contains zero.
+    Neither when the 95 % interval of the paired difference contains zero. Where no validation beat the base, that, and
+    what to change.
     """
+    if kept_base(report):
+        validation = report["validation"]
+        trained = "not measured" if validation["trained"] is None else f"{validation['trained']:.3f} at best"
+        advice = (
+            "lower optim.lr to a tenth first"
+            if knocked_down(report)
+            else "train for longer (trainer.max_epochs), with a higher optim.lr or on more images"
+        )
+        return (
+            f"Training did not beat the base: validation IoU {validation['base']:.3f} before, {trained} after; the "
+            f"adapter that was kept is that of step 0 and changes nothing; {advice}."
+        )
     delta, (low, high) = report["delta"]["iou"], report["delta"]["iou_interval"]
     if low > 0:
         claim = "Tuned is better than base"

@@ -18,6 +18,13 @@ def model_card(facts: dict[str, Any], measured: str | None) -> str:
     variant = str(facts["architecture"]["variant"])
     # random weights are drawn again, there is no file to give
     checkpoint = "" if base["source"] == "random" else ', base="PATH_TO_BASE_CHECKPOINT"'
+    # of adapters that are older nobody knows
+    warning = (
+        "\n**Not better than its base**: no validation beat it, so the weights of step 0 were kept. "
+        "This adapter changes nothing.\n"
+        if facts.get("better_than_base") is False
+        else ""
+    )
     rows = "\n".join(f"| {_escape(key)} | {_escape(json.dumps(value))} |" for key, value in sorted(method.items()))
     return f"""---
 library_name: peft
@@ -31,7 +38,7 @@ pipeline_tag: mask-generation
 # Fine-tuned Segment Anything: {_escape(variant)}
 
 An adapter for SAM, made by lora_sam {_escape(facts["versions"]["lora_sam"])} with {_code("method=" + method["name"])}.
-
+{warning}
 {measured or "Not evaluated yet."}
 
 ## Base

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora_sam.evaluation.result import kept_base, knocked_down
 from lora_sam.prompts.iterative import most_rounds
 
 LONGER = 2
@@ -24,7 +25,11 @@ class NextStep:
 
 
 def next_steps(
-    directory: Path, config: Mapping[str, Any], overrides: Sequence[str], program: str = "python train.py"
+    directory: Path,
+    config: Mapping[str, Any],
+    overrides: Sequence[str],
+    program: str = "python train.py",
+    report: Mapping[str, Any] | None = None,
 ) -> tuple[NextStep, ...]:
     """What to do after the run in `directory`.
 
@@ -33,6 +38,7 @@ def next_steps(
         config: Its composed configuration.
         overrides: What was typed, as Hydra's task overrides (`key=value`).
         program: How the trainer is called.
+        report: Content of its `evaluation.json`: what beats the base comes first where nothing did.
     """
     relative = os.path.relpath(directory)
     shown = str(directory) if relative.startswith(os.pardir) else relative
@@ -45,6 +51,7 @@ def next_steps(
 
     named = shlex.quote(f"run={_quoted(shown)}")
     steps = [
+        *_to_beat_the_base(report, config, same, command),
         NextStep("Train on your own images", command("model=vit_b", "data=auto", "data.root=my_data")),
         NextStep(
             "Two OpenVINO files, INT8 too, beside the torch model",
@@ -80,6 +87,22 @@ def next_steps(
     more = [f"trainer.{name}={value * LONGER}" for name, value in limits.items() if value is not None]
     steps.append(NextStep("Train this one for longer", command(f"resume={_quoted(shown)}", *more)))
     return tuple(steps)
+
+
+def _to_beat_the_base(
+    report: Mapping[str, Any] | None,
+    config: Mapping[str, Any],
+    same: Sequence[str],
+    command: Callable[..., str],
+) -> list[NextStep]:
+    """The rate to try where no validation beat the base."""
+    if report is None or not kept_base(report):
+        return []
+    down = knocked_down(report)
+    rate = f"optim.lr={float(config['optim']['lr']) * (0.1 if down else 3):.3g}"
+    without_rate = [override for override in same if not _sets(override, "optim.lr")]
+    purpose = "Training fell below the base: a lower rate" if down else "Training hardly moved the base: a higher rate"
+    return [NextStep(purpose, command(*without_rate, rate))]
 
 
 def python_lines(directory: Path) -> str:

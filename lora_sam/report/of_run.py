@@ -115,6 +115,9 @@ def evaluate_run(parts: Parts, progress: Progress) -> Outcome:
         adapter_bytes=adapter_bytes(directory.adapter),
         seconds=progress.seconds,
         peak_memory_bytes=memory,
+        validation=None
+        if progress.base is None
+        else {"base": progress.base, "trained": progress.trained, "kept_step": progress.best_step},
     )
     strips, pictures = draw_cases(evaluation, source, masks_for)
     write_overlays(directory.overlays, strips)
@@ -145,6 +148,8 @@ def facts_of(parts: Parts, progress: Progress) -> dict[str, Any]:
         "steps": progress.step,
         "best_step": progress.best_step,
         "validation_iou": progress.best,
+        "validation_base": progress.base,
+        "better_than_base": None if progress.base is None else progress.best_step > 0,
         "metrics": None,
         "versions": {
             "lora_sam": __version__,
@@ -185,7 +190,7 @@ def write_result(
         facts=facts,
         pictures=outcome.pictures,
         object_iou=outcome.object_iou,
-        next_steps=next_steps(directory.root, config, overrides, program),
+        next_steps=next_steps(directory.root, config, overrides, program, outcome.report),
         usage=python_lines(directory.root),
         data={
             name: (len(source), None if source.object_counts is None else sum(source.object_counts))

@@ -16,7 +16,7 @@ import numpy as np
 from lora_sam.core.files import write_text
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.metrics import PER_OBJECT_METRICS, ROWS, SIZES
-from lora_sam.evaluation.result import CLICKS, first_prompts, verdict
+from lora_sam.evaluation.result import CLICKS, first_prompts, kept_base, verdict
 from lora_sam.evaluation.scoring import Evaluation
 from lora_sam.report.backends import place_of_backends
 from lora_sam.report.charts import histogram, line_chart
@@ -95,7 +95,7 @@ def _header(report: Mapping[str, Any]) -> Element:
     claim, _, rest = verdict(report).partition(": ")
     delta, (low, high) = report["delta"]["iou"], report["delta"]["iou_interval"]
     trained, total = report["trainable_parameters"], report["total_parameters"]
-    tone = "good" if low > 0 else "bad" if high < 0 else "even"
+    tone = "bad" if kept_base(report) else "good" if low > 0 else "bad" if high < 0 else "even"
     tiles = (
         (f"{report['base']['iou']:.3f} → {report['tuned']['iou']:.3f}", f"IoU on the {report['split']} images"),
         (f"{delta:+.3f}", f"difference, 95 % interval {low:+.3f} to {high:+.3f}"),
@@ -179,6 +179,8 @@ def _picture(number: int, picture: ReportPicture) -> Element:
 def _training(report: Mapping[str, Any], log: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> Element:
     best = facts.get("best_step")
     kept = "" if best is None else f" The weights of step {best:,} were kept: those with the highest validation IoU."
+    if kept_base(report):
+        kept = " It never rose above that of the base: the weights of step 0 were kept, which change nothing."
     return element(
         "section",
         element("h2", "Training"),

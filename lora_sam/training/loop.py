@@ -17,9 +17,9 @@ from lora_sam.models.device import Precision, autocast
 from lora_sam.training.averaging import RunningMean
 from lora_sam.training.examples import EpochBatches, collate
 from lora_sam.training.out_of_memory import Room, tried
-from lora_sam.training.state import Progress, load_state, save_state
+from lora_sam.training.state import Progress, load_state, read_progress, save_state
 from lora_sam.training.step import accumulate_gradients
-from lora_sam.training.stopping import Interruption, StopRequest, should_stop_early, update_best
+from lora_sam.training.stopping import Interruption, StopRequest, should_stop_early, take_base, update_best
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +60,7 @@ class Fit:
         at_once: Images of a batch that go through the model together at first, fewer where memory runs out; None for
             all of them. The gradient is that of the whole batch.
         checkpointed: Blocks of the image encoder whose activations are made again instead of kept.
+        base: Validation IoU of the base, the first candidate for the best weights; None where nobody measured it.
     """
 
     adapted: AdaptedSam
@@ -77,6 +78,7 @@ class Fit:
     before_epoch: Callable[[int], None] = lambda _: None
     at_once: int | None = None
     checkpointed: frozenset[int] = frozenset()
+    base: float | None = None
 
     def fit(self, resume_from: Path | None = None, stop: StopRequest | None = None) -> Progress:
         """Train until the limits, early stopping, or a signal; `Progress.finished` tells a signal from the rest.
@@ -94,7 +96,10 @@ class Fit:
         optimizer = self.optim.build(parameters)
         decay = self.options.ema_decay
         mean = None if decay is None else RunningMean.of(decay, parameters)
+        self._keep_base(Progress() if resume_from is None else read_progress(resume_from), parameters)
         progress = Progress() if resume_from is None else load_state(resume_from, parameters, optimizer, mean)
+        if self.base is not None:
+            take_base(progress, self.base)
         total = self.options.total_steps(self.batches_per_epoch)
         room = Room(self.at_once or self.options.batch_size, self.options.decoder_chunk)
         self.display.begin(total)
@@ -116,6 +121,11 @@ class Fit:
         if stop.signal is not None and progress.finished:  # whoever calls would take it for a usual end
             raise stop.error()
         return progress
+
+    def _keep_base(self, progress: Progress, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Write the weights as the best, where they are still those of the base and nothing has beaten it so far."""
+        if self.base is not None and take_base(progress, self.base):
+            self._save(self.run.best, Progress(best=self.base, base=self.base), parameters)
 
     def _interruptible(self, stop: StopRequest) -> AbstractContextManager[None]:
         """A signal ends what is inside at once; of several processes none may leave the others waiting."""

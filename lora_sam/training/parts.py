@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.errors import TrainingError
-from lora_sam.core.metrics_log import MetricsLog
+from lora_sam.core.metrics_log import MetricsLog, read_metrics
 from lora_sam.training.tracking import NoTracker
 
 if TYPE_CHECKING:
@@ -176,7 +176,12 @@ def fit(parts: Parts, validate: Callable[[int], float], resume_from: Path | None
             parts.tracker.scalars(step, values)
 
     if resume_from is None:  # what the curves begin with
-        record(0, {"epoch": 0, "validation_iou": validate(0)})
+        base: float | None = validate(0)
+        assert base is not None
+        record(0, {"epoch": 0, "validation_iou": base})
+        parts.say(f"base, step 0: validation IoU {base:.4f}")
+    else:
+        base = base_of(read_metrics(parts.directory.metrics))
     with Display(done, console=parts.processes.console, quiet=not parts.processes.main) as display:
         return Fit(
             adapted=parts.adapted,
@@ -194,7 +199,14 @@ def fit(parts: Parts, validate: Callable[[int], float], resume_from: Path | None
             at_once=parts.plan.at_once,
             checkpointed=parts.plan.checkpointed,
             before_epoch=encodings.before_epoch if encodings else lambda _: None,
+            base=base,
         ).fit(resume_from, stop)
+
+
+def base_of(log: Sequence[Mapping[str, Any]]) -> float | None:
+    """Validation IoU of the base in lines of `metrics.jsonl`; None where step 0 was not measured."""
+    found = (line.get("validation_iou") for line in log if line["step"] == 0)
+    return next((float(value) for value in found if isinstance(value, float | int)), None)
 
 
 def validation_of(parts: Parts) -> Validation:

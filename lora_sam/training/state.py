@@ -35,8 +35,10 @@ class Progress:
         step: Optimiser steps done.
         epoch: Current epoch, from 0.
         batch: Micro-batches of this epoch that are done.
-        best: Highest validation IoU so far, or None before the first validation.
-        best_step: The step it was measured at.
+        best: Highest validation IoU so far, that of the base included, or None before the first validation.
+        best_step: The step it was measured at; 0 is the base.
+        base: Validation IoU of the base, measured before the first step; None in states that are older than this field.
+        trained: Highest validation IoU so far after a step, which early stopping counts from; None before the first.
         validations_without_gain: Consecutive ones, for early stopping.
         nonfinite: Steps skipped so far because of NaN or infinity.
         seconds: Time spent training, earlier parts of a resumed run included.
@@ -49,6 +51,8 @@ class Progress:
     batch: int = 0
     best: float | None = None
     best_step: int = 0
+    base: float | None = None
+    trained: float | None = None
     validations_without_gain: int = 0
     nonfinite: int = 0
     seconds: float = 0.0

@@ -67,18 +67,40 @@ class StopRequest:
         self._previous = {}
 
 
+def take_base(progress: Progress, base: float) -> bool:
+    """Make the base, measured before the first step, the first candidate for the best weights.
+
+    A state that knows its base is left alone. One that is older may have kept weights that are no better: the base
+    takes their place.
+
+    Returns:
+        Whether the weights of the base have to be kept as the best.
+    """
+    if progress.base is not None:
+        return False
+    progress.base, progress.trained = base, progress.best
+    if progress.best is not None and progress.best > base:
+        return False
+    progress.best, progress.best_step = base, 0
+    return True
+
+
 def update_best(progress: Progress, value: float, options: EarlyStopping) -> bool:
     """Note a validation IoU in `progress`; returns whether it is the best so far.
 
-    A rise below `min_delta` becomes the new best, but does not reset the patience: a run that crawls is stopped.
+    A rise below `min_delta` becomes the new best, but does not reset the patience: a run that crawls is stopped. The
+    patience counts from the best of the trained weights: a run that climbs back to its base is not stopped on the way.
     """
     is_best = progress.best is None or value > progress.best
+    # a state that does not know its base has the trained weights alone for its best
+    trained = progress.best if progress.base is None else progress.trained
     # more than equal even where min_delta is 0, or a run that stands still would go on for ever
-    gained = is_best and (progress.best is None or value >= progress.best + options.min_delta)
+    gained = trained is None or (value > trained and value >= trained + options.min_delta)
     if progress.epoch > options.warmup_epochs:
         progress.validations_without_gain = 0 if gained else progress.validations_without_gain + 1
     if is_best:
         progress.best, progress.best_step = value, progress.step
+    progress.trained = value if trained is None else max(value, trained)
     return is_best
 
 

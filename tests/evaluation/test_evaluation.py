@@ -467,6 +467,18 @@ class TestVerdict:
     def test_no_difference(self) -> None:
         assert verdict(two_levels(12, 3, 3)).startswith("No measurable difference between base and tuned: IoU per ")
 
+    def test_nothing_beat_the_base(self, report: dict[str, Any]) -> None:
+        report["validation"] = {"base": 0.4312, "trained": 0.2, "kept_step": 0}
+        validate_report(report)
+        assert verdict(report) == (
+            "Training did not beat the base: validation IoU 0.431 before, 0.200 at best after; the adapter that was "
+            "kept is that of step 0 and changes nothing; lower optim.lr to a tenth first."
+        )
+        report["validation"]["trained"] = 0.43
+        assert "; train for longer (trainer.max_epochs), with a higher optim.lr or on more images." in verdict(report)
+        report["validation"]["kept_step"] = 20
+        assert "Training did not" not in verdict(report)
+
     def test_interval_around_zero_is_no_difference(self, report: dict[str, Any]) -> None:
         report["delta"].update(iou=0.02, iou_interval=[-0.001, 0.04])
         assert "No measurable difference" in verdict(report)

@@ -62,7 +62,7 @@ class Runs:
 
 
 @pytest.fixture
-def runs(tmp_path, blobs, monkeypatch) -> Runs:
+def runs(tmp_path, blobs, monkeypatch, rising_validation) -> Runs:
     return Runs(tmp_path, blobs, monkeypatch)
 
 

@@ -90,6 +90,36 @@ def test_a_run_leaves_everything_it_promises(trained, blobs, capsys):
     assert "difference" in output.out
 
 
+def test_a_run_that_does_not_beat_its_base_says_so_and_changes_nothing(trained, blobs, capsys):
+    """Exit code and objective are those of a run that worked: its best is the base."""
+    directory, objective = trained(
+        "run",
+        f"data.root={blobs}",
+        "trainer.max_epochs=1",
+        "optim.lr=1.0",
+        "optim.warmup_steps=0",
+        "trainer.overlays=0",
+    )
+    records = read_metrics(directory / "metrics.jsonl")
+    first, last = (record["validation_iou"] for record in records if "validation_iou" in record)
+    assert last < first - 0.02
+    assert objective == first
+    facts = json.loads((directory / "adapter" / "lora_sam.json").read_text())
+    assert (facts["best_step"], facts["validation_base"], facts["better_than_base"]) == (0, first, False)
+    report = json.loads((directory / "evaluation.json").read_text())
+    assert report["validation"] == {"base": first, "trained": last, "kept_step": 0}
+    assert (report["delta"]["iou"], report["delta"]["iou_interval"]) == (0.0, [0.0, 0.0])
+    assert "**Not better than its base**" in (directory / "adapter" / "README.md").read_text()
+    page = (directory / "report.html").read_text(encoding="utf-8")
+    assert "Training did not beat the base" in page
+    assert "It never rose above that of the base" in page
+    assert "optim.lr=0.1<" in page
+    told = capsys.readouterr().err
+    assert told.index(f"base, step 0: validation IoU {first:.4f}") < told.index("epoch 1, step 6: validation IoU")
+    assert f"Training did not beat the base: validation IoU {first:.3f} before, {last:.3f} at best after;" in told
+
+
+@pytest.mark.usefixtures("rising_validation")
 def test_stock_peft_loads_the_adapter_with_zero_difference(trained, blobs):
     directory, _ = trained("run", f"data.root={blobs}", "optim.lr=0.01")
     predictor = load(directory)
@@ -103,6 +133,7 @@ def test_stock_peft_loads_the_adapter_with_zero_difference(trained, blobs):
         assert torch.equal(plain_sam.image_encoder(images), predictor.sam.image_encoder(images))
 
 
+@pytest.mark.usefixtures("rising_validation")
 @pytest.mark.parametrize("method", [["method=lora"], ["method=decoder"], ["method=lora", "method.decoder=frozen"]])
 def test_one_seed_gives_one_adapter(trained, blobs, method):
     files = []
@@ -114,6 +145,7 @@ def test_one_seed_gives_one_adapter(trained, blobs, method):
     assert (other / "adapter" / "adapter_model.safetensors").read_bytes() != files[0]
 
 
+@pytest.mark.usefixtures("rising_validation")
 def test_biases_of_the_base_are_compared_with_an_untouched_base(trained, blobs):
     """Switching such an adapter off would not give the base back."""
     plain_run, _ = trained("plain", f"data.root={blobs}")
@@ -157,7 +189,7 @@ def test_drawn_ellipses_are_learned_without_a_file(trained):
     assert (first["step"], sorted(first)) == (0, ["epoch", "step", "time", "validation_iou"])
 
 
-def test_interrupted_by_ctrl_c_and_resumed_is_the_same_run(tmp_path, blobs):
+def test_interrupted_by_ctrl_c_and_resumed_is_the_same_run(tmp_path, blobs, trained_weights):
     """The real command line, the real signal."""
     arguments = [*QUICK, f"data.root={blobs}", "method.dropout=0.1", "trainer.max_epochs=6", "trainer.overlays=0"]
     arguments.append("trainer.early_stopping.patience=null")
@@ -183,6 +215,9 @@ def test_interrupted_by_ctrl_c_and_resumed_is_the_same_run(tmp_path, blobs):
         (tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes() for name in ("whole", "resumed")
     )
     assert resumed == whole
+    expected, found = (trained_weights(tmp_path / name) for name in ("whole", "resumed"))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
     steps = [
         [record["step"] for record in read_metrics(tmp_path / name / "metrics.jsonl") if "loss" in record]
         for name in ("whole", "resumed")
@@ -207,7 +242,7 @@ def test_a_sweep_returns_the_objective_of_every_job(tmp_path, blobs):
     assert ranks == [2, 4]
 
 
-def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, blobs):
+def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, blobs, trained_weights):
     common = [*QUICK, f"data.root={blobs}", "trainer.precision=fp32", "tracker=none", "augmentation=none"]
     train(*common, "trainer.batch_size=6", "trainer.max_epochs=1", "hydra.run.dir=one", cwd=tmp_path)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -218,7 +253,7 @@ def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, blobs):
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    one, two = (load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("one", "two"))
+    one, two = (trained_weights(tmp_path / name) for name in ("one", "two"))
     assert one.keys() == two.keys()
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, rtol=1e-3, atol=2e-4)

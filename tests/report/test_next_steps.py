@@ -100,3 +100,14 @@ def test_python_lines_compile(tmp_path: Path) -> None:
     lines = python_lines(tmp_path / "it's")
     compile(lines, "usage", "exec")
     assert repr(str(tmp_path / "it's")) in lines
+
+
+@pytest.mark.parametrize(("trained", "rate"), [(0.2, "0.0003"), (0.5, "0.009"), (None, "0.009")])
+def test_where_nothing_beat_the_base_another_rate_comes_first(tmp_path: Path, trained: float, rate: str) -> None:
+    config = composed("experiment=smoke", "seed=3")
+    report = {"validation": {"base": 0.5, "trained": trained, "kept_step": 0}}
+    typed = ["experiment=smoke", "optim.lr=0.003", "seed=3"]
+    first = next_steps(tmp_path, config, typed, report=report)[0].command
+    assert first == f"python train.py experiment=smoke seed=3 optim.lr={rate}"
+    report["validation"]["kept_step"] = 4
+    assert next_steps(tmp_path, config, typed, report=report) == next_steps(tmp_path, config, typed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,9 @@ def test_a_file_of_the_user_s_own_is_read_with_a_note(capsys: pytest.CaptureFixt
     )
 
 
-def test_it_is_resumed_and_gives_the_bits_of_one_long_run(old: Path, tmp_path: Path) -> None:
+def test_it_is_resumed_and_gives_the_bits_of_one_long_run(
+    old: Path, tmp_path: Path, trained_weights: Callable[[Path], Any]
+) -> None:
     longer = resumed_config(
         composed(f"resume={old}", "trainer.max_epochs=3"), [f"resume={old}", "trainer.max_epochs=3"]
     )
@@ -82,6 +85,9 @@ def test_it_is_resumed_and_gives_the_bits_of_one_long_run(old: Path, tmp_path: P
     run(settings_from(anew), config=anew, output_dir=tmp_path / "anew")
     adapters = [(tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes() for name in ("longer", "anew")]
     assert adapters[0] == adapters[1]
+    ends = [trained_weights(tmp_path / name) for name in ("longer", "anew")]
+    assert ends[0].keys() == ends[1].keys()
+    assert all((value == ends[1][name]).all() for name, value in ends[0].items())
 
 
 def test_what_was_made_from_it_is_current(old: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -284,6 +284,46 @@ def test_early_stopping_keeps_the_best(make_fit):
     assert (best.best, best.step) == (0.601, 18)
 
 
+@pytest.mark.parametrize("ema_decay", [None, 0.5])
+def test_where_nothing_beats_the_base_its_weights_are_the_best(make_fit, monkeypatch, ema_decay):
+    """Also when the run was stopped and resumed; one that beats it keeps what beat it."""
+    fit = make_fit(values=[0.1, 0.4, 0.5, 0.3], ema_decay=ema_decay)
+    object.__setattr__(fit, "base", 0.5)
+    start = weights(fit)
+    original = Fit._optimizer_step
+
+    def step_then_signal(self, progress, *arguments):
+        original(self, progress, *arguments)
+        if self is fit and progress.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Fit, "_optimizer_step", step_then_signal)
+    assert not fit.fit().finished
+    resumed = make_fit(values=[0.4, 0.5, 0.3], ema_decay=ema_decay)
+    object.__setattr__(resumed, "base", 0.5)
+    progress = resumed.fit(fit.run.last)
+    assert (progress.best, progress.best_step, progress.base, progress.trained) == (0.5, 0, 0.5, 0.5)
+    assert any(not torch.equal(value, start[name]) for name, value in weights(resumed).items())
+    load_state(fit.run.best, resumed.adapted.trainable())
+    assert all(torch.equal(value, start[name]) for name, value in weights(resumed).items())
+    better = make_fit("better", values=[0.1, 0.51, 0.2, 0.3], ema_decay=ema_decay)
+    object.__setattr__(better, "base", 0.5)
+    assert (better.fit().best_step, read_progress(better.run.best).step) == (6, 6)
+
+
+def test_a_state_that_is_older_than_the_base_as_a_candidate(make_fit):
+    """Its best weights stay where they beat the base, which its log knows; else those of the base take their place."""
+    for base, kept in ((0.4, 3), (0.6, 0)):
+        old = make_fit("old", max_epochs=1, values=[0.5])
+        start = weights(old)
+        old.fit()
+        again = make_fit("old", max_epochs=2, values=[0.3])
+        object.__setattr__(again, "base", base)
+        assert again.fit(old.run.last).best_step == kept
+        load_state(old.run.best, again.adapted.trainable())
+        assert all(torch.equal(value, start[name]) for name, value in weights(again).items()) == (kept == 0)
+
+
 def test_a_step_that_is_not_finite_is_skipped_and_counted(make_fit, option):
     fit = make_fit(max_epochs=2)
     original, calls = fit.loss, []

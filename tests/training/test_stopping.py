@@ -14,7 +14,7 @@ import pytest
 
 from lora_sam.training.options import EarlyStopping
 from lora_sam.training.state import Progress
-from lora_sam.training.stopping import StopRequest, should_stop_early, update_best
+from lora_sam.training.stopping import StopRequest, should_stop_early, take_base, update_best
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 
@@ -174,6 +174,29 @@ def test_standing_still_is_no_gain_even_without_min_delta() -> None:
 def test_the_first_validation_is_the_best_whatever_it_is() -> None:
     progress, best, counts, _ = follow([0.0])
     assert (best, counts, progress.best, progress.best_step) == ([True], [0], 0.0, 10)
+
+
+def test_the_base_is_the_first_candidate_and_early_stopping_counts_from_the_trained_weights() -> None:
+    """A run that fell below its base and climbs back is not stopped on the way; the best is the base until beaten."""
+    progress = Progress()
+    assert take_base(progress, 0.7)
+    progress.best_step = 0
+    best, counts = [], []
+    for step, value in enumerate([0.2, 0.4, 0.6, 0.7, 0.71], 1):
+        progress.step, progress.epoch = step, step
+        best.append(update_best(progress, value, EarlyStopping(patience=3, min_delta=0.01, warmup_epochs=0)))
+        counts.append(progress.validations_without_gain)
+    assert (best, counts) == ([False] * 4 + [True], [0] * 5)
+    assert (progress.best, progress.best_step, progress.base, progress.trained) == (0.71, 5, 0.7, 0.71)
+    assert not take_base(progress, 0.9)  # known already
+
+
+@pytest.mark.parametrize(("best", "base", "kept"), [(0.5, 0.6, True), (0.5, 0.5, True), (0.5, 0.4, False)])
+def test_a_state_that_is_older_meets_its_base(best: float, base: float, kept: bool) -> None:
+    progress = Progress(step=9, epoch=3, best=best, best_step=6)
+    assert take_base(progress, base) == kept
+    assert (progress.best, progress.best_step) == ((base, 0) if kept else (best, 6))
+    assert (progress.base, progress.trained) == (base, best)
 
 
 def test_warm_up_epochs_neither_stop_nor_count() -> None:
