@@ -19,6 +19,8 @@ class Sample:
         masks: One binary mask per object, bool [N, H, W]; N >= 1 and no mask is empty.
         object_ids: N names of the objects (annotation ids, or label values), for error messages and reports.
         classes: Name of the class of each object; empty where the data has no classes.
+        ignored: Pixels that are neither object nor background, such as crowds, void, and objects that were left out
+            because they are too small, bool [H, W]; None where there are none.
     """
 
     id: str
@@ -26,6 +28,7 @@ class Sample:
     masks: NDArray[np.bool_]
     object_ids: tuple[str, ...]
     classes: tuple[str, ...] = ()
+    ignored: NDArray[np.bool_] | None = None
 
     @property
     def size(self) -> tuple[int, int]:

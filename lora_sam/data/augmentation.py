@@ -53,6 +53,7 @@ class View:
             sample,
             image=np.ascontiguousarray(self.of(sample.image, (0, 1))),
             masks=np.ascontiguousarray(self.of(sample.masks, (1, 2))),
+            ignored=None if sample.ignored is None else np.ascontiguousarray(self.of(sample.ignored, (0, 1))),
         )
 
 
@@ -104,15 +105,19 @@ class Augmentation:
         from torchvision import tv_tensors
 
         image = tv_tensors.Image(torch.from_numpy(np.array(viewed.image)).permute(2, 0, 1))
-        masks = tv_tensors.Mask(torch.from_numpy(np.array(viewed.masks)))
+        together = viewed.masks if viewed.ignored is None else np.concatenate([viewed.masks, viewed.ignored[None]])
+        masks = tv_tensors.Mask(torch.from_numpy(np.array(together)))
         image, masks = self._zoom(image, masks, draws)
         image = self._colour(image, draws)
         moved = np.ascontiguousarray(masks.as_subclass(torch.Tensor).numpy())
+        ignored: NDArray[np.bool_] | None = None
+        if viewed.ignored is not None:
+            moved, ignored = moved[:-1], moved[-1]
         left: NDArray[np.bool_] = np.any(moved, axis=(1, 2))
         if not left.any():
             return sample
         pixels = np.ascontiguousarray(image.as_subclass(torch.Tensor).permute(1, 2, 0).numpy())
-        changed = replace(sample, image=pixels, masks=moved)
+        changed = replace(sample, image=pixels, masks=moved, ignored=ignored)
         return changed if left.all() else changed.only(np.flatnonzero(left))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -109,6 +110,7 @@ class _Image:
     ids: list[str] = field(default_factory=list)
     counts: list[bytes] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
+    left_out: list[bytes] = field(default_factory=list)
 
 
 def _read_split(
@@ -155,7 +157,7 @@ def _read_split(
         if isinstance(outcome, DataError):
             ledger.skip_image(outcome, objects=len(image.ids))
         else:
-            masks = EncodedMasks(tuple(image.counts))
+            masks = EncodedMasks(tuple(image.counts), tuple(image.left_out))
             ids, classes = tuple(image.ids), tuple(image.classes)
             good.append(LabelledImage(image.name, image.path, image.size, ids, masks, classes))
     return LabelledImages(tuple(good))
@@ -277,6 +279,7 @@ def _attach_annotations(
         if isinstance(entry, dict) and entry.get("iscrowd") in (1, "1"):
             if not crowds:
                 left_out[_NO_CROWDS] += 1
+                _ignore(entry, images, frame, config)
                 continue
             left_out[_CROWDS] += 1
         ledger.saw(objects=1)
@@ -319,6 +322,7 @@ def _attach_annotations(
             continue
         if area < config.min_area:
             left_out[f"objects smaller than data.min_area={config.min_area} pixels were left out"] += 1
+            image.left_out.append(counts)
             continue
         image.ids.append(identifier)
         image.counts.append(counts)
@@ -329,3 +333,13 @@ def _attach_annotations(
                 left_out["objects are of a category that the file does not list"] += 1
             image.classes.append(name)
     return left_out
+
+
+def _ignore(entry: dict[str, Any], images: dict[str, _Image | None], frame: Frame, config: Coco) -> None:
+    """Note where a crowd is: neither object nor background. One that cannot be drawn is nowhere, as before."""
+    image = images.get(identifier_of(entry, "image_id") or "")
+    if image is None:
+        return
+    with suppress(DataError):
+        segmentation = frame.applied(entry.get("segmentation"), image.size)
+        image.left_out.append(encode(segmentation, image.size, config.rings, entry.get("area"))[0])

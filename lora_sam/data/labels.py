@@ -100,6 +100,13 @@ class LabelFile:
         """Bool [N, H, W] for an image of `size` = (H, W). Raises `DataError` as `label_map` does."""
         return self.label_map(size).masks()
 
+    def ignored_pixels(self, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """Pixels of the values in `ignored`, and of objects that are too small, bool [H, W]; None for none."""
+        if not self.ignored and self.min_area <= 1:
+            return None
+        neither: NDArray[np.bool_] = (_values(self.path, size) != 0) & (self.label_map(size).labels == 0)
+        return neither if neither.any() else None
+
     def label_map(self, size: tuple[int, int]) -> LabelMap:
         """The objects, named by their values ("7", or "7.2" for the second component); maybe none.
 

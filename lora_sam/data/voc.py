@@ -136,6 +136,17 @@ class VocMasks:
         objects = self._class_objects(size) if self.objects is None else segmented_objects(self.objects, size)
         return objects.without_small(self.min_area).masks()
 
+    def ignored_pixels(self, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """The void of VOC, between objects and background, and objects that are too small, bool [H, W]."""
+        objects = self._class_objects(size) if self.objects is None else segmented_objects(self.objects, size)
+        path = self.objects or self.classes
+        assert path is not None
+        coloured = pixel_kind(path) == "colour"
+        void = (colour_codes(path) if coloured else read_mask(path)) == (VOID_COLOUR if coloured else VOID)
+        small = (objects.labels != 0) & (objects.without_small(self.min_area).labels == 0)
+        neither: NDArray[np.bool_] = (void & (objects.labels == 0)) | small
+        return neither if neither.any() else None
+
     def label_map(self, size: tuple[int, int]) -> LabelMap:
         """The objects with their classes, maybe none.
 

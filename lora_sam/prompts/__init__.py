@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from lora_sam.prompts.boxes import BoxPrompt, WholeImage
+from lora_sam.prompts.everything import EverythingPrompt
 from lora_sam.prompts.geometry import farthest_pixel, tight_boxes
-from lora_sam.prompts.interface import CorrectingSource, PromptSource
+from lora_sam.prompts.interface import CorrectingSource, Kind, PromptSource, trained_kinds
 from lora_sam.prompts.iterative import IterativePrompt
 from lora_sam.prompts.masks import MaskPrompt
 from lora_sam.prompts.mixed import BoxOrPoint, MixedPrompt
@@ -14,7 +15,9 @@ __all__ = [
     "BoxOrPoint",
     "BoxPrompt",
     "CorrectingSource",
+    "EverythingPrompt",
     "IterativePrompt",
+    "Kind",
     "MaskPrompt",
     "MixedPrompt",
     "PointPrompt",
@@ -23,4 +26,5 @@ __all__ = [
     "WholeImage",
     "farthest_pixel",
     "tight_boxes",
+    "trained_kinds",
 ]

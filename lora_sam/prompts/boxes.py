@@ -11,6 +11,7 @@ from pydantic import Field
 
 from lora_sam.core.seeds import generator_for
 from lora_sam.core.structures import Prompts, Sample
+from lora_sam.prompts.interface import Kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,11 @@ class BoxPrompt:
     jitter_pixels: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     jitter_fraction: Annotated[float, Field(ge=0, le=1)]
     jitter_evaluation: bool
+
+    @property
+    def trained_kinds(self) -> tuple[Kind, ...]:
+        """See `lora_sam.prompts.interface.trained_kinds`."""
+        return ("box",)
 
     def training_prompts(self, sample: Sample, seed: int, epoch: int) -> Prompts:
         """Boxes that depend on (seed, epoch, sample.id)."""

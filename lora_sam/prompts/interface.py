@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from lora_sam.core.structures import Corrections, Prompts, Sample
+
+Kind: TypeAlias = Literal["box", "point", "clicks", "everything"]
+"""What a run can be trained for: boxes, points, correcting clicks, masks without a prompt."""
 
 
 class PromptSource(Protocol):
@@ -25,3 +28,14 @@ class CorrectingSource(PromptSource, Protocol):
     def corrections(self, sample: Sample, seed: int, epoch: int) -> Corrections:
         """The draws that decide the corrections after the first round of training."""
         ...
+
+
+def by_share(point_share: float) -> tuple[Kind, ...]:
+    """Kinds of a source that gives this share of the objects a point and the others a box."""
+    return (*(("box",) if point_share < 1 else ()), *(("point",) if point_share > 0 else ()))
+
+
+def trained_kinds(source: PromptSource) -> tuple[Kind, ...]:
+    """Which kinds of prompts a source trains for, as its `trained_kinds` says; none where it says nothing."""
+    kinds: tuple[Kind, ...] = getattr(source, "trained_kinds", ())
+    return kinds

@@ -14,6 +14,7 @@ from lora_sam.core.seeds import generator_for
 from lora_sam.core.structures import Corrections, Prompts, Sample
 from lora_sam.prompts.boxes import BoxPrompt
 from lora_sam.prompts.geometry import nth_pixel
+from lora_sam.prompts.interface import Kind, by_share
 from lora_sam.prompts.mixed import side_by_side
 from lora_sam.prompts.points import PointPrompt
 
@@ -59,6 +60,13 @@ class IterativePrompt:
     idle_prob: Annotated[float, Field(ge=0, le=1)]
     last_without_click: bool
     background_points: Annotated[int, Field(ge=0, le=64)]
+
+    @property
+    def trained_kinds(self) -> tuple[Kind, ...]:
+        """See `lora_sam.prompts.interface.trained_kinds`."""
+        clicks: tuple[Kind, ...] = ("clicks",) if most_rounds(vars(self)) > 1 else ()
+        everything: tuple[Kind, ...] = ("everything",) if self.background_points else ()
+        return (*by_share(self.point_share), *clicks, *everything)
 
     @property
     def mean_rounds(self) -> float:

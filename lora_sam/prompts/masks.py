@@ -15,6 +15,7 @@ from pydantic import Field
 from lora_sam.core.seeds import generator_for
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.prompts.boxes import BoxPrompt
+from lora_sam.prompts.interface import Kind, by_share
 from lora_sam.prompts.mixed import side_by_side
 from lora_sam.prompts.points import PointPrompt
 
@@ -52,6 +53,11 @@ class MaskPrompt:
     shift: Annotated[float, Field(ge=0, le=2)]
     gain: Annotated[float, Field(gt=0, le=100)]
     noise: Annotated[float, Field(ge=0, le=100)]
+
+    @property
+    def trained_kinds(self) -> tuple[Kind, ...]:
+        """See `lora_sam.prompts.interface.trained_kinds`."""
+        return by_share(self.point_share)
 
     def training_prompts(self, sample: Sample, seed: int, epoch: int) -> Prompts:
         """Prompts that depend on (seed, epoch, sample.id)."""

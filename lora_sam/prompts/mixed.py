@@ -1,4 +1,4 @@
-"""Boxes and points side by side: by image, or by object."""
+"""Boxes, points and points of a grid side by side: by image, or by object."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from lora_sam.core.errors import ConfigError
 from lora_sam.core.seeds import generator_for
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.prompts.boxes import BoxPrompt
-from lora_sam.prompts.interface import PromptSource
+from lora_sam.prompts.everything import EverythingPrompt
+from lora_sam.prompts.interface import Kind, PromptSource, by_share
 from lora_sam.prompts.points import PointPrompt, PointsPrompt
+
+_BOX, _POINTS, _GRID = 0, 1, 3  # places of `MixedPrompt._weights`
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -34,6 +37,11 @@ class BoxOrPoint:
     point: PointPrompt
     point_share: Annotated[float, Field(ge=0, le=1)]
 
+    @property
+    def trained_kinds(self) -> tuple[Kind, ...]:
+        """See `lora_sam.prompts.interface.trained_kinds`."""
+        return by_share(self.point_share)
+
     def training_prompts(self, sample: Sample, seed: int, epoch: int) -> Prompts:
         """Prompts that depend on (seed, epoch, sample.id)."""
         return self._kind(seed, "kind", epoch, sample.id).training_prompts(sample, seed, epoch)
@@ -48,54 +56,111 @@ class BoxOrPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class MixedPrompt:
-    """For each object a box, points, or both, drawn for the object alone: one image may have them all.
+    """For each object a box, points, both, or a point of a grid, drawn for it alone: one image may have them all.
+
+    Images have the background points of the grid where `everything_weight` is not 0.
 
     Attributes:
         box: How boxes are made.
         points: How points are made.
+        everything: How points of a grid are made, on objects and on the background.
         box_weight: How often an object gets a box and no point, in proportion to the other weights.
         points_weight: How often it gets points and no box.
         both_weight: How often it gets both.
+        everything_weight: How often it gets a point of the grid and nothing else.
     """
 
     box: BoxPrompt
     points: PointsPrompt
+    everything: EverythingPrompt
     box_weight: Weight
     points_weight: Weight
     both_weight: Weight
+    everything_weight: Weight
 
     def check(self) -> None:
         """Raise `ConfigError` if no kind has a weight."""
-        if not self.box_weight + self.points_weight + self.both_weight > 0:
+        if not any(self._weights):
             raise ConfigError(
-                "prompt.box_weight, prompt.points_weight and prompt.both_weight are all 0: give at least one a weight"
+                "prompt.box_weight, prompt.points_weight, prompt.both_weight and prompt.everything_weight are all 0: "
+                "give at least one a weight"
             )
+
+    @property
+    def trained_kinds(self) -> tuple[Kind, ...]:
+        """See `lora_sam.prompts.interface.trained_kinds`."""
+        boxes, points, both, grid = self._weights
+        box: tuple[Kind, ...] = ("box",) if boxes or both else ()
+        point: tuple[Kind, ...] = ("point",) if points or both or grid else ()
+        return (*box, *point, *((self.everything.trained_kinds[1:]) if grid else ()))
+
+    @property
+    def background_points(self) -> int:
+        """Points per training image that lie on the background."""
+        return self.everything.background_points if self.everything_weight else 0
+
+    def background(self, occupied: NDArray[np.bool_], seed: int, epoch: int, sample_id: str) -> NDArray[np.float32]:
+        """Those points; see `EverythingPrompt.background`."""
+        return self.everything.background(occupied, seed, epoch, sample_id)
 
     def training_prompts(self, sample: Sample, seed: int, epoch: int) -> Prompts:
         """Prompts that depend on (seed, epoch, sample.id)."""
-        with_box, with_points = self._kinds(sample, generator_for(seed, "kinds", epoch, sample.id))
-        return side_by_side(
-            with_box,
-            with_points,
+        return self._prompts(
+            self._kinds(sample, generator_for(seed, "kinds", epoch, sample.id)),
             lambda: self.box.training_prompts(sample, seed, epoch),
             lambda: self.points.training_prompts(sample, seed, epoch),
+            lambda: self.everything.training_prompts(sample, seed, epoch),
         )
 
     def evaluation_prompts(self, sample: Sample, seed: int) -> Prompts:
         """Prompts that depend on (seed, sample.id)."""
-        with_box, with_points = self._kinds(sample, generator_for(seed, "kinds", "evaluation", sample.id))
-        return side_by_side(
-            with_box,
-            with_points,
+        return self._prompts(
+            self._kinds(sample, generator_for(seed, "kinds", "evaluation", sample.id)),
             lambda: self.box.evaluation_prompts(sample, seed),
             lambda: self.points.evaluation_prompts(sample, seed),
+            lambda: self.everything.evaluation_prompts(sample, seed),
         )
 
-    def _kinds(self, sample: Sample, draws: np.random.Generator) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which objects get a box, and which get points."""
-        weights = np.array([self.box_weight, self.points_weight, self.both_weight])
-        kinds = np.searchsorted(np.cumsum(weights / weights.sum())[:2], draws.random(len(sample.masks)), side="right")
-        return kinds != 1, kinds != 0
+    @property
+    def _weights(self) -> tuple[float, float, float, float]:
+        return self.box_weight, self.points_weight, self.both_weight, self.everything_weight
+
+    def _kinds(self, sample: Sample, draws: np.random.Generator) -> NDArray[np.intp]:
+        """Of each object, the place of its kind in `_weights`."""
+        sums = np.cumsum(self._weights)
+        return np.searchsorted((sums / sums[-1])[:-1], draws.random(len(sample.masks)), side="right")
+
+    def _prompts(
+        self,
+        kinds: NDArray[np.intp],
+        boxes: Callable[[], Prompts],
+        points: Callable[[], Prompts],
+        grid: Callable[[], Prompts],
+    ) -> Prompts:
+        on_grid = kinds == _GRID
+
+        def placed() -> Prompts:
+            if not on_grid.any():
+                return points()
+            found = grid()
+            if on_grid[kinds != _BOX].all():
+                return found
+            others = points()
+            assert found.points is not None
+            assert found.labels is not None
+            assert others.points is not None
+            assert others.labels is not None
+            more = others.points.shape[1] - 1
+            return Prompts(
+                points=np.where(
+                    on_grid[:, None, None], np.pad(found.points, ((0, 0), (0, more), (0, 0))), others.points
+                ),
+                labels=np.where(
+                    on_grid[:, None], np.pad(found.labels, ((0, 0), (0, more)), constant_values=-1), others.labels
+                ),
+            )
+
+        return side_by_side((kinds != _POINTS) & ~on_grid, kinds != _BOX, boxes, placed)
 
 
 def side_by_side(

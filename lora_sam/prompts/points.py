@@ -19,6 +19,7 @@ from lora_sam.prompts.geometry import (
     spaced,
     windows_of,
 )
+from lora_sam.prompts.interface import Kind
 
 DYNAMIC = 2.75
 """With n points on an object, those are `DYNAMIC * sqrt(area) / n` pixels apart where `min_distance` is dynamic."""
@@ -36,6 +37,11 @@ class PointPrompt:
     """
 
     farthest_share: Annotated[float, Field(ge=0, le=1)]
+
+    @property
+    def trained_kinds(self) -> tuple[Kind, ...]:
+        """See `lora_sam.prompts.interface.trained_kinds`."""
+        return ("point",)
 
     def training_prompts(self, sample: Sample, seed: int, epoch: int) -> Prompts:
         """Points that depend on (seed, epoch, sample.id)."""
@@ -85,6 +91,11 @@ class PointsPrompt:
     area_per_pass: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     min_distance: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["dynamic"] | None
     negative_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+
+    @property
+    def trained_kinds(self) -> tuple[Kind, ...]:
+        """See `lora_sam.prompts.interface.trained_kinds`."""
+        return ("point",)
 
     def training_prompts(self, sample: Sample, seed: int, epoch: int) -> Prompts:
         """Points that depend on (seed, epoch, sample.id)."""

@@ -82,7 +82,10 @@ class CorrectedPrompts(Protocol):
 class BackgroundPrompts(Protocol):
     """What training needs of a prompt source with points beside the objects."""
 
-    background_points: int
+    @property
+    def background_points(self) -> int:
+        """Most points of an image."""
+        ...
 
     def background(self, occupied: NDArray[np.bool_], seed: int, epoch: int, sample_id: str) -> NDArray[np.float32]:
         """Points on pixels that are not occupied; a pure function of its arguments."""
@@ -173,14 +176,19 @@ class TrainingExamples(Dataset[Example]):
         return sample, self._prompt.training_prompts(sample, self._seed, key[0])
 
     def _seen(self, key: tuple[int, int], *, decode: bool) -> tuple[Sample, NDArray[np.bool_] | None]:
-        """The augmented sample with the objects that are drawn, and the pixels [H, W] of all its objects.
+        """The augmented sample with the objects that are drawn, and the pixels [H, W] that are no background.
 
-        Those only where points beside them are wanted. They go through the augmentation as one more object.
+        Those only where points beside them are wanted: of all objects, and what is neither object nor background. They
+        go through the augmentation as one more object.
         """
         epoch, index = key
         whole = self._source[index] if decode else labels_of(self._source, index)
         sample = self._with_some_objects(whole, epoch)
-        occupied: NDArray[np.bool_] | None = np.any(whole.masks, axis=0) if self._wants_background else None
+        occupied: NDArray[np.bool_] | None = None
+        if self._wants_background:
+            occupied = np.any(whole.masks, axis=0)
+            if whole.ignored is not None:
+                occupied |= whole.ignored
         if self._encoded is not None:
             view = self._encoded.view(epoch, index)
             return view.on(sample), None if occupied is None else view.of(occupied, (0, 1)).astype(np.bool_)

@@ -253,3 +253,25 @@ def test_processes_share_every_step_evenly(length: int, world_size: int) -> None
     seen = [index for share in shares for batch in share for _, index in batch]
     assert set(seen) == set(range(length))
     assert len(seen) == -(-length // world_size) * world_size
+
+
+def test_what_is_ignored_is_no_background(augmentation: Make, sample: Sample) -> None:
+    """Neither in the image as it is, nor mirrored, turned or enlarged."""
+    ignored = np.zeros(sample.size, np.bool_)
+    ignored[:11, 30:] = True
+    with_crowd = replace(sample, ignored=ignored)
+    example = examples(with_crowd, augmentation("none"), Beside(), image_size=60)[0, 0]
+    assert example.background is not None
+    assert len(example.background) == np.count_nonzero(~(sample.masks.any(axis=0) | ignored))
+    assert not any(ignored[int(y), int(x)] for x, y in example.background.tolist())
+    view = View(mirrored=True, quarters=1)
+    np.testing.assert_array_equal(view.on(with_crowd).ignored, view.of(ignored, (0, 1)))
+    shown = replace(with_crowd, image=np.where(ignored, 255, 0).astype(np.uint8)[..., None].repeat(3, 2))
+    chosen = augmentation("strong", brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
+    for epoch in range(8):
+        seen, occupied = examples(shown, chosen, Beside())._seen((epoch, 0), decode=True)
+        assert occupied is not None
+        assert (seen.image[..., 0] > 200)[~occupied].mean() < 0.02
+        assert seen.ignored is not None
+        assert seen.ignored.shape == seen.size
+        assert len(seen.masks) == len(seen.object_ids)

@@ -52,6 +52,24 @@ def test_crowds_small_objects_and_unlabelled_images_are_left_out_and_noted(coco:
     assert splits.skipped == ()
 
 
+def test_crowds_and_small_objects_are_neither_object_nor_background(coco: Make, coco_set: Make) -> None:
+    def edit(content: dict[str, Any], root: Path) -> None:
+        crowd = {"size": [20, 30], "counts": [0, 40, 560]}  # the first two columns
+        small = {"size": [20, 30], "counts": [100, 3, 497]}
+        content["annotations"][0].update(iscrowd=1, segmentation=crowd)
+        content["annotations"][2].update(segmentation=small)
+
+    source = coco(coco_set(edit=edit), min_area=4).open(0).train
+    expected = np.zeros((20, 30), np.bool_)
+    expected[:, :2] = True
+    np.testing.assert_array_equal(source[0].ignored, expected)
+    np.testing.assert_array_equal(source.labels(0).ignored, expected)
+    expected = np.zeros((20, 30), np.bool_)
+    expected[0:3, 5] = True
+    np.testing.assert_array_equal(source[1].ignored, expected)
+    assert source[2].ignored is None
+
+
 def test_ids_may_be_text_or_numbers(coco: Make, coco_set: Make) -> None:
     def edit(content: dict[str, Any], root: Path) -> None:
         content["images"][0]["id"] = "0"

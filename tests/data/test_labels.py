@@ -13,6 +13,7 @@ from PIL import Image
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.labels import LabelFile, Labels, read_npy
+from lora_sam.data.reading.mask_files import MaskFile, MaskRules
 
 CONF = Path(__file__).parents[2] / "conf" / "data" / "labels.yaml"
 
@@ -205,3 +206,17 @@ def test_bad_pictures_and_pairs(cells: Path) -> None:
 def test_a_file_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.npy: cannot be read \(No such file or directory\); restore it"):
         read_npy(tmp_path / "a.npy", (2, 2))
+
+
+def test_values_that_are_left_out_are_neither_object_nor_background(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", LABELS)
+    file = LabelFile(tmp_path / "a.npy", components=False, min_area=40, ignored=(255,))
+    np.testing.assert_array_equal(file.ignored_pixels((20, 30)), (LABELS == 255) | (LABELS == 5))
+    assert LabelFile(tmp_path / "a.npy", components=False, min_area=1).ignored_pixels((20, 30)) is None
+    mask = tmp_path / "a.png"
+    Image.fromarray(LABELS.clip(0, 255).astype(np.uint8)).save(mask)
+    rules = MaskRules("labels", "auto", 128, 1, ignore=(255,))
+    np.testing.assert_array_equal(MaskFile(mask, rules).ignored_pixels((20, 30)), LABELS >= 255)
+    small = MaskRules("labels", "auto", 128, 40)
+    np.testing.assert_array_equal(MaskFile(mask, small).ignored_pixels((20, 30)), LABELS == 5)
+    assert MaskFile(mask, MaskRules("labels", "auto", 128, 1)).ignored_pixels((20, 30)) is None

@@ -69,6 +69,17 @@ def devkit(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.parametrize(("instances", "small"), [("objects", False), ("classes", False), ("objects", True)])
+def test_void_and_small_objects_are_neither_object_nor_background(devkit: Path, instances: str, small: bool) -> None:
+    sample = voc(devkit, instances=instances, min_area=40 if small else 1).open(0).train[0]
+    void = np.zeros((20, 30), np.bool_)
+    void[9:19, 1:11] = True
+    void[10:18, 2:10] = False
+    if small:  # the dog has 32 pixels, each cat 64
+        void[2:6, 2:6] = void[2:6, 8:12] = True
+    np.testing.assert_array_equal(sample.ignored, void)
+
+
 def test_the_palette_is_that_of_the_devkit() -> None:
     # VOClabelcolormap: aeroplane, bicycle, person, tvmonitor, void
     expected = {

@@ -26,9 +26,15 @@ _MAX_VALUE_CHARACTERS = 7  # 5 bits each; counts stay below 2^31
 
 @dataclass(frozen=True)
 class EncodedMasks:
-    """Masks of one image as compressed COCO RLE."""
+    """Masks of one image as compressed COCO RLE.
+
+    Attributes:
+        counts: The objects.
+        left_out: What is neither object nor background: crowds, objects that are too small.
+    """
 
     counts: tuple[bytes, ...]
+    left_out: tuple[bytes, ...] = ()
 
     def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Bool [N, H, W] for an image of `size` = (H, W)."""
@@ -42,6 +48,10 @@ class EncodedMasks:
             window = _window(_decompressed(counts), size[0], (x, y, width, height))
             mask[y : y + height, x : x + width] = window
         return masks
+
+    def ignored_pixels(self, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """See `lora_sam.data.reading.labelled.IgnoresPixels`."""
+        return np.any(EncodedMasks(self.left_out).read(size), axis=0) if self.left_out else None
 
 
 Rings = Literal["auto", "union", "even_odd"]

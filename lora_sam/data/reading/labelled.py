@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,15 @@ class StoredMasks(Protocol):
 
     def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Bool [N, H, W] for an image of `size` = (H, W); in the order of the object ids. Raises `DataError`."""
+        ...
+
+
+@runtime_checkable
+class IgnoresPixels(Protocol):
+    """Stored masks of an image beside which some pixels are neither object nor background."""
+
+    def ignored_pixels(self, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """Those pixels, bool [H, W]; None where there are none. Raises `DataError` as `read` does."""
         ...
 
 
@@ -111,7 +120,8 @@ class LabelledImages:
 def _sample(image: LabelledImage, pixels: NDArray[np.uint8]) -> Sample:
     masks = image.masks.read(image.size)
     assert len(masks) == len(image.object_ids)
-    return Sample(image.id, pixels, masks, image.object_ids, image.classes)
+    ignored = image.masks.ignored_pixels(image.size) if isinstance(image.masks, IgnoresPixels) else None
+    return Sample(image.id, pixels, masks, image.object_ids, image.classes, ignored)
 
 
 def check_mask_memory(owner: str, objects: int, size: tuple[int, int]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,17 @@ class MaskFile:
     def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Bool [N, H, W] for an image of `size` = (H, W). Raises `DataError` as `label_map` does."""
         return self.label_map(size).masks()
+
+    def ignored_pixels(self, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """Pixels of the values in `rules.ignore`, and of objects that are too small, bool [H, W]; None for none."""
+        rules = self.rules
+        if not rules.ignore and rules.min_area <= 1:
+            return None
+        whole = MaskFile(self.path, replace(rules, min_area=1)).label_map(size).labels != 0
+        neither: NDArray[np.bool_] = whole & (self.label_map(size).labels == 0)
+        if rules.ignore:
+            neither |= np.isin(mask_values(self.path).values, rules.ignore)
+        return neither if neither.any() else None
 
     def label_map(self, size: tuple[int, int]) -> LabelMap:
         """The objects, named by the stored values ("7", or "7.2" for its second component; "1", ... in binary masks);

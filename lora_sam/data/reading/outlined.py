@@ -181,13 +181,14 @@ def _image(
         else:
             ledger.saw(objects=1)
             ledger.skip_object(reason)
-    ids, counts, classes = [], [], []
+    ids, counts, classes, small = [], [], [], []
     for key in found:
         joined = parts[key][0]
         if len(parts[key]) > 1:
             joined = encode_mask(np.any(EncodedMasks(tuple(parts[key])).read(size), axis=0))
         if int(area_of(joined, size)) < min_area:
             left_out[f"objects smaller than data.min_area={min_area} pixels were left out"] += 1
+            small.append(joined)
             continue
         ids.append(about[key].name)
         counts.append(joined)
@@ -196,7 +197,8 @@ def _image(
         ids = [str(number) for number in range(1, len(ids) + 1)]
     labelled = tuple(UNLABELLED if label is None else label for label in classes)
     some = any(label is not None for label in classes)
-    return LabelledImage(name, path, size, tuple(ids), EncodedMasks(tuple(counts)), labelled if some else ())
+    masks = EncodedMasks(tuple(counts), tuple(small))
+    return LabelledImage(name, path, size, tuple(ids), masks, labelled if some else ())
 
 
 def split_in(path: Path, root: Path) -> str | None:

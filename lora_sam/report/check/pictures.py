@@ -133,7 +133,7 @@ def _enlarged(sample: Sample, prompts: Prompts) -> tuple[Sample, Prompts]:
     """The part of a sample around its objects; mask prompts, which belong to the whole image, are left out."""
     left, top, right, bottom = _window(sample.masks)
     part = np.s_[top:bottom, left:right]
-    cut = replace(sample, image=sample.image[part], masks=sample.masks[:, *part])
+    cut = replace(sample, image=sample.image[part], masks=sample.masks[:, *part], ignored=None)
     origin = np.array([left, top], np.float32)
     return cut, Prompts(
         boxes=None if prompts.boxes is None else prompts.boxes - np.tile(origin, 2),
