@@ -1,0 +1,283 @@
+"""Images larger than the model's input: prompted tile by tile, and what lies across tiles put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lora_sam.core.crops import Crop, shared
+from lora_sam.core.errors import ConfigError, DataError
+from lora_sam.core.predictor import Predictor
+from lora_sam.core.structures import Prompts
+from lora_sam.predictors.automatic import AutomaticMasks
+from lora_sam.predictors.prompting import size_of
+
+Box = tuple[int, int, int, int]
+
+SAME_OBJECT = 0.5
+"""IoU, in the part that two tiles share, above which masks of both are one object."""
+LEAST_TILE = 32
+
+
+@dataclass(frozen=True)
+class FoundCrops:
+    """Masks of one image that were found without a prompt, by falling predicted IoU.
+
+    Attributes:
+        size: (height, width) of the image.
+        crops: One for each object.
+        scores: IoU as predicted by the model, float32 [N]; of an object across tiles, the mean by area.
+        stability: See `AutomaticMasks`, float32 [N]; likewise.
+        points: The grid point (x, y) that gave each mask, float32 [N, 2]; of an object across tiles, of its largest part.
+    """
+
+    size: tuple[int, int]
+    crops: tuple[Crop, ...]
+    scores: NDArray[np.float32]
+    stability: NDArray[np.float32]
+    points: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A mask of one tile, in the frame of the image."""
+
+    tile: int
+    crop: Crop
+    score: float
+    stability: float
+    point: tuple[float, float]
+    cut: bool
+
+
+def tiles_of(size: tuple[int, int], tile: int, halo: int) -> list[Box]:
+    """XYXY of the tiles of an image, row by row.
+
+    All are `tile` wide and high, or as the image where it is smaller. Neighbours share `halo` pixels or more: the last
+    of a row ends with the image.
+
+    Args:
+        size: (height, width) of the image.
+        tile: Side of a tile in pixels.
+        halo: Pixels that neighbours share at least.
+
+    Raises:
+        ConfigError: a tile of fewer than 32 pixels, or a halo that is half of it or more.
+    """
+    if tile < LEAST_TILE:
+        raise ConfigError(f"tile={tile}: must be at least {LEAST_TILE} pixels")
+    if not 0 <= halo < tile / 2:
+        raise ConfigError(f"halo={halo}: must be from 0 to less than half of tile={tile}, such as halo={tile // 8}")
+    rows, columns = _starts(size[0], tile, halo), _starts(size[1], tile, halo)
+    return [(x, y, min(x + tile, size[1]), min(y + tile, size[0])) for y in rows for x in columns]
+
+
+def automatic_in_tiles(
+    automatic: AutomaticMasks,
+    predictor: Predictor,
+    image: NDArray[np.uint8],
+    *,
+    tile: int,
+    halo: int,
+    on_tile: Callable[[int, int], None] | None = None,
+) -> FoundCrops:
+    """The masks of every tile, each object once.
+
+    A mask that reaches the edge of its tile, inside the image, is cut there. It belongs to the mask of a neighbour that
+    is the same in the part both tiles see (`SAME_OBJECT`). If one of these is whole, it is the object; else they are put
+    together. Only one tile is held at a time, so memory grows with what is found, not with the image.
+
+    Args:
+        automatic: How masks are made of each tile; its grid is that of a tile.
+        predictor: Any predictor that offers four masks per prompt.
+        image: RGB, uint8 [H, W, 3].
+        tile: Side of a tile in pixels.
+        halo: Pixels that neighbours share at least; objects that are smaller are whole in one of them.
+        on_tile: Called with (tiles done, all tiles) after each.
+
+    Raises:
+        ConfigError: see `tiles_of`.
+        DataError: the image is not uint8 RGB.
+    """
+    size = size_of(image)
+    tiles = tiles_of(size, tile, halo)
+    parts: list[_Part] = []
+    for number, box in enumerate(tiles):
+        x1, y1, x2, y2 = box
+        found = automatic.generate(predictor, np.ascontiguousarray(image[y1:y2, x1:x2]))
+        for row, mask in enumerate(found.masks):
+            crop = Crop.of(mask, x1, y1)
+            if crop is None:
+                continue
+            x, y = found.points[row]
+            place = (float(x) + x1, float(y) + y1)
+            cut = _is_cut(crop.box, box, size)
+            parts.append(_Part(number, crop, float(found.scores[row]), float(found.stability[row]), place, cut))
+        if on_tile is not None:
+            on_tile(number + 1, len(tiles))
+    objects = [_object(group) for group in _groups(parts, tiles) if not _seen_better(group, tiles)]
+    objects.sort(key=lambda part: -part.score)
+    return FoundCrops(
+        size,
+        tuple(part.crop for part in objects),
+        np.array([part.score for part in objects], np.float32),
+        np.array([part.stability for part in objects], np.float32),
+        np.array([part.point for part in objects], np.float32).reshape(-1, 2),
+    )
+
+
+def prompted_in_tiles(
+    predictor: Predictor, image: NDArray[np.uint8], prompts: Prompts, *, tile: int, multimask: bool = False
+) -> tuple[list[Crop | None], NDArray[np.float32]]:
+    """One mask for each of N prompts, from the window around it at the image's own scale.
+
+    A window is `tile` wide and high and has the prompt in its middle, as far as the image reaches. A prompt that fills
+    more than two thirds of that gets a window of one and a half times its extent, which the model sees smaller.
+
+    Returns:
+        N crops in the frame of the image, None for an empty mask; and the predicted IoU, float32 [N].
+
+    Raises:
+        ConfigError: a tile of fewer than 32 pixels.
+        DataError: the image is not uint8 RGB, a prompt is none, or has a mask as input, which belongs to another frame.
+    """
+    size = size_of(image)
+    if tile < LEAST_TILE:
+        raise ConfigError(f"tile={tile}: must be at least {LEAST_TILE} pixels")
+    crops: list[Crop | None] = [None] * len(prompts)
+    scores = np.zeros(len(prompts), np.float32)
+    windows: dict[Box, list[int]] = {}
+    for row in range(len(prompts)):
+        windows.setdefault(_window(_extent(prompts, row), size, tile), []).append(row)
+    for (x1, y1, x2, y2), rows in windows.items():
+        moved = _moved(prompts[np.array(rows)], x1, y1)
+        masks = predictor.predict(np.ascontiguousarray(image[y1:y2, x1:x2]), moved, multimask=multimask)
+        for place, row in enumerate(rows):
+            crops[row] = Crop.of(masks.masks[place], x1, y1)
+            scores[row] = masks.scores[place]
+    return crops, scores
+
+
+def _starts(length: int, tile: int, halo: int) -> list[int]:
+    if length <= tile:
+        return [0]
+    count = -(-(length - halo) // (tile - halo))
+    # evenly, so that the last does not repeat most of the one before
+    return [round(place * (length - tile) / (count - 1)) for place in range(count)]
+
+
+def _is_cut(box: Box, tile: Box, size: tuple[int, int]) -> bool:
+    """Whether a mask reaches an edge of its tile that is not one of the image."""
+    return (
+        (box[0] == tile[0] > 0)
+        or (box[1] == tile[1] > 0)
+        or (box[2] == tile[2] < size[1])
+        or (box[3] == tile[3] < size[0])
+    )
+
+
+def _groups(parts: Sequence[_Part], tiles: Sequence[Box]) -> Iterator[list[_Part]]:
+    """The parts of each object together; one of each tile at most."""
+    group_of = list(range(len(parts)))
+    members = {row: [row] for row in range(len(parts))}
+    for _, first, second in sorted(_same(parts, tiles), key=lambda pair: (-pair[0], pair[1], pair[2])):
+        a, b = group_of[first], group_of[second]
+        if a == b or {parts[row].tile for row in members[a]} & {parts[row].tile for row in members[b]}:
+            continue
+        for row in members[b]:
+            group_of[row] = a
+        members[a] += members.pop(b)
+    for rows in members.values():
+        yield [parts[row] for row in rows]
+
+
+def _same(parts: Sequence[_Part], tiles: Sequence[Box]) -> Iterator[tuple[float, int, int]]:
+    """(IoU, row, row) of masks of two tiles that are alike where both tiles see them."""
+    boxes = np.array([part.crop.box for part in parts], np.int64).reshape(-1, 4)
+    tile_of = np.array([part.tile for part in parts], np.int64)
+    for first, second, seen in _neighbours(tiles):
+        meets = (boxes[:, :2] < seen[2:]).all(axis=1) & (boxes[:, 2:] > seen[:2]).all(axis=1)
+        for a in np.flatnonzero(meets & (tile_of == first)).tolist():
+            near = (boxes[:, :2] < boxes[a, 2:]).all(axis=1) & (boxes[:, 2:] > boxes[a, :2]).all(axis=1)
+            for b in np.flatnonzero(meets & near & (tile_of == second)).tolist():
+                iou = _iou_within(parts[a].crop, parts[b].crop, seen)
+                if iou > SAME_OBJECT:
+                    yield iou, a, b
+
+
+def _neighbours(tiles: Sequence[Box]) -> Iterator[tuple[int, int, Box]]:
+    """Each two tiles that share something, and what."""
+    corners = np.array(tiles, np.int64)
+    for first, box in enumerate(tiles):
+        later = corners[first + 1 :]
+        meets = (later[:, :2] < corners[first, 2:]).all(axis=1) & (later[:, 2:] > corners[first, :2]).all(axis=1)
+        for second in (np.flatnonzero(meets) + first + 1).tolist():
+            yield first, second, shared((box, tiles[second]))
+
+
+def _iou_within(first: Crop, second: Crop, seen: Box) -> float:
+    a, b = shared((first.box, seen)), shared((second.box, seen))
+    both = shared((a, b))
+    if both[0] >= both[2] or both[1] >= both[3]:
+        return 0.0
+    common = np.count_nonzero(first.within(both) & second.within(both))
+    either = np.count_nonzero(first.within(a)) + np.count_nonzero(second.within(b)) - common
+    return float(common / either) if either else 0.0
+
+
+def _seen_better(group: Sequence[_Part], tiles: Sequence[Box]) -> bool:
+    """Whether these are cut pieces of what another tile saw with more around it, and took for no object."""
+    if not all(part.cut for part in group):
+        return False
+    corners = np.array([part.crop.box for part in group])
+    low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
+    others = np.delete(np.array(tiles), [part.tile for part in group], axis=0)
+    return bool(((others[:, :2] <= low) & (others[:, 2:] >= high)).all(axis=1).any())
+
+
+def _object(group: Sequence[_Part]) -> _Part:
+    whole = [part for part in group if not part.cut]
+    if whole:
+        return max(whole, key=lambda part: part.score)
+    areas = np.array([part.crop.area for part in group], np.float64)
+    crop = group[0].crop
+    for part in group[1:]:
+        crop = crop.joined(part.crop)
+    largest = group[int(areas.argmax())]
+    score = float(np.average([part.score for part in group], weights=areas))
+    stability = float(np.average([part.stability for part in group], weights=areas))
+    return _Part(largest.tile, crop, score, stability, largest.point, cut=False)
+
+
+def _extent(prompts: Prompts, row: int) -> NDArray[np.float64]:
+    """XYXY of what a prompt names."""
+    places = []
+    if prompts.boxes is not None and not np.isnan(prompts.boxes[row]).any():
+        places.append(prompts.boxes[row].reshape(2, 2))
+    if prompts.points is not None and prompts.labels is not None:
+        places.append(prompts.points[row][prompts.labels[row] >= 0])
+    corners = np.concatenate(places).astype(np.float64)
+    return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+
+
+def _window(extent: NDArray[np.float64], size: tuple[int, int], tile: int) -> Box:
+    sides = []
+    for low, high, length in ((extent[0], extent[2], size[1]), (extent[1], extent[3], size[0])):
+        side = min(length, max(tile, int(np.ceil(1.5 * (high - low)))))
+        start = int(np.clip(round((low + high - side) / 2), 0, length - side))
+        sides.append((start, start + side))
+    return sides[0][0], sides[1][0], sides[0][1], sides[1][1]
+
+
+def _moved(prompts: Prompts, x: int, y: int) -> Prompts:
+    if prompts.mask_inputs is not None:
+        raise DataError("mask_inputs belong to the frame of the whole image: leave them out, or use tile=off")
+    by = np.array([x, y], np.float32)
+    return Prompts(
+        boxes=None if prompts.boxes is None else prompts.boxes - np.tile(by, 2),
+        points=None if prompts.points is None else prompts.points - by,
+        labels=prompts.labels,
+    )
