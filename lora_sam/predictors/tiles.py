@@ -31,7 +31,7 @@ class FoundCrops:
         crops: One for each object.
         scores: IoU as predicted by the model, float32 [N]; of an object across tiles, the mean by area.
         stability: See `AutomaticMasks`, float32 [N]; likewise.
-        points: The grid point (x, y) that gave each mask, float32 [N, 2]; of an object across tiles, of its largest part.
+        points: The grid point (x, y) that gave each mask, float32 [N, 2]; across tiles that of the largest part.
     """
 
     size: tuple[int, int]
@@ -87,8 +87,8 @@ def automatic_in_tiles(
     """The masks of every tile, each object once.
 
     A mask that reaches the edge of its tile, inside the image, is cut there. It belongs to the mask of a neighbour that
-    is the same in the part both tiles see (`SAME_OBJECT`). If one of these is whole, it is the object; else they are put
-    together. Only one tile is held at a time, so memory grows with what is found, not with the image.
+    is the same in the part both tiles see (`SAME_OBJECT`). If one of these is whole, it is the object, else they are
+    put together. Only one tile is held at a time, so memory grows with what is found, not with the image.
 
     Args:
         automatic: How masks are made of each tile; its grid is that of a tile.

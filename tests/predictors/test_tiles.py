@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_tiles_cover_the_image_and_share_the_halo(size: tuple[int, int], tile: i
         seen[y1:y2, x1:x2] += 1
     assert seen.min() == 1 or min(size) <= tile or halo > 0
     columns = sorted({(box[0], box[2]) for box in boxes})
-    for (_, end), (start, _) in zip(columns, columns[1:], strict=False):
+    for (_, end), (start, _) in pairwise(columns):
         assert end - start >= halo
     assert len(columns) == 1 or (len(columns) - 1) * (tile - halo) < size[1]
 
