@@ -23,9 +23,9 @@ from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.affixes import suffix_of
 from lora_sam.data.reading.annotation_files import json_kind
 from lora_sam.data.reading.coco_layouts import find_layout
-from lora_sam.data.reading.file_types import counted_types, unread_types
 from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.paths import data_root, within
+from lora_sam.data.reading.unknown_layout import Layout, unknown_layout
 from lora_sam.data.splits import Splits, spellings
 from lora_sam.data.voc import CLASSES, IMAGES, OBJECTS
 
@@ -36,7 +36,6 @@ _SPELLED = (str, str.capitalize, str.upper)
 _WHOLE = ("_mask", "_gt", "_segmentation", "_seg", "_annotation")
 _FORMS = ("{split}/%s", "%s/{split}", "{split}_%s", "%s_{split}", "%s")
 _PARQUET = ("*.parquet", "*/*.parquet")
-_MAX_SHOWN = 8  # folders whose files are named in a message
 _MAX_HINTS = 50  # directories below the root that are looked into, to say where a data set may be
 
 
@@ -75,7 +74,7 @@ class Auto(FormatOptions):
         try:
             matches = detected(root, self.train)
             if not matches:
-                raise _nothing(root, self.train)
+                raise unknown_layout(root, _below(root, self.train), _known(self.train))
         except OSError as error:
             raise DataError(f"{root}: cannot be looked into ({error.strerror}); check its permissions.") from error
         if len(matches) > 1:
@@ -284,26 +283,17 @@ def _has_file(folder: Path, suffixes: frozenset[str]) -> bool:
     return folder.is_dir() and any(path.suffix.lower() in suffixes for path in folder.iterdir())
 
 
-def _nothing(root: Path, train: str) -> DataError:
+def _below(root: Path, train: str) -> Path | None:
+    """A directory below the root that has a known format."""
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))[:_MAX_HINTS]
-    below = [path for folder in folders for path in (folder, *sorted(folder.glob("VOC*"))) if detected(path, train)]
-    if below:
-        hint = f"It is in {below[0].name}, so set data.root={below[0]}."
-    else:
-        hint = "Put it into one of these, or name the places with data=<format> and its options (docs/data.md)."
-    looked = "; ".join(f"data={option}, {within(what, train)}" for option, what in formats().items())
-    there = _what_is_there(root)
-    return DataError(f"{root}: has no labelled images in a known layout. {there}{hint} Looked for: {looked}.")
+    places = (path for folder in folders for path in (folder, *sorted(folder.glob("VOC*"))))
+    return next((path for path in places if detected(path, train)), None)
 
 
-def _what_is_there(root: Path) -> str:
-    """Folders of two levels with the types of their files, and what to do with types that are not read; a sentence."""
-    places = [root, *sorted(path for path in (*root.glob("*"), *root.glob("*/*")) if path.is_dir())]
-    parts: list[str] = []
-    names: list[str] = []
-    for place in places[:_MAX_HINTS]:
-        files = [path.name for path in place.iterdir() if path.is_file() and not path.name.startswith(".")]
-        names += files
-        if files and len(parts) < _MAX_SHOWN:
-            parts.append(f"{place.relative_to(root).as_posix()}: {counted_types(files)}")
-    return f"There are {'; '.join(parts)}.{unread_types(names)} " if parts else ""
+def _known(train: str) -> list[Layout]:
+    """Every format that is looked for, and what it needs."""
+    known = []
+    for option, what in formats().items():
+        module = importlib.import_module(stored_option(option)[0].rpartition(".")[0])
+        known.append(Layout(option, within(what, train), getattr(module, "NEEDS", ())))
+    return known

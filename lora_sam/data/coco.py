@@ -27,6 +27,9 @@ _NO_CROWDS = "crowd annotations (iscrowd) are not objects"
 _CROWDS = "masks marked as crowds (iscrowd) are taken for objects; data.crowd=ignore leaves them out"
 _MOST_CROWDS = 0.2  # COCO itself has 1.2 %
 
+NEEDS = ("*.<image>", '*.json with "annotations"')
+"""What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Coco(FormatOptions):

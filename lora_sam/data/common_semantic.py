@@ -21,6 +21,9 @@ from lora_sam.data.splits import Splits
 CLASS_FILES = ("dataset_meta.json", "labelmap.txt", "label_colors.txt")
 """Files that may list the classes with their colours, the first that is there."""
 
+NEEDS = ("images/*.<image>", "masks/*.<image>", "dataset_meta.json|labelmap.txt|label_colors.txt")
+"""What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CommonSemantic(FormatOptions):

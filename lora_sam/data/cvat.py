@@ -45,6 +45,8 @@ class Cvat(FormatOptions):
 
 
 LAYOUT = "CVAT for images: annotations.xml"
+NEEDS = ("*.<image>", "*.xml with <image")
+"""What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""
 
 
 def recognise(root: Path) -> str | None:

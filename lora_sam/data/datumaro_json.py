@@ -23,6 +23,9 @@ DEFAULT_SUBSET = "default"
 
 _IMAGE_ENDING = ".jpg"  # of an item that names no file
 
+NEEDS = ("*.<image>", 'annotations/*.json with "items"')
+"""What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatumaroJson(FormatOptions):

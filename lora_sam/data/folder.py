@@ -11,6 +11,9 @@ from lora_sam.data.reading.mask_files import MaskFile, settled
 from lora_sam.data.reading.pairs import Pairing, open_pairs
 from lora_sam.data.splits import Splits
 
+NEEDS = ("images/*.<image>|image/*.<image>|imgs/*.<image>|img/*.<image>", "masks/*.<image>|mask/*.<image>|gt/*.<image>")
+"""What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Folder(MaskOptions, NameOptions, FormatOptions):

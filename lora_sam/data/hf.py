@@ -18,6 +18,9 @@ from lora_sam.data.reading.paths import data_root
 from lora_sam.data.reading.skipping import Ledger, attempt_all
 from lora_sam.data.splits import Splits, read_splits
 
+NEEDS = ("*.parquet|dataset_dict.json",)
+"""What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HuggingFace(MaskOptions, FormatOptions):

@@ -54,6 +54,8 @@ class LabelStudio(FormatOptions):
 
 
 LAYOUT = "Label Studio: its JSON"
+NEEDS = ("*.<image>", '*.json with "data"')
+"""What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""
 
 
 def recognise(root: Path) -> str | None:

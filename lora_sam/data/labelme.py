@@ -44,6 +44,8 @@ class Labelme(FormatOptions):
 
 
 LAYOUT = "labelme: a JSON for each image"
+NEEDS = ("*.<image>", '*.json with "shapes"')
+"""What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""
 
 
 def recognise(root: Path) -> str | None:

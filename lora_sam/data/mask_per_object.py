@@ -50,6 +50,8 @@ class MaskPerObject(FormatOptions):
 
 
 LAYOUT = "one mask file for each object, in masks/ beside images/"
+NEEDS = ("images/*.<image>", "masks/*.<image>")
+"""What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""
 
 
 def recognise(root: Path) -> str | None:

@@ -55,6 +55,9 @@ class MedSam(FormatOptions):
                     inside(root, path.relative_to(root).as_posix(), str(path))
                     for path in (file, place / LABELS / file.name)
                 )
+                if not image.is_file():
+                    missing = f"{labels}: has no image {image}; add it, or remove the labels."
+                    raise DataError(missing, "label_without_image")
                 if not labels.is_file():
                     raise DataError(f"{image}: has no labels {labels}; add them, or remove it.", "image_without_label")
                 picture = NpyImage(image)
@@ -65,7 +68,8 @@ class MedSam(FormatOptions):
                 name = image.relative_to(root).as_posix()
                 return LabelledImage(name, picture, (size[0], size[1]), objects.names, stored), objects.too_small
 
-            files = sorted((place / IMAGES).glob("*.npy"))
+            names = {path.name for folder in (IMAGES, LABELS) for path in (place / folder).glob("*.npy")}
+            files = [place / IMAGES / name for name in sorted(names)]
             return gathered(attempt_all(pair, files), ledger, notes, place=str(place / IMAGES), min_area=self.min_area)
 
         return read_splits(
@@ -74,6 +78,8 @@ class MedSam(FormatOptions):
 
 
 LAYOUT = "MedSAM: imgs/*.npy and gts/*.npy"
+NEEDS = ("imgs/*.npy", "gts/*.npy")
+"""What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""
 
 
 def recognise(root: Path) -> str | None:

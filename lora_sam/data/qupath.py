@@ -42,6 +42,8 @@ class QuPath(FormatOptions):
 
 
 LAYOUT = "QuPath: *.geojson"
+NEEDS = ("*.<image>", "*.geojson")
+"""What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""
 
 
 def recognise(root: Path) -> str | None:

@@ -40,6 +40,8 @@ class Sa1b(FormatOptions):
 
 
 LAYOUT = "SA-1B: a JSON with RLE for each image"
+NEEDS = ("*.<image>", '*.json with "image"')
+"""What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""
 
 
 def recognise(root: Path) -> str | None:

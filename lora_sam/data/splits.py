@@ -236,7 +236,8 @@ def read_splits(
     gone = {index for indices in taken.values() for index in indices}
     training: SampleSource = Subset(rest, tuple(index for index in range(len(rest)) if index not in gone))
     splits = {"train": training if carved else rest}
-    splits |= {role: source or carved[role] for role, source in present.items()}
+    for role, called in (("test", test), ("val", val)):  # one called like train is what trains
+        splits[role] = splits["train"] if called == train else present[role] or carved[role]
     notes.extend(_shared_images(splits))
     return Splits(splits["train"], splits["val"], splits["test"], skipped, tuple(notes), scale)
 

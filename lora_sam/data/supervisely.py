@@ -43,6 +43,8 @@ class Supervisely(FormatOptions):
 
 
 LAYOUT = "Supervisely: img and ann"
+NEEDS = ("img/*.<image>", "ann/*.json")
+"""What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""
 
 
 def recognise(root: Path) -> str | None:

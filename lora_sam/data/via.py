@@ -48,6 +48,8 @@ class Via(FormatOptions):
 
 
 LAYOUT = "VGG Image Annotator: via_region_data.json, a project or its CSV"
+NEEDS = ("*.<image>", '*.json with "regions"|*.csv with region_shape_attributes')
+"""What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""
 
 
 def recognise(root: Path) -> str | None:

@@ -40,6 +40,9 @@ CLASS_NAMES = "class_names.txt"
 _MASK_SUFFIX = ".png"
 _ENDINGS = (".jpg", *sorted(SUFFIXES - {".jpg"}))
 
+NEEDS = ("JPEGImages/*.<image>", "SegmentationObject/*.png|SegmentationClass/*.png")
+"""What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Voc(FormatOptions):

@@ -52,6 +52,7 @@ class Yolo(FormatOptions):
         pictures = [
             entry for split, images in _places(table, root, self) for entry in _split(split, images, names, root)
         ]
+        pictures += _without_image(root)
         boxes = sum(entry.left_out[_BOXES] for entry in pictures if isinstance(entry, Picture))
         if boxes and not any(entry.outlines for entry in pictures if isinstance(entry, Picture)):
             raise DataError(
@@ -66,6 +67,8 @@ _BOXES = "lines of five numbers are boxes, which outline nothing"
 
 
 LAYOUT = "YOLO segmentation: data.yaml, images and labels/*.txt"
+NEEDS = ("images/*.<image>", "labels/*.txt|data.yaml")
+"""What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""
 
 
 def recognise(root: Path) -> str | None:
@@ -122,8 +125,7 @@ def _names(table: dict[str, Any], root: Path) -> dict[int, str]:
 def _places(table: dict[str, Any], root: Path, config: Yolo) -> Iterator[tuple[str, list[Path]]]:
     """Names of splits and their images."""
     found = False
-    for role in ("train", "val", "test"):
-        wanted = getattr(config, role)
+    for wanted in dict.fromkeys((config.train, config.val, config.test)):
         for split in spellings(wanted) if wanted else ():
             entry = table.get(split)
             folders = [entry] if isinstance(entry, str) else entry if isinstance(entry, list) else []
@@ -133,7 +135,7 @@ def _places(table: dict[str, Any], root: Path, config: Yolo) -> Iterator[tuple[s
                 images = [image for place in places if place.is_dir() for image in files_below(place, *SUFFIXES)]
             if images:
                 found = True
-                yield split, images
+                yield split, list(dict.fromkeys(images))  # folders may lie in each other
                 break
     if not found:
         place = root / _IMAGES if (root / _IMAGES).is_dir() else root
@@ -211,6 +213,23 @@ def _labels_of(image: Path, root: Path) -> Path | None:
     if not places:
         tries.insert(0, root.joinpath(_LABELS, *parts).with_suffix(".txt"))
     return next((path for path in tries if path.is_file()), None)
+
+
+def _without_image(root: Path) -> Iterator[DataError]:
+    """Text files of labels whose images are gone."""
+    for file in files_below(root, ".txt"):
+        parts = file.relative_to(root).parts
+        place = next((place for place in range(len(parts) - 2, -1, -1) if parts[place].casefold() == _LABELS), None)
+        if place is None or (file.stat().st_size and not _LINE.match(ends_of(file))):
+            continue  # a list of classes, or a text
+        beside = root.joinpath(*parts[:place], _IMAGES, *parts[place + 1 :])
+        plain = root.joinpath(*parts[:place], *parts[place + 1 :])
+        places = [one.with_suffix(ending) for one in (beside, file, plain) for ending in SUFFIXES]
+        if not any(one.is_file() or one.with_suffix(one.suffix.upper()).is_file() for one in places):
+            yield DataError(
+                f"{file}: has no image {beside.with_suffix('')}.(png, jpg, ...); add it, or remove the labels.",
+                "label_without_image",
+            )
 
 
 def _lines(file: Path) -> list[str]:

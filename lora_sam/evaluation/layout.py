@@ -155,6 +155,7 @@ class EvaluationReport:
         validation: Validation IoU of the base, the highest after a step, and the step whose weights were kept (0: those
             of the base); absent where the base was not measured.
         rounds: In how many rounds the prompts of training were corrected, and those of the evaluation; absent for one.
+        trained_on: How many of the images were trained on; absent for none.
     """
 
     schema_version: int
@@ -176,6 +177,7 @@ class EvaluationReport:
     classes: _Classes = None  # type: ignore[assignment]
     rounds: _Rounds = None  # type: ignore[assignment]
     validation: _Validation = None  # type: ignore[assignment]
+    trained_on: Count = None  # type: ignore[assignment]
 
 
 def validate_report(data: object) -> EvaluationReport:

@@ -37,6 +37,7 @@ def evaluation_report(
     seconds: float,
     peak_memory_bytes: int | None,
     validation: Mapping[str, Any] | None = None,
+    trained_on: int = 0,
 ) -> dict[str, Any]:
     """Content of `evaluation.json` from an evaluation of `base` and `tuned`; see docs/metrics.md for the figures.
 
@@ -55,6 +56,7 @@ def evaluation_report(
         peak_memory_bytes: Most memory held while training, or None where it cannot be told.
         validation: Validation IoU of the `base`, the highest of the `trained` weights, and the `kept_step`; None where
             the base was not measured.
+        trained_on: How many of the images were trained on.
     """
     report: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -83,6 +85,8 @@ def evaluation_report(
     rounds = most_rounds(prompt)
     if rounds > 1:
         report["rounds"] = {"trained": rounds, "evaluated": 1}
+    if trained_on:
+        report["trained_on"] = trained_on
     validate_report(report)
     return report
 
@@ -103,7 +107,7 @@ def verdict(report: Mapping[str, Any]) -> str:
     """One sentence: whether tuning made the IoU per object better, worse, or neither measurably.
 
     Neither when the 95 % interval of the paired difference contains zero. Where no validation beat the base, that, and
-    what to change.
+    what to change. Images that were trained on are named, since figures of them flatter.
     """
     if kept_base(report):
         validation = report["validation"]
@@ -124,13 +128,17 @@ def verdict(report: Mapping[str, Any]) -> str:
         claim = "Tuned is worse than base"
     else:
         claim = "No measurable difference between base and tuned"
-    images, objects = report["images"], report["objects"]
+    images, objects, known = report["images"], report["objects"], report.get("trained_on", 0)
+    if known:
+        claim += " on images it was trained on" if known == images else f", {known} of {images} images trained on"
     sentence = (
         f"{claim}: IoU per object {report['base']['iou']:.3f} -> {report['tuned']['iou']:.3f}, difference {delta:+.3f} "
         f"(95 % interval {low:+.3f} to {high:+.3f}), on {plural(objects, 'object')} in {plural(images, 'image')}"
     )
     if images < FEW_IMAGES:
         sentence += ", too few images to trust the interval"
+    if known:
+        sentence += "; figures of images that were trained on flatter: they say nothing about new ones"
     return sentence + "."
 
 

@@ -118,6 +118,7 @@ def evaluate_run(parts: Parts, progress: Progress) -> Outcome:
         validation=None
         if progress.base is None
         else {"base": progress.base, "trained": progress.trained, "kept_step": progress.best_step},
+        trained_on=len(set(source.ids) & set(parts.splits.train.ids)),
     )
     strips, pictures = draw_cases(evaluation, source, masks_for)
     write_overlays(directory.overlays, strips)

@@ -388,3 +388,24 @@ def test_an_unknown_layout_says_what_is_there(tmp_path: Path) -> None:
     told = str(raised.value)
     assert "There are .: 1 .md; imagesTr: 2 .nii.gz (NIfTI); labelsTr: 1 .nii.gz (NIfTI)." in told
     assert "NIfTI is not read: save their slices or frames as PNG or TIFF." in told
+
+
+def test_the_nearest_formats_are_named_with_what_they_lack(tmp_path: Path) -> None:
+    def told(*names: str, **contents: str) -> str:
+        root = tmp_path / str(len(list(tmp_path.iterdir())))
+        tree(root, *names)
+        for name, content in contents.items():
+            (root / f"{name}.json").write_text(content)
+        with pytest.raises(DataError) as raised:
+            auto(root).open(0)
+        return str(raised.value)
+
+    message = told("images/a.png", "images/b.jpg")
+    assert "There are images: 1 .png, 1 .jpg. Nearest: " in message
+    assert "data=folder has images/*.png but lacks masks/*.png" in message
+    assert "data=voc has JPEGImages/*.png but lacks SegmentationObject/*.png" in told("JPEGImages/a.png")
+    cityscapes = told("leftImg8bit/train/a_leftImg8bit.png", "gtFine/train/a_gtFine_labelIds.png")
+    assert "data=datumaro_import data.format=cityscapes (pip install datumaro)" in cityscapes
+    message = told("a.png", facts='{"pictures": 1, "author": "me"}')
+    assert "facts.json has the keys 'pictures', 'author', which are those of no format" in message
+    assert "Nearest" not in message

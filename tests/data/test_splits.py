@@ -58,9 +58,9 @@ def test_ledger_counts_and_stops() -> None:
     ledger.skip_object(DataError("second"))
     assert ledger.close() == ("first", "second")
     ledger.lost_object()
-    with pytest.raises(DataError, match=r"4 of 30 objects \(13\.3%\) would be skipped; .* First: first \| second$"):
+    with pytest.raises(DataError, match=r"4 of 30 objects \(13\.3%\) would be .* data\.max_skipped=0\.134\. First: first \| second$"):
         ledger.close()
-    with pytest.raises(DataError, match="^third$"):
+    with pytest.raises(DataError, match=r"^third\. To go on without: data\.on_error=skip data\.max_skipped=0\.5 \(at most half\)\.$"):
         Ledger("raise", 1.0).skip_object(DataError("third"))
 
 
@@ -149,3 +149,14 @@ def test_splits_may_be_spelled_otherwise(folder: Make, folder_set: Make, split: 
 
 
 DRAWN: Any = {"train": 2, "val": 1, "test": 1, "side": 32, "objects": 1, "max_objects_per_image": None}
+
+
+def test_a_split_called_like_train_is_what_trains(folder: Make, folder_set: Make) -> None:
+    root = folder_set(count=4, splits=("train",))
+    splits = folder(root, val="train").open(0)
+    assert splits.val.ids == splits.train.ids
+    assert not set(splits.test.ids) & set(splits.val.ids)
+    splits = folder(root, val="train", test="train").open(0)
+    assert splits.train.ids == splits.val.ids == splits.test.ids
+    assert len(splits.train) == 4
+    assert "4 images are in both train and test (e.g. train/images/train0.png): figures flatter" in splits.notes

@@ -488,3 +488,11 @@ class TestVerdict:
     def test_few_images_are_said_to_be_few(self, report: dict[str, Any]) -> None:
         assert verdict(report).endswith("on 10 objects in 5 images, too few images to trust the interval.")
         assert verdict(two_levels(1, 5, 3)).endswith("on 2 objects in 1 image, too few images to trust the interval.")
+
+    def test_images_that_were_trained_on_are_named_first(self) -> None:
+        report = two_levels(12, 5, 3)
+        told = verdict({**report, "trained_on": 12})
+        assert told.startswith("Tuned is better than base on images it was trained on: IoU per object ")
+        assert told.endswith("flatter: they say nothing about new ones.")
+        assert verdict({**report, "trained_on": 3}).startswith("Tuned is better than base, 3 of 12 images trained on: ")
+        validate_report({**report, "trained_on": 12})

@@ -99,6 +99,11 @@ _WARNINGS = (
         "Nearly the same image in two splits",
         "Keep pictures of one scene in one split, else the figures flatter.",
     ),
+    (
+        "split_is_train",
+        "Splits that are the training images",
+        "Give them images of their own: figures on images that were trained on flatter.",
+    ),
     ("duplicate_image", "The same image twice in a split", "Remove one of them, and merge their labels."),
     ("unlabelled_image", "Listed images without an object", "Label them or remove them: they are not used."),
     ("unlisted_image", "Image files that no label file names", "Add them to the label file or remove them."),

@@ -86,7 +86,11 @@ def examine(
     found = _format(data)
     opened = open_leniently(data, root, seed)
     findings = list(opened.findings)
-    places = [(split, index) for split, source in opened.sources.items() for index in spread(len(source), most)]
+    training = opened.sources.get("train")
+    own = {split: source for split, source in opened.sources.items() if split == "train" or source is not training}
+    places = [(split, index) for split, source in own.items() for index in spread(len(source), most)]
+    for split in opened.sources.keys() - own.keys():
+        findings.append(Finding("split_is_train", split, f"{split}: is the training images themselves"))
     looks: list[Look] = []
 
     def look(place: tuple[str, int]) -> Look:

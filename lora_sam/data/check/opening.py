@@ -65,7 +65,8 @@ def open_leniently(data: DataSource, root: Path, seed: int) -> Opened:
     if splits is None:
         return Opened({}, (), tuple(found.values()), ())
     sources = {"train": splits.train, "val": splits.val, "test": splits.test}
-    carved = tuple(role for role in ("val", "test") if isinstance(sources[role], Subset))
+    held_out = [role for role in ("val", "test") if sources[role] is not splits.train]
+    carved = tuple(role for role in held_out if isinstance(sources[role], Subset))
     return Opened(sources, carved, tuple(found.values()), splits.notes)
 
 
@@ -90,8 +91,11 @@ def _with(data: DataSource, **changes: Any) -> DataSource:
 
 
 def _with_fewer_splits(data: DataSource) -> Iterator[DataSource]:
-    """The same data without val, without test, and without both."""
+    """The same data without val, without test, without both, and with the training images for both."""
     given = [role for role in ("val", "test") if getattr(data, role, None) is not None]
     yield from (_with(data, **{role: None}) for role in given)
     if len(given) > 1:
         yield _with(data, val=None, test=None)
+    training = getattr(data, "train", None)
+    if training is not None:
+        yield _with(data, val=training, test=training)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,6 +72,16 @@ def content(examination: Examination, *, root: str, strict: bool) -> dict[str, A
         },
         "notes": list(examination.notes),
     }
+
+
+def messages(examination: Examination) -> Iterator[str]:
+    """Every message that `check.json` has, a line each: the cases of defects as far as they are named, then the notes."""
+    for group in examination.groups:
+        defect, more = group.defect, len(group.findings) - MOST_IDS
+        yield from (f"{defect.name}: {case.detail}" for case in group.findings[:MOST_IDS])
+        if more > 0:
+            yield f"{defect.name}: and {more:,} more"
+    yield from (f"note: {note}" for note in examination.notes)
 
 
 def passed(examination: Examination, strict: bool) -> bool:

@@ -28,7 +28,7 @@ MAX_PIXELS = 64 * 10**6
 """Images with more pixels are refused before they are decoded."""
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
-_REMEDY = "copy it again from its source, or leave it out with data.on_error=skip"
+_REMEDY = "copy it again from its source, or leave it out"
 _ORIENTATION_TAG, _PHOTOMETRIC = 0x0112, 0x0106
 _SUBFILE_TAG, _NODATA_TAG = 254, 42113
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
@@ -375,7 +375,7 @@ def _opened(path: ImageFile) -> Iterator[Image.Image]:
         if not path.is_file():
             what = "is not a regular file" if path.exists() else "does not exist"
             raise DataError(
-                f"{path}: {what}; restore it, correct the name, or leave it out with data.on_error=skip.",
+                f"{path}: {what}; restore it, correct the name, or leave it out.",
                 "missing_file",
             )
         # an open file, not a name: Pillow maps uncompressed files into memory, and then garbles turned TIFF

@@ -74,11 +74,14 @@ def open_pictures(
             ledger.skip_image(entry)
         else:
             entries.append(entry)
+    if not entries:
+        ledger.close()
+        raise DataError(f"{root}: {what} name no image; label some, export the annotations again, or correct data.root.")
     names = {role: getattr(config, role) for role in _ROLES}
     known = {spelling.casefold() for name in names.values() if name for spelling in spellings(name)}
     training = {spelling.casefold() for spelling in spellings(config.train)}
     parted = any((entry.split or "").casefold() in training for entry in entries)
-    used: dict[Path, str] = {}
+    used: dict[str, dict[Path, str]] = {}
 
     def read(split: str, notes: list[str]) -> LabelledImages | None:
         if parted:
@@ -87,7 +90,7 @@ def open_pictures(
             chosen = entries if split == config.train else []
         if not chosen:
             return None
-        return _read(config, root, chosen, finder, ledger, notes, used, what, split)
+        return _read(config, root, chosen, finder, ledger, notes, used.setdefault(split, {}), what, split)
 
     splits = read_splits(
         read, ledger, config, seed=seed, single=not parted, place=lambda split: f"{root}: {split} of {what}"
@@ -96,7 +99,7 @@ def open_pictures(
     if parted:
         others = Counter(entry.split or "no split" for entry in entries if (entry.split or "").casefold() not in known)
         notes += [f"{count} images of {name} are not used" for name, count in others.items()]
-    unnamed = finder.unnamed(used)
+    unnamed = finder.unnamed(path for paths in used.values() for path in paths)
     if unnamed and not parted:
         notes.append(f"{unnamed} images under {root} have no entry in {what} and were left out")
     return replace(splits, notes=tuple(notes))

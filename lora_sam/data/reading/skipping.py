@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import ceil
 from typing import Literal, TypeVar
 
 from lora_sam.core.errors import DataError
@@ -16,6 +17,7 @@ OnError = Literal["raise", "skip"]
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _SHOWN = 3
+_OTHERWISE = "To go on without: data.on_error=skip data.max_skipped=0.5 (at most half)."
 
 _listener: ContextVar[list[DataError] | None] = ContextVar("listener", default=None)
 
@@ -76,15 +78,20 @@ class Ledger:
             seen = self._seen[kind]
             if skipped > self._max_skipped * seen:
                 first = " | ".join(self._messages[:_SHOWN])
+                counted = f"{skipped} of {seen} {kind} ({skipped / max(seen, 1):.1%}) would be skipped"
+                if skipped >= seen:
+                    raise DataError(f"{counted}, and none would be left. Mend them. First: {first}")
+                share = ceil(1000 * skipped / seen) / 1000
+                limit = f"go on with data.on_error=skip data.max_skipped={share:g}"
                 raise DataError(
-                    f"{skipped} of {seen} {kind} ({skipped / max(seen, 1):.1%}) would be skipped; "
-                    f"data.max_skipped allows {self._max_skipped:.1%}. Mend them or raise the limit. First: {first}"
+                    f"{counted}; data.max_skipped allows {self._max_skipped:.1%}. Mend them, or {limit}. First: {first}"
                 )
         return tuple(self._messages)
 
     def _skip(self, error: DataError, *, images: int, objects: int) -> None:
         if self._on_error == "raise":
-            raise error
+            text = str(error)
+            raise DataError(f"{text}{'' if text.endswith('.') else '.'} {_OTHERWISE}", error.kind) from error
         self._skipped["images"] += images
         self._skipped["objects"] += objects
         self._messages.append(str(error))

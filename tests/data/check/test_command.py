@@ -107,6 +107,11 @@ def test_damaged_set(check: Callable[..., Done], coco_set: Callable[..., Path], 
     for name in ("unreadable_file", "empty_mask", "tiny_mask"):
         assert f"({name})" in done.out
     content, text = read(tmp_path / "found/here")
+    for defect in content["defects"]:
+        for case in defect["cases"]:
+            assert f"{defect['name']}: {case['detail']}" in done.out
+    for note in content["notes"]:
+        assert f"note: {note}" in done.out
     assert not content["ok"]
     assert [content[key] for key in ("schema_version", "data", "strict", "errors", "warnings", "infos")] == [
         1, "Coco", False, 2, 1, 0,

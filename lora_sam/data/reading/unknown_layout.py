@@ -1,0 +1,162 @@
+"""What to say of a directory that has no known format: what is there, which formats it is near, and what they miss."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.annotation_files import any_json, ends_of
+from lora_sam.data.reading.file_types import counted_types, unread_types
+from lora_sam.data.reading.images import SUFFIXES
+from lora_sam.data.reading.paths import shown
+
+_IMAGE = ".<image>"
+_MAX_SHOWN = 8  # folders whose files are named
+_MAX_FOLDERS = 50  # that are looked at for it
+_MAX_FILES = 20_000  # that needs are compared with
+_MAX_OPENED = 20  # files that are looked into for a word
+_MAX_NEAR = 3
+_MAX_JSON = 2**20  # bytes; keys of larger files are not named
+_MAX_KEYS = 6
+
+DATUMARO_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "cityscapes": ("leftImg8bit/*.png|*_leftImg8bit.png", "gtFine/*.png|*_gtFine_*.png"),
+    "ade20k2017": ("*.<image>", "*_seg.png", "*_atr.txt"),
+    "ade20k2020": ("*.<image>", "*_seg.png", '*.json with "annotation"'),
+    "kitti_segmentation": ("image_2/*.png", "semantic_rgb/*.png|instance/*.png|semantic/*.png"),
+    "mapillary_vistas_instances": ("images/*.<image>", "instances/*.png"),
+    "mots_png": ("images/*.<image>", "instances/*.png", "labels.txt"),
+    "coco_panoptic": ("*.<image>", '*.json with "segments_info"'),
+    "open_images": ("*.<image>", "*object-segmentation.csv"),
+    "synthia_rand": ("RGB/*.png", "GT/*.png|GT/*.txt"),
+    "vott_json": ("*.<image>", '*.json with "assets"'),
+    "tf_detection_api": ("*.tfrecord|*.tfrecord-*",),
+    "brats": ("imagesTr/*.nii.gz", "labelsTr/*.nii.gz"),
+}
+"""What lies in directories that the package datumaro imports and no format of ours reads, by its names of formats."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A format that was looked for.
+
+    Attributes:
+        option: Its file in `conf/data`, without the ending.
+        what: What it looks for, in words.
+        needs: Patterns of paths that all have to be there, below any folder: `|` between alternatives, `.<image>` for
+            any ending of an image, `with` before a word in the file.
+    """
+
+    option: str
+    what: str
+    needs: tuple[str, ...]
+
+
+def unknown_layout(root: Path, below: Path | None, layouts: Sequence[Layout]) -> DataError:
+    """The error for a directory without a known format.
+
+    Args:
+        root: As returned by `data_root`.
+        below: A directory in it that has one.
+        layouts: The formats that were looked for.
+
+    Raises:
+        OSError: a directory cannot be listed.
+    """
+    if below is not None:
+        hint = f"It is in {below.name}, so set data.root={below}."
+    else:
+        hint = "Put it into one of these, or name the places with data=<format> and its options (docs/data.md)."
+    looked = "; ".join(f"data={layout.option}, {layout.what}" for layout in layouts)
+    near = "" if below is not None else _near(root, layouts)
+    there = _what_is_there(root)
+    return DataError(f"{root}: has no labelled images in a known layout. {there}{near}{hint} Looked for: {looked}.")
+
+
+def _what_is_there(root: Path) -> str:
+    """Folders of two levels with the types of their files, and what to do with types that are not read; a sentence."""
+    places = [root, *sorted(path for path in (*root.glob("*"), *root.glob("*/*")) if path.is_dir())]
+    parts: list[str] = []
+    names: list[str] = []
+    for place in places[:_MAX_FOLDERS]:
+        files = [path.name for path in place.iterdir() if path.is_file() and not path.name.startswith(".")]
+        names += files
+        if files and len(parts) < _MAX_SHOWN:
+            parts.append(f"{place.relative_to(root).as_posix()}: {counted_types(files)}")
+    return f"There are {'; '.join(parts)}.{unread_types(names)} " if parts else "It is empty. "
+
+
+def _near(root: Path, layouts: Sequence[Layout]) -> str:
+    """Which formats it is near and what they miss, also those of datumaro, and what unknown JSON holds; sentences."""
+    paths = _paths(root)
+    found = []
+    for layout in layouts:
+        missing = [need for need in layout.needs if not _met(root, paths, need)]
+        there = [need for need in layout.needs if need not in missing]
+        if missing and set(there) - {f"*{_IMAGE}"}:
+            found.append((len(missing) / len(layout.needs), layout.option, there, missing))
+    found.sort(key=lambda entry: entry[0])
+    texts = [
+        f"data={option} has {_listed(there)} but lacks {_listed(missing)}"
+        for _, option, there, missing in found[:_MAX_NEAR]
+    ]
+    text = f"Nearest: {'; '.join(texts)}. " if texts else ""
+    theirs = [name for name, needs in DATUMARO_NEEDS.items() if all(_met(root, paths, need) for need in needs)]
+    if theirs:
+        options = " or ".join(f"data=datumaro_import data.format={name}" for name in theirs[:_MAX_NEAR])
+        text += f"The package datumaro may read it: {options} (pip install datumaro). "
+    if not texts and not theirs:
+        text += _keys(root, paths)
+    return text
+
+
+def _paths(root: Path) -> list[str]:
+    """Files below the root as relative paths with `/`, none hidden."""
+    paths: list[str] = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        place = Path(folder).relative_to(root)
+        paths += [(place / name).as_posix() for name in sorted(files) if not name.startswith(".")]
+        if len(paths) >= _MAX_FILES:
+            break
+    return paths[:_MAX_FILES]
+
+
+def _met(root: Path, paths: Iterable[str], need: str) -> bool:
+    for alternative in need.split("|"):
+        pattern, _, word = alternative.partition(" with ")
+        endings = SUFFIXES if pattern.endswith(_IMAGE) else ("",)
+        globs = [f"*/{pattern.removesuffix(_IMAGE)}{ending}".casefold() for ending in endings]
+        fitting = (path for path in paths if any(fnmatchcase(f"/{path}".casefold(), glob) for glob in globs))
+        if not word:
+            if next(fitting, None) is not None:
+                return True
+            continue
+        for _, path in zip(range(_MAX_OPENED), fitting, strict=False):
+            if word.encode() in ends_of(root / path):
+                return True
+    return False
+
+
+def _listed(needs: Sequence[str]) -> str:
+    return " and ".join(need.partition("|")[0].replace(_IMAGE, ".png") for need in needs)
+
+
+def _keys(root: Path, paths: Iterable[str]) -> str:
+    """What the first JSON file holds; a sentence."""
+    file = next((root / path for path in paths if path.casefold().endswith(".json")), None)
+    try:
+        small = file is not None and file.resolve().is_relative_to(root) and file.stat().st_size <= _MAX_JSON
+        content = any_json(file) if small and file is not None else None
+    except (DataError, OSError):
+        return ""
+    first = content[0] if isinstance(content, list) and content else content
+    if file is None or not isinstance(first, dict) or not first:
+        return ""
+    keys = ", ".join(shown(key) for key in list(first)[:_MAX_KEYS])
+    where = "entries with the keys" if isinstance(content, list) else "the keys"
+    return f"{file.relative_to(root).as_posix()} has {where} {keys}, which are those of no format that is read. "
