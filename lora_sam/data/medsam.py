@@ -56,8 +56,9 @@ class MedSam(FormatOptions):
                     for path in (file, place / LABELS / file.name)
                 )
                 if not image.is_file():
-                    missing = f"{labels}: has no image {image}; add it, or remove the labels."
-                    raise DataError(missing, "label_without_image")
+                    raise DataError(
+                        f"{labels}: has no image {image}; add it, or remove the labels.", "label_without_image"
+                    )
                 if not labels.is_file():
                     raise DataError(f"{image}: has no labels {labels}; add them, or remove it.", "image_without_label")
                 picture = NpyImage(image)
