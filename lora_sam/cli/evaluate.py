@@ -184,16 +184,17 @@ class Evaluate:
 
         places = []
         output = Path(self.output) if self.output is not None else None if run is None else run.backends
-        if output is not None:
+        subject = str(Path(self.run).parent) if run is None else run.root.name
+        print_table(render_backends(comparison, f"back ends of {subject}"))
+        speed = speeds(comparison)
+        print("\n".join([*caption(comparison), "", *verdicts(comparison), *([] if speed is None else [speed])]))
+        if output is not None:  # once it is shown: a disk may be full or read-only
             write_backends(output, comparison)
             places.append(f"figures   {output}")
         if run is not None and self.output is None and _put_into_report(run, comparison):
             places.append(f"report    {run.report}")
-        subject = str(Path(self.run).parent) if run is None else run.root.name
-        print_table(render_backends(comparison, f"back ends of {subject}"))
-        speed = speeds(comparison)
-        lines = [*caption(comparison), "", *verdicts(comparison), *([] if speed is None else [speed]), *places]
-        print("\n".join(lines))
+        if places:
+            print("\n".join(places))
         if not comparison.failed:
             return 0
         values = ", ".join(f"{name} {comparison.backends[name].iou:.4f}" for name in comparison.failed)

@@ -11,6 +11,7 @@ from pydantic import Field
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.deployment.exporting import compared
+from lora_sam.runs.elsewhere import working_copy
 from lora_sam.runs.exported import STEP, made_from
 from lora_sam.runs.manifest import Step, command, is_done, step_directory, write_step
 from lora_sam.runs.merged import load_merged
@@ -31,6 +32,9 @@ class Export:
             the single one alone.
         min_iou: Least mean IoU between the masks of torch and of the exported parts, both computed in fp32, on prompts
             of the validation split; below it nothing is written.
+        data_root: Where the run's images lie now, if they have moved; without images drawn ones are compared on.
+        output: Directory to work in instead of the run, which may be one that can only be read: adapter, settings and
+            report are copied there. Later steps take it as their run.
     """
 
     run: Annotated[str, Field(min_length=1)]
@@ -38,6 +42,8 @@ class Export:
     format: Literal["openvino", "onnx"]
     multimask: bool
     min_iou: Annotated[float, Field(ge=0, le=1)]
+    data_root: Annotated[str, Field(min_length=1)] | None
+    output: Annotated[str, Field(min_length=1)] | None
 
     def check(self) -> None:
         """Raise `ConfigError` where the format needs a package that is not there, or does not have the precision."""
@@ -54,8 +60,9 @@ class Export:
         Raises:
             AdapterError: the merged weights are missing or stale, the parts do not compute the same, or the directory
                 cannot be written.
+            DataError: the images at `data_root` cannot be read.
         """
-        run = find_run(self.run)
+        run = working_copy(find_run(self.run), self.output)
         directory = run.openvino(self.precision) if self.format == "openvino" else run.root / "onnx"
         origin = made_from(run)
         settings = {"precision": self.precision, "format": self.format, "multimask": self.multimask}
@@ -89,7 +96,7 @@ class Export:
                 parts = [temporary / ENCODER, temporary / DECODER]
             # ONNX too: OpenVINO reads it
             exported = OpenVINOPredictor(*parts, execution="f32", compile_cache=False, verify=False)
-            checks = compared(TorchPredictor(base.sam, base.image_size), exported, run)
+            checks = compared(TorchPredictor(base.sam, base.image_size), exported, run, self.data_root)
             if not checks["mask_iou"] >= self.min_iou:
                 raise AdapterError(
                     f"the exported parts do not compute what torch computes: mean mask IoU {checks['mask_iou']:.5f}, "

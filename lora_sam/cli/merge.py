@@ -10,6 +10,7 @@ from pydantic import Field
 from lora_sam.core.errors import ConfigError
 from lora_sam.core.run_directory import find_run
 from lora_sam.deployment.merging import TRANSFORMERS, is_merged, merge_run, told
+from lora_sam.runs.elsewhere import working_copy
 from lora_sam.runs.merged import FILE
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Merge:
             dare_ties keep a random share. All but svd need equal ranks.
         density: Share of the values that ties, dare_linear and dare_ties keep.
         seed: Seed of what dare_linear and dare_ties keep.
+        output: Directory to work in instead of the run, which may be one that can only be read: adapter, settings and
+            report are copied there. Later steps take it as their run.
     """
 
     run: Annotated[str, Field(min_length=1)]
@@ -48,6 +51,7 @@ class Merge:
     combination: Literal["svd", "linear", "ties", "dare_linear", "dare_ties"]
     density: Annotated[float, Field(gt=0, le=1)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
+    output: Annotated[str, Field(min_length=1)] | None
 
     def check(self) -> None:
         """Raise `ConfigError` if there is not one weight for each of several adapters."""
@@ -66,7 +70,7 @@ class Merge:
 
     def perform(self) -> int:
         """Do it unless it was done before, and say so; returns 0. Raises as `merge_run` does."""
-        run = find_run(self.run)
+        run = working_copy(find_run(self.run), self.output)
         path = run.merged / FILE
         if is_merged(run, self):
             print(f"{path}: already there, made from the same adapter and base with the same options; nothing to do")

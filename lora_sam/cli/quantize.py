@@ -21,6 +21,7 @@ from lora_sam.deployment.quantizing.drop import Validation
 from lora_sam.deployment.quantizing.ladder import Attempt, best
 from lora_sam.evaluation.backends.names import Mode
 from lora_sam.predictors.openvino_predictor import ENCODER
+from lora_sam.runs.elsewhere import working_copy
 from lora_sam.runs.exported import STEP as EXPORT
 from lora_sam.runs.exported import made_from as made_from_merged
 from lora_sam.runs.exported import require_exported
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 CHECK_FAILED = 3
-_NO_SETTINGS = ("run", "data_root")  # options that change no result
+_NO_SETTINGS = ("run", "data_root", "output")  # options that change no result
 
 
 class DropError(LoraSamError):
@@ -65,6 +66,8 @@ class Quantize:
             which takes far longer.
         val_images: Validation images to measure on, drawn by the run's seed; null takes all.
         data_root: Where the run's images lie now, if they have moved.
+        output: Directory to work in instead of the run, which may be one that can only be read: adapter, settings and
+            report are copied there. Later steps take it as their run.
     """
 
     run: Annotated[str, Field(min_length=1)]
@@ -77,6 +80,7 @@ class Quantize:
     fast: bool
     val_images: Annotated[int, Field(ge=1)] | None
     data_root: Annotated[str, Field(min_length=1)] | None
+    output: Annotated[str, Field(min_length=1)] | None
 
     def perform(self) -> int:
         """Do it unless it was done before; returns 0, or 3 if too much would be lost.
@@ -85,7 +89,7 @@ class Quantize:
             AdapterError: the fp32 parts are missing, stale or changed, or the directory cannot be written.
             DataError: the run's images cannot be read.
         """
-        run = find_run(self.run)
+        run = working_copy(find_run(self.run), self.output)
         exported = require_exported(run, "fp32")
         settings = settings_of(run, self.data_root)
         needed = self.mode == "int8" or self.max_drop is not None

@@ -248,14 +248,15 @@ class Robustness:
         from lora_sam.evaluation.robustness.table import render_tables, sentences
         from lora_sam.report.robustness import put_robustness
 
+        for table in render_tables(findings, run.root.name):
+            print_table(table)
+        print("\n".join(sentences(findings)))
         path = run.root / FILE if self.output is None else Path(self.output)
-        write_findings(path, findings)
+        write_findings(path, findings)  # once it is shown: a disk may be full or read-only
         places = [f"figures   {path}"]
         if self.output is None and run.report.is_file() and put_robustness(run.report, dataclasses.asdict(findings)):
             places.append(f"report    {run.report}")
-        for table in render_tables(findings, run.root.name):
-            print_table(table)
-        print("\n".join([*sentences(findings), *places]))
+        print("\n".join(places))
 
 
 def _boxes(share: float) -> PromptSource:

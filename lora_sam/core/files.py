@@ -27,6 +27,9 @@ MAX_JSON_BYTES = 2**24
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.lora_sam-tmp")
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100  # fcntl.h
+_RESUME = "Free some space or choose another place with hydra.run.dir=..., then go on with resume=latest."
+FIGURES = "Free some space, or have the figures written elsewhere with output=<file>."
+"""Remedy where the figures of a step cannot be written into the run."""
 
 
 def user_cache() -> Path:
@@ -35,10 +38,14 @@ def user_cache() -> Path:
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, remedy: str = _RESUME) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, on failure removed.
 
     On success, what processes that were killed have left in the directory goes as well.
+
+    Args:
+        path: The file.
+        remedy: What the user can do where it cannot be written; ends the error message.
 
     Raises:
         TrainingError: the disk is full or the directory cannot be written (names the directory and what is free).
@@ -54,7 +61,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         sync(path.parent)
         remove_leftovers(path.parent)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise _cannot_write(path, error, remedy) from error
     finally:
         if temporary is not None:
             with suppress(OSError):
@@ -123,9 +130,9 @@ def remove_leftovers(directory: Path) -> None:
         _remove_leftover(leftover, name)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, remedy: str = _RESUME) -> None:
     """Write UTF-8 text atomically. Raises `TrainingError` as `atomic_path` does."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, remedy) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -302,16 +309,13 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _cannot_write(path: Path, error: OSError) -> TrainingError:
+def _cannot_write(path: Path, error: OSError, remedy: str = _RESUME) -> TrainingError:
     try:
         free = f"{shutil.disk_usage(path.parent).free / 2**20:.0f} MiB free there"
     except OSError:
         free = "free space unknown"
     reason = error.strerror or str(error)
-    return TrainingError(
-        f"cannot write {path}: {reason} ({free}). Free some space or choose another place with hydra.run.dir=..., "
-        "then go on with resume=latest."
-    )
+    return TrainingError(f"cannot write {path}: {reason} ({free}). {remedy}")
 
 
 def digest_of(values: Mapping[str, Any]) -> str:

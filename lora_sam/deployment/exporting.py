@@ -22,11 +22,22 @@ if TYPE_CHECKING:
 CHECKED_IMAGES, CHECKED_OBJECTS = 4, 8
 
 
-def compared(reference: Predictor, exported: Predictor, run: RunDirectory) -> dict[str, Any]:
+def compared(
+    reference: Predictor, exported: Predictor, run: RunDirectory, data_root: str | None = None
+) -> dict[str, Any]:
     """How far the masks of `exported` are from those of `reference`.
 
     On some validation images of the run, with its own kind of prompts and with one point per object; on drawn noise
     where the run's data is not there any more.
+
+    Args:
+        reference: Computes what is right.
+        exported: Is held against it.
+        run: The run.
+        data_root: Where its data lies now; None for where it was.
+
+    Raises:
+        DataError: there are no images at `data_root`.
 
     Returns:
         `mask_iou` (mean over prompts), `logit_difference` (largest, low resolution), `prompts`, `images`, and `of`:
@@ -37,8 +48,10 @@ def compared(reference: Predictor, exported: Predictor, run: RunDirectory) -> di
     from lora_sam.evaluation.metrics import mask_iou
 
     try:
-        cases, of = list(_validation_cases(settings_of(run))), "validation"
+        cases, of = list(_validation_cases(settings_of(run, data_root))), "validation"
     except LoraSamError:
+        if data_root is not None:
+            raise
         cases, of = list(_random_cases()), "random"
     ious: list[float] = []
     difference = 0.0

@@ -159,8 +159,8 @@ def step_directory(directory: Path, remedy: str) -> Iterator[Path]:
                 raise OSError(str(error)) from error
     except TrainingError as error:
         raise AdapterError(
-            f"{directory} cannot be written: {error.__cause__ or error}; make room or the directory writable, then: "
-            f"{remedy}"
+            f"{directory} cannot be written: {error.__cause__ or error}; make room or the directory writable, or "
+            f"write elsewhere with output=<directory>, then: {remedy}"
         ) from error
 
 

@@ -88,6 +88,12 @@ def test_options_reach_their_steps(run: Path, steps: Steps) -> None:
     assert steps.asked[3][1]["max_drop"] == 1.5
     assert steps.asked[4][1]["fail_under"] == 0.7
     steps.asked.clear()
+    deploy(run, base="base.pth", data_root="moved", output=str(run.parent / "elsewhere"))
+    assert [values["run"] for _, values in steps.asked] == [str(run.parent / "elsewhere")] * 5
+    given = [{name: values[name] for name in ("base", "data_root") if name in values} for _, values in steps.asked]
+    base, data = {"base": "base.pth"}, {"data_root": "moved"}
+    assert given == [base, data, data, data, {**base, **data}]
+    steps.asked.clear()
     deploy(run, int8=False)
     assert [name for name, _ in steps.asked] == ["merge", "export", "export", "evaluate"]
     assert steps.asked[3][1]["backends"] == ["base", "tuned", "merged", "fp32", "fp16", "bf16"]

@@ -138,7 +138,7 @@ def command_line(*arguments: str) -> int:
     ("arguments", "message"),
     [
         (("precision=int8",), "error: precision = int8: must be one of fp32, fp16"),
-        (("precison=fp32",), "error: unknown key precison; did you mean precision? Valid keys: format, min_iou, "),
+        (("precison=fp32",), "error: unknown key precison; did you mean precision? Valid keys: data_root, format, "),
         (("run=nowhere",), "error: nowhere: no such run directory"),
         (("format=onnx",), "error: precision = fp16: ONNX files are written as fp32; add precision=fp32"),
         (("min_iou=2",), "error: min_iou = 2: must be less than or equal to 1"),

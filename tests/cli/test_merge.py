@@ -405,7 +405,8 @@ def test_a_directory_that_cannot_be_written_is_named_at_once(run: Path, monkeypa
         merge_run(RunDirectory(run), options(alpha=0.5))
     assert str(caught.value) == (
         f"{run / 'merged'} cannot be written: [Errno 13] Permission denied: '{run / '.merged.tmp'}'; make room or the "
-        f"directory writable, then: python -m lora_sam.merge run={run} alpha=0.5"
+        "directory writable, or write elsewhere with output=<directory>, then: python -m lora_sam.merge "
+        f"run={run} alpha=0.5"
     )
 
 

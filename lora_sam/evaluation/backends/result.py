@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from lora_sam.core.errors import AdapterError
-from lora_sam.core.files import read_json, write_text
+from lora_sam.core.files import FIGURES, read_json, write_text
 from lora_sam.core.version import __version__
 from lora_sam.evaluation.backends.host import Host
 from lora_sam.evaluation.backends.names import BACK_ENDS
@@ -148,7 +148,7 @@ class Comparison:
 
 def write_backends(path: Path, comparison: Comparison) -> None:
     """Write `backends.json` atomically. Raises `TrainingError` if the directory cannot be written."""
-    write_text(path, json.dumps(asdict(comparison), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(asdict(comparison), indent=2, allow_nan=False) + "\n", FIGURES)
 
 
 def read_backends(path: Path, remedy: str) -> Comparison:

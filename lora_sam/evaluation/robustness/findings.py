@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lora_sam.core.files import write_text
+from lora_sam.core.files import FIGURES, write_text
 from lora_sam.core.version import __version__
 from lora_sam.evaluation import classes
 from lora_sam.evaluation.average_precision import PrecisionAndRecall, precision_and_recall
@@ -137,7 +137,7 @@ class Findings:
 
 def write_findings(path: Path, findings: Findings) -> None:
     """Write `robustness.json` atomically. Raises `TrainingError` if the directory cannot be written."""
-    write_text(path, json.dumps(dataclasses.asdict(findings), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(dataclasses.asdict(findings), indent=2, allow_nan=False) + "\n", FIGURES)
 
 
 def paired_iou(scores: Mapping[str, Sequence[ImageScores]], seed: int) -> PairedMeans:
