@@ -13,7 +13,7 @@ from lora_sam.core.files import write_text
 from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.core.signals import exit_code
 from lora_sam.report.model_card import model_card
-from lora_sam.report.of_run import evaluate_run, facts_of, shown_validation, tell_result, write_result
+from lora_sam.report.of_run import evaluate_run, facts_of, fit_classes, shown_validation, tell_result, write_result
 from lora_sam.runs.adapter_files import save_adapter, write_facts
 from lora_sam.runs.places import check_contents, write_splits
 from lora_sam.runs.resuming import copy_state, flat
@@ -89,11 +89,12 @@ def run(
         if processes.main:
             # adapter of the best weights: first without, then with its figures
             parts.take_best()
+            head = fit_classes(parts)
             facts = facts_of(parts, progress)
-            save_adapter(adapted, directory.adapter, facts, model_card(facts, None))
+            save_adapter(adapted, directory.adapter, facts, model_card(facts, None), class_head=head)
 
             # evaluation: base and tuned on the same prompts
-            outcome = evaluate_run(parts, progress)
+            outcome = evaluate_run(parts, progress, head)
             report = outcome.report
             facts["metrics"] = {name: report[name] for name in ("base", "tuned", "delta")}
             write_facts(directory.adapter, facts, model_card(facts, outcome.table()))

@@ -52,6 +52,10 @@ class Predictor(Protocol):
     def set_image(self, image: NDArray[np.uint8]) -> None:
         """Encode `image`, RGB [H, W, 3], now, unless it is remembered. Raises `DataError` unless it is uint8 RGB."""
 
+    def embedding(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Image embedding, float32 [1, C, S/16, S/16], of an RGB image [H, W, 3]; raises as `set_image` does."""
+        ...
+
     def forget(self) -> None:
         """Forget all encoded images."""
 

@@ -107,6 +107,17 @@ class _Classes:
 
 
 @dataclass(frozen=True)
+class _ClassHead:
+    """See `lora_sam.evaluation.naming.Naming`."""
+
+    names: Annotated[list[str], Field(min_length=2)]
+    objects: Annotated[int, Field(ge=1, lt=2**63)]
+    most_common: Share
+    accuracy: Share
+    accuracy_interval: Interval
+
+
+@dataclass(frozen=True)
 class _Rounds:
     trained: Count
     evaluated: Count
@@ -152,6 +163,7 @@ class EvaluationReport:
         tuned: Figures with the adapter.
         delta: Their difference.
         classes: Figures of each class; absent where there are not several.
+        class_head: How often the class of an object is told right; absent where there are not several.
         validation: Validation IoU of the base, the highest after a step, and the step whose weights were kept (0: those
             of the base); absent where the base was not measured.
         rounds: In how many rounds the prompts of training were corrected, and those of the evaluation; absent for one.
@@ -175,6 +187,7 @@ class EvaluationReport:
     delta: _Rise  # type: ignore[valid-type]
     # may be absent, but not null
     classes: _Classes = None  # type: ignore[assignment]
+    class_head: _ClassHead = None  # type: ignore[assignment]
     rounds: _Rounds = None  # type: ignore[assignment]
     validation: _Validation = None  # type: ignore[assignment]
     trained_on: Count = None  # type: ignore[assignment]

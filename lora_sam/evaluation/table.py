@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.wording import duration, in_bytes, plural
 from lora_sam.evaluation.metrics import ROWS, SIZES
+from lora_sam.evaluation.naming import naming_line
 from lora_sam.evaluation.result import CLICKS, first_prompts
 
 if TYPE_CHECKING:
@@ -139,4 +140,5 @@ def _caption(report: Mapping[str, Any]) -> list[str]:
         f"adapter {in_bytes(report['adapter_bytes'])};",
         f"training {duration(report['seconds'])}, peak memory {'unknown' if memory is None else in_bytes(memory)}.",
         *([] if first is None else [first, f"What clicks add: {CLICKS}"]),
+        *([naming_line(report["class_head"])] if "class_head" in report else []),
     ]

@@ -17,6 +17,8 @@ from lora_sam.core.files import check_sha256, read_json
 FILE, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # what this package writes beside the two of PEFT, and the key there with the SHA-256 of each of them
 FACTS, DIGESTS = "lora_sam.json", "files"
+# tells the classes of objects apart; only where the training data has several
+CLASS_HEAD = "class_head.safetensors"
 # PEFT's own word for "no layer gets an adapter, only modules_to_save are trained"
 NO_TARGETS = "dummy-target-modules"
 MAX_RANK = 4096
@@ -67,7 +69,7 @@ def check_saved(directory: Path) -> None:
     if not isinstance(digests, dict):
         note(f"{directory}: made without digests, so that nobody can tell whether it is what was saved")
         return
-    for name in (FILE, WEIGHTS):
+    for name in (FILE, WEIGHTS, *((CLASS_HEAD,) if CLASS_HEAD in digests else ())):
         check_sha256(directory / name, str(digests.get(name)), "restore the file or train again")
 
 

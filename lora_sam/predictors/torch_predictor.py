@@ -121,6 +121,12 @@ class TorchPredictor:
         size_of(image)
         self.embedder.embed(image)
 
+    def embedding(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `Predictor`."""
+        size_of(image)
+        values: NDArray[np.float32] = self.embedder.embed(image).float().cpu().numpy()
+        return values
+
     def forget(self) -> None:
         """See `Predictor`."""
         self.embedder.forget()

@@ -7,21 +7,24 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from lora_sam.core.wording import plural
+from lora_sam.evaluation.naming import naming_line
 from lora_sam.report.markup import Child, element, figures_table
 
 _MOST_CLASSES = 40
 _FIGURES = {"iou": "IoU", "dice": "Dice", "f1": "F1, pooled", "pooled_dice": "Pooled Dice"}
 
 
-def class_section(classes: Mapping[str, Any]) -> Element:
+def class_section(classes: Mapping[str, Any], head: Mapping[str, Any] | None = None) -> Element:
     """The section of a run's page about its classes.
 
     Args:
         classes: `classes` of its `evaluation.json`.
+        head: `class_head` of it.
     """
     return element(
         "section",
         element("h2", "By class"),
+        None if head is None else element("p", naming_line(head)),
         class_table(classes, "evaluation.json"),
         element("p", class_note(), class_="note"),
     )

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lora_sam.core.structures import Prompts, Sample
+    from lora_sam.core.structures import Masks, Prompts, Sample
     from lora_sam.data.splits import SampleSource
+    from lora_sam.predictors.class_head import ClassHead
     from lora_sam.predictors.torch_predictor import TorchPredictor
     from lora_sam.report.pictures import ReportPicture
     from lora_sam.training.state import Progress
@@ -70,11 +71,32 @@ def shown_validation(parts: Parts) -> Callable[[int], float]:
     return validate
 
 
-def evaluate_run(parts: Parts, progress: Progress) -> Outcome:
+def fit_classes(parts: Parts) -> ClassHead | None:
+    """What tells the classes of objects apart, fitted on the tuned model as it is; None where there are not several."""
+    from lora_sam.core.console import progress
+    from lora_sam.predictors.torch_predictor import TorchPredictor
+    from lora_sam.training.class_head import class_names, fit_class_head
+
+    settings, splits, sam = parts.settings, parts.splits, parts.adapted.sam
+    if not settings.trainer.class_head or len(class_names(splits.train, settings.seed)) < 2:
+        return None
+    sam.eval()
+    tuned = TorchPredictor(sam, parts.base.image_size)
+    with progress("fitting the class head", "images") as on_image:
+        return fit_class_head(tuned, splits.train, splits.val, seed=settings.seed, on_image=on_image)
+
+
+def evaluate_run(parts: Parts, progress: Progress, head: ClassHead | None = None) -> Outcome:
     """Base and tuned on the split of the final table, with the same prompts; writes these prompts and the overlays.
 
     The adapter of the best weights is in the model, and in its files.
+
+    Args:
+        parts: The run.
+        progress: How far it came.
+        head: What tells classes apart, measured on the tuned masks.
     """
+    from lora_sam.evaluation.naming import Naming
     from lora_sam.evaluation.result import evaluation_report
     from lora_sam.evaluation.scoring import evaluate
     from lora_sam.prompts.stored import entry, write_prompts
@@ -101,7 +123,13 @@ def evaluate_run(parts: Parts, progress: Progress) -> Outcome:
         base, tuned = (predictors[key].predict(sample.image, prompts_for(sample)).masks for key in ("base", "tuned"))
         return base, tuned
 
-    evaluation = evaluate(predictors, source, noted)
+    naming = Naming(() if head is None else head.names)
+
+    def named(which: str, sample: Sample, found: Masks) -> None:
+        if head is not None and which == "tuned" and sample.classes:
+            naming.add(sample.classes, head.probabilities(predictors[which], sample.image, found.masks))
+
+    evaluation = evaluate(predictors, source, noted, on_masks=named)
     prompt = plain_fields(settings.prompt)
     write_prompts(directory.prompts(split), used, split=split, seed=settings.seed, settings=prompt)
     trainable, total = adapted.count()
@@ -120,6 +148,8 @@ def evaluate_run(parts: Parts, progress: Progress) -> Outcome:
         else {"base": progress.base, "trained": progress.trained, "kept_step": progress.best_step},
         trained_on=len(set(source.ids) & set(parts.splits.train.ids)),
     )
+    if (told := naming.report(settings.seed)) is not None:
+        report["class_head"] = told
     strips, pictures = draw_cases(evaluation, source, masks_for)
     write_overlays(directory.overlays, strips)
     return Outcome(report, pictures, object_ious(evaluation))
@@ -127,6 +157,8 @@ def evaluate_run(parts: Parts, progress: Progress) -> Outcome:
 
 def facts_of(parts: Parts, progress: Progress) -> dict[str, Any]:
     """Content of `lora_sam.json` before anything is evaluated."""
+    from lora_sam.training.class_head import class_names
+
     settings, base = parts.settings, parts.base
     return {
         "schema_version": SCHEMA_VERSION,
@@ -143,6 +175,7 @@ def facts_of(parts: Parts, progress: Progress) -> dict[str, Any]:
         **({} if parts.splits.scale is None else {"scale": parts.splits.scale.to_json()}),
         "scores": vars(base.scores),
         "prompt": plain_fields(settings.prompt),
+        "classes": class_names(parts.splits.train, settings.seed),
         "seed": settings.seed,
         "plan": parts.plan.to_json(),
         "attention": parts.attention,

@@ -80,7 +80,7 @@ def report_html(
         _pictures(pictures) if pictures else None,
         _training(report, log, facts),
         _figures(report, object_iou),
-        class_section(report["classes"]) if "classes" in report else None,
+        class_section(report["classes"], report.get("class_head")) if "classes" in report else None,
         *place_of_backends(),
         *place_of_robustness(),
         _settings(report, config, facts, data, notes, overrides),

@@ -13,17 +13,20 @@ from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import atomic_directory, read_json, recover, sha256_of, write_text
 from lora_sam.core.scores import scores_of
 from lora_sam.data.reading.pixel_scale import PixelScale
-from lora_sam.methods.peft_config import DIGESTS, FACTS, FILE, WEIGHTS
+from lora_sam.methods.peft_config import CLASS_HEAD, DIGESTS, FACTS, FILE, WEIGHTS
 
 if TYPE_CHECKING:
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.vit import BaseModel
+    from lora_sam.predictors.class_head import ClassHead
 
 SCHEMA_VERSION = 1
 _FACTS = {"architecture": dict, "base": dict, "method": dict, "image_size": int, "trains_encoder": bool}
 
 
-def save_adapter(adapted: AdaptedSam, directory: Path, facts: dict[str, Any], card: str) -> None:
+def save_adapter(
+    adapted: AdaptedSam, directory: Path, facts: dict[str, Any], card: str, *, class_head: ClassHead | None = None
+) -> None:
     """Write `adapter_model.safetensors`, `adapter_config.json` (stock PEFT), `lora_sam.json` and a model card.
 
     The directory appears whole or not at all; an earlier one is replaced.
@@ -33,6 +36,7 @@ def save_adapter(adapted: AdaptedSam, directory: Path, facts: dict[str, Any], ca
         directory: Where to.
         facts: Content of `lora_sam.json`.
         card: Content of `README.md`.
+        class_head: What tells classes apart, for a file of its own; None where there are not several.
 
     Raises:
         TrainingError: the disk is full or read-only.
@@ -41,6 +45,8 @@ def save_adapter(adapted: AdaptedSam, directory: Path, facts: dict[str, Any], ca
         # PEFT would ask a hub about embedding layers, which SAM does not have
         try:
             adapted.peft.save_pretrained(str(temporary), safe_serialization=True, save_embedding_layers=False)
+            if class_head is not None:
+                class_head.save(temporary / CLASS_HEAD)
         except SafetensorError as error:  # its word for a full disk
             raise OSError(str(error)) from error
         write_facts(temporary, facts, card)
@@ -59,7 +65,7 @@ def write_facts(directory: Path, facts: dict[str, Any], card: str) -> None:
     except AdapterError:  # the first time
         digests = None
     if digests is None:
-        digests = {name: sha256_of(directory / name) for name in (FILE, WEIGHTS) if (directory / name).is_file()}
+        digests = {name: sha256_of(directory / name) for name in (FILE, WEIGHTS, CLASS_HEAD) if (directory / name).is_file()}
     whole = {**facts, DIGESTS: digests} if digests else facts
     write_text(directory / FACTS, json.dumps(whole, indent=2, sort_keys=True) + "\n")
     write_text(directory / "README.md", card)

@@ -14,6 +14,7 @@ from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError
 from lora_sam.core.files import read_json
 from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.core.scores import scores_of
+from lora_sam.methods.peft_config import CLASS_HEAD, DIGESTS
 from lora_sam.runs.adapter_files import check_base, find_adapter, read_facts
 from lora_sam.runs.places import placed
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.vit import BaseModel, ViTSam
+    from lora_sam.predictors.class_head import ClassHead
     from lora_sam.predictors.frozen import FrozenPart
     from lora_sam.predictors.torch_predictor import Context, ImageEmbedder, TorchPredictor
 
@@ -53,6 +55,29 @@ def load(
     tuned = load_adapted(directory, base=base)
     tuned.sam.to(pick_device(device))
     return TorchPredictor(tuned.sam, facts["image_size"], scores=scores_of(facts.get("scores")))
+
+
+def load_classes(path: str | PathLike[str] = "latest") -> ClassHead | None:
+    """What tells the classes of objects apart for an adapter, whatever computes the masks; None where it has none.
+
+    Args:
+        path: `latest`, a run directory, or an adapter directory.
+
+    Raises:
+        AdapterError: nothing usable is at `path`, or the head is missing, damaged or not what was saved.
+    """
+    directory = _adapter_directory(path)
+    facts = read_facts(directory)
+    if CLASS_HEAD not in facts.get(DIGESTS, {}):
+        return None
+    from lora_sam.core.files import check_sha256
+    from lora_sam.predictors.class_head import load_class_head
+
+    file = directory / CLASS_HEAD
+    if not file.is_file():
+        raise AdapterError(f"{file} is missing; train again or restore the file")
+    check_sha256(file, str(facts[DIGESTS][CLASS_HEAD]), "restore the file or train again")
+    return load_class_head(file)
 
 
 def load_adapted(path: str | PathLike[str] = "latest", *, base: str | PathLike[str] | None = None) -> AdaptedSam:

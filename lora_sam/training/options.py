@@ -72,6 +72,8 @@ class TrainerOptions:
         save_every_steps: Optimiser steps between saves of `checkpoints/last`; null saves after epochs only.
         log_every_steps: Optimiser steps between lines of `metrics.jsonl`.
         overlays: Validation images drawn into the tracker at every validation.
+        class_head: Where the data has several classes, fit what tells them apart after training, on at most 100 images,
+            and save it with the adapter.
         max_nonfinite: Steps with a NaN or infinite loss or gradient that are skipped before training stops.
         early_stopping: When to stop before the limits.
     """
@@ -101,6 +103,7 @@ class TrainerOptions:
     save_every_steps: Annotated[int, Field(ge=1)] | None
     log_every_steps: Annotated[int, Field(ge=1)]
     overlays: Annotated[int, Field(ge=0)]
+    class_head: bool
     max_nonfinite: Annotated[int, Field(ge=0)]
     early_stopping: EarlyStopping
 

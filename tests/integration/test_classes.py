@@ -1,0 +1,108 @@
+"""A run on data with several classes also learns to tell them apart, and says how well."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+from lora_sam import load, read_image
+from lora_sam.cli.jobs import plain
+from lora_sam.cli.run import run
+from lora_sam.core.errors import AdapterError
+from lora_sam.runs.loading import load_classes
+from lora_sam.training.settings import settings_from
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def squares(root: Path, categories: tuple[str, ...]) -> None:
+    """COCO with dark and light squares, in each split."""
+    for number, split in enumerate(("train", "val", "test")):
+        (root / split).mkdir(parents=True)
+        images, annotations = [], []
+        for index in range(3):
+            rng = np.random.default_rng((number, index))
+            pixels = np.full((64, 64, 3), 128, np.uint8)
+            for corner in ((4, 6), (38, 4), (6, 40), (36, 38)):
+                kind, (x, y) = int(rng.integers(2)), corner
+                pixels[y : y + 20, x : x + 20] = (30, 225)[kind]
+                annotations.append(
+                    {"id": len(annotations) + 1, "image_id": index, "category_id": kind % len(categories),
+                     "bbox": [x, y, 20, 20], "area": 400, "iscrowd": 0,
+                     "segmentation": [[x, y, x + 20, y, x + 20, y + 20, x, y + 20]]}
+                )  # fmt: skip
+            Image.fromarray(pixels).save(root / split / f"{index}.png")
+            images.append({"id": index, "file_name": f"{index}.png", "width": 64, "height": 64})
+        names = [{"id": place, "name": name} for place, name in enumerate(categories)]
+        content = {"images": images, "annotations": annotations, "categories": names}
+        (root / split / "_annotations.coco.json").write_text(json.dumps(content))
+
+
+def trained(directory: Path, root: Path, *overrides: str) -> Path:
+    quick = ["model=tiny_random", "trainer.max_steps=1", "trainer.max_epochs=null", "trainer.device=cpu"]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = plain(compose("train", [*quick, "trainer.overlays=0", f"data.root={root}", *overrides]))
+    run(settings_from(config), config=config, output_dir=directory)
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_classes_are_learned_measured_and_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    squares(tmp_path / "data", ("dark", "light"))
+    directory = trained(tmp_path / "run", tmp_path / "data")
+    facts = json.loads((directory / "adapter" / "lora_sam.json").read_text())
+    assert facts["classes"] == ["dark", "light"]
+    assert "class_head.safetensors" in facts["files"]
+    told = json.loads((directory / "evaluation.json").read_text())["class_head"]
+    assert told["names"] == ["dark", "light"]
+    assert told["objects"] == 12
+    # the masks of random weights cover nearly everything: the head is asked about these below, on the labels
+    assert 0 <= told["accuracy_interval"][0] <= told["accuracy"] <= told["accuracy_interval"][1] <= 1
+    assert "Class told right for" in " ".join(capsys.readouterr().out.split())
+    assert "Class told right for" in (directory / "report.html").read_text()
+    assert "Class told right for" in (directory / "adapter" / "README.md").read_text()
+
+    head, predictor = load_classes(directory), load(directory)
+    assert head is not None
+    image = read_image(tmp_path / "data" / "test" / "0.png")
+    masks = np.zeros((4, 64, 64), np.bool_)
+    for mask, (x, y) in zip(masks, ((4, 6), (38, 4), (6, 40), (36, 38)), strict=True):
+        mask[y : y + 20, x : x + 20] = True
+    names = [head.names[place] for place in head.probabilities(predictor, image, masks).argmax(axis=1)]
+    assert names == ["light" if image[mask].mean() > 128 else "dark" for mask in masks]
+
+    damaged = directory / "adapter" / "class_head.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    for read in (load_classes, load):
+        with pytest.raises(AdapterError, match="class_head.safetensors"):
+            read(directory)
+    damaged.unlink()
+    with pytest.raises(AdapterError, match=r"class_head.safetensors"):
+        load_classes(directory)
+
+
+def test_one_class_is_a_name_and_no_head(tmp_path: Path) -> None:
+    squares(tmp_path / "data", ("square",))
+    directory = trained(tmp_path / "run", tmp_path / "data")
+    assert json.loads((directory / "adapter" / "lora_sam.json").read_text())["classes"] == ["square"]
+    assert not (directory / "adapter" / "class_head.safetensors").exists()
+    assert "class_head" not in json.loads((directory / "evaluation.json").read_text())
+    assert load_classes(directory) is None
+
+
+def test_the_head_can_be_left_out(tmp_path: Path) -> None:
+    squares(tmp_path / "data", ("dark", "light"))
+    directory = trained(tmp_path / "run", tmp_path / "data", "trainer.class_head=false")
+    assert load_classes(directory) is None
+    assert json.loads((directory / "adapter" / "lora_sam.json").read_text())["classes"] == ["dark", "light"]
