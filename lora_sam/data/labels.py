@@ -28,7 +28,10 @@ _HEADERS = {
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 
-NEEDS = ("images/*.<image>|image/*.<image>|imgs/*.<image>|img/*.<image>", "labels/*.<image>|labels/*.npy|label/*.<image>")
+NEEDS = (
+    "images/*.<image>|image/*.<image>|imgs/*.<image>|img/*.<image>",
+    "labels/*.<image>|labels/*.npy|label/*.<image>",
+)
 """What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""
 
 

@@ -22,7 +22,7 @@ _REMEDY = "train again or restore the file"
 
 @dataclass(frozen=True)
 class ClassHead:
-    """A multinomial logistic regression; it asks nothing of a predictor but its image embedding, so one head serves all.
+    """A multinomial logistic regression; a predictor gives it an image embedding, so one head serves all.
 
     Attributes:
         names: Of the C classes, two or more.
@@ -81,14 +81,17 @@ def load_class_head(path: Path) -> ClassHead:
         raise AdapterError(f"{path} cannot be read ({str(error)[:200]}); {_REMEDY}") from error
     told = isinstance(names, list) and len(names) >= 2 and all(isinstance(name, str) for name in names)
     shaped = weight.dtype == bias.dtype == np.float32 and weight.ndim == 2 and bias.shape == weight.shape[:1]
-    if not told or not shaped or len(names) != len(weight) or not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+    if (
+        not told
+        or not shaped
+        or len(names) != len(weight)
+        or not (np.isfinite(weight).all() and np.isfinite(bias).all())
+    ):
         raise AdapterError(f"{path} is no class head (names, finite float32 weight [C, F] and bias [C]); {_REMEDY}")
     return ClassHead(tuple(names), weight, bias)
 
 
-def features_of(
-    embedding: NDArray[np.float32], masks: NDArray[np.bool_], image_size: int
-) -> NDArray[np.float32]:
+def features_of(embedding: NDArray[np.float32], masks: NDArray[np.bool_], image_size: int) -> NDArray[np.float32]:
     """Mean of the image embedding under each mask, and the logarithm of its area in the input frame.
 
     A cell of the embedding counts by the share of it that the mask covers, so that an object smaller than a cell counts
@@ -119,7 +122,7 @@ def features_of(
 
 
 def _overlaps(length: int, extent: int, cells: int, image_size: int) -> NDArray[np.float32]:
-    """Pixels of the input frame that each of `length` pixels of an axis shares with each cell, float32 [cells, length]."""
+    """Pixels of the input frame that each of `length` pixels of an axis shares with each cell, [cells, length]."""
     pixels = np.arange(length + 1) * (extent / length)
     edges = np.arange(cells + 1) * (image_size / cells)
     ends = np.minimum(pixels[None, 1:], edges[1:, None])

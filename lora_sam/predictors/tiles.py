@@ -88,7 +88,8 @@ def automatic_in_tiles(
 
     A mask that reaches the edge of its tile, inside the image, is cut there. It belongs to the mask of a neighbour that
     is the same in the part both tiles see (`SAME_OBJECT`). If one of these is whole, it is the object, else they are
-    put together. Pieces are left out if a tile saw all of them and took them for no object. Only one tile is held at a time, so memory grows with what is found, not with the image.
+    put together. Pieces are left out if a tile saw all of them and took them for no object. Only one tile is held at a
+    time, so memory grows with what is found, not with the image.
 
     Args:
         automatic: How masks are made of each tile; its grid is that of a tile.

@@ -65,7 +65,9 @@ def write_facts(directory: Path, facts: dict[str, Any], card: str) -> None:
     except AdapterError:  # the first time
         digests = None
     if digests is None:
-        digests = {name: sha256_of(directory / name) for name in (FILE, WEIGHTS, CLASS_HEAD) if (directory / name).is_file()}
+        digests = {
+            name: sha256_of(directory / name) for name in (FILE, WEIGHTS, CLASS_HEAD) if (directory / name).is_file()
+        }
     whole = {**facts, DIGESTS: digests} if digests else facts
     write_text(directory / FACTS, json.dumps(whole, indent=2, sort_keys=True) + "\n")
     write_text(directory / "README.md", card)

@@ -54,15 +54,16 @@ def fit_class_head(
     count, done = len(chosen[0]) + len(chosen[1]), 0
     sets: list[_Labelled] = []
     for source, places in zip((train, val), chosen, strict=True):
-        features, names = [], []
+        features: list[NDArray[np.float32]] = []
+        labels_seen: list[str] = []
         for place in places.tolist():
             sample = source[place]
             features.append(features_of(predictor.embedding(sample.image), sample.masks, predictor.image_size))
-            names += sample.classes
+            labels_seen += sample.classes
             done += 1
             if on_image is not None:
                 on_image(done, count)
-        sets.append((np.concatenate(features) if features else np.zeros((0, 1), np.float32), tuple(names)))
+        sets.append((np.concatenate(features) if features else np.zeros((0, 1), np.float32), tuple(labels_seen)))
     (seen, labels), held_out = sets
     names = sorted(set(labels))
     if len(names) < 2:
@@ -85,9 +86,7 @@ def _drawn(length: int, seed: int) -> NDArray[np.intp]:
     return np.arange(length) if rows is None else np.asarray(rows)
 
 
-def _fitted(
-    features: NDArray[np.float32], target: NDArray[np.intp], names: Sequence[str], penalty: float
-) -> ClassHead:
+def _fitted(features: NDArray[np.float32], target: NDArray[np.intp], names: Sequence[str], penalty: float) -> ClassHead:
     """Multinomial logistic regression on standardised features, by L-BFGS; the standardisation is folded in."""
     from scipy.optimize import minimize
 

@@ -58,9 +58,13 @@ def test_ledger_counts_and_stops() -> None:
     ledger.skip_object(DataError("second"))
     assert ledger.close() == ("first", "second")
     ledger.lost_object()
-    with pytest.raises(DataError, match=r"4 of 30 objects \(13\.3%\) would be .* data\.max_skipped=0\.134\. First: first \| second$"):
+    with pytest.raises(
+        DataError, match=r"4 of 30 objects \(13\.3%\) would be .* data\.max_skipped=0\.134\. First: first \| second$"
+    ):
         ledger.close()
-    with pytest.raises(DataError, match=r"^third\. To go on without: data\.on_error=skip data\.max_skipped=0\.5 \(at most half\)\.$"):
+    with pytest.raises(
+        DataError, match=r"^third\. To go on without: data\.on_error=skip data\.max_skipped=0\.5 \(at most half\)\.$"
+    ):
         Ledger("raise", 1.0).skip_object(DataError("third"))
 
 

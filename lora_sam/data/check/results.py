@@ -75,7 +75,7 @@ def content(examination: Examination, *, root: str, strict: bool) -> dict[str, A
 
 
 def messages(examination: Examination) -> Iterator[str]:
-    """Every message that `check.json` has, a line each: the cases of defects as far as they are named, then the notes."""
+    """Every message that `check.json` has, a line each: cases of defects as far as they are named, then the notes."""
     for group in examination.groups:
         defect, more = group.defect, len(group.findings) - MOST_IDS
         yield from (f"{defect.name}: {case.detail}" for case in group.findings[:MOST_IDS])

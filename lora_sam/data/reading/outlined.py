@@ -76,7 +76,9 @@ def open_pictures(
             entries.append(entry)
     if not entries:
         ledger.close()
-        raise DataError(f"{root}: {what} name no image; label some, export the annotations again, or correct data.root.")
+        raise DataError(
+            f"{root}: {what} name no image; label some, export the annotations again, or correct data.root."
+        )
     names = {role: getattr(config, role) for role in _ROLES}
     known = {spelling.casefold() for name in names.values() if name for spelling in spellings(name)}
     training = {spelling.casefold() for spelling in spellings(config.train)}
