@@ -49,6 +49,9 @@ def run(
         LoraSamError: a mistake in configuration, data, weights or adapter, found before training starts where possible.
         SystemExit: 130 after SIGINT and 143 after SIGTERM, once the state is saved.
     """
+    from lora_sam.training.arithmetic import Arithmetic, differences
+    from lora_sam.training.state import read_progress
+
     # settings, and data: the order is that in which mistakes are cheapest to find
     directory = RunDirectory(output_dir)
     settings.method.check_depth(settings.model.depth)
@@ -56,7 +59,8 @@ def run(
     splits = settings.open_data()
     if settings.resume is not None:
         check_contents(f"resume={settings.resume}", find_run(settings.resume), splits)
-    processes = join_processes(settings.trainer)
+    then = None if earlier is None else Arithmetic.from_json(read_progress(earlier).arithmetic)
+    processes = join_processes(settings.trainer, then)
     for line in describe_data(splits):
         processes.say(line)
 
@@ -66,8 +70,11 @@ def run(
 
     # plan
     encodings = encode_once(base, adapted, settings, processes.say)
-    attention = choose_attention(base, adapted, settings.trainer, processes)
-    plan = plan_run(settings, splits, adapted, encodings, attention, processes)
+    attention = choose_attention(base, adapted, settings.trainer, processes, then)
+    plan = plan_run(settings, splits, adapted, encodings, attention, processes, then)
+    if earlier is not None:
+        for line in differences(then, Arithmetic.of(processes, attention, plan)):
+            processes.say(f"  {line}")
     if settings.trainer.plan:
         print_table(plan.table())
         return math.nan

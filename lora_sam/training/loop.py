@@ -6,8 +6,8 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -59,6 +59,8 @@ class Fit:
         before_epoch: Called with the number of an epoch before it begins.
         at_once: Images of a batch that go through the model together at first, fewer where memory runs out; None for
             all of them. The gradient is that of the whole batch.
+        prompts: Prompts that are decoded together at first; None for what the options say.
+        arithmetic: How all of this computes, kept in each state; see `Arithmetic`.
         checkpointed: Blocks of the image encoder whose activations are made again instead of kept.
         base: Validation IoU of the base, the first candidate for the best weights; None where nobody measured it.
     """
@@ -77,6 +79,8 @@ class Fit:
     display: Display
     before_epoch: Callable[[int], None] = lambda _: None
     at_once: int | None = None
+    prompts: int | None = None
+    arithmetic: Mapping[str, Any] = field(default_factory=dict)
     checkpointed: frozenset[int] = frozenset()
     base: float | None = None
 
@@ -101,7 +105,8 @@ class Fit:
         if self.base is not None:
             take_base(progress, self.base)
         total = self.options.total_steps(self.batches_per_epoch)
-        room = Room(self.at_once or self.options.batch_size, self.options.decoder_chunk)
+        room = Room(self.at_once or self.options.batch_size, self.prompts or self.options.decoder_chunk)
+        progress.arithmetic = dict(self.arithmetic)
         self.display.begin(total)
         if progress.step < total and not should_stop_early(progress, self.options.early_stopping):
             progress.finished = False  # resumed with a higher limit
@@ -214,6 +219,8 @@ class Fit:
         while parts is None:
             self.adapted.peft.zero_grad(set_to_none=True)
             change = room.shrink(len(examples), max(len(example.targets) for example in examples))
+            if progress.arithmetic:
+                progress.arithmetic |= {"images": room.images, "prompts": room.prompts}
             self.display.message(f"out of memory at step {progress.step + 1}: {change}; the effective batch stays")
             parts = tried(lambda: self._gradients_again(earlier, examples, share, room))
         return parts

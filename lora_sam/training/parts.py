@@ -148,6 +148,7 @@ def fit(parts: Parts, validate: Callable[[int], float], resume_from: Path | None
         resume_from: State file to go on from; None begins anew.
         stop: Remembers the signal that ended it.
     """
+    from lora_sam.training.arithmetic import Arithmetic
     from lora_sam.training.display import Display
     from lora_sam.training.examples import TrainingExamples
     from lora_sam.training.loop import Fit
@@ -197,6 +198,8 @@ def fit(parts: Parts, validate: Callable[[int], float], resume_from: Path | None
             log=record,
             display=display,
             at_once=parts.plan.at_once,
+            prompts=parts.plan.prompts,
+            arithmetic=Arithmetic.of(parts.processes, parts.attention, parts.plan).to_json(),
             checkpointed=parts.plan.checkpointed,
             before_epoch=encodings.before_epoch if encodings else lambda _: None,
             base=base,

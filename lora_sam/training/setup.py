@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lora_sam.models.attention.choice import AttentionChoice
     from lora_sam.models.device import Precision
     from lora_sam.models.vit import BaseModel
+    from lora_sam.training.arithmetic import Arithmetic
     from lora_sam.training.encoding import Encodings
     from lora_sam.training.options import TrainerOptions
     from lora_sam.training.planning.plan import Plan
@@ -49,8 +50,13 @@ class Processes:
             self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
-def join_processes(options: TrainerOptions) -> Processes:
-    """Device and precision as the options say, and the other processes where there are some."""
+def join_processes(options: TrainerOptions, then: Arithmetic | None = None) -> Processes:
+    """Device and precision as the options say, and the other processes where there are some.
+
+    Args:
+        options: Those of the trainer.
+        then: How the run that is resumed computed.
+    """
     from rich.console import Console
 
     from lora_sam.models.device import pick_device, pick_precision
@@ -61,6 +67,8 @@ def join_processes(options: TrainerOptions) -> Processes:
 
     device = pick_device(options.device)
     precision = pick_precision(options.precision, device)
+    if then is not None and then.fits(device.type) and options.precision == "auto":
+        precision = then.precision
     AcceleratorState._reset_state(reset_partial_state=False)
     return Processes(Accelerator(cpu=device.type == "cpu"), precision, Console(stderr=True))
 
@@ -118,13 +126,21 @@ def encode_once(
 
 
 def choose_attention(
-    base: BaseModel, adapted: AdaptedSam, options: TrainerOptions, processes: Processes
+    base: BaseModel,
+    adapted: AdaptedSam,
+    options: TrainerOptions,
+    processes: Processes,
+    then: Arithmetic | None = None,
 ) -> AttentionChoice:
-    """How the image encoder attends, measured once per machine."""
+    """How the image encoder attends: as the run that is resumed did, else measured once per machine."""
     from lora_sam.models.attention.choice import choose_attention, set_attention
 
     encoder, device = adapted.sam.image_encoder, processes.accelerator.device
-    choice = choose_attention(encoder, base.image_size, device, processes.precision, options.attention)
+    choice: AttentionChoice
+    if then is not None and then.fits(device.type):
+        choice = {"training": then.training, "inference": then.inference, "measured_ms": {}}
+    else:
+        choice = choose_attention(encoder, base.image_size, device, processes.precision, options.attention)
     set_attention(encoder, choice["training"], choice["inference"], processes.precision)
     return choice
 
@@ -136,8 +152,12 @@ def plan_run(
     encodings: Encodings | None,
     attention: AttentionChoice,
     processes: Processes,
+    then: Arithmetic | None = None,
 ) -> Plan:
-    """What the run will take, and how much goes through the model at once; said to people."""
+    """What the run will take, and how much goes through the model at once; said to people.
+
+    As much as in the run that is resumed, where there is memory for it.
+    """
     from lora_sam.training.planning.machine import look_at
     from lora_sam.training.planning.plan import TrainingData, make_plan, row_bytes
     from lora_sam.training.planning.workload import trained_in
@@ -167,6 +187,7 @@ def plan_run(
         processes=accelerator.num_processes,
         input_loss=settings.loss.resolution == "input",
         attention=attention["training"],
+        then=then if then is not None and then.fits(accelerator.device.type) else None,
     )
     processes.say(plan.line())
     for note in plan.notes:

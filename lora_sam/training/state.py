@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lora_sam.core.console import note
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import atomic_path
+from lora_sam.data.reading.paths import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +45,7 @@ class Progress:
         seconds: Time spent training, earlier parts of a resumed run included.
         finished: Whether the limits or early stopping have ended the run.
         sums: Losses since the last line of the log, so that a resumed log continues the same means.
+        arithmetic: How the run computes, `Arithmetic` as plain values; empty in states that are older than this field.
     """
 
     step: int = 0
@@ -58,6 +60,7 @@ class Progress:
     seconds: float = 0.0
     finished: bool = False
     sums: dict[str, float] = field(default_factory=dict)
+    arithmetic: dict[str, Any] = field(default_factory=dict)
 
 
 def save_state(
@@ -150,9 +153,15 @@ def _read(path: Path, *, tensors: bool = True) -> tuple[dict[str, Tensor], Progr
             )
         if tensors:
             _check_saved(path, found, metadata)
-        fields: dict[str, Any] = json.loads(metadata["progress"])
-        return found, Progress(**fields)
-    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        values: dict[str, Any] = json.loads(metadata["progress"])
+        unknown = sorted(values.keys() - {one.name for one in fields(Progress)})
+        if unknown:
+            raise AdapterError(
+                f"{path}: has {shown(unknown[0])} in its progress, which this lora_sam does not know; use the version "
+                "of lora_sam that wrote it"
+            )
+        return found, Progress(**values)
+    except (SafetensorError, OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise AdapterError(f"{path} is damaged ({error}); start a new run without resume=") from error
 
 

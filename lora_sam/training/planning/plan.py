@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lora_sam.models.attention.split import TrainingKernel
     from lora_sam.models.device import Precision
     from lora_sam.models.vit import ViTSam
+    from lora_sam.training.arithmetic import Arithmetic
     from lora_sam.training.options import Checkpointing, TrainerOptions
     from lora_sam.training.planning.machine import Machine
 
@@ -87,6 +88,7 @@ class Plan:
         checkpointing: Blocks whose activations are made again.
         checkpointed: Their numbers.
         at_once: Images that go through the model together.
+        prompts: Prompts that are decoded together.
         effective_batch: Images of an optimiser step.
         peak: Memory of training.
         evaluation_bytes: Memory of encoding in fp32, as the evaluation at the end does.
@@ -108,6 +110,7 @@ class Plan:
     checkpointing: Checkpointing
     checkpointed: frozenset[int]
     at_once: int
+    prompts: int
     effective_batch: int
     peak: Peak
     evaluation_bytes: int
@@ -186,6 +189,7 @@ def make_plan(
     processes: int = 1,
     input_loss: bool = False,
     attention: TrainingKernel | None = None,
+    then: Arithmetic | None = None,
 ) -> Plan:
     """Choose checkpointing, images at once and, if need be, precision, so that a step fits into the memory there is.
 
@@ -202,6 +206,8 @@ def make_plan(
         processes: Processes that share the images of an epoch.
         input_loss: Whether the loss compares masks at the size of the input.
         attention: How blocks that train attend; None for what `trainer.attention` says, or is usual for the device.
+        then: How the run that is resumed computed, which is taken up where it fits into `trainer.memory_gb`, or else
+            into the memory that is free.
 
     Raises:
         TrainingError: nothing fits into `trainer.memory_gb`.
@@ -226,9 +232,12 @@ def make_plan(
         input_loss=input_loss,
     )
     mean = options.ema_decay is not None
-    for chosen, checkpointing in _candidates(step, options, (precision, *last_resort)):  # noqa: B007
+    candidates = _candidates(step, options, (precision, *last_resort))
+    earlier = None if then is None else _taken_up(step, options, then)
+    for chosen, checkpointing in candidates if earlier is None else (earlier, *candidates):  # noqa: B007
         peak = peak_of(chosen, machine.kind, machine.process_bytes, running_mean=mean)
-        if peak.total <= limit:
+        # what is free changes from one minute to the next, and the run did fit before
+        if peak.total <= (limit if given or earlier is None or chosen is not earlier[0] else machine.free_bytes):
             break
     else:
         if given:
@@ -247,6 +256,7 @@ def make_plan(
         checkpointing=checkpointing,
         checkpointed=chosen.checkpointed,
         at_once=chosen.images,
+        prompts=chosen.chunk,
         effective_batch=options.batch_size * options.accumulate * processes,
         peak=peak,
         evaluation_bytes=peak.process + peak.weights + forward_peak(model),
@@ -284,6 +294,16 @@ def _candidates(
         while images:
             yield replace(step, precision=precision, checkpointed=blocks, images=images), way
             images //= 2
+
+
+def _taken_up(step: Step, options: TrainerOptions, then: Arithmetic) -> tuple[Step, Checkpointing] | None:
+    """The step of a run that is resumed; None where its blocks are those of no way to choose them."""
+    model, blocks = step.model, frozenset(then.checkpointed)
+    for way in ("off", "global", "all") if options.checkpointing == "auto" else (options.checkpointing,):
+        if checkpointed_blocks(model.depth, model.global_attention, way) == blocks:
+            images = min(then.images, options.batch_size)
+            return replace(step, precision=then.precision, checkpointed=blocks, images=images, chunk=then.prompts), way
+    return None
 
 
 def _remedies(options: TrainerOptions, chosen: Step) -> str:
