@@ -103,6 +103,7 @@ def snippet(scene: Scene, picture: Picture, run: Run) -> str:
     directory = str(run.directory.root)
     exported = scene.backend != TORCH
     imports, tuned = code_of(run.directory, scene.backend)
+    scale = f", {directory!r}" if "scale" in run.facts else ""
     lines = ["import numpy as np", ""]
     lines.append("from lora_sam import read_image")
     lines += ["from lora_sam.runs.loading import load_adapted, predictors_for"]
@@ -117,7 +118,7 @@ def snippet(scene: Scene, picture: Picture, run: Run) -> str:
     if exported:
         lines.append(f'predictors["tuned"] = {tuned}')
     lines += [
-        f"image = read_image({(picture.path or picture.name)!r})",
+        f"image = read_image({(picture.path or picture.name)!r}{scale})",
         f"masks = {{name: np.zeros(({len(objects)}, *image.shape[:2]), bool) for name in predictors}}",
         "for name, predictor in predictors.items():",
     ]

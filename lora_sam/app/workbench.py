@@ -22,6 +22,7 @@ from lora_sam.app.scene import Choice, ObjectPrompts, Scene, batches, inside
 from lora_sam.app.turns import Turns
 from lora_sam.app.uploads import read_upload
 from lora_sam.core.errors import AdapterError, DataError, LoraSamError
+from lora_sam.data.reading.pixel_scale import PixelScale
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from lora_sam.predictors.automatic import AutomaticMasks
 
 T = TypeVar("T")
-_MODELS, _PICTURES, _MASKS = 3, 16, 4096
+_MODELS, _PICTURES, _MASKS, _DEEP = 3, 16, 4096, 4
 
 
 class Kept(Generic[T]):
@@ -164,6 +165,7 @@ class Workbench:
         self._models: Kept[Model] = Kept(_MODELS)
         self._images: dict[str, EvaluatedImages | str] = {}
         self._pictures: Kept[Picture] = Kept(_PICTURES)
+        self._deep: Kept[tuple[str, bytes]] = Kept(_DEEP)  # name and content of uploads that each run reads its own way
         self._masks: Kept[tuple[Patch, float]] = Kept(_MASKS)
         self.runs: dict[str, Run] = {}
         self.refresh()
@@ -211,18 +213,32 @@ class Workbench:
     def picture(self, id: str, run: str) -> Picture:
         """An image by its id. Raises `DataError` if it is not known, or not any more."""
         kind, _, number = id.partition(":")
-        key = (id, run if kind == "test" else "")
+        deep = self._deep.get(id)
+        key = (id, run if kind == "test" or deep else "")
         known = self._pictures.get(key)
         if known is not None:
             return known
         if kind == "test" and number.isdecimal() and len(number) < 9:
             return self._pictures.put(key, self._evaluated(run).picture(int(number)))
+        if deep:
+            return self._pictures.put(key, self._uploaded(*deep, run))
         raise DataError("this image is not here any more; upload it again, or choose a test image")
 
     def upload(self, name: str, content: bytes) -> Picture:
         """Take an image from a browser. Raises `DataError` in one sentence if it cannot be taken."""
-        upload = read_upload(name, content)
-        return self._pictures.put((upload.id, ""), picture_of(upload.id, upload.name, upload.image))
+        run = next(iter(self.runs))
+        upload = read_upload(name, content, self._scale(run))
+        if upload.deep:
+            self._deep.put(upload.id, (name, content))
+        key = (upload.id, run if upload.deep else "")
+        return self._pictures.put(key, picture_of(upload.id, upload.name, upload.image))
+
+    def _uploaded(self, name: str, content: bytes, run: str) -> Picture:
+        upload = read_upload(name, content, self._scale(run))
+        return picture_of(upload.id, upload.name, upload.image)
+
+    def _scale(self, run: str) -> PixelScale | None:
+        return PixelScale.of_run(self._run(run).directory.root)
 
     # --- masks -------------------------------------------------------------------------------------------------------
 

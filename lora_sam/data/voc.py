@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
+from lora_sam.data.reading.annotation_files import read_lines
 from lora_sam.data.reading.class_table import (
     VOID,
     VOID_COLOUR,
@@ -20,7 +21,6 @@ from lora_sam.data.reading.class_table import (
     colour_codes,
     packed,
     read_label_lines,
-    read_lines,
     voc_colour,
     voc_table,
 )

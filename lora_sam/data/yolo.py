@@ -12,7 +12,7 @@ from typing import Any
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
-from lora_sam.data.reading.annotation_files import ends_of
+from lora_sam.data.reading.annotation_files import ends_of, read_lines
 from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.outline import Outline
 from lora_sam.data.reading.outlined import Picture, open_pictures
@@ -160,7 +160,7 @@ def _images(entry: object, table: dict[str, Any], root: Path) -> list[Path]:
         if path.is_dir():
             return files_below(path, *SUFFIXES)
         if path.is_file() and path.suffix == ".txt":
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = read_lines(path, _MAX_LABELS)
             names = [
                 "/".join(part for part in line.replace("\\", "/").split("/") if part not in ("", ".")) for line in lines
             ]
@@ -182,7 +182,7 @@ def _picture(split: str, image: Path, names: dict[int, str], root: Path) -> Pict
     file = _labels_of(image, root)
     left_out: Counter[str] = Counter()
     outlines: list[Outline | DataError] = []
-    for number, line in enumerate(_lines(file) if file is not None else (), start=1):
+    for number, line in enumerate(read_lines(file, _MAX_LABELS) if file is not None else (), start=1):
         words = line.split()
         if not words:
             continue
@@ -230,21 +230,6 @@ def _without_image(root: Path) -> Iterator[DataError]:
                 f"{file}: has no image {beside.with_suffix('')}.(png, jpg, ...); add it, or remove the labels.",
                 "label_without_image",
             )
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        if file.stat().st_size > _MAX_LABELS:
-            raise DataError(f"{file}: is larger than 64 MiB; is it the right file?", "bad_annotation")
-        return file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{file}: is not UTF-8 text (byte {error.start}); export it again.", "bad_annotation"
-        ) from error
-    except OSError as error:
-        raise DataError(
-            f"{file}: cannot be read ({error.strerror}); check its permissions.", "unreadable_file"
-        ) from error
 
 
 def _outline(words: list[str], names: dict[int, str]) -> Outline:

@@ -105,14 +105,15 @@ def _to_beat_the_base(
     return [NextStep(purpose, command(*without_rate, rate))]
 
 
-def python_lines(directory: Path) -> str:
-    """Python that uses the adapter of the run in `directory`."""
+def python_lines(directory: Path, *, scaled: bool = False) -> str:
+    """Python that uses the adapter of the run in `directory`; `scaled`: whether it has a scale of pixels of its own."""
     relative = os.path.relpath(directory)
     shown = str(directory) if relative.startswith(os.pardir) else relative
+    scale = f", {shown!r}" if scaled else ""
     return (
         "from lora_sam import load, read_image\n\n"
         f"predictor = load({shown!r})\n"
-        'result = predictor.segment(read_image("image.png"), boxes=[[10, 10, 60, 60]])\n'
+        f'result = predictor.segment(read_image("image.png"{scale}), boxes=[[10, 10, 60, 60]])\n'
         "print(result.masks.shape, result.scores)\n"
     )
 

@@ -225,7 +225,7 @@ def write_result(
         pictures=outcome.pictures,
         object_iou=outcome.object_iou,
         next_steps=next_steps(directory.root, config, overrides, program, outcome.report),
-        usage=python_lines(directory.root),
+        usage=python_lines(directory.root, scaled="scale" in facts),
         data={
             name: (len(source), None if source.object_counts is None else sum(source.object_counts))
             for name, source in (("train", splits.train), ("val", splits.val), ("test", splits.test))

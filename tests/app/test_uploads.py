@@ -14,6 +14,7 @@ from PIL import Image
 from lora_sam.app import uploads
 from lora_sam.app.uploads import read_upload
 from lora_sam.core.errors import DataError
+from lora_sam.data.reading.pixel_scale import PixelScale
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 
@@ -83,8 +84,11 @@ def test_more_bytes_than_allowed_are_refused(monkeypatch: pytest.MonkeyPatch) ->
     [
         (b"", "is empty; choose PNG"),
         (b"just a text", "is damaged or not an image; choose PNG, JPEG, WebP, BMP or TIFF."),
-        (file("GIF", save_all=True, append_images=[Image.new("RGB", (30, 20))]), "is damaged or not an image"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is damaged or not an image"),
+        (
+            file("GIF", save_all=True, append_images=[Image.new("RGB", (30, 20))]),
+            "is GIF, which is not taken; choose PNG",
+        ),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is SVG, which is not taken; choose PNG"),
         (file("PNG")[:200], "cannot be decoded, it is truncated or damaged"),
         (file("JPEG")[:-300], "cannot be decoded, it is truncated or damaged"),
         (file("PNG", save_all=True, append_images=[Image.new("RGB", (30, 20))]), "has 2 pages or frames"),
@@ -98,3 +102,34 @@ def test_anything_else_gets_a_sentence(content: bytes, message: str) -> None:
     assert str(error.value).startswith("../ evil .png ")
     assert message in str(error.value)
     assert "/tmp" not in str(error.value)
+
+
+def test_deep_pixels_are_read_as_the_run_reads_them() -> None:
+    deep = np.full((20, 30), 1000, np.uint16)
+    deep[:, 10:] = 3000
+    content = file("TIFF", Image.fromarray(deep))
+    scale = PixelScale((1, 1, 1), (0.0,) * 3, (4000.0,) * 3)
+    upload = read_upload("a.tif", content, scale)
+    assert upload.deep
+    assert np.unique(upload.image).tolist() == [64, 191]
+    assert np.unique(read_upload("a.tif", content).image).tolist() == [1000 >> 8, 3000 >> 8]
+    shallow = read_upload("a.png", file("PNG"), scale)
+    assert not shallow.deep
+    assert np.array_equal(shallow.image, PIXELS)
+
+
+def test_valid_tiffs_are_not_called_damaged() -> None:
+    tifffile = pytest.importorskip("tifffile")
+    made = io.BytesIO()
+    bands = np.random.default_rng(1).integers(0, 2000, (20, 30, 8), np.uint16)
+    tifffile.imwrite(made, bands, photometric="minisblack", planarconfig="contig")
+    scale = PixelScale((4, 3, 2), (0.0,) * 3, (2000.0,) * 3)
+    upload = read_upload("bands.tif", made.getvalue(), scale)
+    assert np.abs(upload.image - bands[..., [3, 2, 1]] * (255 / 2000)).max() <= 0.5
+    with pytest.raises(DataError, match=r"^bands.tif cannot be read as a picture: has 8 bands, but band 9 is wanted"):
+        read_upload("bands.tif", made.getvalue(), PixelScale((9, 9, 9), (0.0,) * 3, (1.0,) * 3))
+    made = io.BytesIO()
+    with tifffile.TiffWriter(made) as writer:  # an overview is no page
+        writer.write(PIXELS, photometric="rgb", subifds=0)
+        writer.write(PIXELS[::2, ::2], photometric="rgb", subfiletype=1)
+    assert np.array_equal(read_upload("cog.tif", made.getvalue()).image, PIXELS)

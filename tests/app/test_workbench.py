@@ -16,6 +16,7 @@ from lora_sam.app.pictures import SHOWN_SIDE, picture_of
 from lora_sam.app.scene import ObjectPrompts, Scene
 from lora_sam.app.workbench import Column, Kept, Workbench
 from lora_sam.core.errors import AdapterError, DataError
+from lora_sam.data.reading.pixel_scale import PixelScale
 from lora_sam.evaluation.metrics import score_image
 from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.torch_predictor import TorchPredictor
@@ -246,3 +247,18 @@ def test_kept_values_are_the_last_used() -> None:
     assert kept.get("a") == 1
     kept.put("c", 3)
     assert [kept.get(key) for key in "abc"] == [1, None, 3]
+
+
+def test_an_upload_of_more_than_8_bits_is_read_as_the_first_run_reads_it(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = {"first": 4000.0, "second": 2000.0}
+    monkeypatch.setattr(
+        PixelScale, "of_run", lambda directory: PixelScale((1, 1, 1), (0.0,) * 3, (ends[directory.name],) * 3)
+    )
+    file = io.BytesIO()
+    Image.fromarray(np.full((20, 30), 1000, np.uint16)).save(file, "TIFF")
+    first = bench.upload("a.tif", file.getvalue())
+    assert int(first.image.max()) == 64
+    assert bench.picture(first.id, "first") is first
+    assert int(bench.picture(first.id, "second").image.max()) == 128

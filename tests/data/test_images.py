@@ -139,7 +139,9 @@ def test_missing_wrong_and_odd_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a regular file"):
         image_size(tmp_path)
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(DataError, match=r"text\.png: is damaged or not an image \(PNG, JPEG, TIFF, WEBP, BMP are read"):
+    with pytest.raises(
+        DataError, match=r"text\.png: is damaged or not an image \(PNG, JPEG, TIFF, WEBP, BMP, JPEG2000 are read"
+    ):
         read_image(tmp_path / "text.png")
     gif = saved(tmp_path / "a.gif", GREY)
     with pytest.raises(DataError, match=r"a\.gif: is GIF, which is not read .*; save them as PNG, TIFF or JPEG"):

@@ -45,6 +45,13 @@ def cells(seed: int, count: int = 40, reach: float = 12) -> np.ndarray:
     return np.where(apart.min(axis=-1) < reach**2, apart.argmin(axis=-1) + 1, 0)
 
 
+def rings(seed: int, width: int) -> np.ndarray:
+    """Label images of 3 in 2 in 1, as of a tumour, each so many pixels beyond the next."""
+    inner = np.asarray(blobs(seed, 3, 12) > 0)
+    apart = np.where(inner, 0, ndimage.distance_transform_edt(~inner))
+    return np.clip(3 - np.ceil(apart / width), 0, 3).astype(int)
+
+
 def lines(seed: int, width: int, smooth: bool = True) -> np.ndarray:
     draws = np.random.default_rng(seed)
     scale = 4 if smooth else 1
@@ -83,7 +90,8 @@ SOFT: dict[str, Callable[[int], np.ndarray]] = {
     "lines as JPEG": lambda seed: compressed(lines(seed, 3), 75),
 }
 BLENDED: dict[str, Callable[[int], np.ndarray]] = {
-    **{f"1 to 3, times {f}": lambda seed, f=f: resized(blobs(seed, 3, 15), f) for f in (0.5, 0.7, 1.5, 2)},
+    **{f"1 to 3, times {f}": lambda seed, f=f: resized(blobs(seed, 3, 15), f) for f in (0.5, 0.7, 1.5, 2, 4, 6, 8)},
+    **{f"1 to 2, times {f}": lambda seed, f=f: resized(blobs(seed, 2, 15), f) for f in (2, 4, 8)},
     **{f"40 to 120, times {f}": lambda seed, f=f: resized(40 * blobs(seed, 3, 15), f) for f in (0.5, 2, 4)},
     "1 to 40": lambda seed: resized(blobs(seed, 40, 9, (200, 256)), 2),
     **{f"JPEG of {q}": lambda seed, q=q: compressed(60 * blobs(seed, 3, 15), q) for q in (75, 95)},
@@ -96,6 +104,10 @@ LABELS: dict[str, Callable[[int], np.ndarray]] = {
     "touching small": lambda seed: cells(seed, 300, 4),
     "classes": lambda seed: cells(seed, 40, 40) % 5,
     "thin lines": lambda seed: lines(seed, 1, smooth=False),
+    "few classes in tiny cells": lambda seed: cells(seed, 300, 4) % 4,
+    "few classes in small cells": lambda seed: cells(seed, 200, 6) % 4,
+    "few made larger rightly": lambda seed: np.kron(blobs(seed, 3, 15), np.ones((4, 4), int)),
+    **{f"rings of {width}": lambda seed, width=width: rings(seed, width) for width in (2, 3, 4, 8)},
     "of high numbers": lambda seed: 20 * blobs(seed, 12, 10),
     "binary": binary,
 }

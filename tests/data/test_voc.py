@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.reading import class_table, voc_xml
+from lora_sam.data.reading import annotation_files, voc_xml
 from lora_sam.data.reading.class_table import VOC_CLASSES, voc_colour, voc_table
 from lora_sam.data.reading.voc_xml import declared_size
 from lora_sam.data.splits import class_counts
@@ -321,7 +321,7 @@ def test_places_that_are_not_there(devkit: Path, tmp_path: Path, monkeypatch: py
         voc(tmp_path).open(0)
     with pytest.raises(DataError, match=r"data\.root must be the directory that has it"):
         voc(devkit / "ImageSets").open(0)
-    monkeypatch.setattr(class_table, "MAX_FILE_BYTES", 3)
+    monkeypatch.setattr(annotation_files, "MAX_TEXT_BYTES", 3)
     with pytest.raises(DataError, match=r"train\.txt: is larger than 0 MiB; is it the right file\?"):
         voc(devkit).open(0)
     (devkit / LISTS / "train.txt").unlink()

@@ -100,6 +100,10 @@ def test_python_lines_compile(tmp_path: Path) -> None:
     lines = python_lines(tmp_path / "it's")
     compile(lines, "usage", "exec")
     assert repr(str(tmp_path / "it's")) in lines
+    assert 'read_image("image.png")' in lines
+    lines = python_lines(tmp_path / "it's", scaled=True)
+    compile(lines, "usage", "exec")
+    assert 'read_image("image.png", ' + repr(str(tmp_path / "it's")) + ")" in lines
 
 
 @pytest.mark.parametrize(("trained", "rate"), [(0.2, "0.0003"), (0.5, "0.009"), (None, "0.009")])

@@ -18,6 +18,9 @@ from lora_sam.data.reading.paths import is_text, shown
 MAX_ANNOTATION_BYTES = 2 * 2**30
 """Larger annotation files are refused before they are read."""
 
+MAX_TEXT_BYTES = 2**20
+"""Larger texts are refused before they are read, unless the format has large ones."""
+
 _BOX_SLACK = 1.0  # pixels by which a bounding box may leave the image: tools round differently
 
 
@@ -188,3 +191,22 @@ def ends_of(file: Path) -> bytes:
     except OSError:
         return b""
     return text
+
+
+def read_lines(file: Path, most: int | None = None) -> list[str]:
+    """The lines of a UTF-8 text. Raises `DataError` where it is none, or has over `most` bytes (`MAX_TEXT_BYTES`)."""
+    most = MAX_TEXT_BYTES if most is None else most
+    try:
+        if not file.is_file():
+            raise DataError(f"{file}: is not a regular file; restore it.", "missing_file")
+        if file.stat().st_size > most:
+            raise DataError(f"{file}: is larger than {most // 2**20} MiB; is it the right file?", "too_large")
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(
+            f"{file}: cannot be read ({error.strerror}); check its permissions.", "unreadable_file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{file}: is not UTF-8 text (byte {error.start}); save it as UTF-8.", "unreadable_file"
+        ) from error

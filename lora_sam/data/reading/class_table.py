@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.reading.annotation_files import without_repeats
+from lora_sam.data.reading.annotation_files import read_lines, without_repeats
 from lora_sam.data.reading.images import is_jpeg, pixel_kind, read_image, read_mask
 from lora_sam.data.reading.label_map import LabelMap, numbered
 from lora_sam.data.reading.labelled import check_size
@@ -26,9 +26,6 @@ VOC_CLASSES = (
 
 VOID = 255
 """Value of pixels that belong to no class and not to the background either, in index masks."""
-
-MAX_FILE_BYTES = 2**20
-"""Larger files of labels are refused before they are read."""
 
 _BLACK = 0
 _SHOWN = 12
@@ -237,24 +234,6 @@ def read_dataset_meta(file: Path) -> ClassTable:
     background = content.get("background_label")
     none = {index for index, name in names.items() if background is not None and str(background) in (str(index), name)}
     return class_table(((index, names[index], colours.get(index)) for index in sorted(names)), none, file.name)
-
-
-def read_lines(file: Path) -> list[str]:
-    """The lines of a short UTF-8 text. Raises `DataError` where it is none, or larger than `MAX_FILE_BYTES`."""
-    try:
-        if not file.is_file():
-            raise DataError(f"{file}: is not a regular file; restore it.", "missing_file")
-        if file.stat().st_size > MAX_FILE_BYTES:
-            raise DataError(f"{file}: is larger than {MAX_FILE_BYTES // 2**20} MiB; is it the right file?", "too_large")
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise DataError(
-            f"{file}: cannot be read ({error.strerror}); check its permissions.", "unreadable_file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{file}: is not UTF-8 text (byte {error.start}); save it as UTF-8.", "unreadable_file"
-        ) from error
 
 
 def _names(content: Any, file: Path) -> dict[int, str]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 _BY_ENDING = {
     ".heic": "HEIC", ".heif": "HEIF", ".avif": "AVIF", ".gif": "GIF", ".jxl": "JPEG XL", ".psd": "Photoshop",
+    ".ppm": "Netpbm", ".pgm": "Netpbm", ".pbm": "Netpbm", ".tga": "Targa", ".ico": "icon", ".pcx": "PCX",
+    ".jls": "JPEG-LS", ".jxr": "JPEG XR",
     ".svg": "SVG", ".pdf": "PDF", ".eps": "EPS", ".exr": "OpenEXR", ".hdr": "Radiance HDR",
     ".dng": "camera RAW", ".cr2": "camera RAW", ".cr3": "camera RAW", ".nef": "camera RAW", ".arw": "camera RAW",
     ".orf": "camera RAW", ".rw2": "camera RAW", ".raf": "camera RAW", ".raw": "camera RAW",
@@ -18,6 +20,8 @@ _BY_ENDING = {
     ".mat": "MATLAB", ".mp4": "video", ".avi": "video", ".mov": "video", ".mkv": "video",
     ".zip": "archive", ".tar": "archive", ".gz": "archive", ".7z": "archive", ".rar": "archive",
 }  # fmt: skip
+_JPEG_LS = 0xF7
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _VOLUMES = frozenset({"NIfTI", "NRRD", "MetaImage", "DICOM", "Zarr", "HDF5", "video"})
 
 _BY_START = (
@@ -25,6 +29,8 @@ _BY_START = (
     (b"PK\x03\x04", 0, "archive"), (b"DICM", 128, "DICOM"), (b"ftyphei", 4, "HEIC"), (b"ftyphev", 4, "HEIC"),
     (b"ftypmif", 4, "HEIF"), (b"ftypavi", 4, "AVIF"), (b"ftyp", 4, "video"), (b"\x89HDF", 0, "HDF5"),
     (b"\x00\x00\x00\x0cJXL ", 0, "JPEG XL"), (b"\xff\x0a", 0, "JPEG XL"), (b"FUJIFILMCCD-RAW", 0, "camera RAW"),
+    (b"P4\n", 0, "Netpbm"), (b"P5\n", 0, "Netpbm"), (b"P6\n", 0, "Netpbm"), (b"P2\n", 0, "Netpbm"),
+    (b"\x00\x00\x01\x00", 0, "icon"), (b"\x0a\x05\x01", 0, "PCX"), (b"II\xbc\x01", 0, "JPEG XR"),
     (b"<svg", 0, "SVG"), (b"<?xml", 0, "XML"), (b"version https://git-lfs", 0, "pointer of Git LFS"),
 )  # fmt: skip
 
@@ -38,7 +44,20 @@ def ending(name: str) -> str:
 def type_of(name: str, start: bytes = b"") -> str | None:
     """What a file is that is not read as an image, by its first bytes (at least 132 are looked at) or else its name."""
     by_start = next((what for magic, place, what in _BY_START if start[place : place + len(magic)] == magic), None)
-    return by_start or _BY_ENDING.get(ending(name))
+    return by_start or _kind_of_jpeg(start) or _BY_ENDING.get(ending(name))
+
+
+def _kind_of_jpeg(start: bytes) -> str | None:
+    """JPEG of a process that is not read, by its frame header (ITU T.81, B.2.2); None for what may be damaged."""
+    place = 2 if start[:2] == b"\xff\xd8" else len(start)
+    while start[place : place + 1] == b"\xff" and len(start) > place + 4:
+        marker, length = start[place + 1], int.from_bytes(start[place + 2 : place + 4])
+        if marker == _JPEG_LS:
+            return "JPEG-LS"
+        if marker in _FRAMES:
+            return None if start[place + 4] == 8 else f"JPEG of {start[place + 4]} bits"
+        place += 2 + length
+    return None
 
 
 def remedy_for(kind: str) -> str:

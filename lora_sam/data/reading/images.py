@@ -21,19 +21,20 @@ from lora_sam.core.errors import DataError
 from lora_sam.data.reading.file_types import remedy_for, type_of
 from lora_sam.data.reading.pixel_scale import PixelScale, measured
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".jp2", ".j2k"})
 """Lower-case file name endings of what can be read."""
 
 MAX_PIXELS = 64 * 10**6
 """Images with more pixels are refused before they are decoded."""
 
-_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
+_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "JPEG2000")
 _REMEDY = "copy it again from its source, or leave it out"
-_ORIENTATION_TAG, _PHOTOMETRIC = 0x0112, 0x0106
+_ORIENTATION_TAG, _PHOTOMETRIC, _SAMPLES = 0x0112, 0x0106, 277
 _SUBFILE_TAG, _NODATA_TAG = 254, 42113
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MOST_BANDS = 64
+_PACKED = ("raw", "jpeg", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits")  # what a TIFF usually is
 _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     2: np.fliplr,
     3: lambda values: np.rot90(values, 2),
@@ -44,7 +45,8 @@ _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     8: np.rot90,
 }
 _BYTE_MAX, _WORD_MAX = 0xFF, 0xFFFF
-_START = 132  # bytes that tell what a file is
+_START = 2**16  # bytes that tell what a file is
+_J2K_HEAD = 2**16  # bytes before which the code stream begins
 _LEARNT = (32 << 20) - (1 << 16)  # bytes; glibc learns from blocks of up to 32 MiB
 _JPEG_COLOUR_NOISE = 32  # chroma error of a grey picture saved as colour JPEG; up to 9 seen
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # our errors say what is wrong with a file
@@ -157,14 +159,26 @@ def deep_pixels(path: ImageFile) -> DeepPixels | None:
     with _opened(path) as image:
         if image.mode.startswith("I") or image.mode == "F":
             return DeepPixels(np.asarray(_upright(image, path))[:, :, None])
-        if not any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
-            return None
         kind = image.format
+        if kind != "JPEG2000" and not any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
+            return None
     if kind == "TIFF":
         return _read_tiff(path)
+    if kind == "JPEG2000" and not _is_deep_jpeg2000(path):
+        return None
     with _package(path) as codecs, path.open("rb") as file:
-        values = np.asarray(codecs("imagecodecs").png_decode(file.read()))
+        package = codecs("imagecodecs")
+        values = np.asarray((package.jpeg2k_decode if kind == "JPEG2000" else package.png_decode)(file.read()))
     return DeepPixels(values if values.ndim == 3 else values[:, :, None])
+
+
+def _is_deep_jpeg2000(path: ImageFile) -> bool:
+    """Whether a component has more than 8 bits, of which Pillow keeps the high ones (SIZ marker, ISO 15444-1)."""
+    with path.open("rb") as file:
+        head = file.read(_J2K_HEAD)
+    place = head.find(b"\xff\x4f\xff\x51")
+    count = int.from_bytes(head[place + 40 : place + 42]) if place >= 0 else 0
+    return any((depth & 0x7F) + 1 > 8 for depth in head[place + 42 : place + 42 + 3 * count : 3])
 
 
 @contextmanager
@@ -185,18 +199,24 @@ def _package(path: ImageFile) -> Iterator[Callable[[str], Any]]:
         raise DataError(f"{path}: truncated or damaged ({reason}); {_REMEDY}.", "unreadable_file") from error
 
 
+def is_tiff(start: bytes) -> bool:
+    """Whether a file that begins so is a TIFF."""
+    return start[:4] in _TIFF_STARTS
+
+
 def _is_unknown_tiff(path: ImageFile) -> bool:
-    """Whether a file is a TIFF with pixels that Pillow has no mode for, such as eight bands."""
+    """Whether a file is a TIFF with pixels that Pillow has no mode for, such as eight bands or planes of 16 bits."""
     if isinstance(path, Path) and path.suffix.lower() not in (".tif", ".tiff"):
         return False  # without opening it once more
     try:
         with path.open("rb") as file:
-            if file.read(4) not in _TIFF_STARTS:
+            if not is_tiff(file.read(4)):
                 return False
             file.seek(0)
             try:
-                with Image.open(file, formats=("TIFF",)):
-                    return False
+                with Image.open(file, formats=("TIFF",)) as image:
+                    # planes of 16 bits: Pillow takes the first for all
+                    return image.mode[0] in "IF" and getattr(image, "tag_v2", {}).get(_SAMPLES, 1) > 1
             except (UnidentifiedImageError, SyntaxError, KeyError, ValueError):
                 return True
     except (OSError, Image.DecompressionBombError):
@@ -241,12 +261,17 @@ def image_size(path: ImageFile) -> tuple[int, int]:
 
 def is_jpeg(path: ImageFile) -> bool:
     """Whether the content is JPEG, whatever the file is called. Raises `DataError` as `read_image` does."""
+    if _is_unknown_tiff(path):
+        return False
     with _opened(path) as image:
         return image.format in ("JPEG", "MPO")
 
 
 def pixel_kind(path: ImageFile) -> Literal["grey", "palette", "colour"]:
     """What the pixels of a file are, from its header. Raises `DataError` as `read_image` does."""
+    if _is_unknown_tiff(path):
+        with _tiff_page(path) as page:
+            return "grey" if page.samplesperpixel == 1 else "colour"
     with _opened(path) as image:
         if image.mode in ("P", "PA"):
             return "palette"
@@ -305,8 +330,16 @@ def mask_values(path: ImageFile) -> MaskValues:
     nothing else differs, the mask is the alpha channel. A colour JPEG may differ a little between channels.
 
     Raises:
-        DataError: as `read_image` does, or the mask has colours or fractional values.
+        DataError: as `read_image` does, or the mask has colours, bands or fractions.
     """
+    if _is_unknown_tiff(path):  # such as 64 bits
+        deep = _read_tiff(path).values
+        if deep.shape[2] != 1:
+            raise DataError(
+                f"{path}: a mask with {deep.shape[2]} bands; save it as a grey image with one value per label.",
+                "ambiguous_mask",
+            )
+        return MaskValues(_whole(deep[..., 0], path))
     with _opened(path) as image:
         noise = _JPEG_COLOUR_NOISE if image.format in ("JPEG", "MPO") else 0
         # Pillow keeps the high bytes of 16-bit colour only, which would merge labels
@@ -338,11 +371,20 @@ def mask_values(path: ImageFile) -> MaskValues:
         values = values[..., 0]
     if values.dtype == np.bool_:  # from Pillow, whose True is not always the byte 1
         values = np.where(values, 1, 0).astype(np.uint8)
+    return MaskValues(_whole(values, path))
+
+
+def _whole(values: NDArray[Any], path: ImageFile) -> NDArray[Any]:
+    """Values as integers of at most 64 bits."""
     if not np.issubdtype(values.dtype, np.integer):
         raise DataError(
             f"{path}: a mask with {values.dtype} values; save it with 8-bit or 16-bit integers.", "ambiguous_mask"
         )
-    return MaskValues(values)
+    if values.dtype != np.uint64:
+        return values
+    if int(values.max()) > np.iinfo(np.int64).max:
+        raise DataError(f"{path}: a mask with the value {int(values.max())}; use small labels.", "ambiguous_mask")
+    return values.astype(np.int64)
 
 
 def _is_alpha(colour: NDArray[Any], alpha: NDArray[Any]) -> bool:
@@ -371,6 +413,7 @@ def _keep_freed_memory() -> None:
 @contextmanager
 def _opened(path: ImageFile) -> Iterator[Image.Image]:
     """An image whose header was read, with every failure on it, now or while it is decoded, as a `DataError`."""
+    packed = None
     try:
         if not path.is_file():
             what = "is not a regular file" if path.exists() else "does not exist"
@@ -384,8 +427,9 @@ def _opened(path: ImageFile) -> Iterator[Image.Image]:
             if width * height > MAX_PIXELS:
                 raise _too_large(path, f"{width}x{height} pixels")
             pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-            if pages > 1 and image.format == "TIFF":
-                pages = _full_pages(image)
+            if image.format == "TIFF":
+                pages = full_pages(image) if pages > 1 else pages
+                packed = image.info.get("compression")
             if pages > 1:
                 raise _several_pages(path, pages)
             yield image
@@ -408,10 +452,16 @@ def _opened(path: ImageFile) -> Iterator[Image.Image]:
         raise DataError(f"{path}: may not be read; correct its permissions.", "unreadable_file") from error
     except Exception as error:  # decoders of damaged files raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
+        if packed not in (None, *_PACKED):
+            raise DataError(
+                f"{path}: is damaged, or packed in a way that is not read ({packed}: {reason}); save it with LZW or "
+                "Deflate.",
+                "unreadable_file",
+            ) from error
         raise DataError(f"{path}: truncated or damaged ({reason}); {_REMEDY}.", "unreadable_file") from error
 
 
-def _full_pages(image: Image.Image) -> int:
+def full_pages(image: Image.Image) -> int:
     """Pages of a TIFF that are neither overviews of another nor masks; the first is open afterwards."""
     kinds = []
     for page in range(getattr(image, "n_frames", 1)):

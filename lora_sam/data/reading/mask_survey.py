@@ -29,8 +29,10 @@ _SOLID_PIXELS, _SOLID_ALONE = 16, 0.3  # a value with so many pixels, few of the
 _SOFT = 0.4  # of the pixels between background and the largest value, if they are edges
 _RINGING = 0.6  # of the same pixels alone, where all values are near the two
 _NEAR = 0.06  # of the largest value: how far JPEG moves a value, mostly
-_FEW_PIXELS, _MOSTLY = 32, 0.8
-_BLENDED, _BLENDED_PIXELS = 0.04, 50
+_FEW_PIXELS, _MOSTLY, _BLENDED, _BLENDED_PIXELS = 32, 0.8, 0.04, 50
+_STRIP, _ACROSS = 5, 9  # a strip has no square of so many pixels a side, and both its sides within so many
+_STRIPS, _LEAPS = 0.1, 0.25  # of the pixels at edges; of unequal neighbours, those more than 1 apart
+_STRIP_IDS = 16  # larger steps leave edges of single pixels
 _FEW_IDS, _MOST_IDS, _USED_IDS = 32, 200, 0.3  # beside void: few ids may have gaps, more use this share of the numbers
 _FRAMED = 0.6
 
@@ -50,6 +52,9 @@ class Survey:
         no_background: Files without a pixel of 0.
         border: Pixels on the border, of each value.
         rims: Pairs of neighbouring pixels (left and right, above and below) of two values, the smaller first.
+        edges: Pixels above 0 with another value beside them.
+        strips: Pixels of each value in thin strips between a smaller and a larger value, left by smooth enlargement.
+        apart: Pixels of each value in thick areas, with no larger value near.
         parts: Connected parts of what is at least half the largest value, without specks, of each file.
     """
 
@@ -63,6 +68,9 @@ class Survey:
     framed: int = 0
     no_background: int = 0
     rims: dict[tuple[int, int], int] = field(default_factory=dict)
+    edges: int = 0
+    strips: dict[int, int] = field(default_factory=dict)
+    apart: dict[int, int] = field(default_factory=dict)
     parts: list[int] = field(default_factory=list)
 
     def add(self, values: NDArray[Any], *, jpeg: bool = False, transparent: bool = False) -> None:
@@ -98,6 +106,10 @@ class Survey:
         alone = same <= _ALONE
         _tally(self.alone, values[alone])
         _tally(self.between, values[alone & (low < values) & (high > values)])
+        self.edges += int(np.count_nonzero((low != high) & (values > 0)))
+        if int(np.unique(values)[-2]) <= _STRIP_IDS:  # the largest may be void
+            for count, where in zip((self.strips, self.apart), _strips(values), strict=True):
+                _tally(count, values[where])
 
     def _meet(self, values: NDArray[Any]) -> None:
         for one, two in ((values[:, :-1], values[:, 1:]), (values[:-1], values[1:])):
@@ -174,6 +186,12 @@ class Survey:
             ringing = near > 0 and sum(counts[value] for value in middle) < 0.1 * (pixels + counts[largest])
             soft = edges >= _SOFT * pixels or (ringing and alone >= _RINGING * pixels)
             return "soft" if soft else "plain"
+        strips = sum(
+            count for value, count in self.strips.items() if value in solid and self.apart.get(value, 0) > count
+        )
+        leaps = sum(count for (low, high), count in self.rims.items() if high - low > 1 and high not in ignored)
+        if strips >= max(_STRIPS * self.edges, _BLENDED_PIXELS) and leaps < _LEAPS * sum(self.rims.values()):
+            return "blended"
         return "blended" if edges >= max(_BLENDED * pixels, _BLENDED_PIXELS) else "plain"
 
 
@@ -247,12 +265,23 @@ def blended(file: ImageFile, otherwise: str) -> DataError:
 
 
 def separate_parts(mask: NDArray[np.bool_]) -> int:
-    """How many connected parts a mask [H, W] has, those left out that are small beside the largest; corners connect."""
+    """How many connected parts a mask [H, W] has, without those small beside the largest; corners connect."""
     from scipy import ndimage
 
     labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=2)[1:]
     return int(np.count_nonzero(areas >= PART_SHARE * areas.max())) if count else 0
+
+
+def _strips(values: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Where values [H, W] above 0 are thin strips between a smaller and a larger value; and thick, no larger near."""
+    from scipy import ndimage
+
+    same = ndimage.maximum_filter(values, _STRIP) == ndimage.minimum_filter(values, _STRIP)
+    thick = ndimage.maximum_filter(same, _STRIP)
+    low, high = ndimage.minimum_filter(values, _ACROSS), ndimage.maximum_filter(values, _ACROSS)
+    strips: NDArray[np.bool_] = (values > 0) & ~thick & (low < values) & (values < high)
+    return strips, thick & (high == values)
 
 
 def _tally(counts: dict[int, int], values: NDArray[Any]) -> None:
