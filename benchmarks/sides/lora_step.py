@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.settings import settings_for
+from lora_sam.predictors.embeddings.images import VALUES
 from lora_sam.training.examples import Example
 from lora_sam.training.settings import Settings
 
@@ -156,10 +157,10 @@ def prepare_rows(settings: Settings, given: Conditions) -> dict[str, Any]:
     encoder, image = adapted.sam.image_encoder, _image_of(one).to(given.device)
     step = _stepper(settings, adapted, replace(given, precision="fp32"))
     with rows_of(base, adapted, given.directory) as store, torch.no_grad():
-        store.fill([ROW], lambda _: stage.of(encoder, image.unsqueeze(0)).float().cpu().numpy())
+        store.fill([ROW], lambda _: {VALUES: stage.of(encoder, image.unsqueeze(0)).float().cpu().numpy()})
     losses, gradients = [], []
     with rows_of(base, adapted, given.directory) as store:
-        for taken in (one, replace(one, image=None, encoded=store.read(ROW))):
+        for taken in (one, replace(one, image=None, encoded=store.read(ROW)[VALUES])):
             adapted.peft.zero_grad(set_to_none=True)
             losses.append(step([taken]))
             gradients.append(torch.cat([_gradient(parameter) for parameter in adapted.trainable().values()]))
@@ -183,7 +184,7 @@ def rows_of(base: BaseModel, adapted: AdaptedSam, directory: Path) -> EmbeddingC
         stage=stage.name,
         image_size=base.image_size,
         precision="float32",
-        shape=stage.shape(adapted.sam.image_encoder),
+        shapes={VALUES: stage.shape(adapted.sam.image_encoder)},
         dtype="float16",
     )
     return EmbeddingCache.open(directory / "rows", spec, max_bytes=MAX_CACHE_BYTES)
@@ -202,7 +203,10 @@ def late_step(settings: Settings, given: Conditions) -> tuple[Step, dict[str, An
     one = replace(example(settings.model.image_size), image=None)
     store = rows_of(base, adapted, given.directory)
     return _our_step(
-        settings, adapted, given, lambda: [replace(one, encoded=store.read(ROW)) for _ in range(given.batch_size)]
+        settings,
+        adapted,
+        given,
+        lambda: [replace(one, encoded=store.read(ROW)[VALUES]) for _ in range(given.batch_size)],
     )
 
 

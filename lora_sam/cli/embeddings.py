@@ -44,13 +44,13 @@ class Embeddings:
     list (or nothing), verify, prune. Verifying ends with 3 if anything is damaged.
 
     Attributes:
-        action: list shows every group of embeddings; verify reads each of them, and removes from the index what is
-            damaged, so that training makes it again; prune removes groups, those used least recently first.
+        action: list shows every group of embeddings; verify reads each of them, and removes what is damaged, so that
+            training makes it again; prune removes groups, those used least recently first.
         directory: The cache directory; null takes that of training: cache.directory of conf/cache, else
             $LORA_SAM_EMBEDDINGS, else lora_sam/embeddings in the user's cache directory.
         max_gb: For prune, remove groups until no more than so many GB (10^9 bytes) are left; null takes cache.max_gb
             of conf/cache, unless older_than_days is given.
-        older_than_days: For prune, remove groups that no run has opened for so many days.
+        older_than_days: For prune, remove groups of which no run has wanted a row for so many days.
         json: Print JSON for programs instead of a table.
     """
 
@@ -113,8 +113,7 @@ class Embeddings:
             with self._progress(f"verifying {what}") as on_rows:
                 checked.append(_verified(options.place(), group, on_rows))
         rows, damaged = (sum(entry[name] for entry in checked) for name in ("checked", "damaged"))
-        # rows whose index was lost are damaged too, but nobody knows how many there were
-        sound = damaged == 0 and not any(entry["index_damaged"] for entry in checked)
+        sound = damaged == 0
         if self.json:
             _print_json({"rows": rows, "damaged": damaged, "groups": checked})
             return 0 if sound else DAMAGED
@@ -130,14 +129,15 @@ class Embeddings:
         return nullcontext(lambda done, total: None) if self.json else progress(what, "rows")
 
     def _prune(self, options: CacheOptions) -> int:
-        from lora_sam.predictors.embeddings.eviction import Pruned, prune
+        from lora_sam.predictors.embeddings.eviction import Pruned, prune, remove_old
         from lora_sam.predictors.embeddings.layout import unavailable
 
         directory = options.place()
         limit = self.max_gb if self.max_gb is not None or self.older_than_days is not None else options.max_gb
-        pruned = Pruned(removed=(), in_use=())
+        pruned, old = Pruned(removed=(), in_use=()), None
         if directory.is_dir():
             with unavailable(directory):
+                old = remove_old(directory)
                 pruned = prune(
                     directory,
                     max_bytes=None if limit is None else int(limit * 1e9),
@@ -152,6 +152,8 @@ class Embeddings:
             print_table(table(pruned.removed, "removed", f"{_gb(freed)} GB freed in {directory}"))
         else:
             print(f"nothing removed in {directory}")
+        if old is not None:
+            print(old)
         for group in pruned.in_use:
             print(f"{group.path} ({_gb(group.bytes)} GB) is in use by another process and stays")
         return 0
@@ -161,15 +163,13 @@ def _verified(directory: Path, group: Group, on_rows: Callable[[int, int], None]
     """Verify one group: what was found, for JSON and for people."""
     from lora_sam.predictors.embeddings.store import CacheUnavailable, EmbeddingCache
 
-    entry = {**_plain(group), "checked": 0, "damaged": 0, "index_damaged": False, "notes": []}
+    entry = {**_plain(group), "checked": 0, "damaged": 0, "notes": []}
     if group.spec is None:
         return {**entry, "notes": [f"not checked: {group.problem}"]}
     try:
-        # does not count as use, which would keep the group from being removed
-        with EmbeddingCache(directory, group.spec, max_bytes=0, counts_as_use=False) as cache:
+        with EmbeddingCache(directory, group.spec, max_bytes=0) as cache:
             entry["checked"] = cache.verify(on_rows)
             entry["damaged"], entry["notes"] = cache.damaged, cache.notes
-            entry["index_damaged"] = bool(cache.notes)
     except CacheUnavailable as error:
         entry["notes"] = [f"not checked: {error}"]
     return entry
@@ -188,7 +188,7 @@ def _cells(group: Group) -> tuple[str, ...]:
     else:
         stored = spec.dtype if spec.precision == spec.dtype else f"{spec.precision}, kept as {spec.dtype}"
         what = (f"{spec.variant} {spec.weights[:8]}", spec.stage, f"{spec.image_size} px", stored)
-    rows = "?" if group.rows is None else f"{group.rows:,}"
+    rows = f"{group.rows:,}"
     state = "in use" if group.in_use else "" if group.problem is None else "cannot be used"
     return (*what, rows, _gb(group.bytes), _when(group.used), state)
 

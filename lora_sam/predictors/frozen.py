@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.data.reading.images import digest_of_pixels
-from lora_sam.predictors.embeddings.images import row_key
+from lora_sam.predictors.embeddings.images import VALUES, row_key
 from lora_sam.predictors.embeddings.store import CacheMiss, EmbeddingCache
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class FrozenPart:
             row = self.store.read(row_key(digest_of_pixels(image)))
         except CacheMiss:
             return self._encoded([image])
-        return row.unsqueeze(0).to(device_of(self.sam))
+        return row[VALUES].unsqueeze(0).to(device_of(self.sam))
 
     def fill(self, keys: Sequence[str], image: ReadImage, on_rows: Callable[[int, int], None] | None = None) -> int:
         """Make the rows that are missing.
@@ -64,9 +64,8 @@ class FrozenPart:
         """
         from lora_sam.models.decoding import device_of
 
-        def make(positions: list[int]) -> NDArray[np.float32]:
-            values: NDArray[np.float32] = self._encoded([image(position) for position in positions]).cpu().numpy()
-            return values
+        def make(positions: list[int]) -> dict[str, NDArray[np.float32]]:
+            return {VALUES: self._encoded([image(position) for position in positions]).cpu().numpy()}
 
         batch = 1 if device_of(self.sam).type == "cpu" else 8
         return self.store.fill(keys, make, batch=batch, on_rows=on_rows)

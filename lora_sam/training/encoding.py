@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from lora_sam.core.wording import plural
-from lora_sam.predictors.embeddings.images import EncodedSplit, digests_of, row_key
+from lora_sam.predictors.embeddings.images import VALUES, EncodedSplit, digests_of, row_key
 from lora_sam.predictors.embeddings.store import CacheUnavailable, EmbeddingCache, RowSpec, RowTooLarge
 from lora_sam.predictors.frozen import FrozenPart
 
@@ -45,6 +45,7 @@ class Encodings:
         self._options = options
         self._say = say
         self._stores: dict[str, EmbeddingCache] = {}
+        self._damaged: dict[str, int] = {}
         self._training: EncodedSplit | None = None
         self._source: SampleSource | None = None
         self._off = False
@@ -106,7 +107,7 @@ class Encodings:
                 stage=self._stage.name,
                 image_size=self._base.image_size,
                 precision="float32",
-                shape=self._stage.shape(self._adapted.sam.image_encoder),
+                shapes={VALUES: self._stage.shape(self._adapted.sam.image_encoder)},
                 dtype=dtype,
             )
             place = self._options.place()
@@ -122,14 +123,16 @@ class Encodings:
     def _fill(
         self, store: EmbeddingCache, keys: Sequence[str], image: Callable[[int], NDArray[np.uint8]], what: str
     ) -> None:
-        told, before = 0, store.damaged
+        told = 0
         try:
             missing = len(store.missing(keys))
         except CacheUnavailable as error:
             self._turn_off(error)
             return
-        if store.damaged > before:
-            self._say(f"embedding cache: {store.damaged - before} damaged rows are made anew")
+        damaged = store.damaged - self._damaged.get(store.spec.dtype, 0)
+        if damaged:  # also what was found by reading since the last time
+            self._say(f"embedding cache: {damaged} damaged rows are made anew")
+            self._damaged[store.spec.dtype] = store.damaged
         if not missing:
             return
         self._say(f"embedding cache: encoding {plural(missing, f'{what} image')} once, in fp32")

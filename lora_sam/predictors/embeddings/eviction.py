@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
-import stat
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_sam.predictors.embeddings.index import Index
-from lora_sam.predictors.embeddings.layout import (
-    INDEX,
-    LEASE,
-    CacheUnavailable,
-    RowSpec,
-    described_spec,
-    is_group,
-    size_of,
-)
-from lora_sam.predictors.embeddings.locks import FileLock, directory_lock
+from lora_sam.predictors.embeddings.layout import BUILDERS, GROUP, USERS, CacheUnavailable, RowSpec, described_spec
+from lora_sam.predictors.embeddings.rows import FAN, Row, directories, rows_of
+from lora_sam.predictors.embeddings.signs import is_up
 
 FREE_BYTES = 2**28
 """What is left free on the disk."""
 
-_REMOVED = re.compile(r"\.removed-[0-9a-f]{8}")
+_NAME = re.compile(r"[0-9a-f]{32}")
+# format 1: many rows in a file, and an index of them
+_OLD_INDEX = "index.sqlite"
+_OLD_FILES = (_OLD_INDEX, "index.sqlite-journal", "index.damaged", "rows-*.bin", "lease", "builder", GROUP)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +30,16 @@ class Group:
     Attributes:
         path: Their directory.
         spec: What they have in common; None where that cannot be told.
-        rows: How many there are; None where that cannot be told.
-        bytes: Size of all files.
-        used: When the group was opened last, in seconds since 1970.
-        in_use: Whether a process has it open.
+        rows: How many there are.
+        bytes: Size of all of them.
+        used: When one of them was wanted last, in seconds since 1970.
+        in_use: Whether a process has the group open.
         problem: Why it cannot be used; None where it can.
     """
 
     path: Path
     spec: RowSpec | None
-    rows: int | None
+    rows: int
     bytes: int
     used: float
     in_use: bool
@@ -63,88 +56,100 @@ class Pruned:
 
 def groups(directory: Path) -> list[Group]:
     """All groups of a cache directory, that used last first; none where there is no such directory."""
-    return [_group(path) for path in reversed(_oldest_first(directory))]
+    found = [_group(path) for path in _paths(directory)]
+    return sorted(found, key=lambda group: (group.used, group.path.name), reverse=True)
 
 
 def total_bytes(directory: Path) -> int:
-    """Bytes of all groups, those whose removal was cut short included; other files of the directory do not count."""
-    return sum(size_of(path) for path in (*_oldest_first(directory), *_leftovers(directory)))
+    """Bytes of all rows, and of what killed processes left of some; other files of the directory do not count."""
+    return sum(row.bytes for path in _paths(directory) for row in rows_of(path))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shortage:
-    """What stands between a group and the rows that it is to get.
-
-    Attributes:
-        needed: Bytes by which the group is to grow.
-        held: Bytes in the whole cache directory.
-        max_bytes: The most that it may hold.
-        free: Bytes that the disk can give.
-    """
-
-    needed: int
-    held: int
-    max_bytes: int
-    free: int
-
-    @property
-    def bytes(self) -> int:
-        """How much has to go; not above 0 where there is room."""
-        return max(self.held + self.needed - self.max_bytes, self.needed - self.free if self.needed else 0)
-
-    def explained(self, directory: Path, rows: int) -> str:
-        """For people: what is needed, what is allowed, what can be done."""
-        sentence = f"the embedding cache needs {_gb(self.needed)} GB for {rows:,} images, and there is no room: "
-        if self.needed > self.free:
-            sentence += f"the disk of {directory} can give {_gb(max(0, self.free))} GB; free some space, "
-        else:
-            sentence += (
-                f"{directory} holds {_gb(self.held)} GB of at most cache.max_gb={self.max_bytes / 1e9:g}, of which "
-                f"too little can go; raise cache.max_gb, remove some with python -m lora_sam.embeddings prune, "
-            )
-        return sentence + "choose another place with cache.directory=<directory>, or go without with trainer.cache=off."
+def in_use(group: Path, except_for: str = "") -> bool:
+    """Whether a process has the group open, other than by the sign with this name."""
+    try:
+        names = os.listdir(group / USERS)
+    except OSError:
+        return False
+    return any([is_up(group / USERS / name) for name in names if name != except_for])
 
 
-def shortage(directory: Path, needed: int, max_bytes: int) -> Shortage:
-    """What stands between a cache directory and growing by `needed` bytes, now. Raises `OSError`."""
-    free = shutil.disk_usage(directory).free - FREE_BYTES
-    return Shortage(needed=needed, held=total_bytes(directory), max_bytes=max_bytes, free=free)
+def make_room(group: Path, spec: RowSpec, rows: int, *, max_bytes: int, wanted: Collection[str], user: str) -> None:
+    """Have room for so many more rows of a group: of all groups the rows used least recently go first.
 
-
-@contextmanager
-def removable(directory: Path, excess: int, keep: Path) -> Iterator[list[Path]]:
-    """Hold the groups, used least recently first, whose removal frees `excess` bytes, or all that nobody has open.
-
-    For the holder of the directory's lock.
+    What somebody else has open stays whole, and so does what is wanted here. Nothing goes where that is not enough.
 
     Args:
-        directory: The cache directory.
-        excess: Bytes.
-        keep: A group that stays.
+        group: The group's directory.
+        spec: What its rows are.
+        rows: How many are to be made.
+        max_bytes: Largest size of the cache directory.
+        wanted: Keys of rows of the group that stay.
+        user: Name of the sign by which this process has the group open.
+
+    Raises:
+        CacheUnavailable: there is no room.
+        OSError: the disk cannot be asked.
     """
-    with ExitStack() as held:
-        found = []
-        for path in _oldest_first(directory):
-            if excess <= 0:
-                break
-            if path != keep and (lease := _held(path)) is not None:
-                held.enter_context(closing(lease))
-                found.append(path)
-                excess -= size_of(path)
-        yield found
+    directory = group.parent
+    found = {path: list(rows_of(path)) for path in _paths(directory)}
+    # all rows of a group are of one size
+    needed = rows * max((row.bytes for row in found.get(group, ()) if row.key is not None), default=spec.file_bytes)
+    held = sum(row.bytes for some in found.values() for row in some)
+    free = shutil.disk_usage(directory).free - FREE_BYTES
+    excess = max(held + needed - max_bytes, needed - free)
+    if excess <= 0:
+        return
+    removable = [
+        row
+        for path, some in found.items()
+        if not in_use(path, user if path == group else "")
+        for row in some
+        if path != group or row.key not in wanted
+    ]
+    # a group that does not grow is not refused for what others hold
+    if sum(row.bytes for row in removable) < min(excess, needed):
+        raise CacheUnavailable(_no_room(directory, needed, rows, held, max_bytes, free))
+    for row in sorted(removable, key=lambda row: (row.used, row.path.name)):
+        if excess <= 0:
+            break
+        if _remove(row):
+            excess -= row.bytes
+    for path in found:
+        if path != group and next(rows_of(path), None) is None and not in_use(path):
+            _remove_empty(path)
 
 
-def remove(path: Path) -> None:
-    """Remove a group that nobody else has open; one that is cut short leaves nothing that could be taken for one."""
-    away = path.with_name(f".removed-{secrets.token_hex(4)}")
-    os.rename(path, away)
-    shutil.rmtree(away, ignore_errors=True)
+def _no_room(directory: Path, needed: int, rows: int, held: int, max_bytes: int, free: int) -> str:
+    sentence = f"the embedding cache needs {_gb(needed)} GB for {rows:,} images, and there is no room: "
+    if needed > free:
+        sentence += f"the disk of {directory} can give {_gb(max(0, free))} GB; free some space, "
+    else:
+        sentence += (
+            f"{directory} holds {_gb(held)} GB of at most cache.max_gb={max_bytes / 1e9:g}, of which too little can "
+            "go; raise cache.max_gb, remove some with python -m lora_sam.embeddings prune, "
+        )
+    return sentence + "choose another place with cache.directory=<directory>, or go without with trainer.cache=off."
 
 
-def remove_leftovers(directory: Path) -> None:
-    """Remove what is left of groups whose removal was cut short."""
-    for path in _leftovers(directory):
-        shutil.rmtree(path, ignore_errors=True)
+def remove_old(directory: Path) -> str | None:
+    """Remove groups of format 1, which are not read; what to say of it, None where there were none."""
+    freed = 0
+    for group in directories(directory, _NAME):
+        if (group / _OLD_INDEX).exists():
+            for path in [path for name in _OLD_FILES for path in group.glob(name)]:
+                with suppress(OSError):
+                    size = path.lstat().st_size
+                    path.unlink()
+                    freed += size
+            with suppress(OSError):
+                group.rmdir()
+    if not freed:
+        return None
+    for name in ("lock", "pixels.sqlite"):
+        with suppress(OSError):
+            (directory / name).unlink()
+    return f"{_gb(freed)} GB in {directory} were of an older format that is not read, and were removed"
 
 
 def prune(directory: Path, *, max_bytes: int | None, before: float | None) -> Pruned:
@@ -153,78 +158,83 @@ def prune(directory: Path, *, max_bytes: int | None, before: float | None) -> Pr
     Args:
         directory: The cache directory.
         max_bytes: Remove while it holds more than that; None for no such limit.
-        before: Remove what was opened last before this time, in seconds since 1970; None for no such limit.
+        before: Remove what was used last before this time, in seconds since 1970; None for no such limit.
 
     Raises:
         OSError: something cannot be removed.
-        CacheUnavailable: the directory's lock cannot be had.
     """
-    removed, in_use = [], []
-    with directory_lock(directory):
-        remove_leftovers(directory)
-        held = total_bytes(directory)
-        for path in _oldest_first(directory):
-            group = _group(path)
-            if not (max_bytes is not None and held > max_bytes) and not (before is not None and group.used < before):
-                continue
-            lease = _held(path)
-            if lease is None:
-                in_use.append(group)
-                continue
-            with closing(lease):
-                remove(path)
-            held -= group.bytes
-            removed.append(group)
-    return Pruned(removed=tuple(removed), in_use=tuple(in_use))
+    removed, used = [], []
+    found = groups(directory)
+    held = sum(group.bytes for group in found)
+    for group in reversed(found):
+        if not (max_bytes is not None and held > max_bytes) and not (before is not None and group.used < before):
+            continue
+        if group.in_use:
+            used.append(group)
+            continue
+        for row in rows_of(group.path):
+            row.path.unlink(missing_ok=True)
+        _remove_empty(group.path)
+        held -= group.bytes
+        removed.append(group)
+    return Pruned(removed=tuple(removed), in_use=tuple(used))
 
 
-def _oldest_first(directory: Path) -> list[Path]:
+def _paths(directory: Path) -> list[Path]:
+    """The directories of groups, described or with rows; not of links, and not of groups of an older format."""
+    return [
+        path
+        for path in directories(directory, _NAME)
+        if not (path / _OLD_INDEX).exists() and ((path / GROUP).is_file() or next(rows_of(path), None) is not None)
+    ]
+
+
+def _remove(row: Row) -> bool:
+    """Remove a row, unless somebody has wanted it meanwhile; whether it is gone."""
     try:
-        found = [path for path in directory.iterdir() if is_group(path)]
+        if row.path.lstat().st_mtime_ns != row.used:
+            return False
+        row.path.unlink()
+    except FileNotFoundError:
+        pass
     except OSError:
-        return []
-    return sorted(found, key=lambda path: (_used(path), path.name))
+        return False
+    return True
 
 
-def _leftovers(directory: Path) -> list[Path]:
-    try:
-        entries = [path for path in directory.iterdir() if _REMOVED.fullmatch(path.name)]
-        return [path for path in entries if stat.S_ISDIR(path.lstat().st_mode)]
-    except OSError:
-        return []
-
-
-def _used(path: Path) -> float:
-    for place in (path / LEASE, path):
+def _remove_empty(path: Path) -> None:
+    """Remove the directories of a group without rows; what is not ours stays, and so do the directories around it."""
+    for sign in (path / BUILDERS).glob("*"):
+        is_up(sign)  # else it is removed
+    for place in (*directories(path, FAN), path / USERS, path / BUILDERS):
         with suppress(OSError):
-            return place.stat().st_mtime
-    return 0.0
-
-
-def _held(path: Path) -> FileLock | None:
-    """The lease of a group, held alone; None where somebody has the group open."""
-    lease = None
+            place.rmdir()
     with suppress(OSError):
-        lease = FileLock(path / LEASE)
-        if lease.exclusive():
-            return lease
-    if lease is not None:
-        lease.close()
-    return None
+        if os.listdir(path) == [GROUP]:
+            (path / GROUP).unlink()
+        path.rmdir()
 
 
 def _group(path: Path) -> Group:
-    used = _used(path)  # before the lease is looked at
-    lease = _held(path)
-    if lease is not None:
-        lease.close()
-    spec, rows, problem = None, None, None
+    spec, problem = None, None
     try:
         spec = described_spec(path)
-        rows, _, _ = Index(path / INDEX).counts()
     except CacheUnavailable as error:
         problem = str(error)
-    return Group(path=path, spec=spec, rows=rows, bytes=size_of(path), used=used, in_use=lease is None, problem=problem)
+    rows = list(rows_of(path))
+    used = max((row.used for row in rows), default=0) / 1e9
+    if not rows:
+        with suppress(OSError):
+            used = (path / GROUP).stat().st_mtime
+    return Group(
+        path=path,
+        spec=spec,
+        rows=sum(row.key is not None for row in rows),
+        bytes=sum(row.bytes for row in rows),
+        used=used,
+        in_use=in_use(path),
+        problem=problem,
+    )
 
 
 def _gb(count: int) -> str:

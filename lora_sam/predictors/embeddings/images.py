@@ -12,10 +12,14 @@ from lora_sam.core.seeds import generator_for
 from lora_sam.data.augmentation import Augmentation, View
 from lora_sam.data.reading.images import digest_of_pixels
 from lora_sam.data.splits import SampleSource, file_digest_of
+from lora_sam.predictors.embeddings.pixels import known_pixels, note_pixels
 from lora_sam.predictors.embeddings.store import CacheMiss, EmbeddingCache
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+VALUES = "values"
+"""Name of the one map in a row of what a stage of SAM's image encoder makes."""
 
 _DECODING = f"decoding 1, Pillow {PIL.__version__}"
 
@@ -58,7 +62,7 @@ class EncodedSplit:
         if self.store is None:
             return None
         try:
-            return self.store.read(self.key(epoch, index))
+            return self.store.read(self.key(epoch, index))[VALUES]
         except CacheMiss:
             return None
 
@@ -78,7 +82,7 @@ def digests_of(source: SampleSource, store: EmbeddingCache) -> tuple[str, ...]:
     """
     files = [file_digest_of(source, index) for index in range(len(source))]
     names = [None if file is None else hashlib.sha256(f"{_DECODING} {file}".encode()).hexdigest() for file in files]
-    known = store.known_pixels([name for name in names if name is not None])
+    known = known_pixels(store.directory, [name for name in names if name is not None])
     fresh: dict[str, str] = {}
     digests = []
     for index, name in enumerate(names):
@@ -89,5 +93,5 @@ def digests_of(source: SampleSource, store: EmbeddingCache) -> tuple[str, ...]:
                 fresh[name] = digest
         digests.append(digest)
     if fresh:
-        store.note_pixels(fresh)
+        note_pixels(store.directory, fresh)
     return tuple(digests)

@@ -1,4 +1,4 @@
-"""What a group of cached rows is on disk: its name, what its rows have in common, the files it is made of."""
+"""What a group of cached rows is on disk: its name, what its rows have in common, where a row lies."""
 
 from __future__ import annotations
 
@@ -6,35 +6,30 @@ import errno
 import hashlib
 import json
 import math
-import os
-import re
-import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from lora_sam.core.errors import AdapterError, LoraSamError, TrainingError
 from lora_sam.core.files import read_json, write_text
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of these files and of the code that makes rows: the pre-processing and the encoder. Part of every name."""
 
-SHARD_BYTES = 2**28
-"""Largest size of a file of rows, unless one row is larger."""
+GROUP, USERS, BUILDERS = "group.json", "users", "builders"
+"""In a group: what its rows have in common, who has it open, who makes which row."""
 
-GROUP, LEASE, BUILDER, INDEX, DAMAGED_INDEX = "group.json", "lease", "builder", "index.sqlite", "index.damaged"
-_NAME = re.compile(r"[0-9a-f]{32}")
-_FILES = re.compile(r"group\.json|lease|builder|index\.sqlite(-journal)?|index\.damaged|rows-[0-9a-f]{8}-\d{5}\.bin")
-_UNFINISHED = re.compile(r"\.group\.json\.[0-9a-f]{8}\.tmp")
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+_HEADER_BYTES = 512  # at most, with the name and shape of one map
+READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 class CacheUnavailable(LoraSamError):  # noqa: N818 -- what a run does about it is to go on without
-    """The cache cannot be used, or not for so many rows: the directory is full, read-only, or without locks."""
+    """The cache cannot be used, or not for so many rows: the directory is full or read-only."""
 
 
 class RowTooLarge(CacheUnavailable):
@@ -55,8 +50,8 @@ class RowSpec:
         stage: What a row is: `embedding`, or `tokens-9`: the input of block 9.
         image_size: Side of the encoder's square input, in pixels.
         precision: Arithmetic that made the rows, `float32`.
-        shape: Shape of one row.
-        dtype: How its numbers are stored.
+        shapes: Shape of every map of a row by its name.
+        dtype: How their numbers are stored.
     """
 
     variant: str
@@ -64,7 +59,7 @@ class RowSpec:
     stage: str
     image_size: int
     precision: str
-    shape: tuple[int, ...]
+    shapes: Mapping[str, tuple[int, ...]]
     dtype: Literal["float16", "float32"]
 
     @property
@@ -73,23 +68,19 @@ class RowSpec:
         return hashlib.sha256(json.dumps(self.described(), sort_keys=True).encode()).hexdigest()[:32]
 
     @property
-    def numbers(self) -> int:
-        """How many numbers a row has."""
-        return math.prod(self.shape)
-
-    @property
     def row_bytes(self) -> int:
-        """Size of a row on disk."""
-        return self.numbers * (2 if self.dtype == "float16" else 4)
+        """Size of the numbers of a row."""
+        return sum(map(math.prod, self.shapes.values())) * (2 if self.dtype == "float16" else 4)
 
     @property
-    def rows_per_shard(self) -> int:
-        """How many rows a file of them has."""
-        return max(1, SHARD_BYTES // self.row_bytes)
+    def file_bytes(self) -> int:
+        """Size of the file of a row, at most."""
+        return self.row_bytes + _HEADER_BYTES * len(self.shapes)
 
     def described(self) -> dict[str, Any]:
         """Content of `group.json`."""
-        return {"format": FORMAT_VERSION, "rows": {**asdict(self), "shape": list(self.shape)}}
+        shapes = {name: list(shape) for name, shape in sorted(self.shapes.items())}
+        return {"format": FORMAT_VERSION, "rows": {**asdict(self), "shapes": shapes}}
 
 
 def described_spec(path: Path) -> RowSpec:
@@ -103,74 +94,56 @@ def described_spec(path: Path) -> RowSpec:
         found = read_json(path / GROUP, remedy)
     except AdapterError as error:
         raise CacheUnavailable(str(error)) from error
-    version, rows = found.get("format"), found.get("rows")
+    version = found.get("format")
     if version != FORMAT_VERSION:
         raise CacheUnavailable(f"{path / GROUP} is of format {version!r}, this is {FORMAT_VERSION}; {remedy}")
-    spec = _spec_of(rows)
+    try:
+        spec = TypeAdapter(RowSpec).validate_json(json.dumps(found.get("rows")), strict=True)
+    except ValidationError:
+        spec = None
     if spec is None or spec.name != path.name or spec.described() != found:
         raise CacheUnavailable(f"{path / GROUP} describes other rows than the name of its directory; {remedy}")
     return spec
 
 
-def _spec_of(rows: Any) -> RowSpec | None:
-    kinds = {"image_size": int, "shape": list}
-    names = [field.name for field in fields(RowSpec)]
-    if not isinstance(rows, dict) or sorted(rows) != sorted(names):
-        return None
-    if any(type(rows[name]) is not kinds.get(name, str) for name in names) or rows["dtype"] not in (
-        "float16",
-        "float32",
-    ):
-        return None
-    if not rows["shape"] or any(type(side) is not int or side < 1 for side in rows["shape"]):
-        return None
-    return RowSpec(**{**rows, "shape": tuple(rows["shape"])})
-
-
-def describe(path: Path, spec: RowSpec) -> None:
-    """Have `group.json` at `path`, and have it say what `spec` says.
+def make_group(directory: Path, spec: RowSpec) -> Path:
+    """Have the directory of a group, for its owner alone, and have its `group.json` say what `spec` says.
 
     Raises:
         CacheUnavailable: it says something else, or cannot be written.
+        OSError: a directory cannot be made.
     """
+    path = directory / spec.name
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    own_directory(path)
     if not (path / GROUP).exists():
-        try:
+        with as_os_error():
             write_text(path / GROUP, json.dumps(spec.described(), indent=1) + "\n")
-        except TrainingError as error:
-            cause = error.__cause__
-            raise cause if isinstance(cause, OSError) else CacheUnavailable(str(error)) from error
     described_spec(path)
+    return path
 
 
-def private_directory(path: Path) -> None:
-    """Have a directory that only its owner can look into; one that is there keeps its mode. Raises `OSError`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def own_directory(path: Path) -> None:
+    """Have a directory within the cache that only its owner can look into.
+
+    Raises:
+        CacheUnavailable: it is a link.
+        OSError: it cannot be made.
+    """
     path.mkdir(mode=0o700, exist_ok=True)
+    if path.is_symlink():  # or a row would be written where it points to
+        raise CacheUnavailable(f"{path} is not a directory; remove it.")
 
 
-def is_group(path: Path) -> bool:
-    """Whether `path` is a directory of ours, not a link to one, and holds nothing but files of ours."""
+@contextmanager
+def as_os_error() -> Iterator[None]:
+    """Raise what the system said where `lora_sam.core.files` says it in words that are not ours."""
     try:
-        if _NAME.fullmatch(path.name) is None or not stat.S_ISDIR(path.lstat().st_mode):
-            return False
-        with os.scandir(path) as entries:
-            return all(_is_ours(entry) for entry in entries)
-    except OSError:
-        return False
-
-
-def _is_ours(entry: os.DirEntry[str]) -> bool:
-    known = _FILES.fullmatch(entry.name) or _UNFINISHED.fullmatch(entry.name)
-    return known is not None and entry.is_file(follow_symlinks=False)
-
-
-def size_of(path: Path) -> int:
-    """Bytes of the files in a directory; those that vanish meanwhile count as nothing."""
-    try:
-        with os.scandir(path) as entries:
-            return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
-    except OSError:
-        return 0
+        yield
+    except TrainingError as error:
+        cause = error.__cause__
+        raise cause if isinstance(cause, OSError) else CacheUnavailable(str(error)) from error
 
 
 @contextmanager
@@ -186,10 +159,8 @@ def _in_words(directory: Path, error: OSError) -> str:
     remedy = "choose another with cache.directory=<directory>, or go without with trainer.cache=off"
     if error.errno in _FULL:
         return f"the embedding cache cannot grow: the disk of {directory} is full; free some space, or {remedy}."
-    if error.errno in _READ_ONLY:
+    if error.errno in READ_ONLY:
         return f"the embedding cache cannot be written: {directory} is read-only; {remedy}."
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return f"the embedding cache cannot be made: {directory} or a parent is a file, not a directory; {remedy}."
-    if error.errno in _NO_LOCKS:
-        return f"the embedding cache cannot be used: the file system of {directory} has no locks; {remedy}."
     return f"the embedding cache in {directory} cannot be used: {error.strerror or error}; {remedy}."

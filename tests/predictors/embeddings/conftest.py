@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lora_sam.predictors.embeddings.store import EmbeddingCache, RowSpec
 
@@ -20,7 +21,7 @@ SPEC = RowSpec(
     stage="embedding",
     image_size=1024,
     precision="float32",
-    shape=(8, 16, 33),  # 8448 bytes: two pages and a part of one
+    shapes={"values": (8, 16, 33)},
     dtype="float16",
 )
 GB = 10**9
@@ -47,6 +48,17 @@ def numbers() -> Numbers:
 
 
 @pytest.fixture
+def same() -> Callable[[EmbeddingCache, str], bool]:
+    """Whether the row of a key is there with the right bits."""
+
+    def is_same(cache: EmbeddingCache, key: str) -> bool:
+        row = cache.read(key)["values"]
+        return row.dtype == torch.float32 and torch.equal(row, torch.from_numpy(_numbers(key)))
+
+    return is_same
+
+
+@pytest.fixture
 def filled(tmp_path: Path) -> Callable[..., EmbeddingCache]:
     """A cache with the rows 0 to `count` - 1."""
 
@@ -65,12 +77,12 @@ def maker() -> Callable[..., Any]:
     return making
 
 
-def making(keys: Sequence[str], noted: Path | None = None) -> Callable[[list[int]], np.ndarray]:
-    def make(positions: list[int]) -> np.ndarray:
+def making(keys: Sequence[str], noted: Path | None = None) -> Callable[[list[int]], dict[str, np.ndarray]]:
+    def make(positions: list[int]) -> dict[str, np.ndarray]:
         if noted is not None:
             with noted.open("a") as file:
                 file.writelines(f"{position}\n" for position in positions)
-        return np.stack([_numbers(keys[position]) for position in positions])
+        return {"values": np.stack([_numbers(keys[position]) for position in positions])}
 
     return make
 
@@ -98,4 +110,4 @@ def _key(number: int) -> str:
 
 def _numbers(key: str) -> np.ndarray:
     rng = np.random.default_rng(int(key[:12], 16))
-    return rng.integers(-2047, 2048, SPEC.shape).astype(np.float32) / 64
+    return rng.integers(-2047, 2048, SPEC.shapes["values"]).astype(np.float32) / 64

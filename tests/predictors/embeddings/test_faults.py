@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
-import sqlite3
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
-import torch
 
-from lora_sam.predictors.embeddings import locks, store
+from lora_sam.predictors.embeddings import rows
 from lora_sam.predictors.embeddings.layout import GROUP
 from lora_sam.predictors.embeddings.store import CacheMiss, CacheUnavailable, EmbeddingCache
 
@@ -32,43 +25,48 @@ def group(cache: EmbeddingCache) -> Path:
     return cache.directory / cache.spec.name
 
 
-def shard(cache: EmbeddingCache) -> Path:
-    (path,) = group(cache).glob("rows-*.bin")
-    return path
+def row(cache: EmbeddingCache, key: str) -> Path:
+    return rows.row_path(group(cache), key)
 
 
 def flip(path: Path, byte: int, bit: int = 3) -> None:
-    with path.open("r+b") as file:
-        file.seek(byte)
-        (value,) = file.read(1)
-        file.seek(byte)
-        file.write(bytes([value ^ 1 << bit]))
+    """Flip a bit; from the end of the file, where the numbers are, for a `byte` below 0."""
+    data = bytearray(path.read_bytes())
+    data[byte] ^= 1 << bit
+    path.write_bytes(data)
 
 
-def good(cache: EmbeddingCache, keys, numbers) -> bool:
-    return all(torch.equal(cache.read(key), torch.from_numpy(numbers(key))) for key in keys)
-
-
-@pytest.mark.parametrize("byte", [0, 5000, 8447])
-def test_a_flipped_bit_is_found_before_the_row_is_used(filled, key, numbers, maker, byte):
+@pytest.mark.parametrize("byte", [0, 20, -8448, -4000, -1])
+def test_a_flipped_bit_is_found_before_the_row_is_used(filled, key, same, maker, byte):
     cache = filled(3)
     keys = [key(number) for number in range(3)]
-    flip(shard(cache), cache.spec.row_bytes + byte)
+    assert cache.missing(keys) == []
+    flip(row(cache, key(1)), byte)
     with pytest.raises(CacheMiss, match="damaged"):
         reopened(cache).read(key(1))
     # what one process found, all know
     assert reopened(cache).missing(keys) == [1]
     assert cache.missing(keys) == [1]
     assert cache.fill(keys, maker(keys)) == 1
-    assert good(cache, keys, numbers)
-    assert good(reopened(cache), keys, numbers)
+    assert all(same(each, key) for each in (cache, reopened(cache)) for key in keys)
+
+
+def test_a_bit_that_flips_after_it_was_checked_is_found_at_the_next_read(filled, key, same):
+    cache = filled(1)
+    assert cache.missing([key(0)]) == []
+    assert same(cache, key(0))
+    flip(row(cache, key(0)), -77)
+    with pytest.raises(CacheMiss, match="its digest is another"):
+        cache.read(key(0))
+    assert cache.damaged == 1
+    assert cache.missing([key(0)]) == [0]
 
 
 def test_missing_finds_damaged_rows(filled, key):
     keys = [key(number) for number in range(4)]
     cache = filled(4)
-    flip(shard(cache), 17)
-    flip(shard(cache), 3 * cache.spec.row_bytes)
+    flip(row(cache, key(0)), 17)
+    flip(row(cache, key(3)), -17)
     found = reopened(cache)
     assert found.missing(keys) == [0, 3]
     assert found.damaged == 2
@@ -76,175 +74,108 @@ def test_missing_finds_damaged_rows(filled, key):
     assert found.damaged == 2
 
 
-def test_a_row_is_checked_once_in_a_process(filled, key, monkeypatch):
+def test_rows_that_were_read_in_a_process_are_not_read_again_to_know_that_they_are_there(filled, key, monkeypatch):
     cache = filled(2)
-    loads = []
-    load = cache._group.shards.load
-    monkeypatch.setattr(cache._group.shards, "load", lambda slot: loads.append(slot) or load(slot))
+    read = []
+    read_row = rows.read_row
+
+    def counted(place, spec, key):
+        read.append(key)
+        return read_row(place, spec, key)
+
+    monkeypatch.setattr("lora_sam.predictors.embeddings.store.read_row", counted)
     for _ in range(3):
         assert cache.missing([key(1), key(0)]) == []
-        cache.read(key(0))
-    assert loads == [0, 1]
+    assert read == [key(1), key(0)]
     assert cache.verify() == 2
-    assert loads == [0, 1, 0, 1]
+    assert len(read) == 4
 
 
-@pytest.mark.parametrize("mapped", [False, True])
-@pytest.mark.parametrize("size", [0, 100, 8448 + 4096])
-def test_a_truncated_shard_is_a_miss_and_no_crash(filled, key, numbers, maker, mapped, size):
+@pytest.mark.parametrize("size", [0, 7, 8, 100, 176, 8448, 8623])
+def test_a_truncated_row_is_a_miss_and_no_crash(filled, key, same, maker, size):
     keys = [key(number) for number in range(3)]
     cache = filled(3)
-    if mapped:
-        assert good(cache, keys * 2, numbers)
-    os.truncate(shard(cache), size)
-    if size > 8448:
-        assert good(cache, keys[:1], numbers)
-    with pytest.raises(CacheMiss, match="too short"):
+    assert all(same(cache, each) for each in keys)
+    os.truncate(row(cache, key(2)), size)
+    with pytest.raises(CacheMiss, match="no whole file"):
         cache.read(key(2))
     assert cache.damaged == 1
-    lost = [position for position in range(3) if (position + 1) * 8448 > size]
-    assert cache.fill(keys, maker(keys)) == len(lost) or mapped
-    again = reopened(cache)
-    assert again.fill(keys, maker(keys)) + cache.damaged >= len(lost)
-    assert good(again, keys, numbers)
+    assert cache.fill(keys, maker(keys)) == 1
+    assert all(same(reopened(cache), each) for each in keys)
 
 
-def test_a_shard_that_is_gone_is_made_again(filled, key, numbers, maker):
+def test_rows_that_are_gone_are_made_again(filled, key, same, maker):
     keys = [key(number) for number in range(3)]
     cache = filled(3)
-    shard(cache).unlink()
-    assert cache.missing(keys) == [0, 1, 2]
-    assert cache.damaged == 3
-    assert cache.fill(keys, maker(keys)) == 3
-    assert good(cache, keys, numbers)
-
-
-def test_a_row_in_the_place_of_another_is_not_taken_for_it(filled, key):
-    cache = filled(2)
-    with sqlite3.connect(group(cache) / "index.sqlite") as connection:
-        connection.execute("UPDATE slots SET slot = -1 WHERE key = ?", (key(0),))
-        connection.execute("UPDATE slots SET slot = 0 WHERE key = ?", (key(1),))
-        connection.execute("UPDATE slots SET slot = 1 WHERE key = ?", (key(0),))
-    connection.close()
-    assert reopened(cache).missing([key(0), key(1)]) == [0, 1]
-
-
-@pytest.mark.parametrize("place", [(-1, 5), (10**15, 5), (7, "text"), (7, None)])
-def test_nonsense_in_the_index_is_a_miss(filled, key, place):
-    cache = filled(2)
-    with sqlite3.connect(group(cache) / "index.sqlite") as connection:
-        connection.execute("UPDATE slots SET slot = ?, checksum = ? WHERE key = ?", (*place, key(0)))
-    connection.close()
-    found = reopened(cache)
-    with pytest.raises(CacheMiss):
-        found.read(key(0))
-    assert found.missing([key(0), key(1)]) == [0]
-
-
-# --- the index --------------------------------------------------------------------------------------------------------
-
-
-def overwrite(path: Path) -> None:
-    path.write_bytes(b"not a database at all" * 500)
-
-
-def cut(path: Path) -> None:
-    os.truncate(path, path.stat().st_size - 4096)
-
-
-def flip_pages(path: Path) -> None:
-    for byte in range(4096, path.stat().st_size, 64):
-        flip(path, byte)
-
-
-def without_tables(path: Path) -> None:
-    path.unlink()
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE other(a)")
-    connection.close()
-
-
-def with_another_name(path: Path) -> None:
-    """A generation that would be a path."""
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE about SET generation = '../../xx'")
-    connection.close()
-
-
-@pytest.mark.parametrize("spoil", [overwrite, cut, flip_pages, without_tables, with_another_name])
-def test_a_damaged_index_is_moved_aside_and_the_group_begins_anew(filled, key, numbers, maker, spoil):
-    keys = [key(number) for number in range(3)]
-    cache = filled(3)
-    old = shard(cache)
-    cache.missing(keys)
-    index = group(cache) / "index.sqlite"
-    spoil(index)
-    (group(cache) / "index.sqlite-journal").write_bytes(b"")
-    found = reopened(cache)
-    (note,) = found.notes
-    assert note.startswith(f"the index of {group(cache)} was damaged and is now ")
-    assert (group(cache) / "index.damaged").is_file()
-    assert not old.exists()
-    assert found.missing(keys) == [0, 1, 2]
-    assert found.fill(keys, maker(keys)) == 3
-    assert good(found, keys, numbers)
-    assert reopened(cache).notes == []
-    # who was reading goes on, first with what it has, then with what is new
     assert cache.missing(keys) == []
-    assert good(cache, keys, numbers)
+    for path in (row(cache, key(1)), row(cache, key(2))):
+        path.unlink()
+        path.parent.rmdir()
+    assert cache.missing(keys) == [1, 2]
+    assert cache.damaged == 0
+    assert cache.fill(keys, maker(keys)) == 2
+    assert all(same(cache, each) for each in keys)
 
 
-def test_an_index_that_is_spoilt_during_a_run_stops_the_cache_and_no_more(filled, key, numbers, maker):
+def test_a_row_in_the_place_of_another_is_not_taken_for_it(filled, key, spec):
+    cache, other = filled(2), filled(1, spec(weights="cd" * 32))
+    one, two = (row(cache, key(number)) for number in range(2))
+    first = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(row(other, key(0)).read_bytes())
+    found = reopened(cache)
+    assert found.missing([key(0), key(1)]) == [0, 1]
+    # of the same image, made by other weights
+    row(other, key(0)).write_bytes(first)
+    assert reopened(other).missing([key(0)]) == [0]
+
+
+def test_a_file_of_another_shape_or_type_or_a_very_large_one_is_a_miss(filled, key, spec):
+    import torch
+    from safetensors.torch import save_file
+
     cache = filled(1)
-    assert good(cache, [key(0)], numbers)
-    overwrite(group(cache) / "index.sqlite")
-    assert good(cache, [key(0)], numbers)
-    with pytest.raises(CacheMiss, match="damaged"):
-        cache.read(key(1))
-    with pytest.raises(CacheUnavailable, match="whoever opens these embeddings next begins them anew"):
-        cache.fill([key(1)], maker([key(1)]))
+    for tensors in (
+        {"values": torch.zeros(8, 16, 32, dtype=torch.float16)},
+        {"values": torch.zeros(8, 16, 33)},
+        {"other": torch.zeros(8, 16, 33, dtype=torch.float16)},
+        {"values": torch.zeros(8, 16, 33, dtype=torch.float16), "more": torch.zeros(1)},
+        {"values": torch.zeros(8, 16, 33, dtype=torch.float16)},  # without a digest
+        {"values": torch.zeros(2**22)},
+    ):
+        row(cache, key(0)).parent.mkdir(exist_ok=True)
+        save_file(tensors, row(cache, key(0)))
+        with pytest.raises(CacheMiss, match="is damaged"):
+            cache.read(key(0))
+        assert not row(cache, key(0)).exists()
 
 
-def test_an_index_that_is_gone(filled, key, maker):
+def test_rows_that_link_elsewhere_are_not_followed(filled, key, same, maker, tmp_path):
     cache = filled(1)
-    (group(cache) / "index.sqlite").unlink()
-    with pytest.raises(CacheUnavailable, match="unable to open database file"):
-        cache.missing([key(0)])
+    path, elsewhere = row(cache, key(0)), tmp_path / "elsewhere"
+    shutil.move(path, elsewhere)
+    path.symlink_to(elsewhere)
+    before = elsewhere.read_bytes()
     found = reopened(cache)
     assert found.missing([key(0)]) == [0]
-    assert not list(group(cache).glob("rows-*"))  # nobody knows what these were
+    assert found.damaged == 1
+    assert found.fill([key(0)], maker([key(0)])) == 1
+    assert same(found, key(0))
+    assert not path.is_symlink()
+    assert elsewhere.read_bytes() == before
 
 
-def test_an_index_whose_maker_was_killed(filled, key):
+def test_directories_that_link_elsewhere_are_not_followed(filled, key, maker, tmp_path):
     cache = filled(0)
-    os.truncate(group(cache) / "index.sqlite", 0)
-    found = reopened(cache)
-    assert found.notes == []
-    assert found.missing([key(0)]) == [0]
-
-
-def test_an_index_that_links_elsewhere_is_not_followed(filled, key, tmp_path):
-    cache = filled(1)
-    index = group(cache) / "index.sqlite"
-    shutil.move(index, tmp_path / "elsewhere.sqlite")
-    index.symlink_to(tmp_path / "elsewhere.sqlite")
-    found = reopened(cache)
-    assert found.missing([key(0)]) == [0]
-    assert len(found.notes) == 1
-    assert not index.is_symlink()
-
-
-def test_shards_that_link_elsewhere_are_not_followed(filled, key, maker, tmp_path):
-    cache = filled(1)
-    path = shard(cache)
-    shutil.move(path, tmp_path / "elsewhere.bin")
-    path.symlink_to(tmp_path / "elsewhere.bin")
-    before = (tmp_path / "elsewhere.bin").read_bytes()
-    found = reopened(cache)
-    assert found.missing([key(0)]) == [0]
-    with pytest.raises(CacheUnavailable):
-        found.fill([key(1)], maker([key(1)]))
-    assert (tmp_path / "elsewhere.bin").read_bytes() == before
+    (tmp_path / "outside").mkdir()
+    row(cache, key(0)).parent.symlink_to(tmp_path / "outside")
+    with pytest.raises(CacheUnavailable, match="is not a directory"):
+        cache.fill([key(0)], maker([key(0)]))
+    assert list((tmp_path / "outside").iterdir()) == []
+    shutil.move(group(cache), tmp_path / "elsewhere")
+    group(cache).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CacheUnavailable, match="is not a directory"):
+        reopened(cache)
 
 
 # --- group.json -------------------------------------------------------------------------------------------------------
@@ -254,13 +185,15 @@ def test_shards_that_link_elsewhere_are_not_followed(filled, key, maker, tmp_pat
     ("change", "message"),
     [
         (lambda found: found["rows"].update(weights="ef" * 32), "describes other rows than the name of its directory"),
-        (lambda found: found["rows"].update(shape=[0]), "describes other rows"),
-        (lambda found: found["rows"].update(shape="8"), "describes other rows"),
+        (lambda found: found["rows"].update(shapes={"values": [0]}), "describes other rows"),
+        (lambda found: found["rows"].update(shapes="8"), "describes other rows"),
+        (lambda found: found["rows"].update(shapes={}), "describes other rows"),
         (lambda found: found["rows"].update(dtype="bfloat16"), "describes other rows"),
         (lambda found: found["rows"].pop("stage"), "describes other rows"),
+        (lambda found: found["rows"].update(more=1), "describes other rows"),
         (lambda found: found.update(more=1), "describes other rows"),
         (lambda found: found.update(rows=[]), "describes other rows"),
-        (lambda found: found.update(format=0), "is of format 0, this is 1"),
+        (lambda found: found.update(format=1), "is of format 1, this is 2"),
         (lambda found: found.clear(), "is of format None"),
     ],
 )
@@ -291,14 +224,6 @@ def test_a_file_in_the_place_of_a_group_or_of_the_directory(tmp_path, spec):
             EmbeddingCache.open(place, spec(), max_bytes=GB)
 
 
-def test_a_group_that_links_elsewhere_is_not_followed(filled, tmp_path):
-    cache = filled(1)
-    shutil.move(group(cache), tmp_path / "elsewhere")
-    group(cache).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(CacheUnavailable, match="is not a directory"):
-        reopened(cache)
-
-
 # --- the disk ---------------------------------------------------------------------------------------------------------
 
 
@@ -309,32 +234,33 @@ def refusing(code: int):
     return refuse
 
 
-def test_a_disk_that_fills_up_keeps_what_is_whole(filled, key, numbers, maker, monkeypatch):
+def test_a_disk_that_fills_up_keeps_what_is_whole(filled, key, same, maker, monkeypatch):
     keys = [key(number) for number in range(5)]
     cache = filled(2)
-    write, left = os.pwrite, [8448 + 4096]
+    write, left = Path.write_bytes, [1]
 
-    def until_full(descriptor, data, offset):
+    def until_full(path, data):
         if left[0] == 0:
+            write(path, data[:5000])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        count = write(descriptor, data[: left[0]], offset)
-        left[0] -= count
-        return count
+        left[0] -= 1
+        return write(path, data)
 
-    monkeypatch.setattr(os, "pwrite", until_full)
+    monkeypatch.setattr(Path, "write_bytes", until_full)
     with pytest.raises(CacheUnavailable, match="the disk of .* is full; free some space"):
         cache.fill(keys, maker(keys))
     monkeypatch.undo()
     again = reopened(cache)
     assert again.missing(keys) == [3, 4]
     assert again.damaged == 0
-    assert good(again, keys[:3], numbers)
+    assert all(same(again, each) for each in keys[:3])
     assert again.fill(keys, maker(keys)) == 2
-    assert good(again, keys, numbers)
+    assert all(same(again, each) for each in keys)
 
 
-def test_a_directory_that_may_only_be_read_is_read(filled, key, numbers, maker, monkeypatch):
-    cache = filled(2)
+def test_a_directory_that_may_only_be_read_is_read(filled, key, same, maker, monkeypatch):
+    cache = filled(3)
+    flip(row(cache, key(2)), -5)
     cache.close()
     opened = os.open
 
@@ -345,10 +271,13 @@ def test_a_directory_that_may_only_be_read_is_read(filled, key, numbers, maker, 
 
     monkeypatch.setattr(os, "open", read_only)
     monkeypatch.setattr(os, "utime", refusing(errno.EROFS))
+    monkeypatch.setattr(Path, "unlink", refusing(errno.EROFS))
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
     found = reopened(cache)
-    assert found.missing([key(0), key(1), key(2)]) == [2]
-    assert good(found, [key(0), key(1)], numbers)
+    for _ in range(2):
+        assert found.missing([key(0), key(1), key(2), key(3)]) == [2, 3]
+        assert found.damaged == 1
+    assert all(same(found, each) for each in [key(0), key(1)])
     with pytest.raises(CacheUnavailable, match="is read-only; choose another place with cache.directory="):
         found.fill([key(2)], lambda positions: pytest.fail("made although it cannot be kept"))
 
@@ -374,73 +303,14 @@ def test_a_description_that_cannot_be_written_is_told(tmp_path, spec, monkeypatc
         EmbeddingCache.open(tmp_path / "cache", spec(), max_bytes=GB)
 
 
-def test_a_file_system_without_locks_is_told(tmp_path, spec, monkeypatch):
-    monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOLCK))
-    with pytest.raises(CacheUnavailable, match="the file system of .* has no locks"):
-        EmbeddingCache.open(tmp_path, spec(), max_bytes=GB)
-
-
-def test_a_system_without_locks_is_told(tmp_path, spec, monkeypatch):
-    monkeypatch.setattr(locks, "_fcntl", None)
-    with pytest.raises(
-        CacheUnavailable, match="this operating system does not have; go without with trainer.cache=off"
-    ):
-        EmbeddingCache.open(tmp_path, spec(), max_bytes=GB)
-
-
-def test_nobody_waits_for_ever_for_the_directory(tmp_path, spec, monkeypatch):
-    monkeypatch.setattr(locks, "PATIENCE_SECONDS", 0.05)
-    with locks.directory_lock(tmp_path), pytest.raises(CacheUnavailable, match="another process has held"):
-        EmbeddingCache.open(tmp_path, spec(), max_bytes=GB)
-    EmbeddingCache.open(tmp_path, spec(), max_bytes=GB).close()
-
-
-STOPPED = """
-import os, signal, sys
-from pathlib import Path
-from lora_sam.predictors.embeddings.store import EmbeddingCache
-from tests.predictors.embeddings.conftest import SPEC
-def make(todo):
-    print("making", flush=True)
-    os.kill(os.getpid(), signal.SIGSTOP)
-EmbeddingCache.open(Path(sys.argv[1]), SPEC, max_bytes=10**9).fill(["00" * 32], make)
-"""
-
-
-def test_a_stopped_builder_is_not_waited_for(tmp_path, spec, key, maker, monkeypatch):
-    monkeypatch.setattr(store, "PATIENCE_SECONDS", 0.3)
-    process = subprocess.Popen([sys.executable, "-c", STOPPED, tmp_path / "cache"], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout.readline() == "making\n"
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
-        cache = EmbeddingCache.open(tmp_path / "cache", spec(), max_bytes=GB)
-        keys = [key(1)]
-        with pytest.raises(CacheUnavailable, match=r"build.* and has done nothing for 0 s, as if it was stopped; end"):
-            cache.fill(keys, maker(keys))
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-    assert cache.fill(keys, maker(keys)) == 1  # what is killed lets go
-
-
-def test_a_slow_builder_is_waited_for(tmp_path, spec, key, maker, monkeypatch):
-    monkeypatch.setattr(store, "PATIENCE_SECONDS", 0.3)
-    monkeypatch.setattr(locks, "_BEAT_SECONDS", 0.02)
-    keys, begun = [key(1)], threading.Event()
-    make = maker(keys)
-
-    def slowly(todo):
-        begun.set()
-        time.sleep(1)
-        return make(todo)
-
-    def build():
-        with EmbeddingCache.open(tmp_path / "cache", spec(), max_bytes=GB) as cache:
-            cache.fill(keys, slowly)
-
-    builder = threading.Thread(target=build)
-    builder.start()
-    begun.wait()
-    assert EmbeddingCache.open(tmp_path / "cache", spec(), max_bytes=GB).fill(keys, make) == 0
-    builder.join()
+@pytest.mark.parametrize("there_are", ["none of this system", "none of this file system"])
+def test_no_locks_are_needed(tmp_path, spec, key, same, maker, monkeypatch, there_are):
+    if there_are == "none of this system":
+        monkeypatch.setattr("lora_sam.core.files._fcntl", None)
+    else:
+        monkeypatch.setattr("fcntl.flock", refusing(errno.ENOLCK))
+        monkeypatch.setattr("fcntl.lockf", refusing(errno.ENOLCK))
+    keys = [key(0), key(1)]
+    with EmbeddingCache.open(tmp_path, spec(), max_bytes=GB) as cache:
+        assert cache.fill(keys, maker(keys)) == 2
+        assert all(same(cache, each) for each in keys)
