@@ -90,7 +90,7 @@ def write_row(group: Path, spec: RowSpec, key: str, row: Mapping[str, Tensor]) -
     """
     from safetensors.torch import save
 
-    digest = _digest(spec, key, {name: memoryview(values.numpy()).cast("B") for name, values in row.items()})
+    digest = _digest(spec, key, {name: values.numpy().data for name, values in row.items()})
     path = row_path(group, key)
     own_directory(path.parent)
     data = save(dict(row), metadata={"sha256": digest})
@@ -113,7 +113,7 @@ def read_row(group: Path, spec: RowSpec, key: str) -> dict[str, Tensor]:
     with open(os.open(row_path(group, key), os.O_RDONLY | _NO_LINKS), "rb", buffering=0) as file:
         data = file.read(spec.file_bytes + 1)  # whatever may lie there
     try:
-        found = {name: values for name, values in deserialize(data)}
+        found = dict(deserialize(data))  # type: ignore[no-untyped-call]
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except (SafetensorError, ValueError) as error:
         raise CacheMiss(f"it is no whole file: {error}") from error
