@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from lora_sam.cli.flags import foreign_flags
 from lora_sam.cli.overrides import explain
 from lora_sam.core.signals import Stoppable, exit_code
 
@@ -50,6 +51,8 @@ def main(task: Callable[[], Any], *, conf: Path, config_name: str = "train") -> 
     arguments = sys.argv[1:]
     if any(_unpickles(argument) for argument in arguments):
         return report(["--experimental-rerun unpickles a file, which may run code from it; use resume=<run> instead"])
+    if foreign := foreign_flags(arguments, conf, config_name):
+        return report(foreign)
     if full_errors():
         task()
         return 0
@@ -64,6 +67,8 @@ def _without_stopping(task: Callable[[], Any], arguments: Sequence[str], conf: P
         return report(explain(error, arguments, conf, config_name))
     except YAMLError as error:
         return report([f"a configuration file is not valid YAML: {' '.join(str(error).split())}"])
+    except BrokenPipeError:
+        return reader_gone()
     except OSError as error:
         return report(
             [
@@ -75,6 +80,13 @@ def _without_stopping(task: Callable[[], Any], arguments: Sequence[str], conf: P
         traceback.print_exc()
         return BUG
     return 0
+
+
+def reader_gone() -> int:
+    """What reads our output, such as `head`, has seen enough: end without a word. Returns 141, as a shell counts it."""
+    # otherwise Python complains once more when it flushes at the end
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
 
 
 def until_stopped(act: Callable[[], int]) -> int:

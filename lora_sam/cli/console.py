@@ -16,6 +16,14 @@ _TRAINING = {
     "train": "fine-tune on your own images; lora-sam train --help lists every group and option",
 }
 _APP = {"app": "base and tuned in a browser, prompt by prompt"}
+# in the order in which they are used; what is in none of them comes last
+_GROUPS = {
+    "Train": ("demo", "train", "check", "preview"),
+    "Use": ("predict", "app"),
+    "Find the best": ("sweep", "learning-curve", "select"),
+    "Prove": ("evaluate", "robustness"),
+    "Deploy": ("deploy", "merge", "export", "quantize", "pack"),
+}
 
 
 def commands() -> dict[str, str]:
@@ -60,7 +68,14 @@ def console() -> int:
 
 def _usage(known: Mapping[str, str]) -> str:
     width = max(len(name) for name in known)
-    listed = "\n".join(f"  {name:<{width}}  {purpose}" for name, purpose in known.items())
+    grouped = {name for names in _GROUPS.values() for name in names}
+    others = tuple(name for name in known if name not in grouped)
+    parts = []
+    for heading, names in {**_GROUPS, "Further": others}.items():
+        lines = [f"  {name:<{width}}  {known[name]}" for name in names if name in known]
+        if lines:
+            parts.append("\n".join([heading, *lines]))
+    listed = "\n\n".join(parts)
     return (
         "Fine-tune Segment Anything on your own labelled images.\n\n"
         "usage: lora-sam <command> [group=option ...] [key=value ...]\n"

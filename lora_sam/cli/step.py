@@ -77,7 +77,7 @@ def _perform(config: DictConfig) -> int:
         if full_errors():
             raise
         return report(str(error).splitlines())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         raise
     except Exception:
         if full_errors():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lora_sam.cli import main
 from lora_sam.cli.jobs import process_number, program, run_job
@@ -17,6 +17,8 @@ from lora_sam.core.run_directory import RunDirectory, last_started
 from lora_sam.runs.status import correct_status
 
 CONF = conf_directory()
+# for the help, which says it as it was called
+OmegaConf.register_new_resolver("program", program, replace=True)
 DEMO = "experiment=demo"
 
 # what may be said beside the choice of a job: Hydra's own words for running it, or showing its configuration

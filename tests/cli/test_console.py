@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -17,6 +18,7 @@ from lora_sam import __version__
 from lora_sam.cli import console as console_module
 from lora_sam.cli import train as train_module
 from lora_sam.cli.console import commands, console
+from lora_sam.cli.flags import foreign_flags
 from lora_sam.cli.step import steps
 from lora_sam.core import conf_files as conf_module
 from lora_sam.core.conf_files import conf_directory
@@ -48,6 +50,73 @@ def test_help_and_version(call: Call) -> None:
     assert all(f"\n  {name} " in out for name in commands())
     assert call("-h") == (code, out, err)
     assert call("--version") == (0, f"lora-sam {__version__}\n", "")
+
+
+def test_help_has_every_command_once_and_fits_a_page(call: Call) -> None:
+    out = call("--help")[1]
+    assert [out.count(f"\n  {name} ") for name in commands()] == [1] * len(commands())
+    assert out.index("\nTrain\n") < out.index("\nUse\n") < out.index("\nProve\n") < out.index("\nDeploy\n")
+    assert max(map(len, out.splitlines())) <= 120
+
+
+def test_help_of_training_says_how_it_was_called(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lora-sam"), "train", "--help"],
+        capture_output=True, text=True, check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert "\n  lora-sam train data.root=my_data " in done.stdout
+    assert "train.py" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("train --data my_images", "data.root=my_images"),
+        ("train --data=my_images", "data.root=my_images"),
+        ("train --data coco", "data=coco"),
+        ("train --model nano", "model=nano"),
+        ("train data.root=x --lr 0.001", "optim.lr=0.001"),
+        ("train --epochs 3", "trainer.max_epochs=3"),
+        ("train --batch-size 4", "trainer.batch_size=4"),
+        ("train --max-steps 4", "trainer.max_steps=4"),
+        ("train --lora-rank 16", "method.rank=16"),
+        ("train --frobnicate", "key=value"),
+        ("evaluate --run latest", "run=latest"),
+        ("export --precision fp16", "precision=fp16"),
+        ("check --data my_images", "data.root=my_images"),
+    ],
+)
+def test_flags_of_other_programs_are_answered_with_the_key(call: Call, typed: str, meant: str) -> None:
+    code, out, err = call(*typed.split())
+    flag = next(word for word in typed.split() if word.startswith("--"))
+    assert (code, out) == (2, "")
+    assert err == f"error: {flag}: options are written key=value, without dashes: {meant} (--help lists them)\n"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "train -m method.rank=2,4",
+        "train --cfg job",
+        "train --multi a=b",
+        "evaluate --run run=latest",
+        "x --config-dir d",
+    ],
+)
+def test_flags_of_hydra_are_left_to_it(typed: str) -> None:
+    _, *arguments = typed.split()
+    assert foreign_flags(arguments, ROOT / "conf", "train") == []
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("lora-sam")
+    done = subprocess.run(
+        f"'{program}' train --cfg all experiment=smoke | head -1; exit ${{PIPESTATUS[0]}}",
+        shell=True, executable="/bin/bash", capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.returncode in (0, 141)  # 0 where the pipe took all of it
 
 
 @pytest.mark.parametrize(
