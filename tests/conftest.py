@@ -164,10 +164,12 @@ def exported_run(
 @pytest.fixture
 def rising_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every validation beats the one before: the last weights are kept, however little a short run learns."""
-    from lora_sam.training.validation import Validation
+    from lora_sam.report.shown_validation import ShownValidation
 
-    measure, values = Validation.__call__, iter(range(1, 1000))
-    monkeypatch.setattr(Validation, "__call__", lambda self: measure(self) * 1e-6 + next(values) / 1000)
+    measure, values = ShownValidation.__call__, iter(range(1, 1000))
+    monkeypatch.setattr(
+        ShownValidation, "__call__", lambda self, step: measure(self, step) * 1e-6 + next(values) / 1000
+    )
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,8 @@ from lora_sam.cli.console import console
 from lora_sam.cli.jobs import plain
 from lora_sam.cli.run import run
 from lora_sam.cli.step import steps as known_steps
+from lora_sam.cli.sweeps import with_sweep
+from lora_sam.cli.train import run_train
 from lora_sam.core.config import step_from
 from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError
 from lora_sam.data.splits import split_ids
@@ -133,6 +135,11 @@ def test_a_documented_command_is_valid(page, command, workplace, monkeypatch):
     """Composed and checked as `train.py` does it, up to weights and data that a user has to bring."""
     monkeypatch.chdir(workplace)
     arguments = shlex.split(command)
+    if any(part.startswith("sweep=") for part in arguments):  # the words of another command
+        with pytest.raises(AdapterError, match="no sweep has been made here yet"):
+            with_sweep(arguments)
+        return
+    arguments = with_sweep(arguments)
     if MISTAKES & set(arguments):
         with pytest.raises((ConfigError, HydraException)):
             settings_from(composed(*arguments))
@@ -149,6 +156,39 @@ def test_a_documented_command_is_valid(page, command, workplace, monkeypatch):
         missing = missing or "checkpoint"  # the weights of an experiment, which are not part of the checkout
         if missing not in str(error):
             raise
+
+
+@pytest.mark.usefixtures("quiet_logging")
+def test_the_commands_about_sweeps_run_in_their_order(workplace, tmp_path, monkeypatch, capsys):
+    """As typed, but for a small model and two jobs for each sweep."""
+    shutil.copytree(workplace / "my_data", tmp_path / "my_data")
+    monkeypatch.chdir(tmp_path)
+    commands = [line for page, text in blocks("bash") if page == "sweeps.md" for line in text.splitlines()]
+    assert len(commands) == 4
+    said = []
+    for command in commands:
+        program, script, *words = shlex.split(command)
+        assert program == "python"
+        if script == "-m":
+            verb, *options = words
+            with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+                step = step_from(plain(compose(verb.removeprefix("lora_sam."), options)))
+            assert step.perform() == 0
+            continue
+        assert script == "train.py"
+        swept = 0
+        for place, word in enumerate(words):
+            swept += "," in word
+            words[place] = re.sub(r",.*", "", word) if swept > 1 or "seeds=3" in words else word
+        words = ["seeds=2" if word == "seeds=3" else word for word in words]
+        small = [] if any(word.startswith("sweep=") for word in words) else QUICK
+        assert run_train("train.py", [*words, *small]) == 0, command
+        said.append(capsys.readouterr().out)
+    assert "sweep of 2 jobs: 2 done" in said[0]
+    assert said[1].count("(done before)") == 2
+    assert "over seeds and images" in " ".join(said[2].split())
+    assert len(list(Path("multirun").glob("*/*/sweep.html"))) == 2
+    assert (Path("multirun") / "best" / "report.html").is_file()
 
 
 def test_there_are_steps_to_test():

@@ -10,7 +10,7 @@ from typing import Any
 from lora_sam.core.errors import LoraSamError
 from lora_sam.core.files import read_json
 from lora_sam.core.metrics_log import read_metrics
-from lora_sam.core.run_directory import RunDirectory, find_run
+from lora_sam.core.run_directory import SWEEP, RunDirectory, find_run
 from lora_sam.evaluation.layout import validate_report
 from lora_sam.runs.adapter_files import adapter_bytes, read_facts
 
@@ -71,7 +71,8 @@ def find_runs(outputs: Path, wanted: str | None = None) -> list[Run]:
 
     Args:
         outputs: Directory that runs are written to; may be absent.
-        wanted: `latest`, the name of a run below `outputs`, or the path of a run; None for the latest.
+        wanted: `latest`, `best`, the name of a run below `outputs`, or the path of a run or of a sweep, whose best job
+            is the first then; None for the latest.
 
     Raises:
         AdapterError: there is no run `wanted`.
@@ -85,15 +86,27 @@ def find_runs(outputs: Path, wanted: str | None = None) -> list[Run]:
                 found.setdefault(root.resolve(), Run(outputs.name if name == "." else name, RunDirectory(root)))
     latest = outputs / "latest"
     first = [latest.resolve()] if latest.is_dir() else []
+    # the best job of a sweep, which lies elsewhere
+    found.update((root, Run("latest", RunDirectory(root))) for root in first if root not in found and _is_run(root))
     if wanted is not None and wanted != "latest":
         inside = outputs / wanted
-        run = find_run(str(inside if inside.is_dir() else wanted))
+        asked = str(inside if inside.is_dir() else wanted)
+        run = find_run(asked)
         read_facts(run.adapter)
+        if (Path(asked) / SWEEP).is_file():
+            for job in sorted(Path(asked).glob("*/adapter/lora_sam.json")):
+                root = job.parent.parent
+                if not root.is_symlink():
+                    found.setdefault(root.resolve(), Run(root.as_posix(), RunDirectory(root)))
         found.setdefault(run.root, Run(wanted, run))
         first.insert(0, run.root)
     by_date = sorted(found, key=lambda root: (-_written(found[root].directory), found[root].name))
     order = [*(root for root in first if root in found), *by_date]
     return [found[root] for root in dict.fromkeys(order)]
+
+
+def _is_run(root: Path) -> bool:
+    return (root / "adapter" / "lora_sam.json").is_file()
 
 
 def described(run: Run) -> str:

@@ -11,9 +11,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -27,15 +26,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_sam.cli import BUG, at_work, full_errors, report
+from lora_sam.cli.sweeps import begin_sweep, earlier_part, end_sweep, interrupt_sweep, note_job
 from lora_sam.core.errors import ConfigError, LoraSamError
 from lora_sam.core.moved import with_new_names
-from lora_sam.runs.status import Status, read_status
+from lora_sam.runs.status import Status, read_status, refuse
 
 # what a run makes that nobody wants to lose, and what a run that came to nothing has left
 # (the best weights alone are those of the base, which are kept before the first step)
 _RESULTS = ("checkpoints/last/state.safetensors", "adapter", "evaluation.json")
 _REMAINS = ("checkpoints", "config.json", "splits.json", "metrics.jsonl", "prompts", "tensorboard")
-_refused: list[dict[str, Any]] = []  # jobs of this sweep that have no directory
 
 Task = Callable[[dict[str, Any], Path, Sequence[str]], float]
 
@@ -63,14 +62,18 @@ def run_job(config: DictConfig, task: Task) -> float:
     assert isinstance(overrides, list)
     job = int(hydra.job.num) if sweeping else None
     prefix = f"job {job}: " if sweeping else ""
-    if sweeping:
-        print(f"{prefix}{' '.join(overrides)}", flush=True)
     status = Status(status="running", job=job, overrides=overrides, started=time.time())
-    if not process_number() and (occupied := _occupied(directory)) is not None:
+    earlier = earlier_part(directory, status) if sweeping and not process_number() else None
+    if sweeping:
+        begun = "" if earlier is None else " (done before)" if earlier.status == "completed" else " (goes on)"
+        print(f"{prefix}{' '.join(overrides)}{begun}", flush=True)
+    if earlier is not None and earlier.status == "completed":
+        return _done_before(config, directory, earlier, prefix)
+    if earlier is None and not process_number() and (occupied := _occupied(directory)) is not None:
         # nothing is written, or that run would have the status of this one
         code = report([occupied], prefix)
         if sweeping:
-            _refused.append(asdict(status.ended("failed", error=occupied)))
+            refuse(Path(hydra.sweep.dir), status.ended("failed", error=occupied))
             return math.nan
         raise SystemExit(code)
     try:
@@ -98,6 +101,24 @@ def run_job(config: DictConfig, task: Task) -> float:
     raise SystemExit(code)
 
 
+def _done_before(config: DictConfig, directory: Path, earlier: Status, prefix: str) -> float:
+    """The objective of a job that is done, unless its settings or its data are others now: then NaN.
+
+    What is there stays as it is, its `status.json` too.
+    """
+    from lora_sam.runs.unchanged import check_unchanged
+
+    try:
+        check_unchanged(directory, plain(config), earlier.overrides)
+    except Exception as error:
+        reason = str(error) if isinstance(error, LoraSamError) else f"{type(error).__name__}: {error}"
+        report(reason.splitlines(), prefix)
+        refuse(Path(HydraConfig.get().sweep.dir), earlier.ended("changed", error=reason))
+        return math.nan
+    assert earlier.objective is not None
+    return earlier.objective
+
+
 def _occupied(directory: Path) -> str | None:
     """Why a new run may not use `directory`: an earlier one is there. Of one that came to nothing the rest goes."""
     found = [name for name in _RESULTS if (directory / name).exists()]
@@ -120,6 +141,8 @@ def _stopped(status: Status, directory: Path) -> str | None:
 
     with suppress(LoraSamError):
         _write(status.ended("interrupted"), directory)
+    if status.job is not None:
+        return interrupt_sweep(Path(HydraConfig.get().sweep.dir), program())
     if not RunDirectory(directory).last.is_file():
         return None
     return f"what was trained is saved. Go on with: {program()} resume={shlex.quote(str(directory))}"
@@ -151,13 +174,10 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 class Jobs(Callback):
-    """Gives runs and sweeps directories of their own, and ends a sweep with a table of its jobs.
+    """Gives runs and sweeps directories of their own, and ends a sweep with a table and a page of its jobs.
 
     Named in `conf/hydra/callbacks/`; the base class is Hydra's interface and does nothing.
     """
-
-    def __init__(self) -> None:
-        self._started = time.time()
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the run directory."""
@@ -169,50 +189,18 @@ class Jobs(Callback):
         if directory is not None:  # a job is composed anew, from overrides
             quoted = QuotedString(text=str(directory), quote=Quote.single).with_quotes()
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted}")
+        if not process_number():
+            begin_sweep(config)
+
+    def on_job_end(self, config: DictConfig, job_return: Any, **kwargs: Any) -> None:
+        """Bring the page of the sweep up to date."""
+        if config.hydra.mode == RunMode.MULTIRUN and not process_number():
+            note_job(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print the jobs with their objectives and errors; exit with 1 if any job did not complete."""
-        if process_number():
-            return
-        jobs = _statuses(Path(config.hydra.sweep.dir), since=self._started)
-        print("\n".join(sweep_table(jobs)), flush=True)
-        if any(job["status"] != "completed" for job in jobs):
-            raise SystemExit(1)
-
-
-def sweep_table(jobs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Lines of a table of `jobs`, as read from `status.json`, and a line that names the best."""
-    rows = [("job", "validation IoU", "seconds", "overrides")]
-    for job in jobs:
-        seconds = "" if job["seconds"] is None else f"{job['seconds']:.1f}"
-        rows.append((str(job["job"]), _result(job), seconds, " ".join(job["overrides"])))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [
-        "  ".join([*(cell.rjust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip()
-        for row in rows
-    ]
-    lines.extend(
-        f"job {job['job']} {job['status']}: {' | '.join(str(job['error']).splitlines())}"
-        for job in jobs
-        if job["error"] is not None
-    )
-    completed = [job for job in jobs if job["objective"] is not None]
-    if completed:
-        best = max(completed, key=lambda job: float(job["objective"]))
-        lines.append(f"best: job {best['job']} with {best['objective']:.4f} ({' '.join(best['overrides'])})")
-    return lines
-
-
-def _result(job: Mapping[str, Any]) -> str:
-    return str(job["status"]) if job["objective"] is None else f"{job['objective']:.4f}"
-
-
-def _statuses(directory: Path, since: float) -> list[dict[str, Any]]:
-    """The `status.json` files below a sweep's directory that were written by this sweep, by job number."""
-    read = (read_status(path.parent) for path in directory.rglob("status.json"))
-    found = [*(asdict(status) for status in read if status is not None), *_refused]
-    mine = [status for status in found if status["started"] >= since and status["job"] is not None]
-    return sorted(mine, key=lambda status: int(status["job"]))
+        """Print the jobs, the best first, and what to do next; exit with 1 if any job did not complete."""
+        if not process_number():
+            end_sweep(Path(config.hydra.sweep.dir), program())
 
 
 def _claim(config: DictConfig, key: str) -> Path | None:

@@ -13,7 +13,8 @@ from lora_sam.core.files import write_text
 from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.core.signals import exit_code
 from lora_sam.report.model_card import model_card
-from lora_sam.report.of_run import evaluate_run, facts_of, fit_classes, shown_validation, tell_result, write_result
+from lora_sam.report.of_run import evaluate_run, facts_of, fit_classes, tell_result, write_result
+from lora_sam.report.shown_validation import ShownValidation
 from lora_sam.runs.adapter_files import save_adapter, write_facts
 from lora_sam.runs.places import check_contents, write_splits
 from lora_sam.runs.resuming import copy_state, flat
@@ -32,6 +33,7 @@ def run(
     output_dir: Path,
     overrides: Sequence[str] = (),
     program: str = "python train.py",
+    goes_on: bool = False,
 ) -> float:
     """Train and evaluate as `settings` say, writing everything into `output_dir`.
 
@@ -41,6 +43,7 @@ def run(
         output_dir: The new run directory.
         overrides: What was typed (`key=value`), for the report.
         program: How the trainer was called, for the commands that are proposed.
+        goes_on: Go on from the state in `output_dir`, which a job of a sweep has left there with these settings.
 
     Returns:
         The best validation IoU: the objective of sweeps; NaN where only a plan was wanted.
@@ -55,9 +58,14 @@ def run(
     # settings, and data: the order is that in which mistakes are cheapest to find
     directory = RunDirectory(output_dir)
     settings.method.check_depth(settings.model.depth)
-    earlier = None if settings.resume is None else copy_state(settings.resume, output_dir)
+    if goes_on:
+        earlier: Path | None = directory.last
+    else:
+        earlier = None if settings.resume is None else copy_state(settings.resume, output_dir)
     splits = settings.open_data()
-    if settings.resume is not None:
+    if goes_on:
+        check_contents(str(output_dir), directory, splits)
+    elif settings.resume is not None:
         check_contents(f"resume={settings.resume}", find_run(settings.resume), splits)
     then = None if earlier is None else Arithmetic.from_json(read_progress(earlier).arithmetic)
     processes = join_processes(settings.trainer, then)
@@ -86,7 +94,8 @@ def run(
 
         # fit
         stop = StopRequest()
-        progress = fit(parts, shown_validation(parts), earlier, stop)
+        validate = ShownValidation(parts)
+        progress = fit(parts, validate, earlier, stop)
         if not progress.finished:
             parts.say(
                 f"stopped at step {progress.step}; everything is saved. Go on with: {program} resume={output_dir}"
@@ -101,7 +110,7 @@ def run(
             save_adapter(adapted, directory.adapter, facts, model_card(facts, None), class_head=head)
 
             # evaluation: base and tuned on the same prompts
-            outcome = evaluate_run(parts, progress, head)
+            outcome = evaluate_run(parts, progress, validate.of_best(progress.best_step), head)
             report = outcome.report
             facts["metrics"] = {name: report[name] for name in ("base", "tuned", "delta")}
             write_facts(directory.adapter, facts, model_card(facts, outcome.table()))

@@ -10,9 +10,11 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from lora_sam.cli import main
+from lora_sam.cli import main, report
 from lora_sam.cli.jobs import process_number, program, run_job
+from lora_sam.cli.sweeps import with_sweep
 from lora_sam.core.conf_files import conf_directory
+from lora_sam.core.errors import LoraSamError
 from lora_sam.core.run_directory import RunDirectory, last_started
 from lora_sam.runs.status import correct_status
 
@@ -38,11 +40,16 @@ def fine_tune(config: dict[str, Any], output_dir: Path, overrides: Sequence[str]
 
     config = resumed_config(config, overrides)
     settings = settings_from(config)
+    goes_on = RunDirectory(output_dir).last.is_file()  # a job of a sweep; else nobody may start there
+    if goes_on:
+        from lora_sam.runs.unchanged import check_config
+
+        check_config(output_dir, config)
     _note_start(output_dir)
 
     from lora_sam.cli.run import run  # imports torch
 
-    return run(settings, config=config, output_dir=output_dir, overrides=overrides, program=program())
+    return run(settings, config=config, output_dir=output_dir, overrides=overrides, program=program(), goes_on=goes_on)
 
 
 def _note_start(directory: Path) -> None:
@@ -56,6 +63,10 @@ def _note_start(directory: Path) -> None:
 
 def run_train(program: str, arguments: Sequence[str]) -> int:
     """Run the training command; where `arguments` choose nothing, the demo. Returns the exit code, as `main` does."""
+    try:
+        arguments = with_sweep(arguments)
+    except LoraSamError as error:
+        return report(str(error).splitlines())
     chosen = with_job(arguments)
     if len(chosen) > len(arguments) and "--cfg" not in arguments and "-c" not in arguments:
         print(f"nothing was chosen, so this is the demo ({DEMO}); --help shows what else there is", file=sys.stderr)

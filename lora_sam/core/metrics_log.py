@@ -44,14 +44,23 @@ class MetricsLog:
         with self._writing(), self.path.open("ab", buffering=0) as file:
             file.write(line.encode())
 
-    def truncate_after(self, step: int) -> None:
+    def truncate_after(self, step: int, epoch: int | None = None) -> None:
         """Forget everything later than `step`, for a run that goes on from its state at `step`.
+
+        Args:
+            step: The step of that state.
+            epoch: Its epoch: a validation of `step` that ended a later one was not in the state yet, and is done again.
 
         Raises:
             AdapterError: the log is damaged.
             TrainingError: the file cannot be written.
         """
-        kept = [record for record in read_metrics(self.path) if record["step"] <= step]
+        kept = [
+            record
+            for record in read_metrics(self.path)
+            if record["step"] < step
+            or (record["step"] == step and (epoch is None or (record.get("epoch") or 0) <= epoch))
+        ]
         write_text(self.path, "".join(f"{json.dumps(record)}\n" for record in kept))
 
     @contextmanager

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 LATEST = Path("outputs") / "latest"
 STARTED = Path("outputs") / ".started"
+LAST_SWEEP = Path("multirun") / "latest"
+BEST = Path("multirun") / "best"
+SWEEP = "sweep.json"
+"""What makes a directory that of a sweep; its `best` is a link to the best job."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,38 @@ def last_started() -> RunDirectory | None:
     return RunDirectory(STARTED.resolve()) if STARTED.is_dir() else None
 
 
+def point_sweep(directory: Path) -> None:
+    """Make `multirun/latest` a link to the sweep that begins."""
+    _point(LAST_SWEEP, directory)
+
+
+def point_best_of_sweep(directory: Path, job: Path, *, last: bool) -> None:
+    """Make `best` in the directory of a sweep a link to its best job.
+
+    Args:
+        directory: Directory of the sweep.
+        job: Run directory of its best job.
+        last: Whether the sweep is finished: its best job is `multirun/best` and `outputs/latest` then.
+    """
+    _point(directory / "best", job)
+    if last:
+        _point(BEST, job)
+        _point(LATEST, job)
+
+
+def find_sweep(name: str) -> Path:
+    """Directory of the sweep called `latest`, or at the path `name`.
+
+    Raises:
+        AdapterError: there is no such sweep.
+    """
+    path = LAST_SWEEP if name == "latest" else Path(name)
+    if not (path / SWEEP).is_file():
+        hint = "no sweep has been made here yet" if name == "latest" else "give the directory of a sweep, or latest"
+        raise AdapterError(f"sweep={name}: no {SWEEP} in {path}; {hint}")
+    return path.resolve()
+
+
 def _point(link: Path, root: Path) -> None:
     temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
     try:
@@ -115,14 +151,22 @@ def _point(link: Path, root: Path) -> None:
 
 
 def find_run(name: str) -> RunDirectory:
-    """The run called `latest`, or at the path `name`.
+    """The run called `latest` or `best`, or at the path `name`; of a sweep its best job.
+
+    `best` is the best job of the sweep that was finished last.
 
     Raises:
         AdapterError: there is no such run.
     """
-    path = LATEST if name == "latest" else Path(name)
+    path = {"latest": LATEST, "best": BEST}.get(name, Path(name))
+    if (path / SWEEP).is_file():
+        if not (path / "best").is_dir():
+            raise AdapterError(f"{name}: no job of this sweep is done ({path / SWEEP}); go on with it: sweep={path}")
+        path = path / "best"
     if not path.is_dir():
         hint = "no run has been made here yet" if name == "latest" else "give the path of a run, or latest"
+        if name == "best":
+            hint = "no sweep has been finished here yet"
         started = last_started()
         if name == "latest" and started is not None:
             hint = f"{started.root}, the run that was started last, has saved nothing"

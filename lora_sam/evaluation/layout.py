@@ -124,10 +124,20 @@ class _Rounds:
 
 
 @dataclass(frozen=True)
+class _ValidationImage:
+    id: str
+    objects: Count
+    iou: Share
+
+
+@dataclass(frozen=True)
 class _Validation:
     base: Share
     trained: Share | None
     kept_step: Count
+    iou: Share
+    iou_interval: Interval
+    per_image: Annotated[list[_ValidationImage], Field(min_length=1)]
 
 
 def _all_listed(images: list[_Image], info: ValidationInfo) -> list[_Image]:
@@ -164,8 +174,8 @@ class EvaluationReport:
         delta: Their difference.
         classes: Figures of each class; absent where there are not several.
         class_head: How often the class of an object is told right; absent where there are not several.
-        validation: Validation IoU of the base, the highest after a step, and the step whose weights were kept (0: those
-            of the base); absent where the base was not measured.
+        validation: Validation IoU of the base, the highest after a step, the step whose weights were kept (0: those of
+            the base), and theirs of each image; absent where the base was not measured.
         rounds: In how many rounds the prompts of training were corrected, and those of the evaluation; absent for one.
         trained_on: How many of the images were trained on; absent for none.
     """

@@ -19,13 +19,13 @@ _MOST_DOTS = 40
 
 def line_chart(chart: Chart) -> Element:
     """`chart` with axes, ticks, legend and title; says so where nothing was logged."""
-    svg = _canvas(chart.title, _described(chart), [(curve.name, curve.kind) for curve in chart.curves])
+    svg = canvas(chart.title, _described(chart), [(curve.name, curve.kind) for curve in chart.curves])
     if chart.empty:
         append(svg, element("text", "nothing was logged", x=WIDTH / 2, y=HEIGHT / 2, class_="tick middle"))
         return svg
-    _axes(svg, chart.x, chart.y, chart.x_label)
+    axes(svg, chart.x, chart.y, chart.x_label)
     if chart.level is not None:
-        y = _y(chart.y, chart.level[0])
+        y = y_of(chart.y, chart.level[0])
         append(
             svg,
             element("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y, y2=y, class_="level"),
@@ -37,7 +37,7 @@ def line_chart(chart: Chart) -> Element:
         (step, value), text = chart.best
         append(
             svg,
-            element("circle", cx=_x(chart.x, step), cy=_y(chart.y, value), r=5.5, class_="best"),
+            element("circle", cx=x_of(chart.x, step), cy=y_of(chart.y, value), r=5.5, class_="best"),
             element("circle", cx=WIDTH / 2, cy=36, r=5.5, class_="best"),
             element("text", text, x=WIDTH / 2 + 12, y=40, class_="tick"),
         )
@@ -71,9 +71,9 @@ def histogram(
         for name, _, values in samples
         if len(values)
     )
-    svg = _canvas(title, described, [(name, kind) for name, kind, _ in samples])
+    svg = canvas(title, described, [(name, kind) for name, kind, _ in samples])
     up = axis([0.0, *(float(count.max()) for count in counts)])
-    _axes(svg, across, up, x_label)
+    axes(svg, across, up, x_label)
     for (_, kind, _), count in zip(samples, counts, strict=True):
         corners = [(float(edges[0]), 0.0)]
         for low, high, height in zip(edges[:-1], edges[1:], count, strict=True):
@@ -83,7 +83,8 @@ def histogram(
     return svg
 
 
-def _canvas(title: str, described: str, legend: Sequence[tuple[str, str]]) -> Element:
+def canvas(title: str, described: str, legend: Sequence[tuple[str, str]] = ()) -> Element:
+    """An empty chart with its title, a sentence for those who cannot see it, and (name, kind) of its lines."""
     svg = element(
         "svg", viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", class_="chart", aria_label=f"{title}. {described}"
     )
@@ -99,16 +100,17 @@ def _canvas(title: str, described: str, legend: Sequence[tuple[str, str]]) -> El
     return svg
 
 
-def _axes(svg: Element, across: Axis, up: Axis, x_label: str) -> None:
+def axes(svg: Element, across: Axis, up: Axis, x_label: str) -> None:
+    """Draw both axes with their ticks and the grid."""
     for tick in up.ticks:
-        y = _y(up, tick)
+        y = y_of(up, tick)
         append(
             svg,
             element("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y, y2=y, class_="grid"),
             element("text", up.label(tick), x=_LEFT - 7, y=round(y + 4, 1), class_="tick end"),
         )
     for tick in across.ticks:
-        x = _x(across, tick)
+        x = x_of(across, tick)
         append(
             svg,
             element("line", x1=x, x2=x, y1=HEIGHT - _BOTTOM, y2=HEIGHT - _BOTTOM + 4, class_="axis"),
@@ -127,7 +129,9 @@ def _draw(svg: Element, curve: Curve, chart: Chart) -> None:
         append(svg, element("path", d=_path(piece, chart.x, chart.y), class_=f"line {curve.kind}"))
         if len(piece) == 1 or (curve.kind == "validation" and len(curve.points) <= _MOST_DOTS):
             for x, y in piece:
-                append(svg, element("circle", cx=_x(chart.x, x), cy=_y(chart.y, y), r=2.5, class_=f"dot {curve.kind}"))
+                append(
+                    svg, element("circle", cx=x_of(chart.x, x), cy=y_of(chart.y, y), r=2.5, class_=f"dot {curve.kind}")
+                )
 
 
 def _described(chart: Chart) -> str:
@@ -142,12 +146,14 @@ def _described(chart: Chart) -> str:
 
 
 def _path(points: Sequence[Point], across: Axis, up: Axis) -> str:
-    return "M" + " ".join(f"{_x(across, x):g},{_y(up, y):g}" for x, y in points)
+    return "M" + " ".join(f"{x_of(across, x):g},{y_of(up, y):g}" for x, y in points)
 
 
-def _x(across: Axis, value: float) -> float:
+def x_of(across: Axis, value: float) -> float:
+    """Where `value` lies across, in units of the chart."""
     return round(_LEFT + across.share(value) * (WIDTH - _RIGHT - _LEFT), 1)
 
 
-def _y(up: Axis, value: float) -> float:
+def y_of(up: Axis, value: float) -> float:
+    """Where `value` lies upwards, in units of the chart."""
     return round(HEIGHT - _BOTTOM - up.share(value) * (HEIGHT - _BOTTOM - _TOP), 1)

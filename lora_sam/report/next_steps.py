@@ -49,24 +49,24 @@ def next_steps(
     def command(*arguments: str) -> str:
         return " ".join([program, *(shlex.quote(argument) for argument in arguments)])
 
-    named = shlex.quote(f"run={_quoted(shown)}")
+    named = shlex.quote(f"run={quoted(shown)}")
     steps = [
         *_to_beat_the_base(report, config, same, command),
         NextStep("Train on your own images", command("model=vit_b", "data=auto", "data.root=my_data")),
         NextStep(
             "Two OpenVINO files, INT8 too, beside the torch model",
-            f"{_step(program, 'deploy')} {named}",
+            f"{step_of(program, 'deploy')} {named}",
         ),
         NextStep(
             "Other prompts, simulated clicks, classes, and what was forgotten",
-            f"{_step(program, 'robustness')} {named}",
+            f"{step_of(program, 'robustness')} {named}",
         ),
     ]
     if most_rounds(config.get("prompt", {})) > 1:
         steps.append(
             NextStep(
                 "The evaluation used the first prompt alone: what do corrections add?",
-                f"{_step(program, 'robustness')} {named} {shlex.quote('sections=[clicks]')}",
+                f"{step_of(program, 'robustness')} {named} {shlex.quote('sections=[clicks]')}",
             )
         )
     method = config["method"]
@@ -85,7 +85,7 @@ def next_steps(
         steps.append(NextStep("Which learning rate is best?", command("-m", *without_rate, f"optim.lr={rates}")))
     limits = {name: config["trainer"].get(name) for name in ("max_epochs", "max_steps")}
     more = [f"trainer.{name}={value * LONGER}" for name, value in limits.items() if value is not None]
-    steps.append(NextStep("Train this one for longer", command(f"resume={_quoted(shown)}", *more)))
+    steps.append(NextStep("Train this one for longer", command(f"resume={quoted(shown)}", *more)))
     return tuple(steps)
 
 
@@ -118,13 +118,13 @@ def python_lines(directory: Path, *, scaled: bool = False) -> str:
     )
 
 
-def _step(program: str, verb: str) -> str:
+def step_of(program: str, verb: str) -> str:
     """How a step after training is called, where training is called `program`."""
     console, _, own = program.rpartition(" ")
     return f"{console} {verb}" if own == "train" else f"python -m lora_sam.{verb}"
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
     """`value` as Hydra reads it back: quoted where it holds more than letters, digits and harmless signs."""
     if re.fullmatch(r"[\w./~-]+", value, re.ASCII):
         return value

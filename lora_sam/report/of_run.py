@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,10 @@ from lora_sam.core.config import plain_fields
 from lora_sam.core.files import write_text
 from lora_sam.core.memory import peak_memory
 from lora_sam.core.version import __version__
+from lora_sam.report.shown_validation import validation_figures
 from lora_sam.runs.adapter_files import SCHEMA_VERSION, adapter_bytes
 from lora_sam.runs.loading import predictors_for
-from lora_sam.training.parts import Parts, validation_of
+from lora_sam.training.parts import Parts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,28 +50,6 @@ class Outcome:
         return markdown_table(self.report)
 
 
-def shown_validation(parts: Parts) -> Callable[[int], float]:
-    """Measures validation IoU and, at every call, shows the tracker the same few images."""
-    import numpy as np
-
-    from lora_sam.report.overlays import overlay_strip
-
-    validation, source = validation_of(parts), parts.splits.val
-    shown = range(min(parts.settings.trainer.overlays, len(source)) if parts.processes.main else 0)
-    pictured = [validation.some_objects(source[index]) for index in shown]
-    # nothing is trained yet: what the model computes now is the base
-    base = [validation.masks(sample) for sample in pictured]
-
-    def validate(step: int) -> float:
-        value = validation()
-        for sample, before in zip(pictured, base, strict=True):
-            strip = overlay_strip(sample, before, validation.masks(sample), sample.id)
-            parts.tracker.image(step, f"validation/{sample.id}", np.asarray(strip))
-        return value
-
-    return validate
-
-
 def fit_classes(parts: Parts) -> ClassHead | None:
     """What tells the classes of objects apart, fitted on the tuned model as it is; None where there are not several."""
     from lora_sam.core.console import progress
@@ -86,7 +65,9 @@ def fit_classes(parts: Parts) -> ClassHead | None:
         return fit_class_head(tuned, splits.train, splits.val, seed=settings.seed, on_image=on_image)
 
 
-def evaluate_run(parts: Parts, progress: Progress, head: ClassHead | None = None) -> Outcome:
+def evaluate_run(
+    parts: Parts, progress: Progress, validated: Sequence[NDArray[np.float64]], head: ClassHead | None = None
+) -> Outcome:
     """Base and tuned on the split of the final table, with the same prompts; writes these prompts and the overlays.
 
     The adapter of the best weights is in the model, and in its files.
@@ -94,6 +75,7 @@ def evaluate_run(parts: Parts, progress: Progress, head: ClassHead | None = None
     Args:
         parts: The run.
         progress: How far it came.
+        validated: IoU of the objects of every validation image with these weights.
         head: What tells classes apart, measured on the tuned masks.
     """
     from lora_sam.evaluation.naming import Naming
@@ -143,9 +125,7 @@ def evaluate_run(parts: Parts, progress: Progress, head: ClassHead | None = None
         adapter_bytes=adapter_bytes(directory.adapter),
         seconds=progress.seconds,
         peak_memory_bytes=memory,
-        validation=None
-        if progress.base is None
-        else {"base": progress.base, "trained": progress.trained, "kept_step": progress.best_step},
+        validation=validation_figures(parts, progress, validated),
         trained_on=len(set(source.ids) & set(parts.splits.train.ids)),
     )
     if (told := naming.report(settings.seed)) is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError
 from lora_sam.core.files import read_json
-from lora_sam.core.run_directory import RunDirectory, find_run
+from lora_sam.core.run_directory import SWEEP, RunDirectory, find_run
 from lora_sam.core.scores import scores_of
 from lora_sam.methods.peft_config import CLASS_HEAD, DIGESTS
 from lora_sam.runs.adapter_files import check_base, find_adapter, read_facts
@@ -128,7 +128,8 @@ def build_with(directory: Path, facts: dict[str, Any], weights: Path) -> BaseMod
 
 
 def _adapter_directory(path: str | PathLike[str]) -> Path:
-    return find_adapter(find_run("latest").root if str(path) == "latest" else Path(path))
+    named = str(path) in ("latest", "best") or (Path(path) / SWEEP).is_file()
+    return find_adapter(find_run(str(path)).root if named else Path(path))
 
 
 def _settings(directory: Path, facts: dict[str, Any], checkpoint: str | None, *, random: bool) -> ViTSam:

@@ -17,6 +17,8 @@ from lora_sam.core.files import read_json, write_text
 
 FILE = "status.json"
 KILLED = "killed"
+REFUSED = ".refused"
+"""In the directory of a sweep: a directory for each job whose own holds something that has to stay as it is."""
 _LONGEST = 3000  # characters of an error: the whole file has to fit into the block that it has on the disk
 
 
@@ -30,7 +32,8 @@ class Status:
     """`status.json` of a run directory.
 
     Attributes:
-        status: `running`, `completed`, `failed`, or `interrupted` by a signal. A run that says `running` after its
+        status: `running`, `completed`, `failed`, `interrupted` by a signal, or `pruned` by a sweeper; of a job that was
+            refused also `changed`. A run that says `running` after its
             process has ended was killed: `read_status` says so.
         job: Number of the job in its sweep; None outside sweeps.
         overrides: What the user changed, as `key=value`.
@@ -76,6 +79,11 @@ class Status:
             raise
 
 
+def refuse(sweep: Path, status: Status) -> None:
+    """Note what became of a job of a sweep whose own directory must be left as it is. Raises as `Status.write`."""
+    status.write(sweep / REFUSED / str(status.job))
+
+
 def read_status(directory: Path) -> Status | None:
     """What became of the job in `directory`: `killed` where it says `running` and its process is gone.
 
@@ -87,7 +95,7 @@ def read_status(directory: Path) -> Status | None:
         status = Status(**{"process": {}, **{key: value for key, value in values.items() if key in known}})
     except (LoraSamError, TypeError):
         return None
-    return replace(status, status=KILLED) if status.status == "running" and _is_gone(status.process) else status
+    return replace(status, status=KILLED) if status.status == "running" and is_gone(status.process) else status
 
 
 def correct_status(directory: Path) -> None:
@@ -98,7 +106,7 @@ def correct_status(directory: Path) -> None:
             status.write(directory)
 
 
-def _is_gone(process: Any) -> bool:
+def is_gone(process: Any) -> bool:
     """Whether a process of this machine has ended; False where nobody here can tell."""
     if not isinstance(process, dict) or process.get("host") != platform.node():
         return False

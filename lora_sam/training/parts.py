@@ -167,9 +167,13 @@ def fit(parts: Parts, validate: Callable[[int], float], resume_from: Path | None
     log = MetricsLog(parts.directory.metrics)
     done = 0
     if resume_from is not None:
-        done = read_progress(resume_from).step
-        log.truncate_after(done)
+        earlier = read_progress(resume_from)
+        done = earlier.step
+        log.truncate_after(done, earlier.epoch)
         parts.say(f"resuming at step {done}")
+        if parts.processes.main:  # its curves begin where the record does
+            for line in read_metrics(parts.directory.metrics):
+                parts.tracker.scalars(line["step"], {key: line[key] for key in line if _is_curve(key, line[key])})
 
     def record(step: int, values: Mapping[str, float]) -> None:
         if parts.processes.main:
@@ -204,6 +208,10 @@ def fit(parts: Parts, validate: Callable[[int], float], resume_from: Path | None
             before_epoch=encodings.before_epoch if encodings else lambda _: None,
             base=base,
         ).fit(resume_from, stop)
+
+
+def _is_curve(key: str, value: Any) -> bool:
+    return key not in ("step", "time") and isinstance(value, int | float)
 
 
 def base_of(log: Sequence[Mapping[str, Any]]) -> float | None:

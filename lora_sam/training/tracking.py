@@ -102,6 +102,8 @@ class _TensorBoardTracker:
     def __init__(self, directory: Path) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter
 
+        for earlier in directory.glob("events.out.tfevents.*"):  # of a run that goes on, which tells its curves anew
+            earlier.unlink()
         self._writer = SummaryWriter(str(directory))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:

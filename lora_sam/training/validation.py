@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
     from lora_sam.prompts import PromptSource
 
 
+def mean_iou(scores: Sequence[NDArray[np.float64]]) -> float:
+    """Mean per object, 0 to 1, of the IoU of the objects of every image."""
+    return float(np.mean(np.concatenate(scores)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """Mean IoU per object on the validation split, always on the same objects and prompts.
+    """IoU per object on the validation split, always on the same objects and prompts.
 
     Attributes:
         predictor: The model being trained.
@@ -36,13 +42,10 @@ class Validation:
     seed: int
     max_objects: int | None
 
-    def __call__(self) -> float:
-        """Mean IoU, 0 to 1."""
-        scores: list[float] = []
-        for index in range(len(self.source)):
-            sample = self.some_objects(self.source[index])
-            scores.extend(mask_iou(self.masks(sample), sample.masks).tolist())
-        return float(np.mean(scores))
+    def __call__(self) -> tuple[NDArray[np.float64], ...]:
+        """IoU of the objects of every image, float [N] each, 0 to 1."""
+        samples = (self.some_objects(self.source[index]) for index in range(len(self.source)))
+        return tuple(mask_iou(self.masks(sample), sample.masks) for sample in samples)
 
     def masks(self, sample: Sample) -> NDArray[np.bool_]:
         """What the model predicts for `sample` now, bool [N, H, W]."""

@@ -468,7 +468,14 @@ class TestVerdict:
         assert verdict(two_levels(12, 3, 3)).startswith("No measurable difference between base and tuned: IoU per ")
 
     def test_nothing_beat_the_base(self, report: dict[str, Any]) -> None:
-        report["validation"] = {"base": 0.4312, "trained": 0.2, "kept_step": 0}
+        report["validation"] = {
+            "base": 0.4312,
+            "trained": 0.2,
+            "kept_step": 0,
+            "iou": 0.4312,
+            "iou_interval": [0.4, 0.5],
+            "per_image": [{"id": "a", "objects": 2, "iou": 0.4312}],
+        }
         validate_report(report)
         assert verdict(report) == (
             "Training did not beat the base: validation IoU 0.431 before, 0.200 at best after; the adapter that was "

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -107,7 +108,16 @@ def test_a_run_that_does_not_beat_its_base_says_so_and_changes_nothing(trained, 
     facts = json.loads((directory / "adapter" / "lora_sam.json").read_text())
     assert (facts["best_step"], facts["validation_base"], facts["better_than_base"]) == (0, first, False)
     report = json.loads((directory / "evaluation.json").read_text())
-    assert report["validation"] == {"base": first, "trained": last, "kept_step": 0}
+    validation = report["validation"]
+    assert [validation[name] for name in ("base", "trained", "kept_step")] == [first, last, 0]
+    assert validation["iou"] == pytest.approx(first)
+    low, high = validation["iou_interval"]
+    assert low < first < high
+    assert [(image["id"], image["objects"]) for image in validation["per_image"]] == [
+        ("images/val/1.png", 3),
+        ("images/val/2.png", 3),
+    ]
+    assert np.mean([image["iou"] for image in validation["per_image"]]) == pytest.approx(first)
     assert (report["delta"]["iou"], report["delta"]["iou_interval"]) == (0.0, [0.0, 0.0])
     assert "**Not better than its base**" in (directory / "adapter" / "README.md").read_text()
     page = (directory / "report.html").read_text(encoding="utf-8")
@@ -231,6 +241,10 @@ def test_a_sweep_returns_the_objective_of_every_job(tmp_path, blobs):
         "method.rank=2,4", "optim.lr=1e-3,-1", "hydra.sweep.dir=sweep", cwd=tmp_path, check=False,
     )  # fmt: skip
     assert done.returncode == 1  # half of the jobs have a wrong rate; the others ran
+    found = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
+    assert (found["varied"], found["state"]) == (["method.rank", "optim.lr"], "finished")
+    assert found["jobs"][0]["validation_interval"][0] <= found["jobs"][0]["validation"]
+    assert found["jobs"][2]["trained_parameters"] > found["jobs"][0]["trained_parameters"]
     jobs = [json.loads((tmp_path / "sweep" / str(job) / "status.json").read_text()) for job in range(4)]
     assert [job["status"] for job in jobs] == ["completed", "failed"] * 2
     assert all(0 <= job["objective"] <= 1 for job in jobs[::2])

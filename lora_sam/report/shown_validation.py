@@ -1,0 +1,78 @@
+"""The validation of a run as it is shown while it trains, and as `evaluation.json` keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lora_sam.training.parts import Parts, validation_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lora_sam.training.state import Progress
+
+
+class ShownValidation:
+    """Measures validation IoU and, at every call, shows the tracker the same few images."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._validation = validation_of(parts)
+        source = parts.splits.val
+        shown = range(min(parts.settings.trainer.overlays, len(source)) if parts.processes.main else 0)
+        self._pictured = [self._validation.some_objects(source[index]) for index in shown]
+        # nothing is trained yet: what the model computes now is the base
+        self._base = [self._validation.masks(sample) for sample in self._pictured]
+        self._best: tuple[int, tuple[NDArray[np.float64], ...]] | None = None
+
+    def __call__(self, step: int) -> float:
+        """Mean IoU per object of the model as it is, 0 to 1."""
+        import numpy as np
+
+        from lora_sam.report.overlays import overlay_strip
+        from lora_sam.training.validation import mean_iou
+
+        scores = self._validation()
+        for sample, before in zip(self._pictured, self._base, strict=True):
+            strip = overlay_strip(sample, before, self._validation.masks(sample), sample.id)
+            self._parts.tracker.image(step, f"validation/{sample.id}", np.asarray(strip))
+        if self._best is None or mean_iou(scores) > mean_iou(self._best[1]):
+            self._best = (step, scores)
+        return mean_iou(scores)
+
+    def of_best(self, step: int) -> tuple[NDArray[np.float64], ...]:
+        """IoU of the objects of every image with the weights of `step`, which are in the model.
+
+        Measured again only where they are not those of the best validation of this process.
+        """
+        return self._best[1] if self._best is not None and self._best[0] == step else self._validation()
+
+
+def validation_figures(
+    parts: Parts, progress: Progress, scores: Sequence[NDArray[np.float64]]
+) -> dict[str, Any] | None:
+    """What `evaluation.json` says of the validation that chose the weights; None where the base was not measured.
+
+    Args:
+        parts: The run.
+        progress: Its end.
+        scores: IoU of the objects of every validation image with the weights that were kept.
+    """
+    from lora_sam.evaluation.metrics import compare_means
+
+    if progress.base is None:
+        return None
+    kept = compare_means(scores, scores, parts.settings.seed)
+    return {
+        "base": progress.base,
+        "trained": progress.trained,
+        "kept_step": progress.best_step,
+        "iou": kept.base,
+        "iou_interval": list(kept.base_interval),
+        "per_image": [
+            {"id": name, "objects": len(values), "iou": float(values.mean())}
+            for name, values in zip(parts.splits.val.ids, scores, strict=True)
+        ],
+    }

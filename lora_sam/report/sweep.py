@@ -1,0 +1,207 @@
+"""`sweep.html`: one page that shows a sweep, without a single request to anywhere."""
+
+from __future__ import annotations
+
+import html
+import shlex
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from xml.etree.ElementTree import Element
+
+from lora_sam.core.run_directory import RunDirectory
+from lora_sam.core.wording import in_bytes, in_short, plural
+from lora_sam.report.markup import append, element, serialize
+from lora_sam.report.next_steps import quoted
+from lora_sam.report.sweep_charts import cost_chart, heat_map, parallel_chart
+from lora_sam.report.sweep_table import figure, interval, short_names, time_of, title_of
+from lora_sam.runs.sweep import Sweep
+from lora_sam.runs.sweep_ranking import Job, pareto, values_of
+
+PAGE = "sweep.html"
+_COSTS = (
+    ("trained_parameters", "IoU against trained weights", "trained weights, thousands", 1e3),
+    ("adapter_bytes", "IoU against size of the adapter", "adapter, MB", 1e6),
+    ("seconds", "IoU against time", "seconds of the job", 1.0),
+)
+_STYLE = ".cell { fill: var(--tuned); } td.state { color: var(--bad); } tr.best td, tr.best th { font-weight: 650; }"
+
+
+def sweep_page(sweep: Sweep, directory: Path) -> str:
+    """The whole page.
+
+    Args:
+        sweep: Content of `sweep.json`.
+        directory: Directory of the sweep; reports of its jobs are named relative to it.
+    """
+    ranking = sweep.ranking()
+    done = [job for job in ranking if job.state == "done" and job.validation is not None]
+    names = short_names(sweep.varied)
+    main = element("main")
+    append(
+        main,
+        _header(sweep),
+        _groups(sweep, names) if sweep.groups else None,
+        _jobs(sweep, ranking, names, directory),
+        _charts(done, names),
+        _failures([job for job in sweep.jobs if job.error is not None]),
+        _next(sweep, directory),
+    )
+    template = Template(files("lora_sam.report").joinpath("template.html").read_text(encoding="utf-8"))
+    page = template.substitute(title=html.escape(f"{title_of(sweep)} · lora_sam"), main=serialize(main))
+    return page.replace("</style>", f"{_STYLE}</style>", 1)
+
+
+def _header(sweep: Sweep) -> Element:
+    head = element("header", element("p", f"lora_sam · {title_of(sweep)}", class_="kicker"))
+    if sweep.best is None:
+        append(
+            head, element("h1", "No job is done yet" if sweep.state == "running" else "No job is done", class_="even")
+        )
+        return head
+    best = sweep.job(sweep.best)
+    chosen = ", ".join(f"{key} = {best.values[key]}" for key in sweep.varied if key in best.values and key != "seed")
+    claim = f"Best: {chosen}" if chosen else f"Best: job {best.job}"
+    if best.better_than_base is False:
+        claim = "No job beat the base"
+    tiles = [(figure(best.validation), f"validation IoU of job {best.job} {interval(best.validation_interval)}")]
+    if best.test is not None and best.test_delta is not None:
+        delta = f"{best.test_delta:+.3f} against the base, 95 % interval {interval(best.test_delta_interval, '+.3f')}"
+        tiles.append((figure(best.test), f"IoU on the {best.split} images: {delta}"))
+    if best.trained_parameters is not None and best.adapter_bytes is not None:
+        tiles.append((in_short(best.trained_parameters), f"trained weights, adapter of {in_bytes(best.adapter_bytes)}"))
+    tied = sum(job.behind is not None and job.behind[0] <= 0 for job in sweep.jobs)
+    lead = "Ranked by the validation images, which chose the weights of every job too. "
+    lead += (
+        f"{plural(tied, 'job')} may be as good: the interval of what the best has more contains 0."
+        if tied
+        else "The test images choose nothing: their figures are those of a model they have not seen."
+    )
+    append(
+        head,
+        element("h1", claim, class_="bad" if best.better_than_base is False else "good"),
+        element("p", lead, class_="lead"),
+        element("dl", *(element("div", element("dt", what), element("dd", value)) for value, what in tiles)),
+        element(
+            "p",
+            "The highest of several validations is a little too high: it was chosen for being high. What the best job "
+            "is worth is its figure on the test images.",
+            class_="note",
+        ),
+    )
+    return head
+
+
+def _jobs(sweep: Sweep, ranking: Sequence[Job], names: Mapping[str, str], directory: Path) -> Element:
+    columns = ["job", *names.values(), "validation IoU", "behind the best", "test IoU", "trained", "adapter", "time"]
+    head = element("tr", *(element("th", name, scope="col") for name in columns))
+    front = {job for cost, *_ in _COSTS for job in pareto(ranking, cost)}
+    rows = [_row(sweep, job, names, job.job in front, directory) for job in ranking]
+    return element(
+        "section",
+        element("h2", "Jobs"),
+        element("div", element("table", element("thead", head), element("tbody", *rows)), class_="scroll"),
+        element(
+            "p",
+            "In brackets: 95 % interval from drawing whole images again and again, below the test IoU of what tuning "
+            "added. Behind the best: of the difference on the same validation images; one that contains 0 may be luck. "
+            "= base: no validation beat the base. ◆: no other job is better at the same cost.",
+            class_="note",
+        ),
+    )
+
+
+def _row(sweep: Sweep, job: Job, names: Mapping[str, str], front: bool, directory: Path) -> Element:
+    place = "" if job.directory is None else f"{job.directory}/{RunDirectory(directory).report.name}"
+    label = f"{job.job} ◆" if front else str(job.job)
+    shown = element("a", label, href=place) if job.state == "done" and place else label
+    values = [element("td", job.values.get(key, "–")) for key in names]
+    if job.state != "done":
+        rest = [
+            element("td", job.state, class_="state"),
+            *(element("td") for _ in range(4)),
+            element("td", time_of(job)),
+        ]
+    else:
+        rest = [
+            element("td", figure(job.validation), element("small", interval(job.validation_interval))),
+            element(
+                "td",
+                "best" if job.job == sweep.best else interval(job.behind, "+.3f"),
+                element("small", "= base") if job.better_than_base is False else None,
+            ),
+            element("td", figure(job.test), element("small", interval(job.test_delta_interval, "+.3f"))),
+            element("td", "" if job.trained_parameters is None else in_short(job.trained_parameters)),
+            element("td", "" if job.adapter_bytes is None else in_bytes(job.adapter_bytes)),
+            element("td", time_of(job)),
+        ]
+    kind = "best" if job.job == sweep.best else None
+    return element("tr", element("th", shown, scope="row"), *values, *rest, class_=kind)
+
+
+def _groups(sweep: Sweep, names: Mapping[str, str]) -> Element:
+    keys = {key: name for key, name in names.items() if key != "seed"}
+    columns = ["", *keys.values(), "seeds", "validation IoU", "over seeds", "test IoU", "test, against the base"]
+    head = element("tr", *(element("th", name, scope="col") for name in columns))
+    rows = []
+    for place, group in enumerate(sweep.groups, 1):
+        values = values_of(group.overrides)
+        cells = [
+            *(element("td", values.get(key, "–")) for key in keys),
+            element("td", f"{len(group.jobs)} of {group.planned}"),
+            element("td", figure(group.validation), element("small", interval(group.validation_interval))),
+            element("td", "" if group.spread is None else f"± {group.spread:.4f}"),
+            element("td", figure(group.test)),
+            element(
+                "td",
+                "" if group.test_delta is None else f"{group.test_delta:+.3f}",
+                element("small", interval(group.test_delta_interval, "+.3f")),
+            ),
+        ]
+        rows.append(element("tr", element("th", str(place), scope="row"), *cells))
+    return element(
+        "section",
+        element("h2", "Over seeds"),
+        element("div", element("table", element("thead", head), element("tbody", *rows)), class_="scroll"),
+        element(
+            "p",
+            "In brackets: 95 % interval over seeds and images: each draw takes seeds, and images within each. It is "
+            "wider than that of one job, which knows nothing of other seeds. Over seeds: standard deviation.",
+            class_="note",
+        ),
+    )
+
+
+def _charts(done: Sequence[Job], names: Mapping[str, str]) -> Element | None:
+    keys = list(names)
+    pairs = [key for key in ("method.rank", "optim.lr") if key in keys] + [
+        key for key in keys if key not in ("method.rank", "optim.lr", "seed")
+    ]
+    found = [
+        parallel_chart(done, names),
+        heat_map(done, (pairs[0], pairs[1]), names) if len(pairs) > 1 else None,
+        *(cost_chart(done, *cost) for cost in _COSTS),
+    ]
+    drawn = [chart for chart in found if chart is not None]
+    return element("section", element("h2", "At a glance"), element("div", *drawn, class_="charts")) if drawn else None
+
+
+def _failures(jobs: Sequence[Job]) -> Element | None:
+    if not jobs:
+        return None
+    lines = [element("li", f"job {job.job}, {job.state}: ", element("code", str(job.error))) for job in jobs]
+    return element("section", element("h2", "What failed"), element("ul", *lines))
+
+
+def _next(sweep: Sweep, directory: Path) -> Element:
+    lines = [("Go on with what is missing or failed", f"python train.py {shlex.quote(f'sweep={directory}')}")]
+    if sweep.best is not None:
+        run = shlex.quote(f"run={quoted(str(directory))}")
+        lines = [
+            ("Two OpenVINO files of the best job", f"python -m lora_sam.deploy {run}"),
+            ("Other prompts and clicks with the best job", f"python -m lora_sam.robustness {run}"),
+            *lines,
+        ]
+    items = [element("li", element("p", purpose), element("pre", element("code", line))) for purpose, line in lines]
+    return element("section", element("h2", "What next"), element("ul", *items, class_="steps"))

@@ -1,0 +1,128 @@
+"""The table of a sweep in the terminal, and the commands that are worth typing after it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lora_sam.core.wording import duration, plural
+from lora_sam.report.next_steps import quoted, step_of
+from lora_sam.runs.sweep_ranking import Group, Job, values_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lora_sam.runs.sweep import Sweep
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """The last word of each key, or as many as tell it from the others: `method.rank` is `rank`."""
+    names = {}
+    for key in keys:
+        words = key.split(".")
+        for count in range(1, len(words) + 1):
+            name = ".".join(words[-count:])
+            if sum(other == name or other.endswith(f".{name}") for other in keys) == 1:
+                break
+        names[key] = name
+    return names
+
+
+def table(sweep: Sweep) -> Table:
+    """Jobs, the best first, with a column for each key in which they differ; fits 80 columns.
+
+    Where the seed is varied, a row is a configuration over its seeds.
+    """
+    from lora_sam.core.console import text_table
+
+    keys = [key for key in sweep.varied if key != "seed" or not sweep.groups]
+    names = short_names(keys)
+    if sweep.groups:
+        headings = ["", *names.values(), "seeds", "val IoU", "95 %", "± seeds", "test IoU"]
+        rows = [_group_cells(place, group, keys) for place, group in enumerate(sweep.groups, 1)]
+        caption = "validation IoU: mean of the seeds, 95 % interval over seeds and images; test IoU chooses nothing"
+    else:
+        headings = ["", "job", *names.values(), "val IoU", "95 %", "test IoU", "time"]
+        rows = [_job_cells(place, job, keys) for place, job in enumerate(sweep.ranking(), 1)]
+        caption = (
+            "ranked by validation IoU, 95 % interval over its images; ≈: what the best has more may be luck; "
+            "test IoU chooses nothing"
+        )
+    first = 1 if sweep.groups else 2
+    folding = range(first, first + len(keys))
+    return text_table(headings, rows, title=title_of(sweep), caption=caption, folding=folding, padding=0)
+
+
+def title_of(sweep: Sweep) -> str:
+    """How many jobs there are, and what became of them."""
+    states = [job.state for job in sweep.jobs]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
+    return f"sweep of {plural(len(sweep.jobs), 'job')}: {counts or 'none'}"
+
+
+def _job_cells(place: int, job: Job, keys: Sequence[str]) -> list[str]:
+    values = [f" {job.values.get(key, '-')}" for key in keys]
+    if job.state != "done":
+        return ["", f" {job.job}", *values, f" {job.state}", "", "", time_of(job)]
+    close = "≈" if job.behind is not None and job.behind[0] <= 0 else ""
+    return [
+        f"{place}{close}",
+        f" {job.job}",
+        *values,
+        f" {figure(job.validation)}",
+        " = base" if job.better_than_base is False else f" {interval(job.validation_interval)}",
+        f" {figure(job.test)}",
+        time_of(job),
+    ]
+
+
+def _group_cells(place: int, group: Group, keys: Sequence[str]) -> list[str]:
+    values = values_of(group.overrides)
+    seeds = str(len(group.jobs)) if len(group.jobs) == group.planned else f"{len(group.jobs)} of {group.planned}"
+    return [
+        str(place),
+        *(f" {values.get(key, '-')}" for key in keys),
+        f" {seeds}",
+        f" {figure(group.validation)}",
+        f" {interval(group.validation_interval)}",
+        "" if group.spread is None else f" {group.spread:.4f}",
+        f" {figure(group.test)}",
+    ]
+
+
+def figure(value: float | None) -> str:
+    """A figure, or nothing where it is not known."""
+    return "" if value is None else f"{value:.4f}"
+
+
+def interval(ends: tuple[float, float] | None, form: str = ".3f") -> str:
+    """An interval in brackets, or nothing where it is not known."""
+    return "" if ends is None else f"[{ends[0]:{form}}, {ends[1]:{form}}]"
+
+
+def time_of(job: Job) -> str:
+    """How long a job took, with a blank in front."""
+    return "" if job.seconds is None else f" {duration(job.seconds)}"
+
+
+def next_commands(sweep: Sweep, directory: Path, program: str) -> list[str]:
+    """The best job in a sentence, and commands to type next."""
+    relative = os.path.relpath(directory)
+    place = str(directory) if relative.startswith(os.pardir) else relative
+    again = f"{program} {shlex.quote(f'sweep={place}')}"
+    if sweep.best is None:
+        return [f"no job is done; mend what failed, then: {again}"]
+    best = sweep.job(sweep.best)
+    values = ", ".join(f"{key}={best.values[key]}" for key in sweep.varied if key in best.values) or "the only one"
+    none_better = best.better_than_base is False
+    lines = [f"best: job {best.job} with {best.validation:.4f} ({values})"]
+    if none_better:
+        lines[0] += "; no job beat the base"
+    if sweep.failed:
+        lines.append(f"go on:  {again}")
+    run = shlex.quote(f"run={quoted(place)}")
+    lines.append(f"next:   {step_of(program, 'deploy')} {run}")
+    return lines

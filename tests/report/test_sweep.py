@@ -1,0 +1,142 @@
+"""The table and the page of a sweep: what fits 80 columns, what is drawn, and that nothing is fetched or marked up."""
+
+from __future__ import annotations
+
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lora_sam.report.sweep import sweep_page
+from lora_sam.report.sweep_charts import ordered
+from lora_sam.report.sweep_table import next_commands, short_names, table
+from lora_sam.runs.sweep import Sweep, collect, finish
+from tests.runs.sweeps import evaluation, grid, job
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Sweep, Path]:
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "swept"
+    rows = [(rank, lr, "decoder") for rank in (2, 16, 4) for lr in (0.001, 0.0003)]
+    planned = grid(place, ["method.rank", "optim.lr", "method"], rows)
+    values = {0: 0.5, 1: 0.6, 2: 0.7, 3: 0.65}
+    for number, value in values.items():
+        report = evaluation([value + 0.1, value - 0.1], parameters=1000 * rows[number][0], kept_step=number)
+        job(place, number, planned[number], report)
+    job(place, 4, planned[4], status="failed", error=f"{EVIL} is wrong")
+    found = collect(place, "finished")
+    finish(place, found)
+    return found, place
+
+
+def rendered(found: Sweep, width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(table(found))
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_the_table_fits_80_columns_whatever_was_typed(sweep: tuple[Sweep, Path], tmp_path: Path) -> None:
+    lines = rendered(sweep[0], 80)
+    assert max(len(line) for line in lines) <= 80
+    assert lines[1].split() == ["job", "rank", "lr", "val", "IoU", "95", "%", "test", "IoU", "time"]
+    assert [line.split()[:4] for line in lines[3:7]] == [
+        ["1", "2", "16", "0.001"],
+        ["2", "3", "16", "0.0003"],
+        ["3", "1", "2", "0.0003"],
+        ["4", "0", "2", "0.001"],
+    ]
+    assert "= base" in lines[6]
+    assert "[0.450, 0.550]" not in lines[6]
+    assert lines[7].split() == ["4", "4", "0.001", "failed"]
+    assert lines[8].split() == ["5", "4", "0.0003", "missing"]
+    planned = grid(
+        tmp_path / "long", ["a.b.first", "c.second", "d.third", "data.root"], [("x" * 60, 1, 2, "/very/long" * 9)] * 2
+    )
+    planned[1][1] = "a.b.first=y"
+    wide = Sweep(
+        state="running",
+        command=(),
+        overrides=(),
+        started=0.0,
+        varied=("a.b.first", "c.second", "d.third", "data.root"),
+        jobs=collect(tmp_path / "long").jobs,
+    )
+    assert max(len(line) for line in rendered(wide, 80)) <= 80
+
+
+def test_names_are_as_short_as_tells_them_apart() -> None:
+    assert short_names(["method.rank", "optim.lr", "seed", "a.x.lr"]) == {
+        "method.rank": "rank",
+        "optim.lr": "optim.lr",
+        "seed": "seed",
+        "a.x.lr": "x.lr",
+    }
+    assert ordered(["16", "2", "1e-4", "abc", "2"]) == ["1e-4", "2", "16", "abc"]
+
+
+class Checker(HTMLParser):
+    """Every address of a page, and whether all elements are closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.scripts = 0
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        self.addresses += [value or "" for name, value in attributes if name in ("src", "href", "action")]
+
+
+def test_the_page_shows_everything_and_asks_for_nothing(sweep: tuple[Sweep, Path]) -> None:
+    found, place = sweep
+    page = sweep_page(found, place)
+    checker = Checker()
+    checker.feed(page)
+    assert checker.scripts == 1  # that of the template
+    assert sorted(checker.addresses) == ["0/report.html", "1/report.html", "2/report.html", "3/report.html", "data:,"]
+    assert EVIL not in page
+    assert "alert(1)" in page
+    assert "Best: method.rank = 16, optim.lr = 0.001" in page
+    for title in (
+        "Every job",
+        "rank against lr",
+        "IoU against trained weights",
+        "IoU against size",
+        "IoU against time",
+    ):
+        assert f">{title}" in page
+    heat = page[page.index(">rank against lr") :].partition("</svg>")[0]
+    assert re.findall(r'class="mark middle"[^>]*>([\d.]+)<', heat) == ["0.700"]
+    shades = [float(value) for value in re.findall(r'fill-opacity="([\d.]+)"', heat)]
+    assert (min(shades), max(shades), len(shades)) == (0.12, 0.62, 4)
+    parallel = page[page.index(">Every job") :].partition("</svg>")[0]
+    assert parallel.count('class="line raw"') == 3
+    assert re.findall(r'class="line tuned"><title>job (\d)', parallel) == ["2"]
+    rows = re.findall(r'<tr(?: class="best")?><th scope="row">(?:<a href="\d/report.html">)?(\d) ?(◆?)', page)
+    # job 1 is the best of its size, job 2 of all; job 0 was the fastest
+    assert rows == [("2", "◆"), ("3", ""), ("1", "◆"), ("0", "◆"), ("4", ""), ("5", "")]
+
+
+def test_next_commands_name_the_sweep(sweep: tuple[Sweep, Path]) -> None:
+    found, place = sweep
+    assert next_commands(found, place, "lora-sam train") == [
+        "best: job 2 with 0.7000 (method.rank=16, optim.lr=0.001)",
+        "go on:  lora-sam train sweep=swept",
+        "next:   lora-sam deploy run=swept",
+    ]
+
+
+def test_a_sweep_without_a_result_has_a_page(tmp_path: Path) -> None:
+    grid(tmp_path / "swept", ["method.rank"], [(1,), (2,)])
+    found = collect(tmp_path / "swept", "running")
+    page = sweep_page(found, tmp_path / "swept")
+    assert "No job is done yet" in page
+    assert "<svg" not in page
+    assert next_commands(found, tmp_path / "swept", "python train.py")[0].startswith("no job is done; mend what failed")

@@ -1,0 +1,187 @@
+"""A sweep on disk: states, ranking by the validation, what may be luck, seeds, costs, and what may not be mixed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lora_sam.core.errors import AdapterError, ConfigError
+from lora_sam.core.run_directory import find_run, find_sweep
+from lora_sam.evaluation.over_seeds import mean_over_seeds
+from lora_sam.runs.status import Status, refuse
+from lora_sam.runs.sweep import begin, collect, finish, read_sweep
+from lora_sam.runs.sweep_ranking import pareto
+from tests.runs.sweeps import evaluation, grid, job
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "multirun" / "one"
+
+
+def test_states_values_and_ranking(sweep: Path) -> None:
+    """The test figure of the worst is the highest: nothing is chosen by it."""
+    rows = [(2, 1e-3), (4, 1e-3), (8, 1e-3), (2, 3e-3), (4, 3e-3), (8, 3e-3), (16, 3e-3)]
+    planned = grid(sweep, ["method.rank", "optim.lr"], rows)
+    job(sweep, 0, planned[0], evaluation([0.5, 0.6], test=0.9))
+    job(sweep, 1, planned[1], evaluation([0.7, 0.8], test=0.4))
+    job(sweep, 2, planned[2], status="failed", error="two\nlines")
+    job(sweep, 3, planned[3], status="running", process={"host": "elsewhere"})
+    gone = job(sweep, 4, planned[4], status="running")
+    status = json.loads((gone / "status.json").read_text())
+    (gone / "status.json").write_text(json.dumps({**status, "process": {**status["process"], "began": 1}}))
+    job(sweep, 5, planned[5], status="pruned")
+    found = collect(sweep, "finished")
+    assert [one.state for one in found.jobs] == ["done", "done", "failed", "running", "killed", "pruned", "missing"]
+    assert found.varied == ("method.rank", "optim.lr")
+    assert [one.job for one in found.ranking()] == [1, 0, 2, 3, 4, 5, 6]
+    best = found.job(1)
+    assert (found.best, best.validation, best.test, best.values["method.rank"]) == (1, 0.75, 0.4, "4")
+    assert best.validation_interval == pytest.approx((0.7, 0.8))
+    assert (best.trained_parameters, best.adapter_bytes, best.behind) == (1000, 4000, None)
+    assert found.job(2).error == "two | lines"
+    assert found.failed
+    finish(sweep, found)
+    assert read_sweep(sweep) == found
+
+
+def test_what_the_best_has_more_may_be_luck(sweep: Path) -> None:
+    """On the same images the difference counts, not whether intervals overlap."""
+    planned = grid(sweep, ["method.rank"], [(1,), (2,), (3,), (4,)])
+    best = [0.9, 0.5, 0.7, 0.3, 0.8, 0.6]
+    job(sweep, 0, planned[0], evaluation(best))
+    job(sweep, 1, planned[1], evaluation([value - 0.02 for value in best]))
+    job(sweep, 2, planned[2], evaluation([0.6, 0.78, 0.5, 0.55, 0.7, 0.6]))
+    job(sweep, 3, planned[3], evaluation([value - 0.02 for value in best], ids="hgfedcba"))
+    jobs = collect(sweep).jobs
+    assert jobs[1].behind == pytest.approx((0.02, 0.02))
+    assert jobs[2].behind is not None
+    assert jobs[2].behind[0] < 0 < jobs[2].behind[1]
+    assert jobs[3].behind is None  # other images
+
+
+def test_of_equal_jobs_the_smallest_is_best(sweep: Path) -> None:
+    planned = grid(sweep, ["method.rank"], [(8,), (2,)])
+    job(sweep, 0, planned[0], evaluation([0.5, 0.5], parameters=800))
+    job(sweep, 1, planned[1], evaluation([0.5, 0.5], parameters=200))
+    assert collect(sweep).best == 1
+
+
+def test_the_best_job_is_found_by_name(sweep: Path) -> None:
+    planned = grid(sweep, ["method.rank"], [(1,), (2,)])
+    with pytest.raises(AdapterError, match=r"no job of this sweep is done \(.*sweep.json\); go on with it: sweep="):
+        find_run(str(sweep))
+    with pytest.raises(AdapterError, match="best: no such run directory .*no sweep has been finished here yet"):
+        find_run("best")
+    job(sweep, 0, planned[0], evaluation([0.5]))
+    job(sweep, 1, planned[1], evaluation([0.6]))
+    finish(sweep, collect(sweep, "interrupted"))
+    assert find_run(str(sweep)).root == sweep / "1"
+    with pytest.raises(AdapterError, match="no sweep has been finished here yet"):
+        find_run("best")
+    finish(sweep, collect(sweep, "finished"))
+    assert {find_run(name).root for name in ("best", "latest", "multirun/one", "multirun/latest")} == {sweep / "1"}
+    assert find_sweep("latest") == sweep == find_sweep("multirun/one")
+    with pytest.raises(AdapterError, match=r"sweep=nowhere: no sweep.json in nowhere; give the directory"):
+        find_sweep("nowhere")
+    # the link to the best is not one more job
+    assert [one.directory for one in collect(sweep).jobs] == ["0", "1"]
+
+
+def test_a_job_that_was_refused_is_told_whatever_its_directory_says(sweep: Path) -> None:
+    planned = grid(sweep, ["method.rank"], [(1,), (2,)])
+    job(sweep, 0, planned[0], evaluation([0.9]))
+    job(sweep, 1, planned[1], evaluation([0.6]))
+    refuse(sweep, Status(status="changed", job=0, overrides=planned[0], started=0.0, error="other data"))
+    found = collect(sweep)
+    assert (found.job(0).state, found.job(0).error, found.best) == ("changed", "other data", 1)
+    finish(sweep, collect(sweep, "finished"))
+    grid(sweep, ["method.rank"], [(1,), (2,)])  # begun again, all is looked at anew
+    assert collect(sweep).best == 0
+
+
+def test_directories_of_other_jobs_are_not_mixed_in(sweep: Path) -> None:
+    """Same number, other values; or a number that this sweep does not have."""
+    planned = grid(sweep, ["method.rank"], [(1,), (2,)])
+    job(sweep, 0, ["data.root=x", "method.rank=7"], evaluation([0.9]))
+    job(sweep, 1, planned[1], evaluation([0.6]))
+    job(sweep, 2, ["data.root=x", "method.rank=3"], evaluation([0.95]), started=1.0)
+    found = collect(sweep)
+    assert [one.state for one in found.jobs] == ["missing", "done"]
+    assert found.best == 1
+
+
+def test_a_sweep_of_other_values_or_that_runs_now_is_refused(sweep: Path) -> None:
+    sweep.mkdir(parents=True)
+    typed = ["data.root=x", "method.rank=1,2"]
+    begin(sweep, ["-m", *typed], typed, None)
+    with pytest.raises(ConfigError, match="this sweep runs now, in process"):
+        begin(sweep, ["-m", *typed], typed, None)
+    finish(sweep, collect(sweep, "finished"))
+    other = ["data.root=x", "method.rank=1,3"]
+    with pytest.raises(ConfigError, match=r"other values: method.rank=1,2 there, method.rank=1,3 now; type the same"):
+        begin(sweep, ["-m", *other], other, None)
+    with pytest.raises(ConfigError, match="in another order number the jobs in another way; go on with sweep="):
+        begin(sweep, ["-m", *typed], typed[::-1], None)
+    begin(sweep, ["-m", *typed], typed, None)
+
+
+def test_damaged_and_newer_files_are_refused(sweep: Path) -> None:
+    grid(sweep, ["method.rank"], [(1,)])
+    path = sweep / "sweep.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "schema_version": 9}))
+    with pytest.raises(AdapterError, match="schema version 9, this lora_sam reads 1"):
+        read_sweep(sweep)
+    path.write_text(json.dumps({**values, "jobs": [{"job": 0, "state": "great", "overrides": []}]}))
+    with pytest.raises(AdapterError, match=r"sweep.json is damaged \(.*state"):
+        read_sweep(sweep)
+
+
+def test_seeds_are_grouped_and_the_best_job_is_of_the_best_configuration(sweep: Path) -> None:
+    """One lucky seed does not make a configuration the best."""
+    rows = [(rank, seed) for rank in (1, 2) for seed in (0, 1, 2)]
+    planned = grid(sweep, ["method.rank", "seed"], rows)
+    values = {0: 0.4, 1: 0.9, 2: 0.4, 3: 0.7, 4: 0.72, 5: 0.71}
+    for number, value in values.items():
+        job(sweep, number, planned[number], evaluation([value - 0.1, value + 0.1], test=value))
+    found = collect(sweep)
+    assert [group.jobs for group in found.groups] == [(3, 4, 5), (0, 1, 2)]
+    first, second = found.groups
+    assert first.validation == pytest.approx(0.71)
+    assert first.spread == pytest.approx(0.01)
+    assert first.overrides == ("data.root=x", "method.rank=2")
+    assert (first.test, first.test_delta) == (pytest.approx(0.71), pytest.approx(0.46))
+    assert found.best == 4
+    assert np.ptp(second.validation_interval) > np.ptp(first.validation_interval)
+
+
+def test_the_interval_over_seeds_and_images_is_that_of_its_theory() -> None:
+    """Variance of a mean of means: between seeds, and of the images within each."""
+    generator = np.random.default_rng(0)
+    runs = [[(1, float(value)) for value in generator.normal(level, 0.3, 200)] for level in np.linspace(-1, 1, 9)]
+    means = [np.mean([value for _, value in run]) for run in runs]
+    mean, (low, high) = mean_over_seeds(runs, 0)
+    assert mean == pytest.approx(np.mean(means))
+    spread = np.sqrt((np.var(means) + 0.3**2 / 200) / 9)
+    assert (high - low) / (2 * 1.96 * spread) == pytest.approx(1, abs=0.08)
+    assert low < mean < high
+    # one run: the images alone; equal seeds: no wider than one
+    one, ends = mean_over_seeds(runs[:1], 0)
+    assert one == pytest.approx(means[0])
+    assert (ends[1] - ends[0]) / (2 * 1.96 * 0.3 / np.sqrt(200)) == pytest.approx(1, abs=0.12)
+    # images count by their objects
+    assert mean_over_seeds([[(3, 1.0), (1, 0.0)]], 0)[0] == 0.75
+
+
+def test_what_no_other_job_beats_at_its_cost(sweep: Path) -> None:
+    planned = grid(sweep, ["method.rank"], [(number,) for number in range(5)])
+    for number, (value, size) in enumerate([(0.5, 100), (0.4, 200), (0.7, 300), (0.7, 400), (0.8, 900)]):
+        job(sweep, number, planned[number], evaluation([value], parameters=size))
+    jobs = collect(sweep).jobs
+    assert pareto(jobs, "trained_parameters") == {0, 2, 4}
+    assert pareto(jobs, "seconds") == {0, 2, 4}
