@@ -116,10 +116,10 @@ def _of_groups(conf: Path, values: Mapping[Any, Any]) -> set[str]:
     for entry in values["defaults"]:
         if not isinstance(entry, dict):
             continue
-        ((group, option),) = entry.items()
-        path = conf / str(group) / f"{option}.yaml"
+        ((group, option),) = ((str(key), str(value)) for key, value in entry.items())
+        path = conf / group / f"{option}.yaml"
         if path.is_file():
             chosen = OmegaConf.to_container(OmegaConf.load(path))
             assert isinstance(chosen, dict)
-            keys |= {str(group), *(f"{group}.{key}" for key in chosen if key not in ("_target_", "defaults"))}
+            keys |= {group, *(f"{group}.{key}" for key in chosen if key not in ("_target_", "defaults"))}
     return keys
