@@ -121,5 +121,5 @@ def _of_groups(conf: Path, values: Mapping[Any, Any]) -> set[str]:
         if path.is_file():
             chosen = OmegaConf.to_container(OmegaConf.load(path))
             assert isinstance(chosen, dict)
-            keys |= {group, *(f"{group}.{key}" for key in chosen if key not in ("_target_", "defaults"))}
+            keys |= {group, *(f"{group}.{key!s}" for key in chosen if key not in ("_target_", "defaults"))}
     return keys
