@@ -132,7 +132,7 @@ def read_row(group: Path, spec: RowSpec, key: str) -> dict[str, Tensor]:
 def touch(path: Path) -> None:
     """Note that a row is wanted now, where that may be noted. Raises `OSError` where there is none."""
     try:
-        os.utime(path)
+        os.utime(path, follow_symlinks=os.utime not in os.supports_follow_symlinks)
     except OSError as error:
         if error.errno not in READ_ONLY:
             raise

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheMiss", "CacheUnavailable", "EmbeddingCache", "RowSpec", "RowTooLarge"]
 
-_RECOUNT_SECONDS = 10.0  # how long what others add may go unnoticed
+# how long what others add may go unnoticed; many rows are listed less often, so that it takes a fiftieth of the time
+_RECOUNT_SECONDS, _RECOUNT_SHARE = 10.0, 50
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.01, 0.5
 
 
@@ -75,7 +76,7 @@ class EmbeddingCache:
         self._wanted: set[str] = set()
         self._checked: set[str] = set()
         self._unreadable: set[str] = set()
-        self._counted = 0.0
+        self._recount = 0.0
 
     @classmethod
     def open(cls, directory: Path, spec: RowSpec, *, max_bytes: int) -> Self:
@@ -273,7 +274,7 @@ class EmbeddingCache:
         """Make rows. For who has claimed them."""
         if not positions:
             return
-        if time.monotonic() - self._counted > _RECOUNT_SECONDS:
+        if time.monotonic() > self._recount:
             self._make_room(len(positions))
         rows = as_stored(make(positions), len(positions), self.spec)
         with unavailable(self.directory):
@@ -283,6 +284,7 @@ class EmbeddingCache:
 
     def _make_room(self, rows: int) -> None:
         """Have room for so many more rows, in the group's directory."""
+        begun = time.monotonic()
         with unavailable(self.directory):
             make_group(self.directory, self.spec)
             if not os.access(self._group, os.W_OK | os.X_OK):
@@ -292,4 +294,5 @@ class EmbeddingCache:
                 )
             user = "" if self._user is None else self._user.path.name
             make_room(self._group, self.spec, rows, max_bytes=self.max_bytes, wanted=self._wanted, user=user)
-        self._counted = time.monotonic()
+        took = time.monotonic() - begun
+        self._recount = begun + max(_RECOUNT_SECONDS, _RECOUNT_SHARE * took)

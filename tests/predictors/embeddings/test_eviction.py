@@ -98,6 +98,7 @@ def test_a_full_disk_is_told_before_anything_is_made(filled, key, monkeypatch):
 
 def test_a_limit_that_another_process_reaches_first_stops_in_between(filled, key, maker, spec, monkeypatch):
     monkeypatch.setattr(store, "_RECOUNT_SECONDS", 0)
+    monkeypatch.setattr(store, "_RECOUNT_SHARE", 0)
     cache = filled(0)
     keys = [key(number) for number in range(6)]
     other = EmbeddingCache.open(cache.directory, spec(stage="tokens-3"), max_bytes=GB)
