@@ -18,7 +18,7 @@ from benchmarks.settings import settings_for
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-    from lora_sam.data.splits import SampleSource
+    from lora_sam.data.sources import SampleSource
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.device import Precision
     from lora_sam.models.vit import BaseModel

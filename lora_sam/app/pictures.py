@@ -21,7 +21,7 @@ from lora_sam.core.errors import DataError, LoraSamError
 
 if TYPE_CHECKING:
     from lora_sam.core.structures import Sample
-    from lora_sam.data.splits import SampleSource
+    from lora_sam.data.sources import SampleSource
     from lora_sam.training.settings import Settings
 
 SHOWN_SIDE = 1536

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from lora_sam.core.errors import LoraSamError
 from lora_sam.core.run_directory import RunDirectory, find_run
-from lora_sam.data.splits import SampleSource, Splits
+from lora_sam.data.sources import SampleSource
+from lora_sam.data.splits import Splits
 from lora_sam.deployment.quantizing.attempts import Scale, Workshop, say
 from lora_sam.deployment.quantizing.calibration import digest, drawn
 from lora_sam.deployment.quantizing.compression import Preset, Recipe

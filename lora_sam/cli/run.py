@@ -19,7 +19,8 @@ from lora_sam.runs.adapter_files import save_adapter, write_facts
 from lora_sam.runs.places import check_contents, write_splits
 from lora_sam.runs.resuming import copy_state, flat
 from lora_sam.training.parts import fit, ready
-from lora_sam.training.setup import adapt, choose_attention, describe_data, encode_once, join_processes, plan_run
+from lora_sam.training.processes import join_processes
+from lora_sam.training.setup import adapt, choose_attention, describe_data, encode_once, plan_run
 from lora_sam.training.stopping import StopRequest
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def run(
     attention = choose_attention(base, adapted, settings.trainer, processes, then)
     plan = plan_run(settings, splits, adapted, encodings, attention, processes, then)
     if earlier is not None:
-        for line in differences(then, Arithmetic.of(processes, attention, plan)):
+        for line in differences(then, processes.arithmetic(attention, plan)):
             processes.say(f"  {line}")
     if settings.trainer.plan:
         print_table(plan.table())

@@ -11,7 +11,7 @@ from lora_sam.core.errors import DataError
 from lora_sam.core.files import digest_of
 
 if TYPE_CHECKING:
-    from lora_sam.data.splits import SampleSource
+    from lora_sam.data.sources import SampleSource
 
 THOROUGH = 1000
 """Files of a split that are read for it, evenly spaced; of the others the length alone is compared."""

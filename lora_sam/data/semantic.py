@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from lora_sam.core.structures import Sample
 from lora_sam.data.contents import fingerprint_of
-from lora_sam.data.splits import Classified, SampleSource, Splits, file_digest_of, labels_of
+from lora_sam.data.sources import Classified, SampleSource, file_digest_of, labels_of
+from lora_sam.data.splits import Splits
 
 WHOLE = "object"
 """Name of the one object of an image whose objects have no classes."""
@@ -57,11 +58,11 @@ class ClassMasks:
         return _united(self.source[index])
 
     def labels(self, index: int) -> Sample:
-        """See `lora_sam.data.splits.LabelsApart`."""
+        """See `lora_sam.data.sources.LabelsApart`."""
         return _united(labels_of(self.source, index))
 
     def file_digest(self, index: int) -> str | None:
-        """See `lora_sam.data.splits.LabelsApart`."""
+        """See `lora_sam.data.sources.LabelsApart`."""
         return file_digest_of(self.source, index)
 
     def fingerprint(self, index: int, *, thorough: bool) -> tuple[str, str]:

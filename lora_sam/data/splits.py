@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,71 +20,12 @@ from lora_sam.data.reading.images import DeepPixels, deep_pixels
 from lora_sam.data.reading.labelled import LabelledImages
 from lora_sam.data.reading.pixel_scale import PixelScale, measured
 from lora_sam.data.reading.skipping import Ledger, attempt_all
+from lora_sam.data.sources import Classified, SampleSource, file_digest_of, labels_of
 
 _SPELLINGS = {"train": ("training",), "val": ("valid", "validation"), "test": ("testing",)}
 
 
 _MEASURED = 32  # images that the scale is measured on
-
-
-class SampleSource(Protocol):
-    """Samples that can be counted and described without decoding them."""
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        ...
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """Ids of the samples, in order."""
-        ...
-
-    @property
-    def sizes(self) -> Sequence[tuple[int, int]]:
-        """(height, width) of every image in pixels."""
-        ...
-
-    @property
-    def object_counts(self) -> Sequence[int] | None:
-        """Number of objects of every sample, each at least 1; None where counting would mean drawing every image."""
-        ...
-
-    def __getitem__(self, index: int) -> Sample:
-        """Decode one sample."""
-        ...
-
-
-@runtime_checkable
-class Classified(Protocol):
-    """A source that knows the classes of its objects without decoding them."""
-
-    @property
-    def classes(self) -> Sequence[tuple[str, ...]]:
-        """For every sample the class of each object; empty where the data has no classes."""
-        ...
-
-
-@runtime_checkable
-class LabelsApart(Protocol):
-    """A source that reads labels without decoding the image they belong to."""
-
-    def labels(self, index: int) -> Sample:
-        """The sample with an image that is black: for whoever needs its size and labels only."""
-        ...
-
-    def file_digest(self, index: int) -> str | None:
-        """SHA-256 of the image's file in hexadecimal; None where there is no such file."""
-        ...
-
-
-def labels_of(source: SampleSource, index: int) -> Sample:
-    """The sample, with a black image where its source can read labels alone."""
-    return source.labels(index) if isinstance(source, LabelsApart) else source[index]
-
-
-def file_digest_of(source: SampleSource, index: int) -> str | None:
-    """SHA-256 of the image's file in hexadecimal; None where its source knows no file."""
-    return source.file_digest(index) if isinstance(source, LabelsApart) else None
 
 
 @dataclass(frozen=True)

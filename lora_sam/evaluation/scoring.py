@@ -16,7 +16,7 @@ from lora_sam.evaluation.metrics import NO_IMAGE, ImageScores, score_image
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
     from lora_sam.core.structures import Masks, Prompts
-    from lora_sam.data.splits import SampleSource
+    from lora_sam.data.sources import SampleSource
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from lora_sam.core.seeds import drawn_places
 from lora_sam.data.contents import digest_of_source
-from lora_sam.data.splits import SampleSource, Splits, Subset
+from lora_sam.data.sources import SampleSource
+from lora_sam.data.splits import Splits, Subset
 
 if TYPE_CHECKING:
     from lora_sam.core.structures import Prompts, Sample

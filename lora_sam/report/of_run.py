@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lora_sam.core.structures import Masks, Prompts, Sample
-    from lora_sam.data.splits import SampleSource
+    from lora_sam.data.sources import SampleSource
     from lora_sam.predictors.class_head import ClassHead
     from lora_sam.predictors.torch_predictor import TorchPredictor
     from lora_sam.report.pictures import ReportPicture

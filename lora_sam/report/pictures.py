@@ -17,7 +17,7 @@ from lora_sam.report.overlays import overlay_strip, paint, panel_size, panels_of
 
 if TYPE_CHECKING:
     from lora_sam.core.structures import Sample
-    from lora_sam.data.splits import SampleSource
+    from lora_sam.data.sources import SampleSource
     from lora_sam.evaluation.scoring import Case, Evaluation
 
 PICTURES = 6

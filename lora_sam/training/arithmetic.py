@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from lora_sam.models.attention.split import InferenceKernel, TrainingKernel
 from lora_sam.models.device import Precision
-
-if TYPE_CHECKING:
-    from lora_sam.models.attention.choice import AttentionChoice
-    from lora_sam.training.planning.plan import Plan
-    from lora_sam.training.setup import Processes
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -48,28 +43,6 @@ class Arithmetic:
     checkpointed: tuple[int, ...]
     images: Count
     prompts: Count
-
-    @classmethod
-    def of(cls, processes: Processes, attention: AttentionChoice, plan: Plan) -> Arithmetic:
-        """How a run that is ready will compute."""
-        import torch
-
-        from lora_sam.models.attention.choice import device_name
-
-        device = processes.accelerator.device
-        return cls(
-            device=device.type,
-            machine=device_name(device),
-            torch=torch.__version__,
-            threads=torch.get_num_threads(),
-            processes=processes.accelerator.num_processes,
-            precision=plan.precision,
-            training=attention["training"],
-            inference=attention["inference"],
-            checkpointed=tuple(sorted(plan.checkpointed)),
-            images=plan.at_once,
-            prompts=plan.prompts,
-        )
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Arithmetic | None:

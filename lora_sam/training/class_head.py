@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.seeds import drawn_places
-from lora_sam.data.splits import labels_of
+from lora_sam.data.sources import labels_of
 from lora_sam.predictors.class_head import ClassHead, features_of
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
-    from lora_sam.data.splits import SampleSource
+    from lora_sam.data.sources import SampleSource
 
 MOST_IMAGES = 100
 """Of the training images, that many are looked at: a linear head needs hundreds of objects, not thousands."""

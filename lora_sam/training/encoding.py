@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lora_sam.data.augmentation import Augmentation
-    from lora_sam.data.splits import SampleSource
+    from lora_sam.data.sources import SampleSource
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.stages import Stage
     from lora_sam.models.vit import BaseModel

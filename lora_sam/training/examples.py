@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from lora_sam.core.seeds import drawn_places, generator_for
 from lora_sam.core.structures import Corrections, Prompts, Sample
 from lora_sam.data.augmentation import Augmentation, View
-from lora_sam.data.splits import SampleSource, labels_of
+from lora_sam.data.sources import SampleSource, labels_of
 from lora_sam.data.transforms import (
     boxes_to_input_frame,
     mask_inputs_to_input_frame,

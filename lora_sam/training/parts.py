@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from lora_sam.predictors.torch_predictor import TorchPredictor
     from lora_sam.training.encoding import Encodings
     from lora_sam.training.planning.plan import Plan
+    from lora_sam.training.processes import Processes
     from lora_sam.training.settings import Settings
-    from lora_sam.training.setup import Processes
     from lora_sam.training.state import Progress
     from lora_sam.training.stopping import StopRequest
     from lora_sam.training.tracking import Tracker
@@ -148,7 +148,6 @@ def fit(parts: Parts, validate: Callable[[int], float], resume_from: Path | None
         resume_from: State file to go on from; None begins anew.
         stop: Remembers the signal that ended it.
     """
-    from lora_sam.training.arithmetic import Arithmetic
     from lora_sam.training.display import Display
     from lora_sam.training.examples import TrainingExamples
     from lora_sam.training.loop import Fit
@@ -203,7 +202,7 @@ def fit(parts: Parts, validate: Callable[[int], float], resume_from: Path | None
             display=display,
             at_once=parts.plan.at_once,
             prompts=parts.plan.prompts,
-            arithmetic=Arithmetic.of(parts.processes, parts.attention, parts.plan).to_json(),
+            arithmetic=parts.processes.arithmetic(parts.attention, parts.plan).to_json(),
             checkpointed=parts.plan.checkpointed,
             before_epoch=encodings.before_epoch if encodings else lambda _: None,
             base=base,

@@ -1,76 +1,23 @@
-"""What a run needs before its parts are ready: processes, method, cached encodings, attention, plan."""
+"""What a run needs before its parts are ready: method, cached encodings, attention, plan."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lora_sam.core.errors import TrainingError
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-    from rich.console import Console
-
     from lora_sam.data.splits import Splits
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.attention.choice import AttentionChoice
-    from lora_sam.models.device import Precision
     from lora_sam.models.vit import BaseModel
     from lora_sam.training.arithmetic import Arithmetic
     from lora_sam.training.encoding import Encodings
     from lora_sam.training.options import TrainerOptions
     from lora_sam.training.planning.plan import Plan
+    from lora_sam.training.processes import Processes
     from lora_sam.training.settings import Settings
-
-
-@dataclass(frozen=True)
-class Processes:
-    """Where a run computes, and its voice.
-
-    Attributes:
-        accelerator: Device, and the other processes of the run.
-        precision: Arithmetic of the forward pass.
-        console: Where people are told, beside standard output.
-    """
-
-    accelerator: Accelerator
-    precision: Precision
-    console: Console
-
-    @property
-    def main(self) -> bool:
-        """Whether this process writes files and talks."""
-        return bool(self.accelerator.is_main_process)
-
-    def say(self, text: str) -> None:
-        """One line for people, from the main process only."""
-        if self.main:
-            self.console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-
-def join_processes(options: TrainerOptions, then: Arithmetic | None = None) -> Processes:
-    """Device and precision as the options say, and the other processes where there are some.
-
-    Args:
-        options: Those of the trainer.
-        then: How the run that is resumed computed.
-    """
-    from rich.console import Console
-
-    from lora_sam.models.device import pick_device, pick_precision
-
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    device = pick_device(options.device)
-    precision = pick_precision(options.precision, device)
-    if then is not None and then.fits(device.type) and options.precision == "auto":
-        precision = then.precision
-    AcceleratorState._reset_state(reset_partial_state=False)
-    return Processes(Accelerator(cpu=device.type == "cpu"), precision, Console(stderr=True))
 
 
 def describe_data(splits: Splits) -> Iterator[str]:

@@ -14,7 +14,7 @@ from lora_sam.evaluation.metrics import mask_iou
 from lora_sam.evaluation.scoring import some_objects
 
 if TYPE_CHECKING:
-    from lora_sam.data.splits import SampleSource
+    from lora_sam.data.sources import SampleSource
     from lora_sam.predictors.torch_predictor import TorchPredictor
     from lora_sam.prompts import PromptSource
 

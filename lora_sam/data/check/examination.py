@@ -22,7 +22,7 @@ from lora_sam.data.coco import Coco
 from lora_sam.data.datumaro_json import DatumaroJson
 from lora_sam.data.reading.skipping import attempt_all
 from lora_sam.data.source import DataSource
-from lora_sam.data.splits import SampleSource
+from lora_sam.data.sources import SampleSource
 from lora_sam.data.voc import Voc
 
 _CHUNK = 64

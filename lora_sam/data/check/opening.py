@@ -13,7 +13,8 @@ from lora_sam.core.errors import DataError
 from lora_sam.data.check.defects import CANNOT_OPEN, REFUSED, Finding
 from lora_sam.data.reading.skipping import collected
 from lora_sam.data.source import DataSource
-from lora_sam.data.splits import SampleSource, Splits, Subset
+from lora_sam.data.sources import SampleSource
+from lora_sam.data.splits import Splits, Subset
 
 _LENIENT = {"on_error": "skip", "max_skipped": 1.0, "check": "header"}
 _IMAGE = re.compile(r"\(image (.+?)\) ")

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_sam.data.splits import SampleSource, Subset
+from lora_sam.data.sources import SampleSource
+from lora_sam.data.splits import Subset
 from lora_sam.deployment.quantizing.calibration import EncoderExamples, decoder_examples
 from lora_sam.deployment.quantizing.compression import (
     Examples,

@@ -15,7 +15,8 @@ from lora_sam.core.predictor import Predictor
 from lora_sam.core.seeds import generator_for
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.data.contents import digest_of_source
-from lora_sam.data.splits import SampleSource, Splits, Subset
+from lora_sam.data.sources import SampleSource
+from lora_sam.data.splits import Splits, Subset
 from lora_sam.evaluation.scoring import some_objects
 from lora_sam.predictors.openvino_predictor import decoder_inputs
 from lora_sam.prompts import farthest_pixel, tight_boxes

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.structures import Prompts, Sample
-from lora_sam.data.splits import SampleSource
+from lora_sam.data.sources import SampleSource
 from lora_sam.evaluation.metrics import mask_iou
 from lora_sam.predictors.openvino_predictor import decoder_inputs
 

@@ -15,7 +15,7 @@ from lora_sam.evaluation.metrics import ratio
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
     from lora_sam.core.structures import Prompts, Sample
-    from lora_sam.data.splits import SampleSource
+    from lora_sam.data.sources import SampleSource
 
 # a sigmoid from 0.018 to 0.982; float32, as predictors compare in it
 THRESHOLDS: NDArray[np.float32] = (np.arange(-40, 41) / 10).astype(np.float32)

@@ -19,7 +19,7 @@ from lora_sam.evaluation.scoring import score_sample, some_objects
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
     from lora_sam.core.structures import Masks, Prompts, Sample
-    from lora_sam.data.splits import SampleSource
+    from lora_sam.data.sources import SampleSource
 
 PromptsFor = Callable[["Sample"], "Prompts"]
 

@@ -11,7 +11,7 @@ import PIL
 from lora_sam.core.seeds import generator_for
 from lora_sam.data.augmentation import Augmentation, View
 from lora_sam.data.reading.images import digest_of_pixels
-from lora_sam.data.splits import SampleSource, file_digest_of
+from lora_sam.data.sources import SampleSource, file_digest_of
 from lora_sam.predictors.embeddings.pixels import known_pixels, note_pixels
 from lora_sam.predictors.embeddings.store import CacheMiss, EmbeddingCache
 

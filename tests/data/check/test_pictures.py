@@ -16,7 +16,7 @@ from PIL import Image
 from lora_sam.core.errors import DataError
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.data.check.examination import Examination
-from lora_sam.data.splits import SampleSource
+from lora_sam.data.sources import SampleSource
 from lora_sam.prompts import tight_boxes
 from lora_sam.report.charts import histogram
 from lora_sam.report.check.page import check_html
