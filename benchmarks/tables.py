@@ -14,7 +14,7 @@ from benchmarks.catalog import all_questions
 from benchmarks.record import RESULTS, ROOT, BenchmarkError, Figure, Result, read_results
 from lora_sam.core.files import write_text
 
-DOCUMENTS = ("README.md", "docs/benchmarks.md", "docs/nano.md", "lora_sam/weights/README.md")
+DOCUMENTS = ("README.md", "docs/benchmarks.md", "docs/nano.md", "lora_sam/models/weights/README.md")
 _BLOCK = re.compile(r"(<!-- benchmark:(\w+) -->\n)(.*?)(<!-- /benchmark:\2 -->)", re.DOTALL)
 _MARKER = re.compile(r"<!-- /?benchmark:\w+ -->")
 

@@ -159,7 +159,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, option: Any) -> Path:
     unwanted = shutil.ignore_patterns("__pycache__", "weights")
     shutil.copytree(ROOT / "lora_sam", place / "lora_sam", ignore=unwanted)
     shutil.copytree(ROOT / "conf", place / "conf")
-    (place / "lora_sam" / "weights").symlink_to(ROOT / "lora_sam" / "weights")
+    (place / "lora_sam" / "models" / "weights").symlink_to(ROOT / "lora_sam" / "models" / "weights")
 
     conf, package = place / "conf", place / "lora_sam"
     (package / "data" / "rectangles.py").write_text(FORMAT)

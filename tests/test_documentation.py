@@ -343,6 +343,7 @@ def readme_commands() -> list[str]:
 def test_every_command_of_the_readme_runs(workplace, tmp_path, monkeypatch, capsys):
     """Those of `.venv/bin` one after the other, as typed, but for a small model; of make, what it would call."""
     shutil.copytree(workplace / "my_data", tmp_path / "my_data")
+    shutil.copytree(workplace / "my_data" / "images" / "test", tmp_path / "my_images")
     monkeypatch.chdir(tmp_path)
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
     assert scripts == {"lora-sam": "lora_sam.cli.console:console"}
@@ -376,6 +377,8 @@ def test_every_command_of_the_readme_runs(workplace, tmp_path, monkeypatch, caps
         "adapter", "evaluation.json", "report.html", "merged", "openvino", "backends.json",
     }  # fmt: skip
     assert any("int8" in text for command, text in said.items() if "deploy" in command)
+    found = json.loads(Path("predictions/my_images/coco.json").read_text(encoding="utf-8"))
+    assert [image["file_name"] for image in found["images"]] == ["1.png", "2.png", "3.png"]
 
 
 def test_shares_that_the_readme_names(option, monkeypatch):

@@ -16,7 +16,8 @@ from PIL import Image
 from lora_sam.app.backends import TORCH, code_of
 from lora_sam.app.pictures import Picture
 from lora_sam.app.runs import Run
-from lora_sam.app.scene import Scene, batches, inside, objects_json
+from lora_sam.app.scene import Scene, inside, objects_json
+from lora_sam.prompts.objects import batches
 
 MaskArray = NDArray[np.bool_]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion
 
 from lora_sam.app.patches import Patch
-from lora_sam.report.overlays import PALETTE
+from lora_sam.core.painting import PALETTE
 
 GAINED, LOST = PALETTE[1], PALETTE[4]
 
@@ -17,7 +17,7 @@ GAINED, LOST = PALETTE[1], PALETTE[4]
 def overlay(image: NDArray[np.uint8], patches: Sequence[Patch | None], opacity: float) -> NDArray[np.uint8]:
     """Masks on an RGB image uint8 [H, W, 3]: large ones first, filled with `opacity` from 0 to 1, with solid contours.
 
-    Object n has colour n of `overlays.PALETTE`, beginning again at its end.
+    Object n has colour n of `painting.PALETTE`, beginning again at its end.
     """
     canvas = image.astype(np.float32)
     present = [(number, patch) for number, patch in enumerate(patches) if patch is not None and patch.area]

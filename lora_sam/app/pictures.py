@@ -16,8 +16,9 @@ from PIL import Image
 
 from lora_sam.app.patches import Patch, patch_of
 from lora_sam.app.runs import Run, configuration, ranked_images
-from lora_sam.app.scene import MAX_OBJECTS, ObjectPrompts, prompts_of
+from lora_sam.app.scene import MAX_OBJECTS, prompts_of
 from lora_sam.core.errors import DataError, LoraSamError
+from lora_sam.prompts.objects import ObjectPrompts
 
 if TYPE_CHECKING:
     from lora_sam.core.structures import Sample

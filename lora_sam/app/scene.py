@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
-import numpy as np
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import Field, TypeAdapter, ValidationError, with_config
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.structures import Prompts
+from lora_sam.prompts.objects import STRICT, ObjectPrompts
 
 MAX_OBJECTS = 64
-MAX_POINTS = 64
 MAX_RUNS = 3
 MAX_ALPHA = 1.5
 MAX_CHARACTERS = 200_000
@@ -24,34 +23,10 @@ HEADINGS = ("object", "kind", "x", "y", "x2", "y2")
 Choice = Literal["single", "best", "1", "2", "3"]
 """Which of the model's masks is shown: the single one, the best of the three for ambiguous prompts, or one of them."""
 
-Pixel = Annotated[float, Field(ge=-1, le=100_000)]
-Point = tuple[Pixel, Pixel, Annotated[int, Field(ge=0, le=1)]]
-Box = tuple[Pixel, Pixel, Pixel, Pixel]
-
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _KINDS = {"+": 1, "-": 0, "−": 0}
 
 
-@with_config(_STRICT)
-@dataclass(frozen=True, kw_only=True)
-class ObjectPrompts:
-    """All prompts of one object, in pixels of the image.
-
-    Attributes:
-        box: XYXY, or None.
-        points: (x, y, label) with label 1 for foreground and 0 for background.
-    """
-
-    box: Box | None = None
-    points: Annotated[tuple[Point, ...], Field(max_length=MAX_POINTS)] = ()
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing a mask could be made from."""
-        return self.box is None and not self.points
-
-
-@with_config(_STRICT)
+@with_config(STRICT)
 @dataclass(frozen=True, kw_only=True)
 class Scene:
     """Everything that decides which masks are shown.
@@ -130,28 +105,6 @@ def inside(objects: Sequence[ObjectPrompts], size: tuple[int, int]) -> tuple[Obj
             box = (x1, y1, x2, y2)
         made.append(replace(one, box=box))
     return tuple(made)
-
-
-def batches(objects: Sequence[ObjectPrompts]) -> Iterator[tuple[list[int], Prompts]]:
-    """Prompts that can be decoded together, with the places of their objects; objects without any are left out.
-
-    Only objects with the same number of points, and all or none with a box, share a batch: padding would change what
-    the model sees, and so its masks.
-    """
-    groups: dict[tuple[bool, int], list[int]] = {}
-    for place, one in enumerate(objects):
-        if not one.empty:
-            groups.setdefault((one.box is not None, len(one.points)), []).append(place)
-    for (boxed, count), places in groups.items():
-        points = np.array([objects[place].points for place in places], np.float32).reshape(len(places), count, 3)
-        yield (
-            places,
-            Prompts(
-                boxes=np.array([objects[place].box for place in places], np.float32) if boxed else None,
-                points=points[..., :2] if count else None,
-                labels=points[..., 2].astype(np.int64) if count else None,
-            ),
-        )
 
 
 def prompts_of(prompts: Prompts) -> tuple[ObjectPrompts, ...]:

@@ -18,11 +18,12 @@ from lora_sam.app.backends import TORCH, backends_of, bytes_of, why_not
 from lora_sam.app.patches import Patch, patch_of
 from lora_sam.app.pictures import EvaluatedImages, Picture, images_of, picture_of
 from lora_sam.app.runs import Run, find_runs
-from lora_sam.app.scene import Choice, ObjectPrompts, Scene, batches, inside
+from lora_sam.app.scene import Choice, Scene, inside
 from lora_sam.app.turns import Turns
 from lora_sam.app.uploads import read_upload
 from lora_sam.core.errors import AdapterError, DataError, LoraSamError
 from lora_sam.data.reading.pixel_scale import PixelScale
+from lora_sam.prompts.objects import ObjectPrompts, batches
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor

@@ -96,7 +96,7 @@ def usage(verb: str, program: str, conf: Path) -> str:
     purpose, _, attributes = (cls.__doc__ or "").partition("Attributes:")
     lines = [" ".join(purpose.split()), "", f"  {program} [key=value ...]", "", "Options and their defaults:"]
     for name, meaning in _meanings(attributes):
-        lines.append(f"  {name}={_as_typed(values.get(name))}")
+        lines.append(f"  {name}={as_typed(values.get(name))}")
         lines += [f"      {line}" for line in _wrapped(meaning)]
     lines += ["", f"{program} --cfg job [key=value ...] shows the options in use and stops."]
     return "\n".join(lines)
@@ -108,13 +108,14 @@ def _meanings(attributes: str) -> list[tuple[str, str]]:
     return [(name, " ".join(meaning.split())) for name, meaning in zip(found[1::2], found[2::2], strict=True)]
 
 
-def _as_typed(value: Any) -> str:
+def as_typed(value: Any) -> str:
+    """A plain value as Hydra reads it; text as it is."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    if OmegaConf.is_list(value):
-        return "[" + ",".join(_as_typed(item) for item in value) + "]"
+    if isinstance(value, (list, tuple)) or OmegaConf.is_list(value):
+        return "[" + ",".join(as_typed(item) for item in value) + "]"
     return str(value)
 
 

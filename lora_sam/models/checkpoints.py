@@ -31,7 +31,7 @@ WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict")
 
 # its logits are soft: Meta's thresholds leave none of its masks
 PACKAGED_SCORES = Scores(predicted_iou=0.5, stability=0.85, stability_offset=1.0)
-PACKAGED = Path(__file__).resolve().parents[1] / "weights"
+PACKAGED = Path(__file__).resolve().parent / "weights"
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def prompted_picture(sample: Sample, prompts: Prompts) -> Image.Image:
     import numpy as np
     from PIL import Image, ImageDraw
 
-    from lora_sam.report.overlays import PALETTE, paint, panel_size
+    from lora_sam.core.painting import PALETTE, paint, panel_size
 
     height, width = panel_size(*sample.size)
     photograph = np.asarray(Image.fromarray(sample.image).resize((width, height), Image.Resampling.BILINEAR))

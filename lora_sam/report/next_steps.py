@@ -53,6 +53,7 @@ def next_steps(
     steps = [
         *_to_beat_the_base(report, config, same, command),
         NextStep("Train on your own images", command("model=vit_b", "data=auto", "data.root=my_data")),
+        NextStep("Masks for all images of a folder", f"{step_of(program, 'predict')} {named} source=my_images"),
         NextStep(
             "Two OpenVINO files, INT8 too, beside the torch model",
             f"{step_of(program, 'deploy')} {named}",

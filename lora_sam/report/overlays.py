@@ -9,30 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import binary_erosion
 
 from lora_sam.core.files import atomic_path
+from lora_sam.core.painting import brighten, paint, panel_size, resize_image
 from lora_sam.core.structures import Sample
 from lora_sam.core.wording import plural
 
-# Okabe and Ito (2008), "Color universal design", without black and grey: told apart with every colour vision.
-PALETTE: tuple[tuple[int, int, int], ...] = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (213, 94, 0),
-    (204, 121, 167),
-    (0, 114, 178),
-)
 NAMES = ("best", "median", "worst")
 
 PANELS = ("image", "truth", "base", "tuned")
-PANEL = 512
-FILL = 0.35
 
-_CONTOUR = 2
-_DARK, _BRIGHT = 128, 200
 _GAP, _MARGIN = 8, 12
 _LABEL_SIZE, _CAPTION_SIZE = 17, 15
 _PAPER, _INK, _FAINT = (255, 255, 255), (20, 20, 20), (90, 90, 90)
@@ -59,7 +45,7 @@ def overlay_strip(
     for masks in (base_masks, tuned_masks):
         assert masks.shape == sample.masks.shape, f"masks {masks.shape} for objects {sample.masks.shape}"
     size = panel_size(*sample.size)
-    photograph, brightened = _brighten(_resize_image(sample.image, size))
+    photograph, brightened = brighten(resize_image(sample.image, size))
     # large objects first, so that small ones stay visible on top of them
     order = np.argsort(-sample.masks.sum(axis=(1, 2)), kind="stable")
     count = len(sample.masks)
@@ -104,54 +90,6 @@ def write_overlays(directory: Path, strips: Mapping[str, Image.Image]) -> list[P
             strip.save(temporary, format="PNG")
         paths.append(path)
     return paths
-
-
-def panel_size(height: int, width: int) -> tuple[int, int]:
-    """(height, width) in which an image is shown: its longer side has 257 to 512 pixels."""
-    longer = max(height, width)
-    scale = PANEL // longer if longer <= PANEL else PANEL / longer
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def paint(photograph: NDArray[np.uint8], masks: NDArray[np.bool_], order: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Masks bool [N, H, W] drawn in `order` on an RGB image uint8 [h, w, 3]: half-transparent, with solid contours.
-
-    Object n has colour n of `PALETTE`, beginning again at its end.
-    """
-    height, width = photograph.shape[:2]
-    canvas = photograph.astype(np.float32)
-    for n in order:
-        mask = _resize_mask(masks[n], (height, width))
-        colour = np.array(PALETTE[n % len(PALETTE)], np.float32)
-        canvas[mask] += FILL * (colour - canvas[mask])
-        canvas[mask & ~binary_erosion(mask, iterations=_CONTOUR)] = colour
-    return canvas.round().astype(np.uint8)
-
-
-def _resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    enlarged = size[0] > image.shape[0] or size[1] > image.shape[1]
-    method = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
-    return np.asarray(Image.fromarray(image).resize(size[::-1], method))
-
-
-def _brighten(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
-    """Scale an image so that it can be read where even its brightest parts are dark (microscopy); and whether it was.
-
-    All channels are scaled alike, so hues stay. The last half per cent may saturate: specks must not decide.
-    """
-    brightest = float(np.percentile(image.max(axis=2), 99.5))
-    if not 0 < brightest < _DARK:
-        return image, False
-    return np.minimum(image * (_BRIGHT / brightest), 255).astype(np.uint8), True
-
-
-def _resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Half of a shown pixel must be covered; an object too thin for that anywhere is shown where it is at all."""
-    if mask.shape == size or not mask.any():
-        return mask if mask.shape == size else np.zeros(size, np.bool_)
-    covered = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size[::-1], Image.Resampling.BOX))
-    shown = covered >= 128
-    return shown if shown.any() else covered == covered.max()
 
 
 def _arrange(panels: tuple[tuple[str, NDArray[np.uint8]], ...], caption: str) -> Image.Image:

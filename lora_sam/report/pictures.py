@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from lora_sam.report.overlays import overlay_strip, paint, panel_size, panels_of
+from lora_sam.core.painting import paint, panel_size
+from lora_sam.report.overlays import overlay_strip, panels_of
 
 if TYPE_CHECKING:
     from lora_sam.core.structures import Sample

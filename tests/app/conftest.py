@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from lora_sam.app.scene import ObjectPrompts, Scene
+from lora_sam.app.scene import Scene
 from lora_sam.app.workbench import Workbench
 from lora_sam.cli.jobs import plain
 from lora_sam.cli.run import run
+from lora_sam.prompts.objects import ObjectPrompts
 from lora_sam.training.settings import settings_from
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,10 +19,11 @@ from lora_sam.app import details
 from lora_sam.app.downloads import label_image, snippet
 from lora_sam.app.drawing import GAINED, LOST, difference, overlay
 from lora_sam.app.patches import patch_of
-from lora_sam.app.scene import ObjectPrompts, Scene, objects_from, to_json
+from lora_sam.app.scene import Scene, objects_from, to_json
 from lora_sam.app.workbench import Workbench
 from lora_sam.core.errors import DataError
-from lora_sam.report.overlays import PALETTE
+from lora_sam.core.painting import PALETTE
+from lora_sam.prompts.objects import ObjectPrompts
 
 MakeScene = Callable[..., Scene]
 

@@ -9,9 +9,7 @@ import pytest
 
 from lora_sam.app.scene import (
     MAX_OBJECTS,
-    ObjectPrompts,
     Scene,
-    batches,
     inside,
     objects_from,
     objects_of,
@@ -22,6 +20,7 @@ from lora_sam.app.scene import (
 )
 from lora_sam.core.errors import DataError
 from lora_sam.core.structures import Prompts
+from lora_sam.prompts.objects import ObjectPrompts, batches
 
 OBJECTS = (
     ObjectPrompts(box=(1.0, 2.0, 30.0, 40.0)),

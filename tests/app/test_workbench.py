@@ -13,13 +13,14 @@ from PIL import Image
 
 from lora_sam.app.figures import means, table, true_object
 from lora_sam.app.pictures import SHOWN_SIDE, picture_of
-from lora_sam.app.scene import ObjectPrompts, Scene
+from lora_sam.app.scene import Scene
 from lora_sam.app.workbench import Column, Kept, Workbench
 from lora_sam.core.errors import AdapterError, DataError
 from lora_sam.data.reading.pixel_scale import PixelScale
 from lora_sam.evaluation.metrics import score_image
 from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.torch_predictor import TorchPredictor
+from lora_sam.prompts.objects import ObjectPrompts
 from lora_sam.runs.loading import load_adapted, load_base, predictors_for
 
 MakeScene = Callable[..., Scene]

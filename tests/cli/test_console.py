@@ -26,8 +26,8 @@ from lora_sam.core.conf_files import conf_directory
 ROOT = Path(__file__).resolve().parents[2]
 
 LISTED = (
-    "Commands: demo, train, check, deploy, embeddings, evaluate, export, merge, preview, quantize, robustness, app; "
-    "lora-sam --help describes them"
+    "Commands: demo, train, check, deploy, embeddings, evaluate, export, merge, predict, preview, quantize, "
+    "robustness, app; lora-sam --help describes them"
 )
 
 Call = Callable[..., tuple[int, str, str]]

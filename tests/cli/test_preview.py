@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from lora_sam.cli.preview import preview
+from lora_sam.core.painting import PALETTE
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.report.contact_sheet import prompted_picture
-from lora_sam.report.overlays import PALETTE
 
 
 def arguments(blobs: Path, output: Path, *more: str) -> list[str]:

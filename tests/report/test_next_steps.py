@@ -36,8 +36,8 @@ def composed(*overrides: str) -> dict[str, Any]:
 def test_commands_compose_and_pass_the_check(overrides: list[str], tmp_path: Path) -> None:
     same = [part for part in overrides if not part.startswith("resume=")]
     steps = list(next_steps(tmp_path / "my run", composed(*same), overrides))
-    assert len(steps) == 6
-    for verb in ("deploy", "robustness"):
+    assert len(steps) == 7
+    for verb in ("predict", "deploy", "robustness"):
         assert steps.pop(1).command.startswith(f"python -m lora_sam.{verb} ")
     for step in steps:
         program, script, *arguments = shlex.split(step.command)
@@ -63,11 +63,11 @@ def test_the_run_itself_goes_on_for_longer(tmp_path: Path, monkeypatch: pytest.M
         assert composed(shlex.split(elsewhere)[2])["resume"] == f"{tmp_path.parent}/{name}"
 
 
-@pytest.mark.parametrize(("verb", "place"), [("deploy", 1), ("robustness", 2)])
+@pytest.mark.parametrize(("verb", "place"), [("predict", 1), ("deploy", 2), ("robustness", 3)])
 def test_steps_after_training_name_the_run(tmp_path: Path, verb: str, place: int) -> None:
     for name in ("a b", "it's", "1"):
         command = next_steps(tmp_path / name, composed("experiment=smoke"), [], "lora-sam train")[place].command
-        *program, argument = shlex.split(command)
+        *program, argument = [word for word in shlex.split(command) if word != "source=my_images"]
         assert program == ["lora-sam", verb]
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             assert compose(verb, [argument]).run == str(tmp_path / name)
@@ -87,13 +87,13 @@ def test_a_run_with_iterative_prompts_is_pointed_to_clicks(tmp_path: Path) -> No
 
 def test_other_methods_are_proposed(tmp_path: Path) -> None:
     lora = next_steps(tmp_path, composed("data.root=x", "method.rank=2"), ["data.root=x", "method.rank=2"])
-    assert [step.command for step in lora[3:5]] == [
+    assert [step.command for step in lora[4:6]] == [
         "python train.py data.root=x method=decoder",
         "python train.py -m data.root=x method.rank=4,8,16",
     ]
     decoder = next_steps(tmp_path, composed("data.root=x", "method=decoder"), ["data.root=x", "method=decoder"])
-    assert decoder[3].command == "python train.py data.root=x method=lora"
-    assert "optim.lr=" in decoder[4].command
+    assert decoder[4].command == "python train.py data.root=x method=lora"
+    assert "optim.lr=" in decoder[5].command
 
 
 def test_python_lines_compile(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from lora_sam.core.errors import TrainingError
+from lora_sam.core.painting import FILL, PALETTE, paint, panel_size
 from lora_sam.core.structures import Sample
-from lora_sam.report.overlays import FILL, PALETTE, overlay_strip, paint, panel_size, write_overlays
+from lora_sam.report.overlays import overlay_strip, write_overlays
 
 MARGIN, GAP, LABEL = 12, 8, 25
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lora_sam.core.painting import PALETTE
 from lora_sam.core.structures import Sample
 from lora_sam.evaluation.scoring import Case
-from lora_sam.report.overlays import PALETTE, overlay_strip, panels_of
+from lora_sam.report.overlays import overlay_strip, panels_of
 from lora_sam.report.page import report_html
 from lora_sam.report.pictures import FILE_LIMIT, choose_cases, data_uri, draw_cases, report_picture
 

@@ -11,7 +11,7 @@ import gradio as gr
 
 from lora_sam.app.answers import Answer, Answers
 from lora_sam.app.drawing import GAINED, LOST
-from lora_sam.report.overlays import PALETTE
+from lora_sam.core.painting import PALETTE
 
 
 def canvas(answers: Answers) -> gr.HTML:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.painting import PALETTE
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.data.check.examination import Examination
 from lora_sam.data.sources import SampleSource
@@ -30,7 +31,6 @@ from lora_sam.report.check.pictures import (
     overview,
     thumbnail,
 )
-from lora_sam.report.overlays import PALETTE
 from tests.data.check.conftest import square
 
 

@@ -1,0 +1,158 @@
+"""What predict says when it is done: its last lines, and what its page shows."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lora_sam.cli.step import as_typed
+from lora_sam.core.errors import DataError
+from lora_sam.core.wording import duration, plural
+from lora_sam.data.check.samples import spread
+from lora_sam.data.reading.images import read_image
+from lora_sam.deployment.predicting.found import read_found
+from lora_sam.deployment.predicting.output import Output
+from lora_sam.deployment.predicting.work import Outcome, Work
+from lora_sam.deployment.predicting.writers.table import FORMATS
+from lora_sam.report.next_steps import quoted
+from lora_sam.report.predictions import Predictions, PredictionsPicture, predictions_html, predictions_picture
+
+PICTURES = 18
+MOST_NAMED = 10
+
+
+def tell(work: Work, outcome: Outcome, *, run: Path, again: str) -> None:
+    """Write `predictions.json` and `predictions.html`, and print what was written where and what comes next.
+
+    Args:
+        work: What was done.
+        outcome: What became of it.
+        run: Directory of the run.
+        again: The command that does it again.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
+    from lora_sam.core.files import write_text
+
+    output, page = work.output, work.output.page
+    about = _about(outcome)
+    output.note(about)
+    places = {name: str(output.root / FORMATS[name].place) for name in work.formats}
+    steps = _next(work, outcome, run, again)
+    write_text(
+        page,
+        predictions_html(
+            Predictions(
+                run=_shown(run),
+                settings=_settings(output),
+                about=about,
+                counts=tuple(outcome.counts.values()),
+                scores=tuple(outcome.scores),
+                pictures=_pictures(work, outcome),
+                places={name: (FORMATS[name].meaning, place) for name, place in places.items()},
+                next_steps=steps,
+            )
+        ),
+    )
+    for name, reason in list(outcome.failures.items())[:MOST_NAMED]:
+        print(f"left out: {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
+    if len(outcome.failures) > MOST_NAMED:
+        print(
+            f"and {len(outcome.failures) - MOST_NAMED:,} more, all in {output.root}/predictions.json", file=sys.stderr
+        )
+    print(_sentence(outcome))
+    width = max(len(name) for name in (*places, "page", "next"))
+    for name, place in {**places, "page": str(page)}.items():
+        print(f"{name:<{width}}  {place}")
+    for purpose, command in steps:
+        print(f"{'next':<{width}}  {purpose}: {command}")
+
+
+def _about(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "images": len(outcome.counts),
+        "objects": len(outcome.scores),
+        "empty": outcome.empty,
+        "there_before": outcome.there,
+        "failures": dict(outcome.failures),
+    }
+
+
+def _sentence(outcome: Outcome) -> str:
+    images = len(outcome.counts)
+    parts = [f"{plural(images, 'image')}, {plural(len(outcome.scores), 'object')}"]
+    if outcome.there:
+        parts.append(f"{outcome.there:,} were there already")
+    if outcome.empty:
+        parts.append(f"{plural(outcome.empty, 'prompt')} gave an empty mask")
+    if outcome.failures:
+        parts.append(f"{plural(len(outcome.failures), 'image')} could not be used")
+    if outcome.predicted:
+        parts.append(f"{duration(outcome.seconds / outcome.predicted)} an image")
+    return "; ".join(parts)
+
+
+def _next(work: Work, outcome: Outcome, run: Path, again: str) -> list[tuple[str, str]]:
+    """Purpose and command of what comes next."""
+    settings = work.output.settings
+    steps = []
+    if outcome.failures:
+        steps.append(("mend those images and give the same command, the others are skipped", again))
+    if outcome.counts and not outcome.scores and work.prompts is None:
+        lower = max(0.0, round(settings["predicted_iou"] - 0.2, 2))
+        less = max(0.0, round(settings["stability"] - 0.2, 2))
+        steps.append(
+            (
+                "nothing was found; ask for less",
+                f"{again} predicted_iou={lower:g} stability={less:g} points_per_side=32",
+            )
+        )
+    elif "overlays" not in work.formats:
+        formats = ",".join((*work.formats, "overlays"))
+        added = " ".join(word for word in shlex.split(again) if not word.startswith("formats="))
+        steps.append(("the masks on the images, without computing them again", f"{added} 'formats=[{formats}]'"))
+    if settings["backend"] in ("tuned", "base"):
+        named = shlex.quote(f"run={quoted(_shown(run))}")
+        steps.append(("faster, on OpenVINO, with backend=int8 after this", f"python -m lora_sam.deploy {named}"))
+    return steps
+
+
+def _settings(output: Output) -> dict[str, str]:
+    plain: Mapping[str, Any] = output.settings
+    shown: dict[str, Any] = {key: value for key, value in plain.items() if key not in ("weights", "scale", "prompts")}
+    shown["prompts"] = plain["prompts"] or "none: all objects of an image"
+    if plain["scale"] is not None:
+        shown["pixels"] = f"more than 8 bits, scaled as in the training: {plain['scale']}"
+    return {key: as_typed(value) for key, value in shown.items()}
+
+
+def _shown(directory: Path) -> str:
+    """A directory relative to where the command was given, if it lies there."""
+    relative = os.path.relpath(directory)
+    return str(directory) if relative.startswith(os.pardir) else relative
+
+
+def _pictures(work: Work, outcome: Outcome) -> tuple[PredictionsPicture, ...]:
+    """Images evenly spaced by the number of their objects, the fewest and the most among them."""
+    sources = {image.name: image.path for image in work.images}
+    ranked = sorted(outcome.counts, key=lambda name: (-outcome.counts[name], name))
+    drawn = []
+    for place in spread(len(ranked), PICTURES):
+        name = ranked[place]
+        path, found = sources[name], read_found(work.output.record(name))
+        if path is None or found is None:
+            continue
+        try:
+            pixels = read_image(path, work.scale)
+        except DataError:  # it is gone since
+            continue
+        scores = [one.score for one in found.objects]
+        drawn.append(predictions_picture(name, pixels, found.masks, float(np.mean(scores)) if scores else None))
+    return tuple(drawn)

@@ -1,0 +1,149 @@
+"""What was found in one image: the record that is kept of it, out of which every format is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lora_sam.core.files import MAX_JSON_BYTES, write_text
+from lora_sam.data.reading.coco_masks import EncodedMasks
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundObject:
+    """One object of an image.
+
+    Attributes:
+        counts: Its mask as compressed COCO RLE.
+        box: Left, top, width and height of the mask in pixels.
+        area: Pixels of the mask.
+        score: IoU as predicted by the model.
+        category: Its class.
+        id: What the file of prompts calls it; None without prompts.
+        stability: See `AutomaticMasks`; None with prompts.
+    """
+
+    counts: str
+    box: tuple[int, int, int, int]
+    area: int
+    score: float
+    category: str
+    id: str | None = None
+    stability: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundImage:
+    """The objects of one image, and what was written of them.
+
+    Attributes:
+        name: Path of the image relative to the source's root.
+        stem: Path without ending of what is written for it.
+        size: (height, width) in pixels.
+        objects: Those with at least one pixel, by falling score; in the order of the prompts where there were prompts.
+        empty: Prompts that gave an empty mask.
+        settings: Digest of the settings and weights.
+        content: SHA-256 of the image file.
+        prompts: Digest of its prompts; empty without.
+        coco: Its `id` and `file_name` in the COCO file that lists it.
+        files: Paths that were written, relative to the output and with `/`, by the name of the format.
+    """
+
+    name: str
+    stem: str
+    size: tuple[int, int]
+    objects: tuple[FoundObject, ...]
+    empty: int
+    settings: str
+    content: str
+    prompts: str
+    coco: tuple[int | str, str] | None = None
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """The masks, bool [N, H, W]."""
+        return EncodedMasks(tuple(one.counts.encode("ascii") for one in self.objects)).read(self.size)
+
+    def window(self, index: int) -> tuple[slice, slice]:
+        """Rows and columns of the box of an object."""
+        left, top, width, height = self.objects[index].box
+        return slice(top, top + height), slice(left, left + width)
+
+    def mask_in_box(self, index: int) -> NDArray[np.bool_]:
+        """The mask of an object inside its box, bool [height, width]."""
+        whole = EncodedMasks((self.objects[index].counts.encode("ascii"),)).read(self.size)[0]
+        window: NDArray[np.bool_] = whole[self.window(index)]
+        return window
+
+    def by_score(self) -> list[int]:
+        """Indices of the objects by rising score; of equal ones the later come first."""
+        return sorted(range(len(self.objects)), key=lambda index: (self.objects[index].score, -index))
+
+
+def objects_from(
+    masks: NDArray[np.bool_],
+    scores: Iterable[float],
+    categories: Iterable[str],
+    ids: Iterable[str | None],
+    stability: Iterable[float | None],
+) -> list[FoundObject | None]:
+    """Objects of masks [N, H, W]; None for those that are empty."""
+    from faster_coco_eval.core import mask as coco_mask
+
+    from lora_sam.evaluation.average_precision import encode_masks
+
+    made: list[FoundObject | None] = []
+    for rle, score, category, identifier, stable in zip(
+        encode_masks(masks), scores, categories, ids, stability, strict=True
+    ):
+        area = int(coco_mask.area(rle))
+        left, top, width, height = (int(side) for side in coco_mask.toBbox(rle).tolist())
+        one = FoundObject(
+            counts=bytes(rle["counts"]).decode("ascii"),
+            box=(left, top, width, height),
+            area=area,
+            score=round(float(score), 6),
+            category=category,
+            id=identifier,
+            stability=None if stable is None else round(float(stable), 6),
+        )
+        made.append(one if area else None)
+    return made
+
+
+def write_found(path: Path, image: FoundImage) -> None:
+    """Write a record atomically. Raises `TrainingError` as `write_text` does."""
+    write_text(path, json.dumps(asdict(image), separators=(",", ":")) + "\n")
+
+
+def read_found(path: Path) -> FoundImage | None:
+    """A record; None where there is none, or none that can be read, which is then made again."""
+    from pydantic import ValidationError
+
+    try:
+        if path.stat().st_size > 16 * MAX_JSON_BYTES:
+            return None
+        return _adapter().validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _adapter() -> TypeAdapter[FoundImage]:
+    from pydantic import TypeAdapter
+
+    if not _ADAPTERS:
+        _ADAPTERS.append(TypeAdapter(FoundImage))
+    return _ADAPTERS[0]
+
+
+_ADAPTERS: list[TypeAdapter[FoundImage]] = []

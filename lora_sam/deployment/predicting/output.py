@@ -1,0 +1,195 @@
+"""The directory that predictions are written to: whose it is, what it was made with, and what is in it already."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_sam.core.errors import AdapterError, ConfigError
+from lora_sam.core.files import digest_of, read_json, write_text
+from lora_sam.core.version import __version__
+from lora_sam.deployment.predicting.found import FoundImage, read_found
+from lora_sam.deployment.predicting.sources import OWN_FILE
+from lora_sam.deployment.predicting.writers.table import FORMATS
+
+SCHEMA_VERSION = 1
+PLACE = Path("predictions")
+RECORDS = "records"
+PAGE = "predictions.html"
+
+
+@dataclass(frozen=True)
+class Output:
+    """A directory of predictions.
+
+    Attributes:
+        root: Where it is.
+        settings: What all of it is made with.
+        before: Whether there are predictions with these settings already.
+    """
+
+    root: Path
+    settings: Mapping[str, Any]
+    before: bool
+
+    @property
+    def digest(self) -> str:
+        """Digest of the settings."""
+        return digest_of(self.settings)
+
+    @property
+    def page(self) -> Path:
+        """The summary for people."""
+        return self.root / PAGE
+
+    def record(self, name: str) -> Path:
+        """Where the record of an image is."""
+        return self.root / RECORDS / f"{name}.json"
+
+    def found(self) -> Iterator[FoundImage]:
+        """The records of all images that are there, one after the other, in order of their names."""
+        paths = sorted((self.root / RECORDS).rglob("*.json"), key=lambda path: path.as_posix())
+        for path in paths:
+            image = read_found(path)
+            if image is not None and image.settings == self.digest:
+                yield image
+
+    def begin(self) -> None:
+        """Note down the settings, before anything else is written. Raises `TrainingError`."""
+        if not self.before:
+            self.note({})
+
+    def note(self, about: Mapping[str, Any]) -> None:
+        """Write `predictions.json`: the settings and what is said about the images. Raises `TrainingError`."""
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "lora_sam": __version__,
+            "settings": dict(self.settings),
+            **about,
+        }
+        write_text(self.root / OWN_FILE, json.dumps(content, indent=2) + "\n")
+
+    def whole(self, image: FoundImage, formats: Sequence[str]) -> tuple[str, ...]:
+        """Those of `formats` of which an image's files are not all there."""
+        return tuple(
+            name
+            for name in formats
+            if FORMATS[name].each is not None
+            and not (name in image.files and all((self.root / file).is_file() for file in image.files[name]))
+        )
+
+
+def open_output(given: str | None, subject: str, settings: Mapping[str, Any], *, overwrite: bool) -> Output:
+    """The directory to write to.
+
+    Args:
+        given: As typed; None takes `predictions/<subject>`, or the first of `<subject>-2` and so on that is free or has
+            predictions with the same settings.
+        subject: Name of the source.
+        settings: What the predictions are made with.
+        overwrite: Remove the predictions that are there; other files stay.
+
+    Raises:
+        ConfigError: it is no directory, has predictions with other settings, or other files.
+    """
+    plain = json.loads(json.dumps(dict(settings)))
+    if given is None:
+        number, root = 1, PLACE / subject
+        while not overwrite and _in_use(root, plain):
+            number += 1
+            root = PLACE / f"{subject}-{number}"
+    else:
+        root = Path(given).expanduser()
+    if root.exists() and not root.is_dir():
+        raise ConfigError(f"output = {root}: is a file; give a directory")
+    stored = _settings(root)
+    if overwrite:
+        if stored is not None:
+            _remove(root)
+        elif _occupied(root) and given is None:
+            raise ConfigError(f"output = {root}: holds files of others; give another directory with output=...")
+        return Output(root, plain, before=False)
+    if stored is not None and stored != plain:
+        raise ConfigError(
+            f"output = {root}: holds predictions that were made with {_difference(stored, plain)}; choose another "
+            "output=, or replace them with overwrite=true"
+        )
+    if stored is None and _occupied(root):
+        raise ConfigError(
+            f"output = {root}: is not empty, and nothing of it says that predictions wrote it; choose another output=, "
+            "or write into it all the same with overwrite=true"
+        )
+    return Output(root, plain, before=stored is not None)
+
+
+def _in_use(root: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether a directory is taken by something else than these predictions."""
+    if not root.exists():
+        return False
+    stored = _settings(root)
+    return not root.is_dir() or (stored != settings if stored is not None else _occupied(root))
+
+
+def _settings(root: Path) -> dict[str, Any] | None:
+    """The settings of the predictions in a directory; None where there are none. Raises `ConfigError`."""
+    path = root / OWN_FILE
+    if not path.is_file():
+        return None
+    try:
+        content = read_json(path, "")
+    except AdapterError:
+        content = {}
+    if content.get("schema_version") != SCHEMA_VERSION or not isinstance(content.get("settings"), dict):
+        return {"damaged": True}
+    stored: dict[str, Any] = content["settings"]
+    return stored
+
+
+def _occupied(root: Path) -> bool:
+    return root.is_dir() and any(True for _ in root.iterdir())
+
+
+def _difference(stored: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    if stored == {"damaged": True}:
+        return f"settings that cannot be read ({OWN_FILE} is damaged)"
+    for key in sorted(stored.keys() | now.keys()):
+        then, wanted = stored.get(key), now.get(key)
+        if then != wanted:
+            if isinstance(then, dict) and isinstance(wanted, dict):
+                return _difference(then, wanted)
+            return f"{key} = {_short(then)}, now it is {_short(wanted)}"
+    return "other settings"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"{text[:12]}…" if len(text) == 64 and text.isalnum() else text[:80]
+
+
+def _remove(root: Path) -> None:
+    """Remove what predictions have written into a directory, and nothing else; `predictions.json` last."""
+    records = root / RECORDS
+    for path in sorted(records.rglob("*.json")):
+        image = read_found(path)
+        for relative in () if image is None else (file for files in image.files.values() for file in files):
+            file = root / relative
+            if ".." not in Path(relative).parts and file.resolve().is_relative_to(root.resolve()):
+                file.unlink(missing_ok=True)
+                _remove_empty(file.parent, root)
+    shutil.rmtree(records, ignore_errors=True)
+    wholes = [one.place for one in FORMATS.values() if one.whole is not None and not one.place.endswith("/")]
+    for name in (*wholes, "yolo/data.yaml", PAGE, OWN_FILE):
+        (root / name).unlink(missing_ok=True)
+        _remove_empty((root / name).parent, root)
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    with suppress(OSError):  # it has other files
+        while folder not in (root, root.parent):
+            folder.rmdir()
+            folder = folder.parent

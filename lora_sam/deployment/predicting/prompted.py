@@ -1,0 +1,85 @@
+"""One prompted object of a file, checked by itself and against its image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lora_sam.core.errors import DataError
+from lora_sam.deployment.predicting.sources import SourceImage
+from lora_sam.prompts.objects import ObjectPrompts
+
+OBJECT = "object"
+"""The category of what has none."""
+
+
+@dataclass(frozen=True)
+class PromptedObject:
+    """What prompts one object of an image.
+
+    Attributes:
+        prompts: Its box or points, in pixels of the image.
+        id: What the file calls it.
+        category: Its class.
+        place: Where the file says it, for messages.
+    """
+
+    prompts: ObjectPrompts
+    id: str
+    category: str
+    place: str
+
+
+def prompted(
+    file: Path,
+    place: str,
+    identifier: str,
+    category: str,
+    *,
+    box: Sequence[float] | None = None,
+    points: Sequence[tuple[float, float, int]] = (),
+) -> PromptedObject:
+    """A prompted object.
+
+    Args:
+        file: Where it comes from.
+        place: Where in the file, for messages.
+        identifier: What the file calls it.
+        category: Its class.
+        box: XYXY in pixels.
+        points: (x, y, label) with 1 for a point on the object and 0 for one beside it.
+
+    Raises:
+        DataError: the box has no area, a label is another number, or no point is on the object.
+    """
+    if box is not None and not (box[0] < box[2] and box[1] < box[3]):
+        raise DataError(
+            f"prompts = {file}: {place} has a box from ({box[0]:g}, {box[1]:g}) to ({box[2]:g}, {box[3]:g}), which has "
+            "no area; it takes x1 < x2 and y1 < y2"
+        )
+    if any(label not in (0, 1) for _, _, label in points):
+        raise DataError(f"prompts = {file}: {place} has a label that is neither 1 (on the object) nor 0 (beside it)")
+    if box is None and not any(label == 1 for _, _, label in points):
+        raise DataError(
+            f"prompts = {file}: {place} has points beside the object alone (label 0); add one on it (label 1)"
+        )
+    corners = None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+    return PromptedObject(ObjectPrompts(box=corners, points=tuple(points)), identifier, category, place)
+
+
+def check_inside(file: Path, image: SourceImage, objects: Iterable[PromptedObject], size: tuple[int, int]) -> None:
+    """Raise `DataError` for a point, or a whole box, outside an image of `size` = (height, width)."""
+    height, width = size
+    for one in objects:
+        box, outside = one.prompts.box, None
+        if box is not None and (box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0):
+            outside = f"the box {[round(side, 1) for side in box]}"
+        for x, y, _ in one.prompts.points:
+            if not (0 <= x <= width and 0 <= y <= height):
+                outside = f"the point ({x:g}, {y:g})"
+        if outside is not None:
+            raise DataError(
+                f"prompts = {file}: {one.place} has {outside}, outside of {image.name}, which has {width} x {height} "
+                "pixels (width x height); correct it, or check that the image was not scaled afterwards"
+            )

@@ -1,0 +1,203 @@
+"""What `prompts=` gives: COCO boxes, another detector's boxes, tables of points or boxes, the app's prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.annotation_files import any_json, identifier_of
+from lora_sam.data.reading.coco_masks import is_number
+from lora_sam.data.reading.paths import shown
+from lora_sam.deployment.predicting.prompted import OBJECT, PromptedObject, prompted
+from lora_sam.deployment.predicting.prompts_table import TABLES, read_table
+from lora_sam.deployment.predicting.sources import Source, by_name, categories_of
+
+_KINDS = (
+    "COCO instances, a list of COCO results, the prompts.json of the app, or a table (.csv) with the columns "
+    "image,x,y,label,object or image,x1,y1,x2,y2"
+)
+
+
+@dataclass(frozen=True)
+class PromptsFile:
+    """All prompts of a file.
+
+    Attributes:
+        kind: What the file is, in words.
+        objects: By the name of the image, in the order of the file.
+        categories: Names by COCO id.
+    """
+
+    kind: str
+    objects: Mapping[str, tuple[PromptedObject, ...]]
+    categories: Mapping[int, str]
+
+
+def read_prompts(file: Path, source: Source) -> PromptsFile:
+    """The prompts of a file for the images of a source.
+
+    Images are named by their path relative to the source's root, or by the file name, with or without its ending.
+
+    Raises:
+        DataError: the file cannot be read or is none of those that are known; it names images that the source does not
+            have, or several may be meant; a number is wrong. Names the file, the place in it and the remedy.
+    """
+    if not file.is_file():
+        raise DataError(f"prompts = {file}: there is no such file; give {_KINDS}")
+    categories: Mapping[int, str] = {}
+    if file.suffix.lower() in TABLES:
+        kind, found = read_table(file, _KINDS)
+    else:
+        content = any_json(file)
+        if isinstance(content, list):
+            kind, found = "COCO results", list(_results(file, content, source))
+            categories = source.categories
+        elif isinstance(content, dict) and isinstance(content.get("annotations"), list):
+            categories = categories_of(content, file)
+            kind, found = "COCO boxes", list(_coco(file, content, categories))
+        elif isinstance(content, dict) and isinstance(content.get("objects"), list) and "image" in content:
+            kind, found = "prompts of the app", list(_app(file, content))
+        elif isinstance(content, dict) and isinstance(content.get("images"), list) and "schema_version" in content:
+            kind, found = "prompts of an evaluation", list(_stored(file, content))
+        else:
+            raise DataError(f"prompts = {file}: is none of the files that are read: {_KINDS}")
+    if not found:
+        raise DataError(f"prompts = {file}: holds no box and no point ({kind})")
+    return PromptsFile(kind, _by_image(file, found, source), _complete(categories, found))
+
+
+def _by_image(
+    file: Path, found: Iterable[tuple[str, PromptedObject]], source: Source
+) -> dict[str, tuple[PromptedObject, ...]]:
+    images = by_name(source.images)
+    objects: dict[str, list[PromptedObject]] = {}
+    unknown: dict[str, str] = {}
+    for name, one in found:
+        fitting = images.get(name) or images.get(name.replace("\\", "/").rpartition("/")[2]) or []
+        exact = [image for image in fitting if name in (image.name, image.coco and image.coco[1])]
+        fitting = exact if len(exact) == 1 else fitting
+        if len(fitting) > 1:
+            raise DataError(
+                f"prompts = {file}: {one.place} names the image {shown(name)}, which may be {fitting[0].name} or "
+                f"{fitting[1].name}; give its path relative to {source.root}"
+            )
+        if fitting:
+            objects.setdefault(fitting[0].name, []).append(one)
+        else:
+            unknown.setdefault(name, one.place)
+    if unknown:
+        name, place = next(iter(unknown.items()))
+        more = "" if len(unknown) == 1 else f", and {len(unknown) - 1:,} more that are not there"
+        raise DataError(
+            f"prompts = {file}: {place} names the image {shown(name)}{more}; source = {source.typed} has "
+            f"{len(source.images):,} images, the first is {source.images[0].name}. Correct the names, or give the "
+            "source that they belong to"
+        )
+    return {name: tuple(ones) for name, ones in objects.items()}
+
+
+def _complete(categories: Mapping[int, str], found: Iterable[tuple[str, PromptedObject]]) -> dict[int, str]:
+    """Ids also for the categories of objects that no list names."""
+    complete = dict(categories)
+    names = set(complete.values())
+    for _, one in found:
+        if one.category not in names:
+            names.add(one.category)
+            complete[max(complete, default=0) + 1] = one.category
+    return complete
+
+
+def _coco(
+    file: Path, content: Mapping[str, Any], categories: Mapping[int, str]
+) -> Iterator[tuple[str, PromptedObject]]:
+    names: dict[str, str] = {}
+    for entry in content.get("images") or []:
+        identifier, name = identifier_of(entry, "id"), entry.get("file_name") if isinstance(entry, dict) else None
+        if identifier is None or not isinstance(name, str):
+            raise DataError(f"prompts = {file}: the image {shown(entry)} has no id or no file_name; give it both")
+        names[identifier] = name
+    for position, entry in enumerate(content["annotations"], 1):
+        identifier = identifier_of(entry, "id") or f"#{position}"
+        place = f"annotation {identifier}"
+        image = names.get(identifier_of(entry, "image_id") or "")
+        if image is None:
+            raise DataError(f"prompts = {file}: {place} belongs to no image that the file lists; correct its image_id")
+        category = entry.get("category_id")
+        if category is not None and categories and category not in categories:
+            raise DataError(
+                f"prompts = {file}: {place} has the category {shown(category)}, which the file does not list"
+            )
+        name = categories.get(category, OBJECT) if categories else OBJECT
+        yield image, _boxed(file, place, identifier, entry.get("bbox"), name)
+
+
+def _results(file: Path, content: Sequence[Any], source: Source) -> Iterator[tuple[str, PromptedObject]]:
+    names = {str(image.coco[0]): image.name for image in source.images if image.coco is not None}
+    for position, entry in enumerate(content, 1):
+        place = f"result {position}"
+        identifier = identifier_of(entry, "image_id")
+        if identifier is None or "bbox" not in entry:
+            raise DataError(f"prompts = {file}: {place} has no image_id or no bbox; a list must be COCO results")
+        if not names and isinstance(entry["image_id"], int):
+            raise DataError(
+                f"prompts = {file}: its images are numbers ({identifier}), which a folder does not know; give the COCO "
+                "file that lists them as source=..., or names of files as image_id"
+            )
+        category = entry.get("category_id")
+        if source.categories and category is not None and category not in source.categories:
+            raise DataError(
+                f"prompts = {file}: {place} has the category {shown(category)}, which {source.typed} does not list"
+            )
+        name = OBJECT if category is None else source.categories.get(category, f"category {category}")
+        yield names.get(identifier, identifier), _boxed(file, place, str(position), entry["bbox"], name)
+
+
+def _boxed(file: Path, place: str, identifier: str, box: object, category: str) -> PromptedObject:
+    """An object by its COCO box [x, y, width, height]."""
+    if not isinstance(box, list) or len(box) != 4 or not all(is_number(side) for side in box):
+        raise DataError(f"prompts = {file}: {place} has the bbox {shown(box)}; it takes [x, y, width, height]")
+    x, y, width, height = box
+    return prompted(file, place, identifier, category, box=(x, y, x + width, y + height))
+
+
+def _app(file: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, PromptedObject]]:
+    yield from _objects(file, content["image"], content["objects"], [])
+
+
+def _stored(file: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, PromptedObject]]:
+    """Prompts of a run's evaluation; see `lora_sam.prompts.stored`."""
+    for entry in content["images"]:
+        if not isinstance(entry, dict) or not isinstance(entry.get("objects"), list):
+            raise DataError(f"prompts = {file}: the image {shown(entry)} has no objects; restore the file")
+        count = len(entry["objects"])
+        boxes, points = (entry.get(key) or [None] * count for key in ("boxes", "points"))
+        if len(boxes) != count or len(points) != count:
+            raise DataError(f"prompts = {file}: the image {shown(entry.get('id'))} has other counts; restore the file")
+        ones = [{"box": box, "points": several or []} for box, several in zip(boxes, points, strict=True)]
+        yield from _objects(file, entry.get("id"), ones, entry["objects"])
+
+
+def _objects(
+    file: Path, image: object, objects: Sequence[Any], ids: Sequence[Any]
+) -> Iterator[tuple[str, PromptedObject]]:
+    if not isinstance(image, str):
+        raise DataError(f"prompts = {file}: the image is {shown(image)}; it takes the name of a file")
+    for position, one in enumerate(objects, 1):
+        place = f"object {position} of {shown(image)}"
+        box, points = (one.get("box"), one.get("points") or []) if isinstance(one, dict) else (None, None)
+        if box is not None and (not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box))):
+            raise DataError(f"prompts = {file}: {place} has the box {shown(box)}; it takes [x1, y1, x2, y2]")
+        if not isinstance(points, list) or not all(
+            isinstance(point, list) and len(point) == 3 and all(map(is_number, point)) for point in points
+        ):
+            raise DataError(
+                f"prompts = {file}: {place} has the points {shown(points)}; it takes a list of [x, y, label]"
+            )
+        if box is None and not points:
+            continue  # the app keeps objects without a prompt
+        identifier = str(ids[position - 1]) if ids else str(position)
+        kept = [(float(x), float(y), int(label)) for x, y, label in points if label != -1]
+        yield image, prompted(file, place, identifier, OBJECT, box=None if box is None else tuple(box), points=kept)

@@ -1,0 +1,118 @@
+"""Prompts in a table: points `image,x,y,label,object`, or boxes `image,x1,y1,x2,y2`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.paths import shown
+from lora_sam.deployment.predicting.prompted import OBJECT, PromptedObject, prompted
+
+TABLES = frozenset({".csv", ".tsv", ".txt"})
+"""Endings of tables."""
+
+_MOST_TABLE_BYTES = 2**28
+_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
+_SIDES = (("x", "y", "width", "height"), ("x", "y", "w", "h"))
+_IMAGE = ("image", "file_name", "filename", "file", "name")
+_CATEGORY = ("category", "class", "label")
+
+
+def read_table(file: Path, kinds: str) -> tuple[str, list[tuple[str, PromptedObject]]]:
+    """What a table is, in words, and (image, object) of each.
+
+    Args:
+        file: Text in UTF-8, its cells parted by comma, semicolon or tab; the first line names the columns.
+        kinds: What may be given instead, for messages.
+
+    Raises:
+        DataError: names the line, what it has and what it takes.
+    """
+    try:
+        if file.stat().st_size > _MOST_TABLE_BYTES:
+            raise DataError(f"prompts = {file}: is larger than {_MOST_TABLE_BYTES >> 20} MiB; split it")
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"prompts = {file}: cannot be read as UTF-8 text ({error})") from error
+    if not lines:
+        raise DataError(f"prompts = {file}: is empty; its first line names the columns: {kinds}")
+    separator = max(",;\t", key=lines[0].count)
+    heads = [head.strip().lower() for head in next(csv.reader([lines[0]], delimiter=separator))]
+    rows = []
+    for number, cells in enumerate(csv.reader(lines[1:], delimiter=separator), 2):
+        if any(cell.strip() for cell in cells):
+            if len(cells) != len(heads):
+                raise DataError(f"prompts = {file}: line {number} has {len(cells)} cells, the first line {len(heads)}")
+            rows.append((number, dict(zip(heads, (cell.strip() for cell in cells), strict=True))))
+    image = _first(heads, _IMAGE)
+    corners = next((names for names in _CORNERS if set(names) <= set(heads)), None)
+    sides = next((names for names in _SIDES if set(names) <= set(heads)), None)
+    if image is None or not (corners or sides or {"x", "y"} <= set(heads)):
+        raise DataError(
+            f"prompts = {file}: has the columns {', '.join(heads)[:200]}; it takes image,x,y,label,object for points, "
+            "or image,x1,y1,x2,y2 (or x,y,width,height) and perhaps category for boxes"
+        )
+    if corners or sides:
+        return "table of boxes", list(_box_rows(file, rows, image, corners, sides))
+    return "table of points", list(_point_rows(file, rows, image, heads))
+
+
+def _box_rows(
+    file: Path,
+    rows: Sequence[tuple[int, dict[str, str]]],
+    image: str,
+    corners: tuple[str, ...] | None,
+    sides: tuple[str, ...] | None,
+) -> Iterator[tuple[str, PromptedObject]]:
+    for number, row in rows:
+        values = [_number(file, number, name, row[name]) for name in corners or sides or ()]
+        x, y, *other = values
+        x2, y2 = other if corners else (x + other[0], y + other[1])
+        named = _first(row, _CATEGORY)
+        category = (row[named] if named else "") or OBJECT
+        identifier = row.get("object") or row.get("id") or str(number - 1)
+        yield row[image], prompted(file, f"line {number}", identifier, category, box=(x, y, x2, y2))
+
+
+def _point_rows(
+    file: Path, rows: Sequence[tuple[int, dict[str, str]]], image: str, heads: Sequence[str]
+) -> Iterator[tuple[str, PromptedObject]]:
+    """Points with the same image and object are one object; without that column, every point is an object."""
+    objects: dict[tuple[str, str], list[tuple[float, float, int]]] = {}
+    first: dict[tuple[str, str], tuple[int, str]] = {}
+    for number, row in rows:
+        label = row.get("label") or "1"
+        if label not in ("0", "1"):
+            raise DataError(
+                f"prompts = {file}: line {number} has the label {shown(label)}; it takes 1 for a point on the object "
+                "and 0 for one beside it"
+            )
+        if "object" not in heads and label == "0":
+            raise DataError(
+                f"prompts = {file}: line {number} is a point beside an object (label 0), and no column says of which: "
+                "add the column object"
+            )
+        key = (row[image], row["object"] if "object" in heads else str(number - 1))
+        point = (_number(file, number, "x", row["x"]), _number(file, number, "y", row["y"]), int(label))
+        objects.setdefault(key, []).append(point)
+        first.setdefault(key, (number, row.get("category") or row.get("class") or OBJECT))
+    for (name, identifier), points in objects.items():
+        number, category = first[name, identifier]
+        yield name, prompted(file, f"line {number}", identifier, category, points=points)
+
+
+def _number(file: Path, line: int, name: str, cell: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < 1e9:
+        raise DataError(f"prompts = {file}: line {line} has {name} = {shown(cell)}; it takes a number")
+    return value
+
+
+def _first(names: Iterable[str], wanted: Sequence[str]) -> str | None:
+    there = set(names)
+    return next((name for name in wanted if name in there), None)

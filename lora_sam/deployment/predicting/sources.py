@@ -1,0 +1,248 @@
+"""The images that `source=` means: a folder, a pattern, a file, or what a COCO file lists."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.annotation_files import identifier_of, json_kind, parsed_json
+from lora_sam.data.reading.image_finder import ImageFinder
+from lora_sam.data.reading.images import SUFFIXES, image_size
+from lora_sam.data.reading.paths import shown
+
+OWN_FILE = "predictions.json"
+"""In a directory that predictions were written to; what lies in such a directory is no source."""
+
+MOST_FILES = 10**6
+_WILDCARDS = frozenset("*?[")
+_ANNOTATIONS = "annotations"
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """One image of a source.
+
+    Attributes:
+        name: Its path relative to the source's root, with `/`.
+        path: Where it lies; None where a COCO file lists it and it is not there.
+        problem: Why it is not there.
+        coco: Its `id` and `file_name` in the COCO file that lists it.
+    """
+
+    name: str
+    path: Path | None
+    problem: str | None = None
+    coco: tuple[int | str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """All images of a source, in order of their names, or in that of a COCO file.
+
+    Attributes:
+        root: What names are relative to.
+        images: The images; no two of one name.
+        typed: What was given as `source`.
+        kind: `folder`, `pattern`, `file` or `coco`.
+        categories: Of a COCO file, names by id.
+    """
+
+    root: Path
+    images: tuple[SourceImage, ...]
+    typed: str
+    kind: str
+    categories: Mapping[int, str] = field(default_factory=dict)
+
+
+def open_source(typed: str, output: Path | None = None) -> Source:
+    """The images of a source.
+
+    Args:
+        typed: A folder (with all that is below it), a pattern (`scans/**/*.tif`), an image file, or a COCO file.
+        output: Where predictions will be written: not searched for images, where it lies inside the folder.
+
+    Raises:
+        DataError: nothing is there, or no image; names what was looked for and the remedy.
+    """
+    path = Path(typed).expanduser()
+    if path.is_dir():
+        found = [*_files_below(path, output)]
+        if not found:
+            raise DataError(_empty(typed, path))
+        return _source(path, found, typed, "folder")
+    if path.is_file():
+        if path.suffix.lower() == ".json":
+            return _listed(path, typed)
+        if path.suffix.lower() not in SUFFIXES:
+            raise DataError(f"source = {typed}: is not an image ({_endings()}) and not a COCO file (.json)")
+        return _source(path.parent, [path], typed, "file")
+    if not _WILDCARDS.intersection(typed):
+        raise DataError(
+            f"source = {typed}: there is no such file or folder ({path.absolute()}); give a folder of images, an "
+            "image, a pattern such as 'scans/**/*.tif', or a COCO file"
+        )
+    return _matching(path, typed, output)
+
+
+def readable(images: Iterable[SourceImage], typed: str) -> None:
+    """Raise `DataError` where no image of all has a header that can be read; stops at the first that has."""
+    problems = []
+    for image in images:
+        try:
+            if image.path is not None:
+                image_size(image.path)
+                return
+            problems.append(str(image.problem))
+        except DataError as error:
+            problems.append(str(error))
+    count = len(problems)
+    what = "the image cannot be read" if count == 1 else f"none of its {count:,} images can be read; the first"
+    raise DataError(f"source = {typed}: {what}: {problems[0]}")
+
+
+def stems_of(names: Iterable[str]) -> dict[str, str]:
+    """By the name of each image the path without ending of what is written for it.
+
+    The name without its ending; with it where two images differ in nothing else, or where a folder is called so.
+    """
+    names = list(names)
+    # also where the file system does not tell letters' case
+    count = Counter(_stem(name).casefold() for name in names)
+    folders = {folder.as_posix().casefold() for name in names for folder in PurePosixPath(name).parents}
+    return {name: name if count[key := _stem(name).casefold()] > 1 or key in folders else _stem(name) for name in names}
+
+
+def by_name(images: Iterable[SourceImage]) -> dict[str, list[SourceImage]]:
+    """Images by what may name them in a file: path, file name, and either without the ending."""
+    found: dict[str, list[SourceImage]] = {}
+    for image in images:
+        names = {image.name, PurePosixPath(image.name).name, _stem(image.name), PurePosixPath(image.name).stem}
+        if image.coco is not None:
+            names |= {image.coco[1], PurePosixPath(image.coco[1]).name, PurePosixPath(image.coco[1]).stem}
+        for name in names:
+            found.setdefault(name, []).append(image)
+    return found
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def _source(root: Path, paths: Iterable[Path], typed: str, kind: str) -> Source:
+    resolved = root.resolve()
+    images = [SourceImage(path.relative_to(root).as_posix(), resolved / path.relative_to(root)) for path in paths]
+    return Source(resolved, tuple(sorted(images, key=lambda image: image.name)), typed, kind)
+
+
+def _files_below(root: Path, output: Path | None) -> Iterator[Path]:
+    """Image files below a folder; nothing hidden, and nothing in a directory that predictions were written to."""
+    own = None if output is None else output.resolve()
+    seen = 0
+    for folder, folders, files in os.walk(root, onerror=_cannot_list):
+        here = Path(folder)
+        if here != root and (OWN_FILE in files or here.resolve() == own):
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        seen += len(files)
+        if seen > MOST_FILES:
+            raise DataError(f"source = {root}: has more than {MOST_FILES:,} files; give the folder of the images alone")
+        yield from (here / name for name in files if not name.startswith(".") and _is_image(name))
+
+
+def _cannot_list(error: OSError) -> None:
+    raise DataError(f"source: {error.filename} cannot be listed ({error.strerror}); correct its permissions") from error
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def _matching(path: Path, typed: str, output: Path | None) -> Source:
+    """Images that a pattern matches; names are relative to the part before the first wildcard."""
+    fixed: list[str] = []
+    for part in path.parts[:-1]:
+        if _WILDCARDS.intersection(part):
+            break
+        fixed.append(part)
+    root = Path(*fixed) if fixed else Path()
+    matched = (Path(name) for name in glob.glob(str(path), recursive=True))
+    own = None if output is None else output.resolve()
+    paths = [found for found in matched if found.is_file() and _is_image(found.name) and not _is_own(found, root, own)]
+    if not paths:
+        raise DataError(
+            f"source = {typed}: no image matches ({_endings()} are read); ** stands for any folders: 'scans/**/*.tif'"
+        )
+    return _source(root, paths, typed, "pattern")
+
+
+def _is_own(path: Path, root: Path, own: Path | None) -> bool:
+    """Whether a file lies in a directory that predictions were written to."""
+    between = [folder for folder in path.parents if folder != root and folder.is_relative_to(root)]
+    return any((folder / OWN_FILE).is_file() or folder.resolve() == own for folder in between)
+
+
+def _listed(file: Path, typed: str) -> Source:
+    """The images that a COCO file lists."""
+    if json_kind(file) not in ("coco", None):
+        raise DataError(f"source = {typed}: is no COCO file; give a folder of images, or a COCO file")
+    content = parsed_json(file, ("images",), "a COCO file that lists images")
+    entries: list[Any] = content["images"]
+    folder = file.parent.resolve()
+    root = folder.parent if folder.name == _ANNOTATIONS else folder
+    finder = ImageFinder(root)
+    images: list[SourceImage] = []
+    names: set[str] = set()
+    for position, entry in enumerate(entries, 1):
+        owner = f"{file}: image number {position} in the list"
+        identifier, given = identifier_of(entry, "id"), entry.get("file_name") if isinstance(entry, dict) else None
+        if identifier is None or not isinstance(given, str):
+            raise DataError(f"{owner} has no id or no file_name; give it both", "bad_annotation")
+        stored = entry["id"] if isinstance(entry["id"], int | str) else int(entry["id"])
+        try:
+            path = finder.find(given, owner, folder, *_folders(root))
+            name, problem = path.relative_to(root).as_posix(), None
+        except DataError as error:
+            path, name, problem = None, given, str(error)
+        if name in names:
+            raise DataError(f"{owner}: {name} is listed twice; remove one entry", "duplicate_id")
+        names.add(name)
+        images.append(SourceImage(name, path, problem, (stored, given)))
+    if not images:
+        raise DataError(f"source = {typed}: the file lists no image")
+    return Source(root, tuple(images), typed, "coco", categories_of(content, file))
+
+
+def categories_of(content: Mapping[str, Any], file: Path) -> dict[int, str]:
+    """Names by id of the categories of a COCO file; none where it lists none. Raises `DataError`."""
+    entries = content.get("categories") or []
+    found: dict[int, str] = {}
+    for entry in entries if isinstance(entries, list) else [entries]:
+        identifier, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
+        if type(identifier) is not int or not isinstance(name, str) or found.get(identifier, name) != name:
+            raise DataError(f"{file}: the category {shown(entry)} needs a whole number as id and a name of its own")
+        found[identifier] = name
+    return found
+
+
+def _folders(root: Path) -> tuple[Path, ...]:
+    return tuple(folder for folder in (root / "images",) if folder.is_dir())
+
+
+def _empty(typed: str, path: Path) -> str:
+    try:
+        others = sum(entry.is_file() and not entry.name.startswith(".") for entry in path.iterdir())
+    except OSError:
+        others = 0
+    there = f"{others:,} other files are" if others else "it is empty, or has hidden files only"
+    return f"source = {typed}: no image is in this folder or below it ({_endings()} are read; {there})"
+
+
+def _endings() -> str:
+    return ", ".join(sorted(SUFFIXES))

@@ -1,0 +1,328 @@
+"""Images through a model, one after the other: read ahead, predicted, written behind; what is there is skipped."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lora_sam.core.errors import DataError, LoraSamError, TrainingError
+from lora_sam.core.files import digest_of
+from lora_sam.core.predictor import Predictor
+from lora_sam.data.reading.images import digest_of_file, image_size, read_image
+from lora_sam.data.reading.pixel_scale import PixelScale
+from lora_sam.deployment.predicting.found import FoundImage, FoundObject, objects_from, read_found, write_found
+from lora_sam.deployment.predicting.output import Output
+from lora_sam.deployment.predicting.prompted import OBJECT, PromptedObject
+from lora_sam.deployment.predicting.sources import SourceImage
+from lora_sam.deployment.predicting.writers.table import FORMATS
+from lora_sam.predictors.automatic import AutomaticMasks
+from lora_sam.prompts.objects import batches
+
+_AHEAD = 2  # images that are read before their turn, or written after it
+_MASK_BYTES = 2**28  # of masks at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What is to be done.
+
+    Attributes:
+        images: The images, in order.
+        stems: Path without ending of what is written for each, by its name.
+        output: Where to.
+        formats: What is written.
+        categories: Names by id.
+        automatic: How masks are made without prompts.
+        prompts: Prompted objects by the name of the image; None for automatic masks.
+        multimask: With prompts: the best of the three masks for ambiguous prompts instead of the single one.
+        scale: How values of more than 8 bits become grey levels: that of the training.
+        max_pixels: Images with more are left out.
+    """
+
+    images: Sequence[SourceImage]
+    stems: Mapping[str, str]
+    output: Output
+    formats: Sequence[str]
+    categories: Mapping[int, str]
+    automatic: AutomaticMasks
+    prompts: Mapping[str, Sequence[PromptedObject]] | None
+    multimask: bool
+    scale: PixelScale | None
+    max_pixels: int
+
+
+@dataclass
+class Outcome:
+    """What became of the images.
+
+    Attributes:
+        counts: Objects by the name of the image.
+        scores: Of all objects.
+        empty: Prompts that gave an empty mask.
+        there: Images whose masks were there before.
+        predicted: Images that went through the model.
+        failures: Why, by the name of the image.
+        model_seconds: In which the model worked.
+        seconds: From the first image to the last.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    scores: list[float] = field(default_factory=list)
+    empty: int = 0
+    there: int = 0
+    predicted: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+    model_seconds: float = 0.0
+    seconds: float = 0.0
+
+    def add(self, image: FoundImage) -> None:
+        """Count an image that is done."""
+        self.counts[image.name] = len(image.objects)
+        self.scores += [one.score for one in image.objects]
+        self.empty += image.empty
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """An image whose turn may come.
+
+    Attributes:
+        source: The image.
+        content: SHA-256 of its file.
+        prompts: Digest of its prompts.
+        pixels: RGB [H, W, 3]; None where its masks are there and no format needs it.
+        found: Its record, if that still holds.
+        missing: Formats that are to be written.
+    """
+
+    source: SourceImage
+    content: str
+    prompts: str
+    pixels: NDArray[np.uint8] | None
+    found: FoundImage | None
+    missing: tuple[str, ...]
+
+
+def perform(
+    work: Work, predictor: Callable[[], Predictor], on_image: Callable[[int, int], None], outcome: Outcome
+) -> None:
+    """Do it, and count in `outcome`, which holds also what was done before an exception.
+
+    An image that cannot be used is a failure of its own. Every file is written beside its place and renamed, the record
+    of an image after all others, so what is there is whole whenever this ends.
+
+    Args:
+        work: What is to be done.
+        predictor: Gives the model; called when the first image needs it.
+        on_image: Called with (images done, all images).
+        outcome: Empty.
+
+    Raises:
+        AdapterError: the model cannot be loaded.
+        TrainingError: nothing can be written any more; says what to do.
+    """
+    start = time.perf_counter()
+    pending: deque[Future[FoundImage]] = deque()
+    done = 0
+
+    def written(least: int) -> None:
+        while len(pending) > least:
+            outcome.add(pending.popleft().result())
+
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        try:
+            for source, ready in _ahead(work, reader):
+                try:
+                    one = ready.result()
+                    image = one.found
+                    if image is None:
+                        assert one.pixels is not None
+                        model = predictor()  # outside of what is timed
+                        began = time.perf_counter()
+                        image = _predicted(work, model, one)
+                        outcome.model_seconds += time.perf_counter() - began
+                        outcome.predicted += 1
+                    elif not one.missing:
+                        outcome.there += 1
+                        outcome.add(image)
+                        continue
+                    else:
+                        outcome.there += 1
+                    written(_AHEAD - 1)
+                    pending.append(writer.submit(_write, work, image, one))
+                except DataError as error:
+                    outcome.failures[source.name] = str(error)
+                finally:
+                    done += 1
+                    on_image(done, len(work.images))
+            written(0)
+        except TrainingError as error:
+            raise _cannot_write(work.output.root, error) from error
+        finally:
+            reader.shutdown(wait=False, cancel_futures=True)
+            outcome.seconds = time.perf_counter() - start
+
+
+def finish(work: Work, known: Sequence[SourceImage], failures: Mapping[str, str]) -> None:
+    """Write what belongs to all images that are there.
+
+    Args:
+        work: What was done.
+        known: All images of the source, more than those of `work` where it was limited to some.
+        failures: Images that are not there, by name.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
+    there = {image.name for image in known} - failures.keys()
+
+    def found() -> Iterator[FoundImage]:
+        for image in work.output.found():
+            if image.name in there and image.prompts == _prompts_of(work, image.name):
+                yield image
+
+    try:
+        for name in work.formats:
+            whole = FORMATS[name].whole
+            if whole is not None:
+                whole(work.output.root, found, work.categories)
+    except TrainingError as error:
+        raise _cannot_write(work.output.root, error) from error
+
+
+def _cannot_write(root: Path, error: TrainingError) -> TrainingError:
+    reason = getattr(error.__cause__, "strerror", None) or str(error)
+    return TrainingError(
+        f"{root}: cannot be written ({reason}). What is there is whole: make room, then the same command goes on; or "
+        "choose another place with output=..."
+    )
+
+
+def _ahead(work: Work, reader: ThreadPoolExecutor) -> Iterator[tuple[SourceImage, Future[_Ready]]]:
+    """Each image with what is read of it in a thread, a few images before its turn."""
+    waiting: deque[tuple[SourceImage, Future[_Ready]]] = deque()
+    for image in work.images:
+        waiting.append((image, reader.submit(_read, work, image)))
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _read(work: Work, image: SourceImage) -> _Ready:
+    if image.path is None:
+        raise DataError(str(image.problem))
+    try:
+        content = digest_of_file(image.path)
+    except OSError as error:
+        raise DataError(f"{image.path}: cannot be read ({error.strerror}); restore it") from error
+    prompts = _prompts_of(work, image.name)
+    found = read_found(work.output.record(image.name))
+    same = (image.name, work.output.digest, content, prompts)
+    if found is not None and (found.name, found.settings, found.content, found.prompts) != same:
+        found = None
+    if found is not None:
+        missing = work.output.whole(found, work.formats)
+        pixels = _pixels(work, image.path) if "overlays" in missing else None
+        return _Ready(image, content, prompts, pixels, found, missing)
+    each = tuple(name for name in work.formats if FORMATS[name].each is not None)
+    return _Ready(image, content, prompts, _pixels(work, image.path), None, each)
+
+
+def _pixels(work: Work, path: Path) -> NDArray[np.uint8]:
+    height, width = image_size(path)
+    if height * width > work.max_pixels:
+        raise DataError(
+            f"{path}: {width}x{height} pixels, more than max_megapixels = {work.max_pixels / 1e6:g}; scale it down, "
+            "cut it, or raise that if there is memory for a mask of this size for each object",
+            "too_large",
+        )
+    return read_image(path, work.scale)
+
+
+def _prompts_of(work: Work, name: str) -> str:
+    """Digest of the prompts of an image; empty without."""
+    if work.prompts is None:
+        return ""
+    return digest_of({"objects": [dataclasses.asdict(one) | {"place": ""} for one in work.prompts.get(name, ())]})
+
+
+def _predicted(work: Work, predictor: Predictor, one: _Ready) -> FoundImage:
+    from lora_sam.training.out_of_memory import out_of_memory
+
+    assert one.pixels is not None
+    name = one.source.name
+    try:
+        if work.prompts is None:
+            found = work.automatic.generate(predictor, one.pixels)
+            nothing = [None] * len(found.scores)
+            objects = objects_from(
+                found.masks, found.scores, [OBJECT] * len(found.scores), nothing, found.stability.tolist()
+            )
+        else:
+            objects = _prompted(predictor, one.pixels, work.prompts[name], multimask=work.multimask)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
+    except LoraSamError:
+        raise
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        height, width = one.pixels.shape[:2]
+        raise DataError(f"{name}: {width}x{height} pixels need more memory than there is; scale it down") from error
+    present = tuple(found for found in objects if found is not None)
+    return FoundImage(
+        name=name,
+        stem=work.stems[name],
+        size=(one.pixels.shape[0], one.pixels.shape[1]),
+        objects=present,
+        empty=len(objects) - len(present),
+        settings=work.output.digest,
+        content=one.content,
+        prompts=one.prompts,
+        coco=one.source.coco,
+    )
+
+
+def _prompted(
+    predictor: Predictor, pixels: NDArray[np.uint8], objects: Sequence[PromptedObject], *, multimask: bool
+) -> list[FoundObject | None]:
+    """Objects in the order of their prompts; those that can be decoded together are."""
+    most = max(1, _MASK_BYTES // pixels[..., 0].size)
+    made: dict[int, FoundObject | None] = {}
+    for places, prompts in batches([one.prompts for one in objects]):
+        for start in range(0, len(places), most):
+            part = places[start : start + most]
+            masks = predictor.predict(pixels, prompts[slice(start, start + most)], multimask=multimask)
+            found = objects_from(
+                masks.masks,
+                masks.scores,
+                [objects[place].category for place in part],
+                [objects[place].id for place in part],
+                [None] * len(part),
+            )
+            made.update(zip(part, found, strict=True))
+    return [made[place] for place in range(len(objects))]
+
+
+def _write(work: Work, image: FoundImage, one: _Ready) -> FoundImage:
+    files = dict(image.files)
+
+    def pixels() -> NDArray[np.uint8]:
+        assert one.pixels is not None
+        return one.pixels
+
+    for name in one.missing:
+        each = FORMATS[name].each
+        assert each is not None
+        files[name] = each(work.output.root, image, pixels, work.categories)
+    complete = dataclasses.replace(image, files=files)
+    write_found(work.output.record(image.name), complete)
+    return complete

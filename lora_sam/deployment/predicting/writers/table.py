@@ -1,0 +1,39 @@
+"""All formats by name; a row more is a format more."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from lora_sam.core.unknown import nearest_of
+from lora_sam.deployment.predicting.writers import coco, geojson, labels, masks, overlays, yolo
+from lora_sam.deployment.predicting.writers.format import Format
+
+FORMATS: dict[str, Format] = {
+    found.name: found
+    for found in (
+        Format(
+            "coco", coco.FILE, "COCO instances with scores and RLE, for CVAT and any COCO tool", whole=coco.write_rle
+        ),
+        Format(
+            "coco_polygons", coco.POLYGONS_FILE, "the same with polygons, for Label Studio", whole=coco.write_polygons
+        ),
+        Format("labels", "labels/", "16-bit label images: n is object n, the higher score on top", labels.write),
+        Format("masks", "masks/", "a PNG for each object", masks.write),
+        Format("yolo", "yolo/", "YOLO segmentation, a text file for each image", yolo.write, yolo.finish),
+        Format("geojson", "geojson/", "polygons with holes in pixels, as QuPath reads them", geojson.write),
+        Format("overlays", "overlays/", "the images with the masks on them", overlays.write),
+    )
+}
+
+
+def _known(name: str) -> str:
+    if name not in FORMATS:
+        near = nearest_of(name, list(FORMATS))
+        raise ValueError(f"must be one of {', '.join(FORMATS)}" + (f"; did you mean {near}?" if near else ""))
+    return name
+
+
+Name = Annotated[str, AfterValidator(_known)]
+"""The name of a format, as an option."""

@@ -1,0 +1,166 @@
+"""Every kind of file with prompts, and the line of the file in every error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lora_sam.core.errors import DataError
+from lora_sam.core.structures import Prompts, Sample
+from lora_sam.deployment.predicting.prompted import check_inside
+from lora_sam.deployment.predicting.prompts_file import PromptsFile, read_prompts
+from lora_sam.deployment.predicting.sources import open_source
+from lora_sam.prompts.stored import entry, write_prompts
+
+COCO = {
+    "images": [{"id": 1, "file_name": "c.tif"}, {"id": 2, "file_name": "a.png"}],
+    "annotations": [
+        {"id": 5, "image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4]},
+        {"id": 6, "image_id": 2, "category_id": 4, "bbox": [0, 0, 10, 10.5]},
+    ],
+    "categories": [{"id": 2, "name": "cat"}, {"id": 4, "name": "dog"}],
+}
+
+
+def read(folder: Path, content: Any, name: str = "prompts.json", source: Path | None = None) -> PromptsFile:
+    file = folder.parent / name
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    return read_prompts(file, open_source(str(source or folder)))
+
+
+def plain(found: PromptsFile) -> dict[str, list[Any]]:
+    return {
+        name: [(one.id, one.category, one.prompts.box, one.prompts.points) for one in ones]
+        for name, ones in found.objects.items()
+    }
+
+
+def test_coco_boxes_with_their_categories(folder: Path) -> None:
+    found = read(folder, COCO)
+    assert plain(found) == {
+        "deep/c.tif": [("5", "cat", (1, 2, 4, 6), ())],
+        "a.png": [("6", "dog", (0, 0, 10, 10.5), ())],
+    }
+    assert found.categories == {2: "cat", 4: "dog"}
+
+
+def test_boxes_of_a_detector_by_the_ids_of_the_source(folder: Path) -> None:
+    results = [{"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5}]
+    listing = folder / "list.json"
+    listing.write_text(
+        json.dumps({"images": [{"id": 7, "file_name": "b.jpg"}], "categories": [{"id": 3, "name": "cell"}]})
+    )
+    assert plain(read(folder, results, source=listing)) == {"b.jpg": [("1", "cell", (1, 2, 4, 6), ())]}
+    by_name = read(folder, [{"image_id": "b", "bbox": [1, 2, 3, 4]}])
+    assert plain(by_name) == {"b.jpg": [("1", "object", (1, 2, 4, 6), ())]}
+    assert by_name.categories == {1: "object"}
+    with pytest.raises(
+        DataError, match=r"its images are numbers \(7\), which a folder does not know; give the COCO file"
+    ):
+        read(folder, results)
+
+
+def test_prompts_of_the_app_and_of_an_evaluation(folder: Path) -> None:
+    objects = [
+        {"box": [1, 2, 9, 9], "points": []},
+        {"box": None, "points": [[3, 4, 1], [5, 6, 0]]},
+        {"box": None, "points": []},
+    ]
+    expected = [(None, (1, 2, 9, 9), ()), (None, None, ((3, 4, 1), (5, 6, 0)))]
+    found = read(folder, {"image": "a.png", "objects": objects})
+    assert [(None, box, points) for _, _, box, points in plain(found)["a.png"]] == expected
+    image = np.zeros((30, 40, 3), np.uint8)
+    sample = Sample("deep/c.tif", image, np.ones((2, 30, 40), np.bool_), ("x", "y"))
+    prompts = Prompts(
+        boxes=np.array([[1, 2, 9, 9], [np.nan] * 4], np.float32),
+        points=np.array([[[0, 0], [0, 0]], [[3, 4], [5, 6]]], np.float32),
+        labels=np.array([[-1, -1], [1, 0]]),
+    )
+    file = folder.parent / "stored.json"
+    write_prompts(file, [entry(sample, prompts)], split="test", seed=0, settings={})
+    stored = plain(read_prompts(file, open_source(str(folder))))
+    assert [(None, box, points) for _, _, box, points in stored["deep/c.tif"]] == expected
+    assert [one[0] for one in stored["deep/c.tif"]] == ["x", "y"]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables(folder: Path, separator: str) -> None:
+    points = "image,x,y,label,object\na.png,3,4,1,left\na.png,5,6,0,left\n\nc.tif,7,8,,one\n".replace(",", separator)
+    assert plain(read(folder, points, "p.csv")) == {
+        "a.png": [("left", "object", None, ((3, 4, 1), (5, 6, 0)))],
+        "deep/c.tif": [("one", "object", None, ((7, 8, 1),))],
+    }
+    boxes = "filename,xmin,ymin,xmax,ymax,class\na,1,2,3,4,cat\na,5,6,7,8,\n".replace(",", separator)
+    assert plain(read(folder, boxes, "b.csv")) == {
+        "a.png": [("1", "cat", (1, 2, 3, 4), ()), ("2", "object", (5, 6, 7, 8), ())]
+    }
+    sides = "image,x,y,width,height\na,1,2,3,4\n".replace(",", separator)
+    assert plain(read(folder, sides, "s.csv")) == {"a.png": [("1", "object", (1, 2, 4, 6), ())]}
+    alone = "image,x,y\na,1,2\na,3,4\n".replace(",", separator)  # without that column, each is an object
+    assert [one[3] for one in plain(read(folder, alone, "o.csv"))["a.png"]] == [((1, 2, 1),), ((3, 4, 1),)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "p.csv",
+            "image,x,y\nz.png,1,2\nq,1,2\n",
+            r"line 2 names the image 'z\.png', and 1 more .*has 3 images, the first is a",
+        ),
+        ("p.csv", "image,x,y,label\na,1,2,0\n", r"line 2 is a point beside an object .*add the column object"),
+        ("p.csv", "image,x,y,label,object\na,1,2,0,o\n", r"line 2 has points beside the object alone"),
+        ("p.csv", "image,x,y,label,object\na,1,2,7,o\n", r"line 2 has the label '7'; it takes 1"),
+        ("p.csv", "image,x,y\na,one,2\n", r"line 2 has x = 'one'; it takes a number"),
+        ("p.csv", "image,x,y\na,1\n", r"line 2 has 2 cells, the first line 3"),
+        ("p.csv", "picture,x,y\na,1,2\n", r"has the columns picture, x, y; it takes image,x,y,label,object"),
+        ("p.csv", "image,x1,y1,x2,y2\na,5,5,2,9\n", r"line 2 has a box from \(5, 5\) to \(2, 9\), which has no area"),
+        ("p.csv", "image,x,y\n", "holds no box and no point"),
+        ("p.csv", "", "is empty; its first line names the columns"),
+        ("p.json", {"a": 1}, "is none of the files that are read: COCO instances"),
+        ("p.json", [{"bbox": [1, 2, 3, 4]}], "result 1 has no image_id or no bbox"),
+        (
+            "p.json",
+            COCO | {"annotations": [{"id": 1, "image_id": 3, "bbox": [1, 2, 3, 4]}]},
+            "annotation 1 belongs to no image",
+        ),
+        (
+            "p.json",
+            COCO | {"annotations": [{"id": 1, "image_id": 1, "bbox": [1, 2, 3]}]},
+            r"annotation 1 has the bbox \[1, 2, 3\]",
+        ),
+        (
+            "p.json",
+            COCO | {"annotations": [{"id": 1, "image_id": 1, "category_id": 9, "bbox": [1, 2, 3, 4]}]},
+            "has the category 9",
+        ),
+        ("p.json", {"image": "a", "objects": [{"box": [1, 2], "points": []}]}, r"object 1 of 'a' has the box \[1, 2\]"),
+    ],
+)
+def test_what_is_wrong_is_named(folder: Path, name: str, content: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        read(folder, content, name)
+    assert str(caught.value).startswith(f"prompts = {folder.parent / name}: ")
+
+
+def test_a_name_that_several_images_have(folder: Path) -> None:
+    (folder / "deep" / "a.png").write_bytes((folder / "a.png").read_bytes())
+    with pytest.raises(
+        DataError, match=r"line 2 names the image 'a', which may be a\.png or deep/a\.png; give its path"
+    ):
+        read(folder, "image,x,y\na,1,2\n", "p.csv")
+    assert list(read(folder, "image,x,y\na.png,1,2\n", "p.csv").objects) == ["a.png"]  # its very path
+
+
+def test_outside_of_the_image(folder: Path) -> None:
+    found = read(folder, "image,x1,y1,x2,y2\na,39,29,45,35\na,41,0,50,9\n", "p.csv")
+    source = open_source(str(folder))
+    check_inside(Path("p.csv"), source.images[0], found.objects["a.png"][:1], (30, 40))  # over the edge is fine
+    with pytest.raises(
+        DataError, match=r"line 3 has the box \[41\.0, 0\.0, 50\.0, 9\.0\], outside of a\.png, which has 40 x 30"
+    ):
+        check_inside(Path("p.csv"), source.images[0], found.objects["a.png"], (30, 40))

@@ -1,0 +1,100 @@
+"""What `source=` means, and what is said where it means nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lora_sam.core.errors import DataError
+from lora_sam.deployment.predicting.sources import OWN_FILE, SourceImage, open_source, readable, stems_of
+
+
+def names(typed: str | Path, output: Path | None = None) -> list[str]:
+    return [image.name for image in open_source(str(typed), output).images]
+
+
+def test_a_folder_with_all_below_it_in_order(folder: Path) -> None:
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".hidden.png").write_bytes(b"")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "x.png").write_bytes(b"")
+    source = open_source(str(folder))
+    assert [image.name for image in source.images] == ["a.png", "b.jpg", "deep/c.tif"]
+    assert (source.kind, source.root) == ("folder", folder.resolve())
+    assert all(image.path is not None and image.path.is_file() for image in source.images)
+
+
+def test_what_was_predicted_is_no_source(folder: Path) -> None:
+    for place in ("old/overlays", "new"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "a.png").write_bytes(b"")
+    (folder / "old" / OWN_FILE).write_text("{}")
+    assert names(folder, folder / "new") == ["a.png", "b.jpg", "deep/c.tif"]
+    assert names(folder / "**" / "*.png", folder / "new") == ["a.png"]
+
+
+def test_patterns_and_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert names(folder / "**" / "*.tif") == ["deep/c.tif"]
+    assert names(folder / "*.[pj]*g") == ["a.png", "b.jpg"]
+    assert names(folder / "deep" / "c.tif") == ["c.tif"]
+    monkeypatch.chdir(folder)
+    assert names("*.png") == ["a.png"]
+    assert names(".") == ["a.png", "b.jpg", "deep/c.tif"]
+
+
+def test_a_coco_file_keeps_its_ids_and_names_what_is_missing(folder: Path) -> None:
+    (folder / "annotations").mkdir()
+    file = folder / "annotations" / "instances.json"
+    listed = [
+        {"id": 7, "file_name": "deep/c.tif"},
+        {"id": "x", "file_name": "gone.png"},
+        {"id": 9, "file_name": "a.png"},
+    ]
+    file.write_text(json.dumps({"images": listed, "categories": [{"id": 3, "name": "cell"}]}))
+    source = open_source(str(file))
+    assert [(image.name, image.coco) for image in source.images] == [
+        ("deep/c.tif", (7, "deep/c.tif")), ("gone.png", ("x", "gone.png")), ("a.png", (9, "a.png")),
+    ]  # fmt: skip
+    assert source.categories == {3: "cell"}
+    assert source.images[1].path is None
+    assert "gone.png" in str(source.images[1].problem)
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("nowhere", r"^source = .*nowhere: there is no such file or folder"),
+        ("empty", r"^source = .*empty: no image is in this folder or below it \(\.bmp, .*it is empty"),
+        ("texts", r"1 other files are\)$"),
+        ("texts/a.txt", r"is not an image \(\.bmp, .*\) and not a COCO file"),
+        ("images/*.gif", r"no image matches"),
+    ],
+)
+def test_nothing_to_do(folder: Path, typed: str, message: str) -> None:
+    (folder.parent / "empty").mkdir()
+    (folder.parent / "texts").mkdir()
+    (folder.parent / "texts" / "a.txt").write_text("a")
+    with pytest.raises(DataError, match=message):
+        open_source(str(folder.parent / typed))
+
+
+def test_no_image_that_can_be_read(folder: Path) -> None:
+    good = open_source(str(folder)).images
+    readable(good, "x")
+    for image in good:
+        assert image.path is not None
+        image.path.write_bytes(b"no image")
+    with pytest.raises(
+        DataError, match=r"^source = x: none of its 3 images can be read; the first: .*a\.png: is damaged"
+    ):
+        readable(good, "x")
+    with pytest.raises(DataError, match="the image cannot be read: it is gone"):
+        readable([SourceImage("a", None, "it is gone")], "x")
+
+
+def test_files_are_called_as_images_unless_two_would_be_one() -> None:
+    assert stems_of(["a.png", "b.png", "A.jpg", "c.tif", "c/1.png"]) == {
+        "a.png": "a.png", "A.jpg": "A.jpg", "b.png": "b", "c.tif": "c.tif", "c/1.png": "c/1",
+    }  # fmt: skip
