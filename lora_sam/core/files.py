@@ -5,26 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from lora_sam.core.beside import beside, leftovers, let_go, remove_leftover, sync
 from lora_sam.core.errors import AdapterError, TrainingError
 
-_fcntl: ModuleType | None
-try:
-    import fcntl as _fcntl
-except ImportError:  # Windows
-    _fcntl = None
-
 MAX_JSON_BYTES = 2**24
-# what is written beside its place has such a name, of which the first group is that of the place
-_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.lora_sam-tmp")
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100  # fcntl.h
 _RESUME = "Free some space or choose another place with hydra.run.dir=..., then go on with resume=latest."
@@ -54,7 +44,7 @@ def atomic_path(path: Path, remedy: str = _RESUME) -> Iterator[Path]:
     held = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary, held = _beside(path, directory=False)
+        temporary, held = beside(path, directory=False)
         yield temporary
         sync(temporary)
         os.replace(temporary, path)
@@ -66,7 +56,7 @@ def atomic_path(path: Path, remedy: str = _RESUME) -> Iterator[Path]:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink()
-        _let_go(held)
+        let_go(held)
 
 
 @contextmanager
@@ -101,7 +91,7 @@ def directory_beside(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     recover(path)
-    temporary, held = _beside(path, directory=True)
+    temporary, held = beside(path, directory=True)
     try:
         content = temporary / "content"
         content.mkdir()
@@ -109,7 +99,7 @@ def directory_beside(path: Path) -> Iterator[Path]:
         remove_leftovers(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        _let_go(held)
+        let_go(held)
 
 
 def recover(path: Path) -> None:
@@ -119,15 +109,15 @@ def recover(path: Path) -> None:
     """
     if os.path.lexists(path):
         return
-    for leftover, name in _leftovers(path.parent):
+    for leftover, name in leftovers(path.parent):
         if name == path.name:
-            _remove_leftover(leftover, name)
+            remove_leftover(leftover, name)
 
 
 def remove_leftovers(directory: Path) -> None:
     """Remove what processes that are gone were writing into `directory`; one that still writes holds a lock on it."""
-    for leftover, name in _leftovers(directory):
-        _remove_leftover(leftover, name)
+    for leftover, name in leftovers(directory):
+        remove_leftover(leftover, name)
 
 
 def write_text(path: Path, text: str, remedy: str = _RESUME) -> None:
@@ -216,97 +206,6 @@ def _swap(one: Path, other: Path) -> bool:
         return False
     names = (ctypes.c_char_p(os.fsencode(one)), ctypes.c_char_p(os.fsencode(other)))
     return bool(rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], ctypes.c_uint(_RENAME_EXCHANGE)) == 0)
-
-
-def _beside(path: Path, *, directory: bool) -> tuple[Path, int | None]:
-    """A new file or directory beside `path`, and a lock on it while it is written.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    while True:
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.lora_sam-tmp")
-        if directory:
-            temporary.mkdir(0o700)
-        else:
-            temporary.touch(exist_ok=False)  # with the mode of any other new file, where mkstemp's would be 0600
-        try:
-            return temporary, _hold(temporary)
-        except FileNotFoundError:  # somebody took it for a leftover before it was locked
-            continue
-
-
-def _hold(path: Path) -> int | None:
-    """Lock `path` for this process; None on a system without locks.
-
-    Raises:
-        FileNotFoundError: it is gone, or somebody else holds it.
-    """
-    if _fcntl is None:
-        return None
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), path.stat()):
-            return descriptor
-    except BlockingIOError:
-        pass
-    except FileNotFoundError:
-        os.close(descriptor)
-        raise
-    except OSError:  # this file system has no locks
-        os.close(descriptor)
-        return None
-    os.close(descriptor)
-    raise FileNotFoundError(path)
-
-
-def _let_go(descriptor: int | None) -> None:
-    if descriptor is not None:
-        os.close(descriptor)
-
-
-def _leftovers(directory: Path) -> list[tuple[Path, str]]:
-    """Temporary files and directories in `directory`, with the names of what they were to become."""
-    try:
-        names = os.listdir(directory)
-    except OSError:
-        return []
-    found = ((name, _TEMPORARY.fullmatch(name)) for name in names)
-    return [(directory / name, match[1]) for name, match in found if match is not None]
-
-
-def _remove_leftover(leftover: Path, name: str) -> None:
-    """Remove one unless it is being written, or nobody can tell; what it has moved aside comes back first."""
-    try:
-        held = _hold(leftover)
-    except OSError:
-        return
-    if held is None:
-        return
-    try:
-        path, replaced = leftover.with_name(name), leftover / "replaced"
-        if replaced.exists() and not os.path.lexists(path):
-            content = leftover / "content"  # whole: it is synced before anything is moved
-            os.replace(content if content.exists() else replaced, path)
-            sync(path.parent)
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
-    except OSError:  # read-only: it is in nobody's way
-        pass
-    finally:
-        _let_go(held)
-
-
-def sync(path: Path) -> None:
-    """Have a file, or the names in a directory, on the disk before going on."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _cannot_write(path: Path, error: OSError, remedy: str = _RESUME) -> TrainingError:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lora_sam.data.drawn.dice import Dice
-from lora_sam.data.drawn.shapes import Numbers, Outline, ellipse, place
+from lora_sam.data.drawn.outlines import Numbers, Outline, ellipse, place
 
 Place = tuple[float, float]
 """(x, y) in pixels."""

@@ -9,7 +9,8 @@ from lora_sam.data.drawn.canvas import Canvas
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layout import Point, anywhere
 from lora_sam.data.drawn.materials import Colour, dimmed, near
-from lora_sam.data.drawn.shapes import Outline, Shape, filled, outline_kind, place, stroke, walk
+from lora_sam.data.drawn.outlines import Outline, outline_kind, place, walk
+from lora_sam.data.drawn.shapes import Shape, filled, stroke
 
 
 def shadow(dice: Dice, canvas: Canvas, shape: Shape, offset: Point, depth: float) -> None:

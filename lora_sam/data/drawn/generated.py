@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lora_sam.core.beside import sync
 from lora_sam.core.errors import DataError
-from lora_sam.core.files import directory_beside, sync
+from lora_sam.core.files import directory_beside
 
 MANIFEST = "generated.json"
 """File in the directory that says how its content was made, and names every file."""

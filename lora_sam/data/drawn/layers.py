@@ -10,7 +10,8 @@ from PIL import Image, ImageChops, ImageFilter
 
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.materials import Colour
-from lora_sam.data.drawn.shapes import Outline, Shape, filled, stroke
+from lora_sam.data.drawn.outlines import Outline
+from lora_sam.data.drawn.shapes import Shape, filled, stroke
 
 Paint = Image.Image | int | tuple[int, ...]
 """A picture of the shape's size, or one colour."""

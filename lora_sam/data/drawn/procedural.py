@@ -15,8 +15,9 @@ from lora_sam.core.structures import Sample
 from lora_sam.data.drawn.camera import photographed
 from lora_sam.data.drawn.canvas import Canvas
 from lora_sam.data.drawn.dice import Dice
+from lora_sam.data.drawn.outlines import ellipse
 from lora_sam.data.drawn.scenes import STYLES
-from lora_sam.data.drawn.shapes import ellipse, filled
+from lora_sam.data.drawn.shapes import filled
 from lora_sam.data.splits import Splits
 
 Count = Annotated[int, Field(ge=1, le=10_000_000)]

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from lora_sam.core.beside import TEMPORARY
 from lora_sam.core.files import atomic_path
 from lora_sam.predictors.embeddings.layout import (
     READ_ONLY,
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FAN = re.compile(r"[0-9a-f]{2}")
-# a row, or what a process that was killed left of one
-_ROW = re.compile(r"(?:([0-9a-f]{64})\.safetensors|\.[0-9a-f]{64}\.safetensors\.[0-9a-f]{8}\.lora_sam-tmp)")
+_ROW = re.compile(r"([0-9a-f]{64})\.safetensors")
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)  # neither is everywhere
 
 
@@ -59,11 +59,12 @@ def rows_of(group: Path) -> Iterator[Row]:
     for place in directories(group, FAN):
         with suppress(OSError), os.scandir(place) as entries:
             for entry in entries:
-                name = _ROW.fullmatch(entry.name)
+                left = TEMPORARY.fullmatch(entry.name)  # by a process that was killed
+                name = _ROW.fullmatch(left[1] if left else entry.name)
                 if name is not None and entry.is_file(follow_symlinks=False):
                     with suppress(OSError):  # gone meanwhile
                         about = entry.stat(follow_symlinks=False)
-                        yield Row(place / entry.name, name[1], about.st_size, about.st_mtime_ns)
+                        yield Row(place / entry.name, None if left else name[1], about.st_size, about.st_mtime_ns)
 
 
 def directories(parent: Path, name: re.Pattern[str]) -> list[Path]:

@@ -306,7 +306,7 @@ def test_a_description_that_cannot_be_written_is_told(tmp_path, spec, monkeypatc
 @pytest.mark.parametrize("there_are", ["none of this system", "none of this file system"])
 def test_no_locks_are_needed(tmp_path, spec, key, same, maker, monkeypatch, there_are):
     if there_are == "none of this system":
-        monkeypatch.setattr("lora_sam.core.files._fcntl", None)
+        monkeypatch.setattr("lora_sam.core.beside._fcntl", None)
     else:
         monkeypatch.setattr("fcntl.flock", refusing(errno.ENOLCK))
         monkeypatch.setattr("fcntl.lockf", refusing(errno.ENOLCK))

@@ -13,7 +13,8 @@ from lora_sam.data.drawn.details import shadow
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layout import anywhere, crowd, scatter
 from lora_sam.data.drawn.materials import Colour, colour, hsv, near, scaled
-from lora_sam.data.drawn.shapes import Outline, blobs, filled, place, strip, stroke
+from lora_sam.data.drawn.outlines import Outline, blobs, place, strip
+from lora_sam.data.drawn.shapes import filled, stroke
 from lora_sam.data.drawn.spectra import Skin
 
 _UNIT = np.array([(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)])

@@ -11,8 +11,9 @@ from lora_sam.data.drawn.canvas import Canvas
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layers import Layer, Painter, turned
 from lora_sam.data.drawn.materials import Colour, colour, hsv, near, scaled
-from lora_sam.data.drawn.shapes import Shape, blobs, filled, stroke
-from lora_sam.data.drawn.shapes import place as placed
+from lora_sam.data.drawn.outlines import blobs
+from lora_sam.data.drawn.outlines import place as placed
+from lora_sam.data.drawn.shapes import Shape, filled, stroke
 from lora_sam.data.drawn.spectra import Skin
 from lora_sam.data.drawn.staging import place, populate
 

@@ -11,10 +11,11 @@ from lora_sam.data.drawn.canvas import Canvas
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layers import Layer, Painter
 from lora_sam.data.drawn.materials import apart, colour, coloured, hsv, near, palette, ramp, scaled
+from lora_sam.data.drawn.outlines import band
 from lora_sam.data.drawn.scenes.figures import person
 from lora_sam.data.drawn.scenes.foliage import conifer, tree
 from lora_sam.data.drawn.scenes.print import sign
-from lora_sam.data.drawn.shapes import band, filled
+from lora_sam.data.drawn.shapes import filled
 from lora_sam.data.drawn.spectra import Skin
 from lora_sam.data.drawn.staging import place, populate
 

@@ -14,7 +14,8 @@ from lora_sam.data.drawn.canvas import Canvas
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layout import anywhere, crowd, radii_between, scatter
 from lora_sam.data.drawn.materials import ball, coloured, dimmed, palette
-from lora_sam.data.drawn.shapes import Outline, Shape, blobs, filled, outline_kind, place, stroke, walk
+from lora_sam.data.drawn.outlines import Outline, blobs, outline_kind, place, walk
+from lora_sam.data.drawn.shapes import Shape, filled, stroke
 
 
 def electron(dice: Dice, canvas: Canvas) -> None:

@@ -15,7 +15,8 @@ from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layers import Layer, Painter, lit, textured, turned, warped
 from lora_sam.data.drawn.layout import anywhere
 from lora_sam.data.drawn.materials import colour, near, scaled
-from lora_sam.data.drawn.shapes import Shape, blobs, filled, stroke, walk
+from lora_sam.data.drawn.outlines import blobs, walk
+from lora_sam.data.drawn.shapes import Shape, filled, stroke
 from lora_sam.data.drawn.spectra import Skin
 
 

@@ -14,8 +14,9 @@ from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layers import Layer, Painter
 from lora_sam.data.drawn.layout import crowd, scatter
 from lora_sam.data.drawn.materials import Colour, colour, hsv, near, scaled
-from lora_sam.data.drawn.shapes import Outline, blobs, ellipse, filled, strip, stroke
-from lora_sam.data.drawn.shapes import place as placed
+from lora_sam.data.drawn.outlines import Outline, blobs, ellipse, strip
+from lora_sam.data.drawn.outlines import place as placed
+from lora_sam.data.drawn.shapes import filled, stroke
 from lora_sam.data.drawn.spectra import Skin
 
 

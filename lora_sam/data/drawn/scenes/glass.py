@@ -14,8 +14,9 @@ from lora_sam.data.drawn.details import shadow
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layout import anywhere, crowd, diameters, radii_between, scatter
 from lora_sam.data.drawn.materials import Colour, backdrop, colour, coloured, dimmed, metal, near, ramp, scaled
-from lora_sam.data.drawn.shapes import Outline, Shape, band, blobs, ellipse, filled, outline_kind
-from lora_sam.data.drawn.shapes import place as placed
+from lora_sam.data.drawn.outlines import Outline, band, blobs, ellipse, outline_kind
+from lora_sam.data.drawn.outlines import place as placed
+from lora_sam.data.drawn.shapes import Shape, filled
 
 
 def glass(dice: Dice, canvas: Canvas) -> None:

@@ -12,7 +12,8 @@ from lora_sam.data.drawn.details import edge, shadow
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layout import FULL_AREA, SMALLEST, crowd, diameters, radii_around, radii_between, scatter
 from lora_sam.data.drawn.materials import apart, backdrop, colour, material, near, scaled
-from lora_sam.data.drawn.shapes import Outline, blobs, filled, outline_kind, place
+from lora_sam.data.drawn.outlines import Outline, blobs, outline_kind, place
+from lora_sam.data.drawn.shapes import filled
 
 
 def cluster(dice: Dice, canvas: Canvas) -> None:

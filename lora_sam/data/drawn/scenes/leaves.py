@@ -12,7 +12,8 @@ from lora_sam.data.drawn.details import shadow
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layout import anywhere
 from lora_sam.data.drawn.materials import colour, near
-from lora_sam.data.drawn.shapes import filled, outline_kind, place
+from lora_sam.data.drawn.outlines import outline_kind, place
+from lora_sam.data.drawn.shapes import filled
 from lora_sam.data.drawn.spectra import Skin
 
 _SMALLEST = 5.0

@@ -13,7 +13,8 @@ from lora_sam.data.drawn.details import clutter, shadow
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layout import LARGEST_SHARE, Point, anywhere, crowd
 from lora_sam.data.drawn.materials import apart, backdrop, colour, material
-from lora_sam.data.drawn.shapes import Outline, Pen, Shape, arc, place, stroke, walk
+from lora_sam.data.drawn.outlines import Outline, arc, place, walk
+from lora_sam.data.drawn.shapes import Pen, Shape, stroke
 
 
 def thin(dice: Dice, canvas: Canvas) -> None:

@@ -25,7 +25,8 @@ from lora_sam.data.drawn.materials import (
     scaled,
     sprite,
 )
-from lora_sam.data.drawn.shapes import Outline, Shape, blobs, filled, place, stroke, walk
+from lora_sam.data.drawn.outlines import Outline, blobs, place, walk
+from lora_sam.data.drawn.shapes import Shape, filled, stroke
 
 _CELL_KINDS = ("cloud", "grain", "blotch", "vein", "patch", "speck")
 

@@ -15,7 +15,8 @@ from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layers import Layer, Painter, turned
 from lora_sam.data.drawn.layout import anywhere
 from lora_sam.data.drawn.materials import Colour, apart, colour, near
-from lora_sam.data.drawn.shapes import Shape, ellipse, filled, outline_kind, place, stroke
+from lora_sam.data.drawn.outlines import ellipse, outline_kind, place
+from lora_sam.data.drawn.shapes import Shape, filled, stroke
 from lora_sam.data.drawn.spectra import Skin
 
 

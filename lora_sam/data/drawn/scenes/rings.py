@@ -27,7 +27,8 @@ from lora_sam.data.drawn.materials import (
     ramp,
     scaled,
 )
-from lora_sam.data.drawn.shapes import Outline, Pen, Shape, arc, band, ellipse, filled, outline_kind, place
+from lora_sam.data.drawn.outlines import Outline, arc, band, ellipse, outline_kind, place
+from lora_sam.data.drawn.shapes import Pen, Shape, filled
 
 
 def holed(dice: Dice, canvas: Canvas) -> None:

@@ -13,7 +13,8 @@ from lora_sam.data.drawn.details import edge
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layout import anywhere, crowd, scatter
 from lora_sam.data.drawn.materials import Colour, coloured, hsv, mixed, near, palette, scaled, sprite
-from lora_sam.data.drawn.shapes import blobs, filled, place
+from lora_sam.data.drawn.outlines import blobs, place
+from lora_sam.data.drawn.shapes import filled
 
 
 def smear(dice: Dice, canvas: Canvas) -> None:

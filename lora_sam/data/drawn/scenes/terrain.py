@@ -11,7 +11,8 @@ from lora_sam.data.drawn.canvas import Canvas
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layout import anywhere
 from lora_sam.data.drawn.materials import Material, apart, backdrop, colour, material
-from lora_sam.data.drawn.shapes import Outline, Shape, blobs, filled, island, outline_kind, place, strip
+from lora_sam.data.drawn.outlines import Outline, blobs, outline_kind, place, strip
+from lora_sam.data.drawn.shapes import Shape, filled, island
 
 
 def terrain(dice: Dice, canvas: Canvas) -> None:

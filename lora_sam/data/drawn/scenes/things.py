@@ -13,7 +13,8 @@ from lora_sam.data.drawn.details import clutter, edge, shadow
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layout import crowd, diameters, radii_between, scatter
 from lora_sam.data.drawn.materials import apart, backdrop, colour, coloured, material, near, palette
-from lora_sam.data.drawn.shapes import Pen, Shape, filled, island, outline_kind, place, walk
+from lora_sam.data.drawn.outlines import outline_kind, place, walk
+from lora_sam.data.drawn.shapes import Pen, Shape, filled, island
 
 
 def natural(dice: Dice, canvas: Canvas) -> None:

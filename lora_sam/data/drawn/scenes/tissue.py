@@ -14,7 +14,8 @@ from lora_sam.data.drawn.details import edge
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.layout import anywhere, crowd, scatter
 from lora_sam.data.drawn.materials import Colour, coloured, hsv, mixed, near, palette, scaled
-from lora_sam.data.drawn.shapes import Outline, blobs, filled, place
+from lora_sam.data.drawn.outlines import Outline, blobs, place
+from lora_sam.data.drawn.shapes import filled
 from lora_sam.data.drawn.spectra import Skin
 
 
