@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from segment_anything.modeling import Sam
     from torch import Tensor
 
-    from lora_sam.models.vit import ViTSam
+    from lora_sam.models.family import SamModel
 
 _TARGET = r"vision_encoder\.layers\.\d+\.attn\.qkv"
 
 
-def hf_model(model: ViTSam, sam: Sam) -> Any:
+def hf_model(model: SamModel, sam: Sam) -> Any:
     """A `transformers.SamModel` with the weights of the split `sam`, which `model` describes; fp32, `eval()`."""
     from transformers import SamModel
 

@@ -37,7 +37,7 @@ def measure(overrides: list[str]) -> dict[str, Any]:
         "trainable_parameters": adapted.count()[0],
         "difference_after_reading": max(float((saved[key] - again[key]).abs().max()) for key in saved),
         "depth": settings.model.depth,
-        "embed_dim": settings.model.embed_dim,
+        "embed_dim": settings.model.architecture()["embed_dim"],
         "image_size": settings.model.image_size,
     }
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from segment_anything.modeling import Sam
 
-    from lora_sam.models.vit import ViTSam
+    from lora_sam.models.family import SamModel
     from lora_sam.training.examples import Example
     from lora_sam.training.losses import Loss
 
@@ -48,7 +48,7 @@ class SlicedLoRA(nn.Module):
         return out
 
 
-def fused_sam(model: ViTSam) -> Sam:
+def fused_sam(model: SamModel) -> Sam:
     """The package's own modules with the weights of `model`; nothing requires gradients."""
     from lora_sam.models.projections import fuse_projections
 

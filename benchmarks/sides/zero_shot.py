@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_intermixed_args(arguments)
     torch.set_num_threads(given.threads)
-    model = settings_for(*given.overrides).model
+    model: Any = settings_for(*given.overrides).model
     if given.checkpoint is not None:
         model = dataclasses.replace(model, checkpoint=str(given.checkpoint))
     base = model.build()

@@ -105,6 +105,7 @@ def merge_run(run: RunDirectory, options: MergeOptions) -> Step:
     """
     options.check()
     sources, settings = _sources(run, options), options.settings()
+    _check_format(sources[0], options)
     made = made_from_sources(sources)
     with step_directory(run.merged, merge_command(run, settings)) as directory:
         checks = _write(directory, sources, options)
@@ -148,6 +149,15 @@ def _sources(run: RunDirectory, options: MergeOptions) -> tuple[Source, ...]:
                 "combined; leave one out"
             )
     return first, *others
+
+
+def _check_format(source: Source, options: MergeOptions) -> None:
+    """Raise `AdapterError` where the model cannot be written in the format that is wanted."""
+    from lora_sam.models.family import why_not
+
+    reason = why_not(source.facts["architecture"], options.format)
+    if reason is not None:
+        raise AdapterError(f"format = {options.format}: {source.described()}: {reason}; leave format out")
 
 
 def _give_usual_modes(directory: Path) -> None:
@@ -198,7 +208,10 @@ def _fold(path: Path, sources: Sequence[Source], options: MergeOptions, question
         merged = tuned.merge()
     except NotImplementedError as error:
         raise AdapterError(f"{first.described()} cannot be folded into the weights: {error}") from error
-    state = {key: value.float().contiguous() for key, value in merged.state_dict().items()}
+    state = {
+        key: (value.float() if value.is_floating_point() else value).contiguous()
+        for key, value in merged.state_dict().items()
+    }
     about = {"architecture": first.facts["architecture"], "base": first.base, "step": STEP}
     if first.facts.get("scores") is not None:
         about["scores"] = first.facts["scores"]

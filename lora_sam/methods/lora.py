@@ -12,10 +12,10 @@ from lora_sam.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
+    from torch import nn
 
     from lora_sam.methods.adapted import AdaptedSam
 
-_ENCODER = {"q": "attn.q", "k": "attn.k", "v": "attn.v", "proj": "attn.proj", "mlp": "mlp.lin[12]"}
 _DECODER = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "proj": "out_proj", "mlp": "mlp.lin[12]"}
 _RANGE = re.compile(r"(first|last):([1-9]\d*)")
 
@@ -99,7 +99,7 @@ class LoRA:
             r=self.rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type]  # PEFT computes with it as a float and stores it as given
             lora_dropout=self.dropout,
-            target_modules=self._target_pattern(len(sam.image_encoder.blocks)),
+            target_modules=self._target_pattern(sam.image_encoder),
             modules_to_save=["mask_decoder"] if self.decoder == "train" else None,
             bias=self.bias,
             use_rslora=self.rslora,
@@ -108,11 +108,12 @@ class LoRA:
         )
         return insert(sam, config, trains_encoder=True)
 
-    def _target_pattern(self, depth: int) -> str:
+    def _target_pattern(self, encoder: nn.Module) -> str:
         """A regular expression over full module names, which PEFT stores as it is."""
-        blocks = "|".join(str(block) for block in self.block_indices(depth))
-        encoder = "|".join(_ENCODER[target].replace(".", r"\.") for target in self.targets)
-        pattern = rf"image_encoder\.blocks\.({blocks})\.({encoder})"
+        from lora_sam.models.family import family_of
+
+        family = family_of(encoder)
+        pattern = family.target_pattern(encoder, self.block_indices(len(family.blocks(encoder))), self.targets)
         if self.decoder == "lora":
             decoder = "|".join(_DECODER[target].replace(".", r"\.") for target in self.targets)
             pattern = rf"{pattern}|mask_decoder\.transformer\.(.+\.)?({decoder})"

@@ -10,6 +10,7 @@ from lora_sam.core.errors import ConfigError
 from lora_sam.models.attention.split import KERNELS
 from lora_sam.models.attention.tiled import tiled_attention
 from lora_sam.models.decoding import COMPILED
+from lora_sam.models.family import family_of
 from lora_sam.models.shared_decoding import masks_of_tokens
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ def compile_model(sam: Sam, device: torch.device, *, backend: str = "inductor") 
     _try(device, backend)
     KERNELS["tiled"] = torch.compiler.disable(tiled_attention)  # a graph would hold each of its hundreds of tiles
     names = []
-    for index, block in enumerate(sam.image_encoder.blocks):
+    for name, block in family_of(sam.image_encoder).modules(sam.image_encoder).items():
         block.compile(backend=backend, dynamic=False)
-        names.append(f"image_encoder.blocks.{index}")
+        names.append(name)
     COMPILED[sam] = torch.compile(masks_of_tokens, backend=backend, dynamic=True)
     return (*names, "mask_decoder")
 

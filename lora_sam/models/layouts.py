@@ -47,12 +47,14 @@ _THEIR_POSITIONS = (
     "shared_image_embedding.positional_embedding",
     "prompt_encoder.shared_embedding.positional_embedding",
 )
-# What every SAM with a plain ViT begins with, in both layouts.
-_ENTRANCE = re.compile(
-    r"(?:^|(?<=\.))(?:image_encoder\.patch_embed\.proj|vision_encoder\.patch_embed\.projection)\.weight$"
-)
-# Models that are not read, by a key that only they have; the more special ones first. The names are those of the
-# published files and of `transformers`.
+# What every SAM of a family begins with, in all layouts.
+_PLAIN_VIT = r"image_encoder\.patch_embed\.proj\.weight$|vision_encoder\.patch_embed\.projection\.weight$"
+_ENTRANCES = {
+    "vit": re.compile(rf"(?:^|(?<=\.))(?:{_PLAIN_VIT})"),
+    "tiny_vit": re.compile(r"(?:^|(?<=\.))image_encoder\.patch_embed\.seq\.0\.c\.weight$"),
+}
+# Models by a key that only they have; the more special ones first. The names are those of the published files and of
+# `transformers`.
 _OTHERS = (
     (r"w_[ab]_\d+$|lora_[AB]\.|base_model\.model\.|linear_[ab]_[qv]\.|w_[ab]_linear_[qv]\.", "an adapter"),
     (r"vision_backbone\.trunk\.|language_backbone\.|detr_decoder\.|vision_encoder\.neck\.fpn_layers\.", "SAM 3"),
@@ -61,9 +63,18 @@ _OTHERS = (
     (r"image_encoder\.(patch_embed\.seq\.|layers\.\d+\.blocks\.)", "MobileSAM, or another SAM with a TinyViT"),
     (r"image_encoder\.blocks\.\d+\.mlp\.fc1\.", "EfficientSAM"),
     (r"image_encoder\.(features|backbone|model|stages)\.", "a SAM with another image encoder than a plain ViT"),
+    (_PLAIN_VIT, "a SAM with a plain ViT"),
 )
-_REMEDIES = {"an adapter": "give the weights of SAM that it was trained on"}
-_READ = "give weights of the first SAM (vit_b, vit_l, vit_h or a plain ViT of another size)"
+_OWN = {"vit": "a SAM with a plain ViT", "tiny_vit": "MobileSAM, or another SAM with a TinyViT"}
+_REMEDIES = {
+    "an adapter": "give the weights of SAM that it was trained on",
+    _OWN["vit"]: "choose model=vit_b, vit_l or vit_h, whichever they are of, or another model.checkpoint",
+    _OWN["tiny_vit"]: "choose model=tiny_vit, or another model.checkpoint",
+}
+_READ = {
+    "vit": "give weights of the first SAM (vit_b, vit_l, vit_h or a plain ViT of another size)",
+    "tiny_vit": "give weights of MobileSAM",
+}
 # of SamPredictor, which the pre-processing here follows
 _PIXELS = {"pixel_mean": (123.675, 116.28, 103.53), "pixel_std": (58.395, 57.12, 57.375)}
 
@@ -81,8 +92,8 @@ def transformers_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def plain_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The weights of a SAM with the keys of `segment_anything`, whichever of these ways they are stored.
+def plain_state(state: Mapping[str, Tensor], path: Path, family: str = "vit") -> dict[str, Tensor]:
+    """The weights of a SAM with the keys of its upstream package, whichever of these ways they are stored.
 
     - under one common prefix (`module.`, `model.`, `sam.`, ...), where what lies beside it is left out with a note;
     - in the layout of `transformers.SamModel`;
@@ -94,6 +105,7 @@ def plain_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     Args:
         state: Tensors by name.
         path: The file they are from, for messages.
+        family: Of which family the SAM has to be.
 
     Raises:
         CheckpointError: it is another model, which is named; it holds several; its pixels are normalised otherwise.
@@ -102,9 +114,10 @@ def plain_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
 
     for pattern, name in _OTHERS:
         whole_name = re.compile(rf"(?:^|\.)(?:{pattern})")
-        if any(whole_name.search(key) for key in state):
-            raise CheckpointError(f"{path} holds {name}, which cannot be the base: {_REMEDIES.get(name, _READ)}")
-    found = _under_prefix(state, path)
+        if name != _OWN[family] and any(whole_name.search(key) for key in state):
+            remedy = _REMEDIES.get(name, _READ[family])
+            raise CheckpointError(f"{path} holds {name}, which cannot be the base: {remedy}")
+    found = _under_prefix(state, path, _ENTRANCES[family])
     if any(key.startswith("vision_encoder.") for key in found):
         found = _from_transformers(found, path)
     if any(key.endswith(".attn.q.weight") for key in found):
@@ -112,9 +125,9 @@ def plain_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     return dict(_without_pixels(found, path))
 
 
-def _under_prefix(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+def _under_prefix(state: Mapping[str, Tensor], path: Path, entrance: re.Pattern[str]) -> dict[str, Tensor]:
     """What lies under the prefix of the one SAM in `state`, without it."""
-    prefixes = sorted({key[: match.start()] for key in state if (match := _ENTRANCE.search(key))})
+    prefixes = sorted({key[: match.start()] for key in state if (match := entrance.search(key))})
     if len(prefixes) > 1:
         names = ", ".join(f"{prefix!r:.40}" for prefix in prefixes[:4])
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Split the fused `qkv` of SAM's ViT into `q`, `k`, `v` and fuse them again, bit for bit."""
+"""Split the fused `qkv` of an image encoder into `q`, `k`, `v` and fuse them again, bit for bit."""
 
 from __future__ import annotations
 
@@ -10,54 +10,65 @@ from segment_anything.modeling.image_encoder import Attention
 from torch import Tensor, nn
 
 from lora_sam.models.attention.split import SplitAttention
+from lora_sam.models.family import family_of
 
-# ViT lays the rows of `qkv` out as contiguous thirds. (TinyViT interleaves them per head: not this function's case.)
 _PROJECTIONS = ("q", "k", "v")
+# A table of positions for each head, which only TinyViT has, says that the rows of `qkv` are laid out head by head.
+_BY_HEAD = "attention_biases"
 
 
 def split_projections(sam: Sam) -> Sam:
-    """Replace every `Attention` of the image encoder by `SplitAttention`, in place; weights are slices of the old."""
-    for block in sam.image_encoder.blocks:
-        fused = block.attn
-        assert isinstance(fused, Attention), f"expected segment_anything's Attention, found {type(fused).__name__}"
-        dim = fused.proj.in_features
-        split = SplitAttention(
-            dim,
-            fused.num_heads,
-            bias=fused.qkv.bias is not None,
-            use_rel_pos=fused.use_rel_pos,
-            input_size=_input_size(fused),
-        )
-        split.load_state_dict(split_state_dict(fused.state_dict()))
-        block.attn = split.to(fused.proj.weight.device, fused.proj.weight.dtype)
+    """Give every attention of the image encoder `q`, `k`, `v` for its `qkv`, in place; weights are rows of the old."""
+    family_of(sam.image_encoder).split(sam.image_encoder)
     return sam
 
 
 def fuse_projections(sam: Sam) -> Sam:
-    """The inverse of `split_projections`, in place: afterwards the keys are those of `segment_anything`."""
-    for block in sam.image_encoder.blocks:
-        split = block.attn
-        assert isinstance(split, SplitAttention), f"expected SplitAttention, found {type(split).__name__}"
-        fused = Attention(
-            split.proj.in_features,
-            split.num_heads,
-            qkv_bias=split.q.bias is not None,
-            use_rel_pos=split.use_rel_pos,
-            input_size=_input_size(split),
-        )
-        fused.load_state_dict(fuse_state_dict(split.state_dict()))
-        block.attn = fused.to(split.proj.weight.device, split.proj.weight.dtype)
+    """The inverse of `split_projections`, in place: afterwards the keys are those of the upstream package."""
+    family_of(sam.image_encoder).fuse(sam.image_encoder)
     return sam
 
 
+def split_attention(fused: nn.Module) -> SplitAttention:
+    """The attention of a plain ViT with `q`, `k`, `v` for `qkv`."""
+    assert isinstance(fused, Attention), f"expected segment_anything's Attention, found {type(fused).__name__}"
+    split = SplitAttention(
+        fused.proj.in_features,
+        fused.num_heads,
+        bias=fused.qkv.bias is not None,
+        use_rel_pos=fused.use_rel_pos,
+        input_size=_input_size(fused),
+    )
+    split.load_state_dict(split_state_dict(fused.state_dict()))
+    return split.to(fused.proj.weight.device, fused.proj.weight.dtype)
+
+
+def fused_attention(split: nn.Module) -> nn.Module:
+    """The inverse of `split_attention`."""
+    assert isinstance(split, SplitAttention), f"expected SplitAttention, found {type(split).__name__}"
+    fused: nn.Module = Attention(
+        split.proj.in_features,
+        split.num_heads,
+        qkv_bias=split.q.bias is not None,
+        use_rel_pos=split.use_rel_pos,
+        input_size=_input_size(split),
+    )
+    fused.load_state_dict(fuse_state_dict(split.state_dict()))
+    return fused.to(split.proj.weight.device, split.proj.weight.dtype)
+
+
 def split_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keys `…qkv.weight|bias` [3C, …] become `…q|k|v.weight|bias` [C, …]; all others stay."""
+    """Keys `…qkv.weight|bias` [3C, …] become `…q|k|v.weight|bias` [C, …]; all others stay.
+
+    Rows are contiguous thirds, or thirds of the rows of each head where positions are a table for each head (TinyViT).
+    """
     split: dict[str, Tensor] = {}
     for key, value in state.items():
         prefix, found, kind = _rpartition(key, "qkv.")
         if found:
-            for name, rows in zip(_PROJECTIONS, value.chunk(3), strict=True):
-                split[f"{prefix}{name}.{kind}"] = rows.clone()
+            rows = value.unflatten(0, (_heads(state, prefix), 3, -1))
+            for index, name in enumerate(_PROJECTIONS):
+                split[f"{prefix}{name}.{kind}"] = rows[:, index].flatten(0, 1).clone()
         else:
             split[key] = value
     return split
@@ -69,10 +80,18 @@ def fuse_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key, value in state.items():
         prefix, found, kind = _rpartition(key, "q.")
         if found and f"{prefix}k.{kind}" in state:
-            fused[f"{prefix}qkv.{kind}"] = torch.cat([state[f"{prefix}{name}.{kind}"] for name in _PROJECTIONS])
+            heads = _heads(state, prefix)
+            rows = [state[f"{prefix}{name}.{kind}"].unflatten(0, (heads, -1)) for name in _PROJECTIONS]
+            fused[f"{prefix}qkv.{kind}"] = torch.cat(rows, dim=1).flatten(0, 1)
         elif not _is_part_of_fused(key, state):
             fused[key] = value
     return fused
+
+
+def _heads(state: Mapping[str, Tensor], prefix: str) -> int:
+    """Into how many groups the rows of an attention's `qkv` are laid out before q, k and v."""
+    table = state.get(f"{prefix}{_BY_HEAD}")
+    return 1 if table is None else len(table)
 
 
 def _is_part_of_fused(key: str, state: Mapping[str, Tensor]) -> bool:

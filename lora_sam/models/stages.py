@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-if TYPE_CHECKING:
-    from segment_anything.modeling import ImageEncoderViT
-
-_BLOCK = re.compile(r"blocks\.(\d+)\.")
+from lora_sam.models.family import family_of
 
 
 @dataclass(frozen=True)
@@ -32,14 +27,11 @@ class Stage:
         """`embedding`, or `tokens-` and the number of the block whose input it is."""
         return "embedding" if self.block is None else f"tokens-{self.block}"
 
-    def shape(self, encoder: ImageEncoderViT) -> tuple[int, ...]:
-        """Shape of what comes out for one image: [C, S/16, S/16], or tokens [S/16, S/16, C]."""
-        side = encoder.img_size // encoder.patch_embed.proj.stride[0]
-        if self.block is None:
-            return int(encoder.neck[0].out_channels), side, side
-        return side, side, int(encoder.patch_embed.proj.out_channels)
+    def shape(self, encoder: nn.Module) -> tuple[int, ...]:
+        """Shape of what comes out for one image: [C, S/16, S/16], or tokens [side, side, C]."""
+        return family_of(encoder).shape(encoder, self.block)
 
-    def of(self, encoder: ImageEncoderViT, images: Tensor) -> Tensor:
+    def of(self, encoder: nn.Module, images: Tensor) -> Tensor:
         """What comes out of the stage.
 
         Args:
@@ -52,14 +44,13 @@ class Stage:
         if self.block is None:
             embedding: Tensor = encoder(images)
             return embedding
-        tokens = encoder.patch_embed(images)
-        if encoder.pos_embed is not None:
-            tokens = tokens + encoder.pos_embed
-        for block in encoder.blocks[: self.block]:
+        family = family_of(encoder)
+        tokens = family.enter(encoder, images)
+        for block in family.blocks(encoder)[: self.block]:
             tokens = block(tokens)
-        return tokens  # type: ignore[no-any-return]
+        return tokens
 
-    def rest(self, encoder: ImageEncoderViT, values: Tensor, checkpointed: Collection[int] = ()) -> Tensor:
+    def rest(self, encoder: nn.Module, values: Tensor, checkpointed: Collection[int] = ()) -> Tensor:
         """The image embeddings [B, C, S/16, S/16] from what came out of the stage, [B, ...].
 
         Args:
@@ -70,32 +61,30 @@ class Stage:
         """
         if self.block is None:
             return values
-        # in memory as the encoder has them behind its convolution, channel by channel: so sums round as they do there
-        tokens = values.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
-        for number, block in enumerate(encoder.blocks[self.block :], self.block):
+        family = family_of(encoder)
+        tokens = family.as_made(values)
+        for number, block in enumerate(family.blocks(encoder)[self.block :], self.block):
             if number in checkpointed and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, use_reentrant=False)
             else:
                 tokens = block(tokens)
-        embedding: Tensor = encoder.neck(tokens.permute(0, 3, 1, 2))
-        return embedding
+        return family.leave(encoder, tokens)
 
 
-def frozen_stage(encoder: ImageEncoderViT) -> Stage | None:
+def frozen_stage(encoder: nn.Module) -> Stage | None:
     """The stage that nothing trained comes into; None where that is not even one block."""
-    first: int | None = None
+    family, first = family_of(encoder), None
     for name, parameter in encoder.named_parameters():
         if not parameter.requires_grad and "lora_" not in name:  # a loaded adapter is frozen, but not the base's
             continue
-        match = _BLOCK.match(name)
-        if match is None and not name.startswith("neck."):
+        block = family.block_of(encoder, name)
+        if block is None:
             return None
-        block = int(match[1]) if match else len(encoder.blocks)
         first = block if first is None else min(first, block)
     return None if first == 0 else Stage(first)
 
 
-def encode(encoder: ImageEncoderViT, images: Tensor, checkpointed: Collection[int] = ()) -> Tensor:
+def encode(encoder: nn.Module, images: Tensor, checkpointed: Collection[int] = ()) -> Tensor:
     """Image embeddings [B, C, S/16, S/16] of images [B, 3, S, S]; see `Stage.rest` for `checkpointed`."""
     if not checkpointed:
         embeddings: Tensor = encoder(images)

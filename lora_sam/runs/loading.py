@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import torch
 
     from lora_sam.methods.adapted import AdaptedSam
-    from lora_sam.models.vit import BaseModel, ViTSam
+    from lora_sam.models.building import BaseModel
+    from lora_sam.models.family import SamModel
     from lora_sam.predictors.class_head import ClassHead
     from lora_sam.predictors.frozen import FrozenPart
     from lora_sam.predictors.torch_predictor import Context, ImageEmbedder, TorchPredictor
@@ -132,15 +133,15 @@ def _adapter_directory(path: str | PathLike[str]) -> Path:
     return find_adapter(find_run(str(path)).root if named else Path(path))
 
 
-def _settings(directory: Path, facts: dict[str, Any], checkpoint: str | None, *, random: bool) -> ViTSam:
+def _settings(directory: Path, facts: dict[str, Any], checkpoint: str | None, *, random: bool) -> SamModel:
     from pydantic import TypeAdapter, ValidationError
 
     from lora_sam.models.checkpoints import OFFICIAL
-    from lora_sam.models.vit import ViTSam
+    from lora_sam.models.family import options_of
 
     official = OFFICIAL.get(str(facts["architecture"].get("variant")))
     settings = {
-        **facts["architecture"],
+        **{name: value for name, value in facts["architecture"].items() if name != "family"},
         "prompt_frequency": facts["base"].get("prompt_frequency", 1.0),
         "weights": "random" if random else "pretrained",
         "weights_seed": facts["base"].get("weights_seed", 0),
@@ -149,14 +150,15 @@ def _settings(directory: Path, facts: dict[str, Any], checkpoint: str | None, *,
         **{name: getattr(official, name, None) for name in ("url", "size", "sha256")},
     }
     try:
-        model = TypeAdapter(ViTSam).validate_json(json.dumps(settings), strict=True)
+        adapter: TypeAdapter[SamModel] = TypeAdapter(options_of(facts["architecture"]))
+        model = adapter.validate_json(json.dumps(settings), strict=True)
         model.check()
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         group = "base" if where == "weights_seed" else "architecture"
         raise AdapterError(f"{directory}/lora_sam.json: {group}.{where}: {first['msg']}") from error
-    except ConfigError as error:
+    except (ConfigError, AdapterError) as error:
         raise AdapterError(f"{directory}/lora_sam.json: {error}") from error
     return model
 

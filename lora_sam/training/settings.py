@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lora_sam.data.source import DataSource
     from lora_sam.data.splits import Splits
     from lora_sam.methods import Method
-    from lora_sam.models.vit import ViTSam
+    from lora_sam.models.family import SamModel
     from lora_sam.predictors.embeddings.options import CacheOptions
     from lora_sam.prompts import PromptSource
     from lora_sam.training.losses import Loss
@@ -47,7 +47,7 @@ class Settings:
         semantic: Take all objects of a class in an image as one.
     """
 
-    model: ViTSam
+    model: SamModel
     method: Method
     data: DataSource
     augmentation: Augmentation

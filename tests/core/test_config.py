@@ -64,7 +64,7 @@ def test_settings_are_the_groups_and_the_keys_of_train_yaml(base: dict[str, Any]
 @pytest.mark.parametrize(
     ("group", "names"),
     [
-        ("model", {"nano", "tiny_random", "vit_b", "vit_l", "vit_h"}),
+        ("model", {"nano", "tiny_random", "tiny_vit", "tiny_vit_random", "vit_b", "vit_l", "vit_h"}),
         ("method", {"lora", "decoder", "full"}),
         ("data", {"coco", "folder"}),
         ("prompt", {"box"}),

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import shutil
 import threading
 import time
@@ -113,15 +114,19 @@ def names(directory: Path) -> list[str]:
 # --- registry --------------------------------------------------------------------------------------------------------
 
 
-def test_the_registry_holds_metas_three_files() -> None:
+def test_the_registry_holds_metas_three_files_and_that_of_mobile_sam() -> None:
     assert {name: (entry.filename, entry.size) for name, entry in OFFICIAL.items()} == {
         "vit_b": ("sam_vit_b_01ec64.pth", 375042383),
         "vit_l": ("sam_vit_l_0b3195.pth", 1249524607),
         "vit_h": ("sam_vit_h_4b8939.pth", 2564550879),
+        "tiny_vit": ("mobile_sam.pt", 40728226),
     }
     for name, entry in OFFICIAL.items():
         assert entry.variant == name
-        assert entry.url == f"https://dl.fbaipublicfiles.com/segment_anything/{entry.filename}"
+        meta = f"https://dl.fbaipublicfiles.com/segment_anything/{entry.filename}"
+        # at a commit: what is published under a branch may change
+        theirs = r"https://raw\.githubusercontent\.com/ChaoningZhang/MobileSAM/[0-9a-f]{40}/weights/mobile_sam\.pt"
+        assert entry.url == meta if name != "tiny_vit" else re.fullmatch(theirs, entry.url)
         assert len(bytes.fromhex(entry.sha256)) == 32
     # Meta's file names carry the start of nothing: vit_b's label is not its digest
     assert not OFFICIAL["vit_b"].sha256.startswith("01ec64")

@@ -11,17 +11,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar, cast
 
 import torch
 
 from lora_sam.core.errors import LoraSamError
 from lora_sam.core.files import read_json, user_cache, write_text
 from lora_sam.models.attention.split import InferenceKernel, SplitAttention, TrainingKernel, attend
-from lora_sam.models.vit import PATCH_SIZE
+from lora_sam.models.building import PATCH_SIZE
+from lora_sam.models.family import family_of
 
 if TYPE_CHECKING:
-    from segment_anything.modeling import ImageEncoderViT
     from torch import nn
 
     from lora_sam.models.device import Precision
@@ -103,7 +103,7 @@ def set_attention(
 
 
 def choose_attention(
-    encoder: ImageEncoderViT,
+    encoder: nn.Module,
     image_size: int,
     device: torch.device,
     precision: Precision,
@@ -184,12 +184,12 @@ def _is_times(value: object) -> bool:
     )
 
 
-def _extents(encoder: ImageEncoderViT, grid: int) -> Iterator[Extent]:
+def _extents(encoder: nn.Module, grid: int) -> Iterator[Extent]:
     """One per block with relative positions: without them there is nothing to choose."""
-    for block in encoder.blocks:
+    for block in family_of(encoder).modules(encoder).values():
         attention = block.attn
         if isinstance(attention, SplitAttention) and attention.use_rel_pos:
-            side = block.window_size or grid
+            side = cast("int", block.window_size) or grid
             channels = attention.rel_pos_h.shape[1]
             yield Extent(math.ceil(grid / side) ** 2, side, attention.num_heads, channels)
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lora_sam.models.attention.split import MASK_BYTES
-from lora_sam.training.planning.workload import Step, attending_tokens, grid_of, window_of
+from lora_sam.training.planning.workload import Step, grid_of
 
 if TYPE_CHECKING:
     from lora_sam.models.device import Precision
-    from lora_sam.models.vit import ViTSam
+    from lora_sam.models.family import BlockShape, SamModel
 
 _FP32 = 4
 # Kept for the backward pass, in maps of (pixels of the embedding x its channels) numbers, counted with
@@ -71,18 +71,19 @@ def peak_of(step: Step, kind: Literal["cpu", "cuda", "mps"], process: int, *, ru
     )
 
 
-def forward_peak(model: ViTSam, images: int = 1, number: int = _FP32) -> int:
+def forward_peak(model: SamModel, images: int = 1, number: int = _FP32) -> int:
     """Bytes of activations of encoding without gradients; the bias of attention is made for a part of the heads."""
-    tokens, dim = images * grid_of(model) ** 2 * model.embed_dim, model.embed_dim
-    largest = 0
-    for block in range(model.depth):
-        attending, window = images * attending_tokens(model, block), window_of(model, block)
-        bias = attending * window**2 * model.num_heads * number
-        if window == grid_of(model):
+    largest = images * model.stem[0] * number
+    for shape in map(model.block_shape, range(model.depth)):
+        attending, window, dim = images * shape.attending, shape.window, shape.channels
+        tokens = images * shape.tokens * dim
+        bias = attending * window**2 * shape.heads * number if shape.relative else 0
+        if window == shape.side:
             bias = max(min(bias, MASK_BYTES), window**4 * number)
-        attention = bias + attending * (model.num_heads * 2 * window + 5 * dim) * number
-        largest = max(largest, attention, 9 * tokens * number)
-    return largest + 2 * tokens * _FP32
+        positions = shape.heads * 2 * window if shape.relative else 0
+        attention = bias + attending * (positions + 5 * dim) * number
+        largest = max(largest, max(attention, 9 * tokens * number) + 2 * tokens * _FP32)
+    return largest
 
 
 def frozen_forward(step: Step) -> int:
@@ -95,9 +96,12 @@ def kept_by_encoder(step: Step) -> int:
     if step.trained.first_block is None:
         return 0
     model = step.model
-    entry = step.images * grid_of(model) ** 2 * model.embed_dim * _FP32
-    blocks = (entry if block in step.checkpointed else kept_by_block(step, block) for block in step.training_blocks)
-    return sum(blocks) + _maps(step, _NECK, step.images)
+    blocks = (
+        _tokens(step, model.block_shape(block)) * _FP32 if block in step.checkpointed else kept_by_block(step, block)
+        for block in step.training_blocks
+    )
+    stem = step.images * model.stem[1] * _number(step) if step.trained.whole_encoder else 0
+    return stem + sum(blocks) + _maps(step, _NECK, step.images)
 
 
 def kept_by_block(step: Step, block: int) -> int:
@@ -107,35 +111,38 @@ def kept_by_block(step: Step, block: int) -> int:
     its probabilities again; inputs of Linears with an adapter or with weights that train, of which autocast makes a
     copy for each; and the copies that it makes of weights.
     """
-    model, number = step.model, _number(step)
-    dim, window = model.embed_dim, window_of(model, block)
-    tokens = step.images * grid_of(model) ** 2
-    attending = step.images * attending_tokens(model, block)
+    number, shape = _number(step), step.model.block_shape(block)
+    dim, window, heads = shape.channels, shape.window, shape.heads
+    tokens = step.images * shape.tokens
+    attending = step.images * shape.attending
     inputs = {"q", "k", "v", "proj", "lin1", "lin2"} if step.trained.whole_encoder else step.trained.adapted
     projected = len(inputs & {"q", "k", "v"})
     if step.precision == "fp32":
         projected = min(1, projected)
-    sizes = {"proj": attending * dim, "lin1": tokens * dim, "lin2": 4 * tokens * dim}
-    numbers = 4 * tokens * dim + projected * attending * dim + sum(sizes.get(name, 0) for name in inputs)
-    if step.attention == "tiled":
-        numbers += 3 * attending * dim + model.num_heads * attending * 2 * window
-    else:  # queries, keys, values and result, each with the channels of the relative positions
-        channels = dim // model.num_heads + 2 * window
-        numbers += 4 * model.num_heads * attending * (channels + -channels % 8)
-    if step.trained.whole_encoder:  # queries, for the gradient of the relative positions
+    sizes = {"proj": attending * dim, "lin1": tokens * dim, "lin2": shape.hidden * tokens}
+    numbers = shape.hidden * tokens + projected * attending * dim + sum(sizes.get(name, 0) for name in inputs)
+    numbers += shape.convolutions * tokens * dim
+    if not shape.relative:  # queries, keys, values and result
+        numbers += 4 * attending * dim
+    elif step.attention == "tiled":
+        numbers += 3 * attending * dim + heads * attending * 2 * window
+    else:  # those, each with the channels of the relative positions
+        channels = dim // heads + 2 * window
+        numbers += 4 * heads * attending * (channels + -channels % 8)
+    if step.trained.whole_encoder and shape.relative:  # queries, for the gradient of the relative positions
         numbers += attending * dim
     if step.precision == "bf16":
-        numbers += 12 * dim**2
+        numbers += (4 * dim + 2 * shape.hidden) * dim
     return 2 * tokens * dim * _FP32 + numbers * number
 
 
 def backward(step: Step) -> int:
     """Bytes that the backward pass through one block takes beside what is kept: a block made again, gradients."""
-    model, number = step.model, _number(step)
-    largest = 0
+    number, largest = _number(step), 0
     for block in step.training_blocks:
-        tokens = step.images * grid_of(model) ** 2 * model.embed_dim
-        attending = step.images * attending_tokens(model, block) * model.embed_dim
+        shape = step.model.block_shape(block)
+        tokens = _tokens(step, shape)
+        attending = step.images * shape.attending * shape.channels
         again = kept_by_block(step, block) if block in step.checkpointed else 0
         mlp = 9 * tokens * number
         attention = 8 * attending * number + 2 * attending * _FP32
@@ -155,6 +162,11 @@ def _maps(step: Step, maps: tuple[float, float], count: int) -> int:
     wide, narrow = maps
     numbers = count * grid_of(step.model) ** 2 * step.model.prompt_embed_dim
     return int(numbers * (wide * _FP32 + narrow * _number(step)))
+
+
+def _tokens(step: Step, shape: BlockShape) -> int:
+    """Numbers that a block gets of the images of the step."""
+    return step.images * shape.tokens * shape.channels
 
 
 def _number(step: Step) -> int:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from lora_sam.models.attention.split import TrainingKernel
     from lora_sam.models.device import Precision
-    from lora_sam.models.vit import ViTSam
+    from lora_sam.models.family import SamModel
     from lora_sam.training.arithmetic import Arithmetic
     from lora_sam.training.options import Checkpointing, TrainerOptions
     from lora_sam.training.planning.machine import Machine
@@ -180,7 +180,7 @@ class Plan:
 
 def make_plan(
     *,
-    model: ViTSam,
+    model: SamModel,
     trained: Trained,
     options: TrainerOptions,
     precision: Precision,

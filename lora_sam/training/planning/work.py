@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Literal
 
-from lora_sam.training.planning.workload import Step, grid_of, window_of
+from lora_sam.training.planning.workload import Step, grid_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from lora_sam.models.vit import ViTSam
+    from torch import Tensor
+
+    from lora_sam.models.family import BlockShape, SamModel
 
 # Share of the measured rate of large matrix products that the parts of a step reach: the mask decoder is made of small
 # products, and waits for memory. Measured on a CPU with AVX512-BF16 (encoder 0.6 to 0.8); on GPUs set by experience.
@@ -51,21 +53,24 @@ class Flops:
 
 
 @cache
-def _counted(model: ViTSam) -> tuple[Flops, dict[int, Flops], Flops, Flops]:
-    """Of one image: patch embedding, a block by the side of its windows, and neck; of one prompt: the mask decoder.
+def _counted(model: SamModel) -> tuple[Flops, dict[BlockShape, Flops], Flops, Flops]:
+    """Of one image: what comes before the blocks, a block by its shape, and neck; of one prompt: the mask decoder.
 
-    Counted by torch on the modules of `segment_anything`, on its device without memory.
+    Counted by torch on the modules of the upstream package, on its device without memory.
     """
     import torch
+
+    from lora_sam.models.family import family_of
 
     with torch.device("meta"), torch.no_grad():
         sam = model.empty()
         encoder, dim, grid = sam.image_encoder, model.prompt_embed_dim, grid_of(model)
-        tokens, embedding = torch.empty(1, grid, grid, model.embed_dim), torch.empty(1, dim, grid, grid)
-        stem = _count(lambda: encoder.patch_embed(torch.empty(1, 3, model.image_size, model.image_size)))
-        kinds = {window_of(model, number): block for number, block in enumerate(encoder.blocks)}
-        blocks = {window: _count(partial(block, tokens)) for window, block in kinds.items()}
-        neck = _count(lambda: encoder.neck(torch.empty(1, model.embed_dim, grid, grid)))
+        family, embedding = family_of(encoder), torch.empty(1, dim, grid, grid)
+        stem = _count(lambda: family.enter(encoder, torch.empty(1, 3, model.image_size, model.image_size)))
+        kinds = {model.block_shape(number): block for number, block in enumerate(family.blocks(encoder))}
+        blocks = {shape: _count(partial(block, _tokens(shape))) for shape, block in kinds.items()}
+        last = model.block_shape(model.depth - 1)
+        neck = _count(lambda: family.leave(encoder, _tokens(last)))
         corners = torch.empty(1, 2, dim)
         decoder = _count(
             lambda: sam.mask_decoder(
@@ -75,6 +80,12 @@ def _counted(model: ViTSam) -> tuple[Flops, dict[int, Flops], Flops, Flops]:
     return stem, blocks, neck, decoder
 
 
+def _tokens(shape: BlockShape) -> Tensor:
+    import torch
+
+    return torch.empty(1, shape.side, shape.side, shape.channels)
+
+
 def _count(run: Callable[[], object]) -> Flops:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -82,19 +93,20 @@ def _count(run: Callable[[], object]) -> Flops:
     with FlopCounterMode(display=False) as counter:
         run()
     found = counter.get_flop_counts()["Global"]
+    products = (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
     attention = sum(
-        number for product, number in found.items() if product in (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
+        number for product, number in found.items() if product in products or "dot_product_attention" in str(product)
     )
     return Flops(sum(found.values()) - attention, attention)
 
 
-def encoder_flops(model: ViTSam) -> float:
+def encoder_flops(model: SamModel) -> float:
     """Of encoding one image."""
     stem, _, neck, _ = _counted(model)
     return sum(part.forward for part in (stem, neck, *_blocks(model, range(model.depth))))
 
 
-def decoder_flops(model: ViTSam) -> float:
+def decoder_flops(model: SamModel) -> float:
     """Of decoding one prompt."""
     return _counted(model)[3].forward
 
@@ -155,11 +167,11 @@ def seconds_per_image(step: Step, kind: Literal["cpu", "cuda", "mps"], rate: flo
     return computing + loading if workers == 0 else max(computing, loading / workers)
 
 
-def seconds_to_encode(model: ViTSam, kind: Literal["cpu", "cuda", "mps"], rate: float) -> float:
+def seconds_to_encode(model: SamModel, kind: Literal["cpu", "cuda", "mps"], rate: float) -> float:
     """Time to encode an image for the embedding cache, `rate` as in `seconds_per_image`."""
     return encoder_flops(model) / (rate * _ENCODER_EFFICIENCY[kind]) + model.depth * _SECONDS_PER_BLOCK
 
 
-def _blocks(model: ViTSam, blocks: Iterable[int]) -> list[Flops]:
+def _blocks(model: SamModel, blocks: Iterable[int]) -> list[Flops]:
     counted = _counted(model)[1]
-    return [counted[window_of(model, block)] for block in blocks]
+    return [counted[model.block_shape(block)] for block in blocks]

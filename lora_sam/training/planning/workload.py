@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from lora_sam.models.vit import PATCH_SIZE, ViTSam
+from lora_sam.models.building import PATCH_SIZE
+from lora_sam.models.family import family_of
 
 if TYPE_CHECKING:
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.device import Precision
-
-_ADAPTED = re.compile(r"image_encoder\.blocks\.\d+\.(?:attn|mlp)\.(\w+)\.lora_")
+    from lora_sam.models.family import Linear, SamModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,7 @@ class Trained:
     held: int
     first_block: int | None
     whole_encoder: bool
-    adapted: frozenset[str]
+    adapted: frozenset[Linear]
     decoder: bool
 
 
@@ -43,14 +42,14 @@ def trained_in(adapted: AdaptedSam) -> Trained:
     """What trains in a model, read off its parameters."""
     names = list(adapted.trainable())
     trainable, total = adapted.count()
-    stage = adapted.frozen_stage
+    stage, family = adapted.frozen_stage, family_of(adapted.sam.image_encoder)
     return Trained(
         trainable=trainable,
         total=total,
         held=sum(parameter.numel() for parameter in adapted.peft.parameters()),
         first_block=0 if stage is None else stage.block,
         whole_encoder=any("image_encoder.modules_to_save" in name for name in names),
-        adapted=frozenset(match[1] for name in names if (match := _ADAPTED.search(name))),
+        adapted=frozenset(linear for name in names if ".lora_" in name and (linear := family.linear_of(name))),
         decoder=any("mask_decoder" in name for name in names),
     )
 
@@ -73,7 +72,7 @@ class Step:
         input_loss: Whether the loss compares masks at the size of the input.
     """
 
-    model: ViTSam
+    model: SamModel
     trained: Trained
     precision: Precision
     images: int
@@ -103,17 +102,6 @@ class Step:
         return max(1, min(self.chunk, self.images * self.most_prompts))
 
 
-def grid_of(model: ViTSam) -> int:
-    """Tokens along a side of the image."""
+def grid_of(model: SamModel) -> int:
+    """Pixels along a side of the image embedding."""
     return model.image_size // PATCH_SIZE
-
-
-def window_of(model: ViTSam, block: int) -> int:
-    """Side of what a block attends to, in tokens."""
-    return grid_of(model) if block in model.global_attention or not model.window_size else model.window_size
-
-
-def attending_tokens(model: ViTSam, block: int) -> int:
-    """Tokens of an image that a block attends with: windows are filled up with zeros."""
-    window = window_of(model, block)
-    return (-(-grid_of(model) // window) * window) ** 2

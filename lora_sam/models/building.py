@@ -1,0 +1,239 @@
+"""Build a SAM of any family: find its weights, read them, refuse what does not fit, split the projections."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_sam.core.errors import CheckpointError, ConfigError
+from lora_sam.core.files import recorded_sha256, sha256_of
+from lora_sam.core.scores import META, Scores
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
+    from torch import Tensor
+
+    from lora_sam.models.family import SamModel
+
+PATCH_SIZE = 16
+PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A SAM with split projections, and which base it is.
+
+    Attributes:
+        sam: Keys as upstream, but `attn.q|k|v` for `attn.qkv`; fp32, `eval()`, nothing requires gradients.
+        variant: Name of the architecture.
+        image_size: Side S of the square input in pixels.
+        sha256: SHA-256 of the checkpoint file, or of the drawn weights when they are random.
+        source: Name of the checkpoint file, or `random`.
+        tensors: SHA-256 of the weights themselves: equal whatever file, layout or precision holds the same numbers.
+            None where the file is the one that was expected, so that nobody has to know.
+        scores: From which score on its masks are good.
+    """
+
+    sam: Sam
+    variant: str
+    image_size: int
+    sha256: str
+    source: str
+    tensors: str | None
+    scores: Scores = META
+
+
+def build(
+    model: SamModel,
+    expected: str | None,
+    *,
+    family: str,
+    draw: Callable[[], Sam],
+    fill: Callable[[dict[str, Tensor], Path], Sam],
+) -> BaseModel:
+    """Build a model and load its weights.
+
+    Args:
+        model: The variant.
+        expected: SHA-256 of the file that is expected; of any other file the weights themselves are hashed too.
+        family: Name of its family.
+        draw: Makes the model with random weights, of torch's generator.
+        fill: Makes the model with the weights of a file, or refuses them; gets its path.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, is not what it was published as, holds another variant or
+            another model, or a tensor that cannot be computed with.
+    """
+    import torch
+
+    from lora_sam.models.checkpoints import load_scores
+    from lora_sam.models.projections import split_projections
+
+    with torch.random.fork_rng(devices=[]):  # layers draw weights that are overwritten at once
+        if model.weights == "random":
+            torch.manual_seed(model.weights_seed)
+            sam, source, scores = draw(), "random", META
+            sha256 = _digest(sam.state_dict())
+            tensors: str | None = sha256
+        else:
+            path, published = _locate(model)
+            source, scores = path.name, load_scores(path)
+            # hashing leaves the interpreter to others: it is over before the layers are there
+            with ThreadPoolExecutor(1) as aside:
+                of_file = aside.submit(sha256_of, path)
+                state = _read(path, family)
+                of_tensors = None if expected is not None else aside.submit(_digest, state)
+                sam = fill(state, path)
+                sha256 = of_file.result()
+                if of_tensors is not None:
+                    tensors = of_tensors.result()
+                else:
+                    tensors = None if sha256 == expected else _digest(state)
+            if published not in (None, sha256):
+                raise CheckpointError(
+                    f"{path} is damaged: its SHA-256 is {sha256[:12]}, it was {published[:12]} when it was "
+                    "written; delete it, and get or make it again"
+                )
+        split = split_projections(sam).eval().requires_grad_(False)
+        return BaseModel(split, model.variant, model.image_size, sha256, source, tensors, scores)
+
+
+def check_weights(model: SamModel) -> None:
+    """Raise where the fields that say where weights are contradict each other, or a checkpoint file is not there."""
+    if len({value is None for value in (model.url, model.size, model.sha256)}) != 1:
+        raise ConfigError(
+            f"model.url = {model.url}: a file is known by model.url, model.size and model.sha256 together; set all "
+            "three or none"
+        )
+    if model.weights == "pretrained" and model.checkpoint is not None and not Path(model.checkpoint).is_file():
+        raise CheckpointError(
+            f"model.checkpoint = {model.checkpoint}: no such file; give the path of a .pth or .safetensors file "
+            f"with SAM {model.variant} weights"
+        )
+
+
+def _locate(model: SamModel) -> tuple[Path, str | None]:
+    """Path of the weights, and the SHA-256 they had when they were published or a step wrote them, where known."""
+    from lora_sam.models.checkpoints import (
+        OFFICIAL,
+        PACKAGED_SHA256,
+        default_directory,
+        packaged_checkpoint,
+        published,
+    )
+    from lora_sam.models.download import download_progress, fetch_checkpoint
+
+    if model.checkpoint is not None:
+        model.check()
+        return Path(model.checkpoint), recorded_sha256(Path(model.checkpoint))
+    packaged = packaged_checkpoint(model.variant)
+    if packaged is not None:
+        return packaged, PACKAGED_SHA256.get(model.variant)
+    if model.url is None or model.size is None or model.sha256 is None:
+        raise CheckpointError(
+            f"model={model.variant} has neither packaged weights nor an official checkpoint; set model.checkpoint "
+            f"to a file with its weights (official ones exist for {', '.join(sorted(OFFICIAL))})"
+        )
+    official = published(model.variant, model.url, model.size, model.sha256)
+    with download_progress(official) as progress:
+        path = fetch_checkpoint(official, default_directory(), offline=model.offline, progress=progress)
+    return path, official.sha256
+
+
+def _read(path: Path, family: str) -> dict[str, Tensor]:
+    """The weights in a file, sound, in fp32, with the keys of the upstream package."""
+    from lora_sam.models.checkpoints import load_state_dict
+    from lora_sam.models.layouts import plain_state
+    from lora_sam.models.soundness import check_sound
+
+    state = plain_state(load_state_dict(path), path, family)
+    # anything else does not fit, and is refused for that
+    own = {key: value for key, value in state.items() if key.partition(".")[0] in PARTS and not is_count(key)}
+    check_sound(own, path)
+    return {**state, **{key: value.float() for key, value in own.items()}}
+
+
+def is_count(key: str) -> bool:
+    """Whether a tensor counts batches, as BatchNorm does beside its statistics: no weight, and not computed with."""
+    return key.endswith(".num_batches_tracked")
+
+
+def differences(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> str | None:
+    """The first difference between the weights in a file and those of a model; None where they fit.
+
+    Raises:
+        CheckpointError: the file holds no SAM, or parts of one.
+    """
+    missing = sorted(wanted.keys() - state.keys())
+    surplus = sorted(state.keys() - wanted.keys())
+    misfits = sorted(key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape)
+    if not (missing or surplus or misfits):
+        return None
+    there = [part for part in PARTS if any(key.startswith(f"{part}.") for key in state)]
+    if not there:
+        raise CheckpointError(
+            f"{path}: not a SAM checkpoint: {len(missing)} of {len(wanted)} tensors are missing, e.g. {missing[0]}"
+        )
+    if len(there) < len(PARTS):
+        absent = " and ".join(part for part in PARTS if part not in there)
+        raise CheckpointError(
+            f"{path} holds {' and '.join(there)} of a SAM without its {absent}; give the weights of the whole model"
+        )
+    if misfits:
+        key = misfits[0]
+        return f"{key} has the shape {list(state[key].shape)}, where {list(wanted[key].shape)} is needed"
+    if missing:
+        return f"{missing[0]} is missing" + (f", as are {len(missing) - 1} others" if missing[1:] else "")
+    return f"{surplus[0]!r:.150} is not of this model" + (f", nor are {len(surplus) - 1} others" if surplus[1:] else "")
+
+
+def _digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of weights in fp32: their names in order, each followed by its values."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(key.encode())
+        digest.update(state[key].reshape(-1).numpy().data)
+    return digest.hexdigest()
+
+
+def prompted(encoder: Any, image_size: int, prompt_embed_dim: int, decoder_mlp_dim: int) -> Sam:
+    """A SAM around an image encoder: prompt encoder and mask decoder are those of the first SAM."""
+    from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+
+    grid, dim = image_size // PATCH_SIZE, prompt_embed_dim
+    return Sam(
+        image_encoder=encoder,
+        prompt_encoder=PromptEncoder(
+            embed_dim=dim,
+            image_embedding_size=(grid, grid),
+            input_image_size=(image_size, image_size),
+            mask_in_chans=16,
+        ),
+        mask_decoder=MaskDecoder(
+            num_multimask_outputs=3,
+            transformer=TwoWayTransformer(depth=2, embedding_dim=dim, mlp_dim=decoder_mlp_dim, num_heads=8),
+            transformer_dim=dim,
+            iou_head_depth=3,
+            iou_head_hidden_dim=dim,
+        ),
+    )
+
+
+def draw_positions(sam: Sam, endings: Sequence[str], frequency: float) -> None:
+    """Random tables of positions, which packages leave at zero, where neither they nor their resizing could be tested.
+
+    Args:
+        sam: The model, in place.
+        endings: How the names of its tables of positions end.
+        frequency: Standard deviation of the spatial frequencies of the prompt encoder.
+    """
+    from torch import nn
+
+    for name, parameter in sam.named_parameters():
+        if name.endswith(tuple(endings)):
+            nn.init.normal_(parameter, std=0.02)
+    sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.mul_(frequency)

@@ -1,0 +1,266 @@
+"""What a family of SAMs says about itself, so that nothing outside `models/` has to ask which one it is.
+
+A family is the kind of image encoder (and, where they differ, prompt encoder and decoder) that a SAM has. It is one
+module beside this one; a variant of it is one file in `conf/model/`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+from lora_sam.core.errors import AdapterError
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
+    from torch import Tensor, nn
+
+    from lora_sam.models.building import BaseModel
+
+Block: TypeAlias = "Callable[[Tensor], Tensor]"
+Linear: TypeAlias = Literal["q", "k", "v", "proj", "lin1", "lin2"]
+"""The Linears of a block by what they do, whatever a family calls them: attention, then both layers of the MLP."""
+
+OPTIONS: Mapping[str, str] = MappingProxyType(
+    {"vit": "lora_sam.models.vit.ViTSam", "tiny_vit": "lora_sam.models.tiny_vit.TinyViTSam"}
+)
+"""The class of `conf/model/` that describes a variant, by the name of its family."""
+
+_FAMILIES: Mapping[str, str] = MappingProxyType(
+    {"vit": "lora_sam.models.vit_family.ViTFamily", "tiny_vit": "lora_sam.models.tiny_vit_family.TinyViTFamily"}
+)
+FIRST = "vit"
+"""The family of adapters that do not name one."""
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """The shape of a transformer block, as far as time and memory depend on it.
+
+    Attributes:
+        side: Tokens along a side of the image.
+        channels: Channels of a token.
+        heads: Attention heads.
+        window: Side of what a token attends to, in tokens.
+        hidden: Channels inside the MLP.
+        relative: Whether positions are computed from the queries (Li et al., MViTv2) and not looked up.
+        convolutions: Convolutions of the size of the tokens beside attention and MLP.
+        then: Side and channels of what the next block gets.
+    """
+
+    side: int
+    channels: int
+    heads: int
+    window: int
+    hidden: int
+    relative: bool
+    convolutions: int
+    then: tuple[int, int]
+
+    @property
+    def tokens(self) -> int:
+        """Of an image."""
+        return self.side**2
+
+    @property
+    def attending(self) -> int:
+        """Tokens of an image that attend: windows are filled up with zeros."""
+        return (-(-self.side // self.window) * self.window) ** 2
+
+
+class SamModel(Protocol):
+    """A variant: the options of a file in `conf/model/`; `lora_sam.models.vit.ViTSam` says what each means."""
+
+    def __hash__(self) -> int: ...
+
+    @property
+    def variant(self) -> str:
+        """Name of the architecture."""
+        ...
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square input in pixels."""
+        ...
+
+    @property
+    def prompt_embed_dim(self) -> int:
+        """Channels of image and prompt embeddings."""
+        ...
+
+    @property
+    def prompt_frequency(self) -> float:
+        """Standard deviation of the frequencies of positions in random weights."""
+        ...
+
+    @property
+    def weights(self) -> Literal["pretrained", "random"]:
+        """Where weights come from."""
+        ...
+
+    @property
+    def weights_seed(self) -> int:
+        """Seed of random weights."""
+        ...
+
+    @property
+    def checkpoint(self) -> str | None:
+        """Path of the weights."""
+        ...
+
+    @property
+    def offline(self) -> bool:
+        """Never download."""
+        ...
+
+    @property
+    def url(self) -> str | None:
+        """Where weights are published."""
+        ...
+
+    @property
+    def size(self) -> int | None:
+        """Of the published file in bytes."""
+        ...
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the published file."""
+        ...
+
+    @property
+    def depth(self) -> int:
+        """Transformer blocks of the image encoder: those that `method.blocks` counts."""
+        ...
+
+    @property
+    def global_attention(self) -> tuple[int, ...]:
+        """Blocks that attend to the whole image."""
+        ...
+
+    @property
+    def stem(self) -> tuple[int, int]:
+        """Numbers that are alive at once before the first block, for an image, and those kept if all of it trains."""
+        ...
+
+    def check(self) -> None:
+        """Raise `ConfigError` where fields contradict each other, or a checkpoint file is not there."""
+        ...
+
+    def architecture(self) -> dict[str, Any]:
+        """The fields that fix shapes, as saved beside an adapter; `family` names any but the first."""
+        ...
+
+    def block_shape(self, block: int) -> BlockShape:
+        """The shape of a transformer block."""
+        ...
+
+    def build(self, expected: str | None = None) -> BaseModel:
+        """Build the model and load its weights; see `lora_sam.models.building.build`."""
+        ...
+
+    def empty(self) -> Sam:
+        """The modules of this architecture with the keys of its upstream package, weights as torch draws them."""
+        ...
+
+
+class Family(Protocol):
+    """How the image encoder of a family is taken apart, and put together again as its upstream package has it."""
+
+    name: str
+    """As in `OPTIONS`."""
+
+    cannot: Mapping[str, str]
+    """What this family cannot do, and why: `transformers` (merge with `format=transformers`)."""
+
+    def owns(self, encoder: nn.Module) -> bool:
+        """Whether `encoder` is an image encoder of this family."""
+        ...
+
+    def enter(self, encoder: nn.Module, images: Tensor) -> Tensor:
+        """What the first transformer block gets, [B, side, side, C], of images [B, 3, S, S]."""
+        ...
+
+    def blocks(self, encoder: nn.Module) -> Sequence[Block]:
+        """The steps from there on, one for each transformer block: tokens to tokens."""
+        ...
+
+    def leave(self, encoder: nn.Module, tokens: Tensor) -> Tensor:
+        """The image embedding [B, C, S/16, S/16] of what the last block returned."""
+        ...
+
+    def as_made(self, tokens: Tensor) -> Tensor:
+        """Tokens that were kept, laid out in memory as a block gets them, so that sums round as they do there."""
+        ...
+
+    def shape(self, encoder: nn.Module, block: int | None) -> tuple[int, ...]:
+        """Shape of what a block gets, of one image; of the embedding for None."""
+        ...
+
+    def block_of(self, encoder: nn.Module, parameter: str) -> int | None:
+        """The block a parameter of the encoder is part of; their number for what follows them; None before them."""
+        ...
+
+    def linear_of(self, parameter: str) -> Linear | None:
+        """The Linear of a block that a parameter of the model belongs to, by what it does."""
+        ...
+
+    def target_pattern(self, encoder: nn.Module, blocks: Iterable[int], targets: Iterable[str]) -> str:
+        """Regular expression of the full names of the Linears of these blocks; targets are q, k, v, proj and mlp."""
+        ...
+
+    def modules(self, encoder: nn.Module) -> Mapping[str, nn.Module]:
+        """The modules that are compiled on their own, by their names in the model."""
+        ...
+
+    def split(self, encoder: nn.Module) -> None:
+        """Give every attention `q`, `k`, `v` for its fused `qkv`, in place; weights are rows of the old."""
+        ...
+
+    def fuse(self, encoder: nn.Module) -> None:
+        """The inverse of `split`: afterwards the keys are those of the upstream package."""
+        ...
+
+
+@cache
+def family(name: str) -> Family:
+    """The family of a name in `OPTIONS`."""
+    made: Family = _named(_FAMILIES[name])()
+    return made
+
+
+def family_of(encoder: nn.Module) -> Family:
+    """The family that an image encoder belongs to, whether PEFT has wrapped it or not."""
+    plain = getattr(encoder, "original_module", encoder)
+    for name in _FAMILIES:
+        if family(name).owns(plain):
+            return family(name)
+    raise AssertionError(f"no family has the image encoder {type(plain).__name__}")
+
+
+def options_of(architecture: Mapping[str, Any]) -> type[Any]:
+    """The class of `conf/model/` that an architecture, as saved beside an adapter, is made of.
+
+    Raises:
+        AdapterError: this version knows no such family.
+    """
+    name = architecture.get("family", FIRST)
+    if not isinstance(name, str) or name not in OPTIONS:
+        raise AdapterError(f"a model of the family {name!r:.60} is not known here (known are {', '.join(OPTIONS)})")
+    options: type[Any] = _named(OPTIONS[name])
+    return options
+
+
+def why_not(architecture: Mapping[str, Any], what: str) -> str | None:
+    """Why a model with this architecture cannot do `what`; None where it can."""
+    options_of(architecture)
+    return family(architecture.get("family", FIRST)).cannot.get(what)
+
+
+def _named(target: str) -> Any:
+    module, _, name = target.rpartition(".")
+    return getattr(importlib.import_module(module), name)
