@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -171,11 +173,20 @@ def decoder_ir(sam: Sam, image_size: int, *, multimask: bool) -> openvino.Model:
 
 
 def save_ir(model: openvino.Model, path: Path, *, half: bool) -> None:
-    """Write `path` (.xml) and its .bin; weights in fp16 if `half`."""
+    """Write `path` (.xml) and its .bin; weights in fp16 if `half`.
+
+    Raises:
+        OSError: the disk is full.
+    """
     quiet_openvino()
     import openvino
 
-    openvino.save_model(model, path, compress_to_fp16=half)
+    try:
+        openvino.save_model(model, path, compress_to_fp16=half)
+    except RuntimeError as error:
+        if "iostream" not in str(error):  # its word for a full disk
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 def save_onnx(sam: Sam, image_size: int, directory: Path, *, multimask: bool) -> None:

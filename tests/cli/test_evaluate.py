@@ -336,3 +336,11 @@ def test_content_is_the_documented_json(run: RunDirectory) -> None:
     assert wanted <= content["backends"]["fp16"].keys()
     assert 30e6 < content["backends"]["fp16"]["peak_memory_bytes"] < 1e9
     assert content["host"]["cores"] >= 1
+    assert read_backends(run.backends, "").backends["fp16"].iou == content["backends"]["fp16"]["iou"]
+    content["backends"]["fp16"]["iou"] += 0.001
+    run.backends.write_text(json.dumps(content))
+    with pytest.raises(AdapterError, match=r"backends.json is not what was written .*; make it again with: again"):
+        read_backends(run.backends, "again")
+    del content["digest"]  # one that is older says nothing of it
+    run.backends.write_text(json.dumps(content))
+    read_backends(run.backends, "")

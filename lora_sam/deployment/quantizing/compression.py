@@ -59,15 +59,18 @@ def read(path: Path) -> openvino.Model:
 
 
 def save(model: openvino.Model, path: Path) -> None:
-    """Write `path` (.xml) and its .bin, weights in fp16 unless some are quantised; equal models give equal files."""
-    quiet_openvino()
-    import openvino
+    """Write `path` (.xml) and its .bin, weights in fp16 unless some are quantised; equal models give equal files.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    from lora_sam.deployment.ir_parts import save_ir
 
     for place, op in enumerate(model.get_ordered_ops()):
         if re.fullmatch(rf"{op.get_type_name()}_\d+", op.get_friendly_name()):
             # OpenVINO numbers what has no name by how many operations the process has made so far
             op.set_friendly_name(f"{op.get_type_name()}_{place}")
-    openvino.save_model(model, path, compress_to_fp16=True)
+    save_ir(model, path, half=True)
 
 
 def compiled(path: Path) -> openvino.CompiledModel:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from lora_sam.core.errors import AdapterError
-from lora_sam.core.files import FIGURES, read_json, write_text
+from lora_sam.core.files import FIGURES, digest_of, read_json, write_text
 from lora_sam.core.version import __version__
 from lora_sam.evaluation.backends.host import Host
 from lora_sam.evaluation.backends.names import BACK_ENDS
@@ -19,6 +19,7 @@ from lora_sam.evaluation.backends.threshold import TunedThreshold
 from lora_sam.evaluation.layout import Count, Difference, Share
 from lora_sam.evaluation.metrics import METRICS
 
+_DIGEST = "digest"
 SCHEMA_VERSION = 1
 
 Milliseconds = Annotated[float, Field(ge=0, le=1e10)]
@@ -147,8 +148,10 @@ class Comparison:
 
 
 def write_backends(path: Path, comparison: Comparison) -> None:
-    """Write `backends.json` atomically. Raises `TrainingError` if the directory cannot be written."""
-    write_text(path, json.dumps(asdict(comparison), indent=2, allow_nan=False) + "\n", FIGURES)
+    """Write `backends.json` atomically, with its SHA-256. Raises `TrainingError` if the directory cannot be written."""
+    content = json.loads(json.dumps(asdict(comparison), allow_nan=False))
+    content[_DIGEST] = {"of": sorted(content), "sha256": digest_of(content)}
+    write_text(path, json.dumps(content, indent=2) + "\n", FIGURES)
 
 
 def read_backends(path: Path, remedy: str) -> Comparison:
@@ -169,6 +172,7 @@ def read_backends(path: Path, remedy: str) -> Comparison:
             f"{path}: schema version {values.get('schema_version')!r:.40}, this lora_sam reads {SCHEMA_VERSION}; "
             f"make it again with: {remedy}"
         )
+    recorded = values.pop(_DIGEST, None)
     try:
         # as JSON, in which lists may become tuples
         comparison = TypeAdapter(Comparison).validate_json(json.dumps(values), strict=True)
@@ -180,7 +184,17 @@ def read_backends(path: Path, remedy: str) -> Comparison:
     if unknown or not comparison.backends:
         reason = f"unknown back end {unknown[0]!r:.40}" if unknown else "no back end"
         raise AdapterError(f"{path}: {reason}; make it again with: {remedy}")
+    if recorded is not None and not _is_digest_of(recorded, values):
+        raise AdapterError(f"{path} is not what was written (its SHA-256 is another); make it again with: {remedy}")
     return comparison
+
+
+def _is_digest_of(recorded: Any, values: Mapping[str, Any]) -> bool:
+    """Whether `recorded` is that of the keys that it names; a later version may have more, and names them."""
+    names = recorded.get("of") if isinstance(recorded, dict) else None
+    if not isinstance(names, list) or not {"backends", "split"} <= set(map(str, names)):
+        return False
+    return bool(recorded.get("sha256") == digest_of({str(name): values.get(str(name)) for name in names}))
 
 
 def verdicts(comparison: Comparison) -> tuple[str, ...]:
