@@ -38,9 +38,10 @@ def measure(root: Path, tries: int, seconds: float, seed: int) -> Tally:
 
 def _serve(outputs: Path, clients: int, seconds: float, seed: int) -> dict[str, Any]:
     import lora_sam
-    from lora_sam.app.scene import ObjectPrompts, Scene
+    from lora_sam.app.scene import Scene
     from lora_sam.app.turns import BusyError
     from lora_sam.app.workbench import Workbench
+    from lora_sam.prompts.objects import ObjectPrompts
 
     tally, lock = Tally(), threading.Lock()
     bench = Workbench(outputs, "run")

@@ -122,6 +122,7 @@ def _child(work: Callable[[], Any], kill: Kill, writing: int, said: int, tempora
         os.setsid()
         os.dup2(said, 1)
         os.dup2(said, 2)
+        sys.stdout = sys.stderr = os.fdopen(said, "w", buffering=1, closefd=False)  # whatever the parent has there
         if temporary is not None:
             os.environ["TMPDIR"] = str(temporary)
             tempfile.tempdir = None
@@ -150,10 +151,11 @@ def _watch(kill: Kill, counted: list[int]) -> None:
             here = counted[0] == kill.point
             if here and not kill.after:
                 os.kill(os.getpid(), signal.SIGKILL)
-            result = call(*arguments, **options)
-            if here:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
+            try:
+                return call(*arguments, **options)
+            finally:
+                if here:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
         return counting
 

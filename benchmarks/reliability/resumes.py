@@ -80,7 +80,7 @@ def _stopping(train: Any, step: int) -> Any:
             if values["step"] == step and "loss" in values:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        MetricsLog.append = recorded  # type: ignore[method-assign]
+        MetricsLog.append = recorded  # type: ignore[assignment, method-assign]
         train()
 
     return stopping
