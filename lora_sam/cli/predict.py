@@ -14,6 +14,7 @@ from pydantic import Field
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.run_directory import RunDirectory, find_run
+from lora_sam.deployment.predicting.tiling import Tile
 from lora_sam.deployment.predicting.writers.table import Name as FormatName
 from lora_sam.evaluation.backends.names import Name as BackEndName
 
@@ -58,8 +59,14 @@ class Predict:
             left out.
         multimask: With prompts: of SAM's three masks for ambiguous prompts, take the one with the highest predicted
             IoU, instead of the single mask.
+        tile: Images much larger than those of the training are cut into tiles, so that objects keep their scale: auto
+            cuts those more than twice as large into tiles of the training's size; a number is the side of the tiles in
+            pixels, for all larger images; off cuts none.
+        halo: Pixels that neighbouring tiles share; null takes an eighth of a tile. Objects that are smaller are whole
+            in one of them, what is larger is put together.
         max_images: The first so many images; null takes all.
-        max_megapixels: Larger images are counted as failures; their masks would take too much memory.
+        max_megapixels: Larger images that are not cut into tiles are counted as failures; their masks would take too
+            much memory. In tiles, up to 178 megapixels are read.
         device: auto, cpu, cuda, cuda:1 or mps, for torch.
         threads: Threads to compute with; null leaves it to torch and OpenVINO.
         base: Checkpoint of the base weights; null takes the file that the run used.
@@ -78,6 +85,8 @@ class Predict:
     stability: Annotated[float, Field(ge=0, le=1)] | None
     box_overlap: Annotated[float, Field(ge=0, le=1)]
     multimask: bool
+    tile: Tile
+    halo: Annotated[int, Field(ge=0)] | None
     max_images: Annotated[int, Field(ge=1)] | None
     max_megapixels: Annotated[float, Field(gt=0, le=64)]
     device: Annotated[str, Field(min_length=1)]
@@ -135,9 +144,12 @@ class Predict:
         from lora_sam.deployment.predicting.output import open_output
         from lora_sam.deployment.predicting.prompted import OBJECT
         from lora_sam.deployment.predicting.sources import open_source, readable, stems_of
+        from lora_sam.deployment.predicting.tiling import tiling
         from lora_sam.deployment.predicting.work import Work
+        from lora_sam.methods.peft_config import CLASS_HEAD
         from lora_sam.predictors.automatic import AutomaticMasks
         from lora_sam.runs.adapter_files import find_adapter, read_facts
+        from lora_sam.runs.loading import load_classes
 
         run = find_run(self.run)
         adapter = find_adapter(run.root)
@@ -159,11 +171,19 @@ class Predict:
         )
         scores = scores_of(facts.get("scores"))
         scale = PixelScale.of_run(adapter)
+        tiles = tiling(self.tile, self.halo, trained=facts.get("training_side"), image_size=facts["image_size"])
+        # the base never saw the classes
+        head = load_classes(adapter) if name != "base" else None
+        categories = {1: OBJECT} if prompts is None else dict(prompts.categories)
+        if list(categories.values()) == [OBJECT] and facts.get("classes"):
+            categories = dict(enumerate(facts["classes"] if head or len(facts["classes"]) == 1 else [OBJECT], 1))
         settings = {
             "source": str(source.root),
             "backend": name,
             "weights": weights,
             "scale": None if scale is None else scale.to_json(),
+            "classes": None if head is None else facts["files"][CLASS_HEAD],
+            "tiles": tiles.to_json(),
             **self._decoding(automatic, scores, prompts),
         }
         output = open_output(self.output, subject_of(source), settings, overwrite=self.overwrite)
@@ -172,12 +192,14 @@ class Predict:
             stems=stems_of(image.name for image in source.images),
             output=output,
             formats=tuple(dict.fromkeys(self.formats)),
-            categories={1: OBJECT} if prompts is None else prompts.categories,
+            categories=categories,
             automatic=automatic,
             prompts=None if prompts is None else prompts.objects,
             multimask=self.multimask,
             scale=scale,
             max_pixels=round(self.max_megapixels * 1e6),
+            tiling=tiles,
+            head=head,
         )
         return run, images, work
 

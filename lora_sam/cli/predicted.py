@@ -15,15 +15,22 @@ from lora_sam.cli.step import as_typed
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import duration, plural
 from lora_sam.data.check.samples import spread
-from lora_sam.data.reading.images import read_image
+from lora_sam.data.reading.images import MAX_TILED_PIXELS, read_image, read_up_to
 from lora_sam.deployment.predicting.found import read_found
 from lora_sam.deployment.predicting.output import Output
 from lora_sam.deployment.predicting.work import Outcome, Work
 from lora_sam.deployment.predicting.writers.table import FORMATS
 from lora_sam.report.next_steps import quoted
-from lora_sam.report.predictions import Predictions, PredictionsPicture, predictions_html, predictions_picture
+from lora_sam.report.predictions import (
+    MOST_OBJECTS,
+    Predictions,
+    PredictionsPicture,
+    predictions_html,
+    predictions_picture,
+)
 
 PICTURES = 18
+_DRAWN_SIDE = 1000
 MOST_NAMED = 10
 
 
@@ -150,9 +157,14 @@ def _pictures(work: Work, outcome: Outcome) -> tuple[PredictionsPicture, ...]:
         if path is None or found is None:
             continue
         try:
-            pixels = read_image(path, work.scale)
+            with read_up_to(MAX_TILED_PIXELS):
+                pixels = read_image(path, work.scale)
         except DataError:  # it is gone since
             continue
         scores = [one.score for one in found.objects]
-        drawn.append(predictions_picture(name, pixels, found.masks, float(np.mean(scores)) if scores else None))
+        # every so many pixels: the picture is small
+        step = max(1, max(found.size) // _DRAWN_SIDE)
+        masks = found.some_masks(MOST_OBJECTS, step)
+        mean = float(np.mean(scores)) if scores else None
+        drawn.append(predictions_picture(name, pixels[::step, ::step], masks, mean, len(scores)))
     return tuple(drawn)

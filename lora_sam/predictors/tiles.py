@@ -16,6 +16,7 @@ from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.prompting import size_of
 
 Box = tuple[int, int, int, int]
+Label = Callable[[NDArray[np.uint8], NDArray[np.bool_]], Sequence[str]]
 
 SAME_OBJECT = 0.5
 """IoU, in the part that two tiles share, above which masks of both are one object."""
@@ -32,6 +33,7 @@ class FoundCrops:
         scores: IoU as predicted by the model, float32 [N]; of an object across tiles, the mean by area.
         stability: See `AutomaticMasks`, float32 [N]; likewise.
         points: The grid point (x, y) that gave each mask, float32 [N, 2]; across tiles that of the largest part.
+        labels: What `label` said of each; across tiles of the largest part. Empty texts without.
     """
 
     size: tuple[int, int]
@@ -39,6 +41,7 @@ class FoundCrops:
     scores: NDArray[np.float32]
     stability: NDArray[np.float32]
     points: NDArray[np.float32]
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class _Part:
     score: float
     stability: float
     point: tuple[float, float]
+    label: str
     cut: bool
 
 
@@ -82,6 +86,7 @@ def automatic_in_tiles(
     *,
     tile: int,
     halo: int,
+    label: Label | None = None,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> FoundCrops:
     """The masks of every tile, each object once.
@@ -97,6 +102,7 @@ def automatic_in_tiles(
         image: RGB, uint8 [H, W, 3].
         tile: Side of a tile in pixels.
         halo: Pixels that neighbours share at least; objects that are smaller are whole in one of them.
+        label: Says of the pixels of a tile and masks in it, bool [N, H, W], what each is.
         on_tile: Called with (tiles done, all tiles) after each.
 
     Raises:
@@ -108,7 +114,9 @@ def automatic_in_tiles(
     parts: list[_Part] = []
     for number, box in enumerate(tiles):
         x1, y1, x2, y2 = box
-        found = automatic.generate(predictor, np.ascontiguousarray(image[y1:y2, x1:x2]))
+        pixels = np.ascontiguousarray(image[y1:y2, x1:x2])
+        found = automatic.generate(predictor, pixels)
+        labels = [""] * len(found.masks) if label is None else label(pixels, found.masks)
         for row, mask in enumerate(found.masks):
             crop = Crop.of(mask, x1, y1)
             if crop is None:
@@ -116,7 +124,8 @@ def automatic_in_tiles(
             x, y = found.points[row]
             place = (float(x) + x1, float(y) + y1)
             cut = _is_cut(crop.box, box, size)
-            parts.append(_Part(number, crop, float(found.scores[row]), float(found.stability[row]), place, cut))
+            score, stability = float(found.scores[row]), float(found.stability[row])
+            parts.append(_Part(number, crop, score, stability, place, labels[row], cut))
         if on_tile is not None:
             on_tile(number + 1, len(tiles))
     objects = [_object(group) for group in _groups(parts, tiles) if not _seen_better(group, tiles)]
@@ -127,19 +136,27 @@ def automatic_in_tiles(
         np.array([part.score for part in objects], np.float32),
         np.array([part.stability for part in objects], np.float32),
         np.array([part.point for part in objects], np.float32).reshape(-1, 2),
+        tuple(part.label for part in objects),
     )
 
 
 def prompted_in_tiles(
-    predictor: Predictor, image: NDArray[np.uint8], prompts: Prompts, *, tile: int, multimask: bool = False
-) -> tuple[list[Crop | None], NDArray[np.float32]]:
+    predictor: Predictor,
+    image: NDArray[np.uint8],
+    prompts: Prompts,
+    *,
+    tile: int,
+    multimask: bool = False,
+    label: Label | None = None,
+) -> tuple[list[Crop | None], NDArray[np.float32], list[str]]:
     """One mask for each of N prompts, from the window around it at the image's own scale.
 
     A window is `tile` wide and high and has the prompt in its middle, as far as the image reaches. A prompt that fills
     more than two thirds of that gets a window of one and a half times its extent, which the model sees smaller.
 
     Returns:
-        N crops in the frame of the image, None for an empty mask; and the predicted IoU, float32 [N].
+        N crops in the frame of the image, None for an empty mask; the predicted IoU, float32 [N]; and what `label` says
+        of each, empty texts without.
 
     Raises:
         ConfigError: a tile of fewer than 32 pixels.
@@ -149,17 +166,20 @@ def prompted_in_tiles(
     if tile < LEAST_TILE:
         raise ConfigError(f"tile={tile}: must be at least {LEAST_TILE} pixels")
     crops: list[Crop | None] = [None] * len(prompts)
-    scores = np.zeros(len(prompts), np.float32)
+    scores, labels = np.zeros(len(prompts), np.float32), [""] * len(prompts)
     windows: dict[Box, list[int]] = {}
     for row in range(len(prompts)):
         windows.setdefault(_window(_extent(prompts, row), size, tile), []).append(row)
     for (x1, y1, x2, y2), rows in windows.items():
         moved = _moved(prompts[np.array(rows)], x1, y1)
-        masks = predictor.predict(np.ascontiguousarray(image[y1:y2, x1:x2]), moved, multimask=multimask)
+        pixels = np.ascontiguousarray(image[y1:y2, x1:x2])
+        masks = predictor.predict(pixels, moved, multimask=multimask)
+        told = labels if label is None else label(pixels, masks.masks)
         for place, row in enumerate(rows):
             crops[row] = Crop.of(masks.masks[place], x1, y1)
             scores[row] = masks.scores[place]
-    return crops, scores
+            labels[row] = "" if label is None else told[place]
+    return crops, scores, labels
 
 
 def _starts(length: int, tile: int, halo: int) -> list[int]:
@@ -250,7 +270,7 @@ def _object(group: Sequence[_Part]) -> _Part:
     largest = group[int(areas.argmax())]
     score = float(np.average([part.score for part in group], weights=areas))
     stability = float(np.average([part.stability for part in group], weights=areas))
-    return _Part(largest.tile, crop, score, stability, largest.point, cut=False)
+    return _Part(largest.tile, crop, score, stability, largest.point, largest.label, cut=False)
 
 
 def _extent(prompts: Prompts, row: int) -> NDArray[np.float64]:

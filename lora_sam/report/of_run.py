@@ -54,10 +54,11 @@ def fit_classes(parts: Parts) -> ClassHead | None:
     """What tells the classes of objects apart, fitted on the tuned model as it is; None where there are not several."""
     from lora_sam.core.console import progress
     from lora_sam.predictors.torch_predictor import TorchPredictor
-    from lora_sam.training.class_head import class_names, fit_class_head
+    from lora_sam.training.class_head import fit_class_head
+    from lora_sam.training.trained_on import TrainedOn
 
     settings, splits, sam = parts.settings, parts.splits, parts.adapted.sam
-    if not settings.trainer.class_head or len(class_names(splits.train, settings.seed)) < 2:
+    if not settings.trainer.class_head or len(TrainedOn.of(splits.train, settings.seed).classes) < 2:
         return None
     sam.eval()
     tuned = TorchPredictor(sam, parts.base.image_size)
@@ -137,9 +138,10 @@ def evaluate_run(
 
 def facts_of(parts: Parts, progress: Progress) -> dict[str, Any]:
     """Content of `lora_sam.json` before anything is evaluated."""
-    from lora_sam.training.class_head import class_names
+    from lora_sam.training.trained_on import TrainedOn
 
     settings, base = parts.settings, parts.base
+    seen = TrainedOn.of(parts.splits.train, settings.seed)
     return {
         "schema_version": SCHEMA_VERSION,
         "architecture": settings.model.architecture(),
@@ -155,7 +157,8 @@ def facts_of(parts: Parts, progress: Progress) -> dict[str, Any]:
         **({} if parts.splits.scale is None else {"scale": parts.splits.scale.to_json()}),
         "scores": vars(base.scores),
         "prompt": plain_fields(settings.prompt),
-        "classes": class_names(parts.splits.train, settings.seed),
+        "classes": list(seen.classes),
+        "training_side": seen.side,
         "seed": settings.seed,
         "plan": parts.plan.to_json(),
         "attention": parts.attention,

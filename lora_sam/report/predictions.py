@@ -76,9 +76,9 @@ class Predictions:
 
 
 def predictions_picture(
-    name: str, pixels: NDArray[np.uint8], masks: NDArray[np.bool_], score: float | None
+    name: str, pixels: NDArray[np.uint8], masks: NDArray[np.bool_], score: float | None, objects: int
 ) -> PredictionsPicture:
-    """A picture of an image, RGB uint8 [H, W, 3], and its masks, bool [N, H, W]."""
+    """A picture of an image, RGB uint8 [H, W, 3], and masks of its `objects` objects, bool [N, H, W]."""
     height, width = panel_size(pixels.shape[0], pixels.shape[1])
     photograph, _ = brighten(resize_image(pixels, (height, width)))
     order = np.argsort(-masks.sum(axis=(1, 2)), kind="stable")[:MOST_OBJECTS]
@@ -87,7 +87,7 @@ def predictions_picture(
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=85, subsampling=0)  # contours are thin and coloured
     return PredictionsPicture(
-        name=name, objects=len(masks), score=score, size=(picture.height, picture.width), file=buffer.getvalue()
+        name=name, objects=objects, score=score, size=(picture.height, picture.width), file=buffer.getvalue()
     )
 
 

@@ -8,26 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.core.seeds import drawn_places
-from lora_sam.data.sources import labels_of
 from lora_sam.predictors.class_head import ClassHead, features_of
+from lora_sam.training.trained_on import some_images
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
     from lora_sam.data.sources import SampleSource
 
-MOST_IMAGES = 100
-"""Of the training images, that many are looked at: a linear head needs hundreds of objects, not thousands."""
-
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Weights of the L2 term that are tried."""
 
 _Labelled = tuple[NDArray[np.float32], tuple[str, ...]]
-
-
-def class_names(train: SampleSource, seed: int) -> list[str]:
-    """Names of the classes of the training images that `fit_class_head` looks at, sorted; labels alone are read."""
-    return sorted({label for place in _drawn(len(train), seed).tolist() for label in labels_of(train, place).classes})
 
 
 def fit_class_head(
@@ -45,12 +36,12 @@ def fit_class_head(
 
     Args:
         predictor: The tuned model.
-        train: Labelled images; at most `MOST_IMAGES` are used, drawn by `seed`.
+        train: Labelled images; at most `trained_on.MOST_IMAGES` are used, drawn by `seed`.
         val: Labelled images that were not trained on.
         seed: See `train`.
         on_image: Called with (images done, images wanted).
     """
-    chosen = _drawn(len(train), seed), _drawn(len(val), seed)
+    chosen = some_images(len(train), seed), some_images(len(val), seed)
     count, done = len(chosen[0]) + len(chosen[1]), 0
     sets: list[_Labelled] = []
     for source, places in zip((train, val), chosen, strict=True):
@@ -79,11 +70,6 @@ def fit_class_head(
         for penalty, head in heads.items()
     }
     return heads[min(losses, key=lambda penalty: (losses[penalty], -penalty))]
-
-
-def _drawn(length: int, seed: int) -> NDArray[np.intp]:
-    rows = drawn_places(length, MOST_IMAGES, seed, "class head")
-    return np.arange(length) if rows is None else np.asarray(rows)
 
 
 def _fitted(features: NDArray[np.float32], target: NDArray[np.intp], names: Sequence[str], penalty: float) -> ClassHead:

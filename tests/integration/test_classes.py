@@ -13,6 +13,7 @@ from PIL import Image
 from lora_sam import load, read_image
 from lora_sam.cli.jobs import plain
 from lora_sam.cli.run import run
+from lora_sam.core.config import from_conf
 from lora_sam.core.errors import AdapterError
 from lora_sam.runs.loading import load_classes
 from lora_sam.training.settings import settings_from
@@ -79,6 +80,18 @@ def test_classes_are_learned_measured_and_saved(tmp_path: Path, capsys: pytest.C
         mask[y : y + 20, x : x + 20] = True
     names = [head.names[place] for place in head.probabilities(predictor, image, masks).argmax(axis=1)]
     assert names == ["light" if image[mask].mean() > 128 else "dark" for mask in masks]
+
+    # the same names come out of predict, which reads them with the run
+    table = ["image,x1,y1,x2,y2", *(f"0,{x},{y},{x + 20},{y + 20}" for x, y in ((4, 6), (38, 4), (6, 40), (36, 38)))]
+    (tmp_path / "boxes.csv").write_text("\n".join(table))
+    options = {"run": str(directory), "source": str(tmp_path / "data" / "test"), "prompts": str(tmp_path / "boxes.csv")}
+    step = from_conf("predict", output=str(tmp_path / "out"), formats=["coco", "semantic"], **options)
+    assert step.perform() == 0
+    written = json.loads((tmp_path / "out" / "coco.json").read_text())
+    assert [one["name"] for one in written["categories"]] == ["dark", "light"]
+    expected = predictor.segment(image, boxes=[[x, y, x + 20, y + 20] for x, y in ((4, 6), (38, 4), (6, 40), (36, 38))])
+    told = head.probabilities(predictor, image, expected.masks).argmax(axis=1)
+    assert [one["category_id"] for one in written["annotations"]] == [1 + int(place) for place in told]
 
     damaged = directory / "adapter" / "class_head.safetensors"
     content = bytearray(damaged.read_bytes())

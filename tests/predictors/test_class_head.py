@@ -16,7 +16,8 @@ from lora_sam.core.structures import Sample
 from lora_sam.evaluation.naming import Naming, naming_line
 from lora_sam.predictors.class_head import ClassHead, features_of, load_class_head
 from lora_sam.predictors.torch_predictor import TorchPredictor
-from lora_sam.training.class_head import class_names, fit_class_head
+from lora_sam.training.class_head import fit_class_head
+from lora_sam.training.trained_on import TrainedOn
 
 
 def test_a_mask_of_whole_cells_takes_their_mean() -> None:
@@ -83,7 +84,7 @@ def test_classes_are_told_from_each_other(predictor: TorchPredictor) -> None:
     calls: list[tuple[int, int]] = []
     head = fit_class_head(predictor, train, val, seed=0, on_image=lambda done, count: calls.append((done, count)))
     assert head is not None
-    assert head.names == ("dark", "light") == tuple(class_names(train, 0))
+    assert head.names == ("dark", "light") == TrainedOn.of(train, 0).classes
     assert calls == [(number, 9) for number in range(1, 10)]
     naming = Naming(head.names)
     for sample in (Images(5, seed=2)[index] for index in range(5)):
@@ -102,9 +103,9 @@ def test_classes_are_told_from_each_other(predictor: TorchPredictor) -> None:
 
 def test_one_class_or_none_needs_no_head(predictor: TorchPredictor) -> None:
     assert fit_class_head(predictor, Images(2, ("cell", "cell")), Images(1), seed=0) is None
-    assert class_names(Images(2, ("cell", "cell")), 0) == ["cell"]
+    assert TrainedOn.of(Images(2, ("cell", "cell")), 0) == TrainedOn(("cell",), 64)
     assert fit_class_head(predictor, Images(2, ("", "")), Images(1), seed=0) is None
-    assert class_names(Images(2, ("", "")), 0) == []
+    assert TrainedOn.of(Images(2, ("", "")), 0).classes == ()
 
 
 def test_validation_images_of_other_classes_choose_nothing(predictor: TorchPredictor) -> None:

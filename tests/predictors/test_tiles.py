@@ -86,12 +86,14 @@ def test_each_disc_is_found_once_and_whole(seed: int) -> None:
         image,
         tile=96,
         halo=30,
+        label=lambda pixels, masks: [str(pixels[mask][0, 0]) for mask in masks],
         on_tile=lambda done, count: calls.append((done, count)),
     )
     assert calls == [(done, 20) for done in range(1, 21)]
     assert {shape[:2] for shape in predictor.sizes} == {(96, 96)}
     colours = [int(image[crop.full(found.size)][0, 0]) for crop in found.crops]
     assert sorted(colours) == list(range(1, 41))
+    assert found.labels == tuple(map(str, colours))
     for crop, colour in zip(found.crops, colours, strict=True):
         np.testing.assert_array_equal(crop.full(found.size), image[:, :, 0] == colour)
     for (x, y), crop in zip(found.points, found.crops, strict=True):
@@ -166,7 +168,10 @@ def test_prompts_are_answered_where_they_are() -> None:
     image = np.zeros((500, 700, 3), np.uint8)
     boxes = np.array([[3, 4, 20, 30], [640, 470, 699, 499], [100, 50, 400, 420], [300, 300, 300, 300]], np.float32)
     predictor = Window()
-    crops, scores = prompted_in_tiles(predictor, image, Prompts(boxes=boxes), tile=128)
+    crops, scores, labels = prompted_in_tiles(
+        predictor, image, Prompts(boxes=boxes), tile=128, label=lambda pixels, masks: [str(m.sum()) for m in masks]
+    )
+    assert labels == [str(crop.area) if crop else "0" for crop in crops]
     assert [crop.box if crop else None for crop in crops] == [tuple(box) for box in boxes[:3].astype(int)] + [None]
     assert scores.tolist() == pytest.approx([0.8] * 4)
     assert [shape[:2] for shape in predictor.shapes] == [(128, 128), (128, 128), (500, 450), (128, 128)]
@@ -176,8 +181,9 @@ def test_points_of_one_window_are_answered_together_and_in_place() -> None:
     predictor = Window()
     points = np.array([[[30, 40]], [[20, 10]], [[210, 90]]], np.float32)
     prompts = Prompts(points=points, labels=np.ones((3, 1), np.int64))
-    crops, _ = prompted_in_tiles(predictor, np.zeros((100, 300, 3), np.uint8), prompts, tile=128)
+    crops, _, labels = prompted_in_tiles(predictor, np.zeros((100, 300, 3), np.uint8), prompts, tile=128)
     assert [(crop.x, crop.y) for crop in crops if crop] == [(30, 40), (20, 10), (210, 90)]
+    assert labels == ["", "", ""]
     assert len(predictor.shapes) == 2
 
 

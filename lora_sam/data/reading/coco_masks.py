@@ -45,7 +45,7 @@ class EncodedMasks:
         # copy the object's box only: untouched pages of `masks` then cost neither time nor memory
         boxes = coco_mask.toBbox(rles).astype(int).tolist()
         for mask, counts, (x, y, width, height) in zip(masks, self.counts, boxes, strict=True):
-            window = _window(_decompressed(counts), size[0], (x, y, width, height))
+            window = window_of(decompressed(counts), size[0], (x, y, width, height))
             mask[y : y + height, x : x + width] = window
         return masks
 
@@ -140,7 +140,7 @@ def _without(whole: Any, part: Any) -> Any:
     from faster_coco_eval.core import mask as coco_mask
 
     height, width = whole["size"]
-    runs = _decompressed(part["counts"]).tolist()
+    runs = decompressed(part["counts"]).tolist()
     outside = runs[1:] if runs[0] == 0 else [0, *runs]
     opposite = coco_mask.frPyObjects({"size": [height, width], "counts": outside}, height, width)
     return coco_mask.merge([whole, opposite], intersect=True)
@@ -208,7 +208,7 @@ def _checked_counts(rle: dict[str, Any], size: tuple[int, int]) -> list[int]:
     if isinstance(counts, str | list) and len(counts) > _MAX_VALUE_CHARACTERS * (pixels + 2):
         raise DataError(f"has an RLE of {len(counts)} values for {pixels} pixels; export it again", "bad_rle")
     if isinstance(counts, str):
-        runs = _decompressed(counts.encode("utf-8", "surrogatepass"))
+        runs = decompressed(counts.encode("utf-8", "surrogatepass"))
     elif isinstance(counts, list) and all(type(count) is int and 0 <= count <= pixels for count in counts):
         runs = np.array(counts, dtype=np.int64)
     else:
@@ -225,7 +225,7 @@ def _checked_counts(rle: dict[str, Any], size: tuple[int, int]) -> list[int]:
     return runs.tolist()  # type: ignore[no-any-return]
 
 
-def _decompressed(encoded: bytes) -> NDArray[np.int64]:
+def decompressed(encoded: bytes) -> NDArray[np.int64]:
     """Run lengths of a compressed RLE string.
 
     Each value is stored in groups of 5 bits, least significant first, as characters from chr(48); bit 5 says that the
@@ -250,7 +250,7 @@ def _decompressed(encoded: bytes) -> NDArray[np.int64]:
     return values
 
 
-def _window(runs: NDArray[np.int64], length: int, box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+def window_of(runs: NDArray[np.int64], length: int, box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
     """The part of a mask inside a box that holds all of it.
 
     Args:

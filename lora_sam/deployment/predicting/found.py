@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.crops import Crop
 from lora_sam.core.files import MAX_JSON_BYTES, write_text
-from lora_sam.data.reading.coco_masks import EncodedMasks
+from lora_sam.data.reading.coco_masks import decompressed, window_of
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -71,8 +72,19 @@ class FoundImage:
 
     @property
     def masks(self) -> NDArray[np.bool_]:
-        """The masks, bool [N, H, W]."""
-        return EncodedMasks(tuple(one.counts.encode("ascii") for one in self.objects)).read(self.size)
+        """The masks of all objects, bool [N, H, W]."""
+        return self.some_masks(len(self.objects))
+
+    def some_masks(self, most: int, step: int = 1) -> NDArray[np.bool_]:
+        """The masks of the `most` largest objects, in their order, of every `step`-th pixel, bool [N, h, w]."""
+        largest = sorted(sorted(range(len(self.objects)), key=lambda index: -self.objects[index].area)[:most])
+        masks = np.zeros((len(largest), -(-self.size[0] // step), -(-self.size[1] // step)), np.bool_)
+        for mask, index in zip(masks, largest, strict=True):
+            left, top, *_ = self.objects[index].box
+            y, x = -(-top // step), -(-left // step)
+            part = self.mask_in_box(index)[y * step - top :: step, x * step - left :: step]
+            mask[y : y + part.shape[0], x : x + part.shape[1]] = part
+        return masks
 
     def window(self, index: int) -> tuple[slice, slice]:
         """Rows and columns of the box of an object."""
@@ -81,9 +93,8 @@ class FoundImage:
 
     def mask_in_box(self, index: int) -> NDArray[np.bool_]:
         """The mask of an object inside its box, bool [height, width]."""
-        whole = EncodedMasks((self.objects[index].counts.encode("ascii"),)).read(self.size)[0]
-        window: NDArray[np.bool_] = whole[self.window(index)]
-        return window
+        one = self.objects[index]
+        return window_of(decompressed(one.counts.encode("ascii")), self.size[0], one.box)
 
     def by_score(self) -> list[int]:
         """Indices of the objects by rising score; of equal ones the later come first."""
@@ -118,6 +129,38 @@ def objects_from(
             stability=None if stable is None else round(float(stable), 6),
         )
         made.append(one if area else None)
+    return made
+
+
+def objects_of_crops(
+    crops: Iterable[Crop | None],
+    size: tuple[int, int],
+    scores: Iterable[float],
+    categories: Iterable[str],
+    ids: Iterable[str | None],
+    stability: Iterable[float | None],
+) -> list[FoundObject | None]:
+    """Objects of masks of an image of `size` = (height, width), each as its crop; None for those that are empty."""
+    from faster_coco_eval.core import mask as coco_mask
+
+    made: list[FoundObject | None] = []
+    for crop, score, category, identifier, stable in zip(crops, scores, categories, ids, stability, strict=True):
+        if crop is None:
+            made.append(None)
+            continue
+        rle = coco_mask.frPyObjects({"size": list(size), "counts": crop.counts(size)}, *size)
+        left, top, right, bottom = crop.box
+        made.append(
+            FoundObject(
+                counts=bytes(rle["counts"]).decode("ascii"),
+                box=(left, top, right - left, bottom - top),
+                area=crop.area,
+                score=round(float(score), 6),
+                category=category,
+                id=identifier,
+                stability=None if stable is None else round(float(stable), 6),
+            )
+        )
     return made
 
 

@@ -183,7 +183,8 @@ def _remove(root: Path) -> None:
                 _remove_empty(file.parent, root)
     shutil.rmtree(records, ignore_errors=True)
     wholes = [one.place for one in FORMATS.values() if one.whole is not None and not one.place.endswith("/")]
-    for name in (*wholes, "yolo/data.yaml", PAGE, OWN_FILE):
+    also = [name for one in FORMATS.values() for name in one.also]
+    for name in (*wholes, *also, PAGE, OWN_FILE):
         (root / name).unlink(missing_ok=True)
         _remove_empty((root / name).parent, root)
 

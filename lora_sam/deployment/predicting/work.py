@@ -16,14 +16,24 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import DataError, LoraSamError, TrainingError
 from lora_sam.core.files import digest_of
 from lora_sam.core.predictor import Predictor
-from lora_sam.data.reading.images import digest_of_file, image_size, read_image
+from lora_sam.data.reading.images import MAX_TILED_PIXELS, digest_of_file, image_size, read_image, read_up_to
 from lora_sam.data.reading.pixel_scale import PixelScale
-from lora_sam.deployment.predicting.found import FoundImage, FoundObject, objects_from, read_found, write_found
+from lora_sam.deployment.predicting.found import (
+    FoundImage,
+    FoundObject,
+    objects_from,
+    objects_of_crops,
+    read_found,
+    write_found,
+)
 from lora_sam.deployment.predicting.output import Output
 from lora_sam.deployment.predicting.prompted import OBJECT, PromptedObject
 from lora_sam.deployment.predicting.sources import SourceImage
+from lora_sam.deployment.predicting.tiling import NOT_TILED, Tiling
 from lora_sam.deployment.predicting.writers.table import FORMATS
 from lora_sam.predictors.automatic import AutomaticMasks
+from lora_sam.predictors.class_head import ClassHead
+from lora_sam.predictors.tiles import automatic_in_tiles, prompted_in_tiles
 from lora_sam.prompts.objects import batches
 
 _AHEAD = 2  # images that are read before their turn, or written after it
@@ -44,7 +54,9 @@ class Work:
         prompts: Prompted objects by the name of the image; None for automatic masks.
         multimask: With prompts: the best of the three masks for ambiguous prompts instead of the single one.
         scale: How values of more than 8 bits become grey levels: that of the training.
-        max_pixels: Images with more are left out.
+        max_pixels: Images with more are left out, unless they are cut into tiles.
+        tiling: Which images are cut into tiles, and how.
+        head: Names the class of a mask; None where what is found has one class.
     """
 
     images: Sequence[SourceImage]
@@ -57,6 +69,8 @@ class Work:
     multimask: bool
     scale: PixelScale | None
     max_pixels: int
+    tiling: Tiling = NOT_TILED
+    head: ClassHead | None = None
 
 
 @dataclass
@@ -237,11 +251,15 @@ def _read(work: Work, image: SourceImage) -> _Ready:
 
 
 def _pixels(work: Work, path: Path) -> NDArray[np.uint8]:
-    height, width = image_size(path)
+    with read_up_to(MAX_TILED_PIXELS):
+        size = height, width = image_size(path)
+        if work.tiling.of(size) is not None:
+            return read_image(path, work.scale)
     if height * width > work.max_pixels:
         raise DataError(
             f"{path}: {width}x{height} pixels, more than max_megapixels = {work.max_pixels / 1e6:g}; scale it down, "
-            "cut it, or raise that if there is memory for a mask of this size for each object",
+            f"cut it into tiles with tile={work.tiling.usual}, or raise that if there is memory for a mask of this "
+            "size for each object",
             "too_large",
         )
     return read_image(path, work.scale)
@@ -261,13 +279,9 @@ def _predicted(work: Work, predictor: Predictor, one: _Ready) -> FoundImage:
     name = one.source.name
     try:
         if work.prompts is None:
-            found = work.automatic.generate(predictor, one.pixels)
-            nothing = [None] * len(found.scores)
-            objects = objects_from(
-                found.masks, found.scores, [OBJECT] * len(found.scores), nothing, found.stability.tolist()
-            )
+            objects = _found(work, predictor, one.pixels)
         else:
-            objects = _prompted(predictor, one.pixels, work.prompts[name], multimask=work.multimask)
+            objects = _prompted(work, predictor, one.pixels, work.prompts[name])
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
     except LoraSamError:
@@ -291,23 +305,57 @@ def _predicted(work: Work, predictor: Predictor, one: _Ready) -> FoundImage:
     )
 
 
+def _namer(work: Work, predictor: Predictor) -> Callable[[NDArray[np.uint8], NDArray[np.bool_]], list[str]]:
+    """Says of masks of an image of which class each is."""
+    head, only = work.head, next(iter(work.categories.values()))
+
+    def names(pixels: NDArray[np.uint8], masks: NDArray[np.bool_]) -> list[str]:
+        if head is None or not len(masks):
+            return [only] * len(masks)
+        return [head.names[place] for place in head.probabilities(predictor, pixels, masks).argmax(axis=1)]
+
+    return names
+
+
+def _found(work: Work, predictor: Predictor, pixels: NDArray[np.uint8]) -> list[FoundObject | None]:
+    """Objects without prompts."""
+    size = (pixels.shape[0], pixels.shape[1])
+    tiles, names = work.tiling.of(size), _namer(work, predictor)
+    if tiles is None:
+        whole = work.automatic.generate(predictor, pixels)
+        nothing = [None] * len(whole.scores)
+        labels = names(pixels, whole.masks)
+        return objects_from(whole.masks, whole.scores, labels, nothing, whole.stability.tolist())
+    found = automatic_in_tiles(work.automatic, predictor, pixels, tile=tiles.tile, halo=tiles.halo, label=names)
+    nothing = [None] * len(found.scores)
+    return objects_of_crops(found.crops, size, found.scores, found.labels, nothing, found.stability.tolist())
+
+
 def _prompted(
-    predictor: Predictor, pixels: NDArray[np.uint8], objects: Sequence[PromptedObject], *, multimask: bool
+    work: Work, predictor: Predictor, pixels: NDArray[np.uint8], objects: Sequence[PromptedObject]
 ) -> list[FoundObject | None]:
     """Objects in the order of their prompts; those that can be decoded together are."""
-    most = max(1, _MASK_BYTES // pixels[..., 0].size)
+    size, names = (pixels.shape[0], pixels.shape[1]), _namer(work, predictor)
+    tiles = work.tiling.of(size)
+    most = max(1, _MASK_BYTES // (size[0] * size[1])) if tiles is None else len(objects)
     made: dict[int, FoundObject | None] = {}
     for places, prompts in batches([one.prompts for one in objects]):
         for start in range(0, len(places), most):
             part = places[start : start + most]
-            masks = predictor.predict(pixels, prompts[slice(start, start + most)], multimask=multimask)
-            found = objects_from(
-                masks.masks,
-                masks.scores,
-                [objects[place].category for place in part],
-                [objects[place].id for place in part],
-                [None] * len(part),
-            )
+            some, given = prompts[slice(start, start + most)], [objects[place].category for place in part]
+            ids = [objects[place].id for place in part]
+            # what the file of prompts says comes first
+            label = names if work.head is not None and set(given) == {OBJECT} else None
+            if tiles is None:
+                masks = predictor.predict(pixels, some, multimask=work.multimask)
+                told = given if label is None else label(pixels, masks.masks)
+                found = objects_from(masks.masks, masks.scores, told, ids, [None] * len(part))
+            else:
+                crops, scores, said = prompted_in_tiles(
+                    predictor, pixels, some, tile=tiles.tile, multimask=work.multimask, label=label
+                )
+                told = given if label is None else said
+                found = objects_of_crops(crops, size, scores, told, ids, [None] * len(part))
             made.update(zip(part, found, strict=True))
     return [made[place] for place in range(len(objects))]
 

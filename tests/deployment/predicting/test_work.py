@@ -76,7 +76,8 @@ def test_what_is_there_is_skipped_and_formats_come_from_the_record(folder: Path)
     assert again.counts == first.counts
     out = folder.parent / "out"
     assert {path.relative_to(out).as_posix() for path in out.rglob("*b*") if path.is_file()} == {
-        "geojson/b.geojson", "labels/b.png", "overlays/b.png", "records/b.jpg.json", "yolo/labels/b.txt",
+        "geojson/b.geojson", "labels/b.png", "overlays/b.png", "records/b.jpg.json",
+        "semantic/b.png", "yolo/labels/b.txt",
     }  # fmt: skip
     (out / "labels" / "b.png").unlink()
     _, idle = done(work_of(folder, output_of(folder), ("labels",)))

@@ -33,6 +33,7 @@ class Format:
         meaning: In a few words.
         each: Writes what belongs to one image.
         whole: Writes what belongs to all.
+        also: What `whole` writes beside, relative to the output, where `place` is a directory.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Format:
     meaning: str
     each: Each | None = None
     whole: Whole | None = None
+    also: tuple[str, ...] = ()
 
 
 def identifiers(categories: Mapping[int, str]) -> dict[str, int]:

@@ -11,6 +11,8 @@ from lora_sam.core.polygons import polygons_of, single_ring
 from lora_sam.deployment.predicting.found import FoundImage
 from lora_sam.deployment.predicting.writers.format import Pixels
 
+ALSO = ("yolo/data.yaml",)
+
 
 def write(output: Path, image: FoundImage, pixels: Pixels, categories: Mapping[int, str]) -> tuple[str, ...]:
     """`yolo/labels/<name>.txt`: a line for each object, its class and its outline in shares of width and height.
@@ -37,4 +39,4 @@ def finish(output: Path, images: Callable[[], Iterable[FoundImage]], categories:
     names = [name for _, name in sorted(categories.items())]
     # JSON is YAML, and quotes whatever a name holds
     lines = "".join(f"  {place}: {json.dumps(name, ensure_ascii=False)}\n" for place, name in enumerate(names))
-    write_text(output / "yolo" / "data.yaml", f"# put the images into images/, beside labels/\nnames:\n{lines}")
+    write_text(output / ALSO[0], f"# put the images into images/, beside labels/\nnames:\n{lines}")
