@@ -103,6 +103,7 @@ def workplace(blobs, tmp_path_factory):
                 picture = Image.fromarray(pixels if kind == "images" else pixels[..., 0] // 200 * 255)
                 picture.save(folder / f"{index}.png")
     shutil.copy(place / "my_data" / "images" / "test" / "1.png", place / "image.png")
+    shutil.copytree(place / "my_data" / "images" / "test", place / "my_images")
     before = Path.cwd()
     os.chdir(place)
     try:
@@ -343,7 +344,7 @@ def readme_commands() -> list[str]:
 def test_every_command_of_the_readme_runs(workplace, tmp_path, monkeypatch, capsys):
     """Those of `.venv/bin` one after the other, as typed, but for a small model; of make, what it would call."""
     shutil.copytree(workplace / "my_data", tmp_path / "my_data")
-    shutil.copytree(workplace / "my_data" / "images" / "test", tmp_path / "my_images")
+    shutil.copytree(workplace / "my_images", tmp_path / "my_images")
     monkeypatch.chdir(tmp_path)
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
     assert scripts == {"lora-sam": "lora_sam.cli.console:console"}

@@ -15,7 +15,18 @@ from lora_sam.data.reading.images import read_image
 from lora_sam.runs.loading import load, load_base
 
 ROOT = Path(__file__).resolve().parents[1]
-PUBLIC = ["LoraSamError", "Masks", "Prompts", "Sample", "load", "load_base", "read_image"]
+PUBLIC = [
+    "AutomaticMasks",
+    "LoraSamError",
+    "Masks",
+    "Prompts",
+    "Run",
+    "Sample",
+    "load",
+    "load_base",
+    "read_image",
+    "train",
+]
 HEAVY = ("torch", "torchvision", "numpy", "pydantic", "peft", "monai", "accelerate", "PIL", "scipy", "hydra", "rich")
 
 
@@ -52,8 +63,8 @@ def test_a_name_that_is_not_there() -> None:
     with pytest.raises(AttributeError) as caught:
         _ = lora_sam.laod  # type: ignore[attr-defined]
     assert str(caught.value) == (
-        "module 'lora_sam' has no attribute 'laod'; it has LoraSamError, Masks, Prompts, Sample, load, "
-        "load_base, read_image"
+        "module 'lora_sam' has no attribute 'laod'; it has AutomaticMasks, LoraSamError, Masks, Prompts, "
+        "Run, Sample, load, load_base, read_image, train"
     )
     assert not hasattr(lora_sam, "__wrapped__")
 

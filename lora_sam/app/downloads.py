@@ -17,6 +17,7 @@ from lora_sam.app.backends import TORCH, code_of
 from lora_sam.app.pictures import Picture
 from lora_sam.app.runs import Run
 from lora_sam.app.scene import Scene, inside, objects_json
+from lora_sam.core.mask_files import coco_of
 from lora_sam.prompts.objects import batches
 
 MaskArray = NDArray[np.bool_]
@@ -71,31 +72,7 @@ def label_image(masks: MaskArray) -> bytes:
 
 def coco(picture: Picture, masks: MaskArray, scores: Sequence[float]) -> dict[str, Any]:
     """COCO instances: one image, one category, an annotation with compressed RLE per mask that is not empty."""
-    from faster_coco_eval.core import mask as coco_mask
-
-    height, width = picture.size
-    annotations = []
-    for number, (mask, score) in enumerate(zip(masks, scores, strict=True), 1):
-        if not mask.any():
-            continue
-        rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-        annotations.append(
-            {
-                "id": number,
-                "image_id": 1,
-                "category_id": 1,
-                "iscrowd": 0,
-                "segmentation": {"size": [height, width], "counts": rle["counts"].decode("ascii")},
-                "bbox": coco_mask.toBbox(rle).tolist(),
-                "area": int(coco_mask.area(rle)),
-                "score": round(float(score), 6),
-            }
-        )
-    return {
-        "images": [{"id": 1, "file_name": picture.name, "height": height, "width": width}],
-        "annotations": annotations,
-        "categories": [{"id": 1, "name": "object"}],
-    }
+    return coco_of(masks, np.asarray(scores, np.float64), picture.name, None)
 
 
 def snippet(scene: Scene, picture: Picture, run: Run) -> str:

@@ -69,11 +69,11 @@ def run_job(config: DictConfig, task: Task) -> float:
         print(f"{prefix}{' '.join(overrides)}{begun}", flush=True)
     if earlier is not None and earlier.status == "completed":
         return _done_before(config, directory, earlier, prefix)
-    if earlier is None and not process_number() and (occupied := _occupied(directory)) is not None:
+    if earlier is None and not process_number() and (taken := occupied(directory)) is not None:
         # nothing is written, or that run would have the status of this one
-        code = report([occupied], prefix)
+        code = report([taken], prefix)
         if sweeping:
-            refuse(Path(hydra.sweep.dir), status.ended("failed", error=occupied))
+            refuse(Path(hydra.sweep.dir), status.ended("failed", error=taken))
             return math.nan
         raise SystemExit(code)
     try:
@@ -119,7 +119,7 @@ def _done_before(config: DictConfig, directory: Path, earlier: Status, prefix: s
     return earlier.objective
 
 
-def _occupied(directory: Path) -> str | None:
+def occupied(directory: Path) -> str | None:
     """Why a new run may not use `directory`: an earlier one is there. Of one that came to nothing the rest goes."""
     found = [name for name in _RESULTS if (directory / name).exists()]
     if found:

@@ -15,8 +15,10 @@ from pydantic import Field
 from lora_sam.core.errors import DataError
 from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.deployment.predicting.tiling import Tile
+from lora_sam.deployment.predicting.writers.table import FORMATS
 from lora_sam.deployment.predicting.writers.table import Name as FormatName
 from lora_sam.evaluation.backends.names import Name as BackEndName
+from lora_sam.runs.predicted import Predicted
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
@@ -95,12 +97,16 @@ class Predict:
 
     def check(self) -> None:
         """Raise `ConfigError` where options contradict each other."""
-        from lora_sam.deployment.predicting.model import back_end_of
+        from lora_sam.runs.opening import back_end_of
 
         back_end_of(self.backend, adapter=self.adapter)
 
     def perform(self) -> int:
-        """Predict, write and print; returns 0, or 3 where images could not be used.
+        """`done`; returns 0, or 3 where images could not be used."""
+        return SOME_FAILED if self.done().failures else 0
+
+    def done(self) -> Predicted:
+        """Predict, write and print.
 
         Raises:
             AdapterError: the run has no adapter, or the back end is missing, stale or damaged; names the command.
@@ -112,8 +118,8 @@ class Predict:
         from lora_sam.cli import at_work
         from lora_sam.cli.predicted import tell
         from lora_sam.core.console import progress
-        from lora_sam.deployment.predicting.model import open_model
         from lora_sam.deployment.predicting.work import Outcome, finish, perform
+        from lora_sam.runs.opening import open_model
 
         run, images, work = self._prepared()
         name, outcome = str(work.output.settings["backend"]), Outcome()
@@ -131,7 +137,8 @@ class Predict:
                 perform(work, predictor, on_image, outcome)
             finish(work, images, outcome.failures)
             tell(work, outcome, run=run.root, again=self.typed())
-        return SOME_FAILED if outcome.failures else 0
+        files = {format_: work.output.root / FORMATS[format_].place for format_ in work.formats}
+        return Predicted(work.output.root, outcome.counts, outcome.failures, files)
 
     def _prepared(self) -> tuple[RunDirectory, tuple[SourceImage, ...], Work]:
         """The run, all images, and what is to be done with the first of them.
@@ -140,7 +147,6 @@ class Predict:
         """
         from lora_sam.core.scores import scores_of
         from lora_sam.data.reading.pixel_scale import PixelScale
-        from lora_sam.deployment.predicting.model import back_end_of, check_device, identity
         from lora_sam.deployment.predicting.output import open_output
         from lora_sam.deployment.predicting.prompted import OBJECT
         from lora_sam.deployment.predicting.sources import open_source, readable, stems_of
@@ -150,6 +156,7 @@ class Predict:
         from lora_sam.predictors.automatic import AutomaticMasks
         from lora_sam.runs.adapter_files import find_adapter, read_facts
         from lora_sam.runs.loading import load_classes
+        from lora_sam.runs.opening import back_end_of, check_device, identity
 
         run = find_run(self.run)
         adapter = find_adapter(run.root)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,6 +158,45 @@ class Masks:
     masks: NDArray[np.bool_]
     scores: NDArray[np.float32]
     low_res_logits: NDArray[np.float32]
+
+    def save(self, path: str | PathLike[str], *, name: str = "image.png", classes: Sequence[str] | None = None) -> Path:
+        """Write the masks as what the ending of `path` says, atomically; returns the path.
+
+        `.json` is `to_coco`, `.png` and `.tif` are `to_labels`, `.npz` holds `masks` and `scores`; without an ending it
+        is a folder with `001.png` and so on, 255 on the object.
+
+        Args:
+            path: Where to.
+            name: File name of the image, for COCO.
+            classes: Name of the class of each mask, for COCO.
+
+        Raises:
+            ConfigError: another ending, another number of classes, or the folder has other files.
+            TrainingError: it cannot be written.
+        """
+        from lora_sam.core.mask_files import save_masks
+
+        return save_masks(path, self.masks, self.scores, name, classes)
+
+    def to_coco(self, *, name: str = "image.png", classes: Sequence[str] | None = None) -> dict[str, Any]:
+        """COCO instances of the image, ready for JSON: compressed RLE, boxes, areas and scores; no empty masks.
+
+        Args:
+            name: File name of the image.
+            classes: Name of the class of each mask; None calls all of them `object`.
+
+        Raises:
+            ConfigError: another number of classes.
+        """
+        from lora_sam.core.mask_files import coco_of
+
+        return coco_of(self.masks, self.scores, name, classes)
+
+    def to_labels(self) -> NDArray[np.uint16] | NDArray[np.uint32]:
+        """A label image [H, W]: 0 is background, n mask n; where masks overlap, the one with the higher score."""
+        from lora_sam.core.mask_files import labels_of
+
+        return labels_of(self.masks, self.scores)
 
 
 def tight_boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from lora_sam.core.mask_files import coco_of, labels_of, save_masks
 from lora_sam.core.predictor import Predictor
 from lora_sam.core.scores import Scores
 from lora_sam.core.structures import Prompts
@@ -113,6 +116,18 @@ class FoundMasks:
     scores: NDArray[np.float32]
     stability: NDArray[np.float32]
     points: NDArray[np.float32]
+
+    def save(self, path: str | PathLike[str], *, name: str = "image.png", classes: Sequence[str] | None = None) -> Path:
+        """See `Masks.save`."""
+        return save_masks(path, self.masks, self.scores, name, classes)
+
+    def to_coco(self, *, name: str = "image.png", classes: Sequence[str] | None = None) -> dict[str, Any]:
+        """See `Masks.to_coco`."""
+        return coco_of(self.masks, self.scores, name, classes)
+
+    def to_labels(self) -> NDArray[np.uint16] | NDArray[np.uint32]:
+        """See `Masks.to_labels`."""
+        return labels_of(self.masks, self.scores)
 
 
 @dataclass(frozen=True)

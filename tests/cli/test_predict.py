@@ -182,9 +182,9 @@ def test_nothing_found_says_what_to_change(place: Path, capsys: pytest.CaptureFi
 def test_refused_before_anything_is_encoded(
     place: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    from lora_sam.deployment.predicting import model
+    from lora_sam.runs import opening
 
-    monkeypatch.setattr(model, "open_model", lambda *_, **__: pytest.fail("a model was opened"))
+    monkeypatch.setattr(opening, "open_model", lambda *_, **__: pytest.fail("a model was opened"))
     for folder in ("empty", "broken"):
         (place / folder).mkdir()
     (place / "broken" / "a.png").write_bytes(b"broken")

@@ -12,9 +12,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from lora_sam.core import mask_files
 from lora_sam.core.painting import FILL, PALETTE
 from lora_sam.deployment.predicting.found import FoundImage, read_found, write_found
-from lora_sam.deployment.predicting.writers import labels as label_images
 from lora_sam.deployment.predicting.writers.table import FORMATS
 
 CATEGORIES = {2: "cat", 4: 'dog "x"'}
@@ -138,7 +138,7 @@ def test_labels_with_the_higher_score_on_top(image: FoundImage, tmp_path: Path) 
 def test_more_labels_than_16_bits(image: FoundImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import tifffile
 
-    monkeypatch.setattr(label_images, "MOST_OF_16_BITS", 3)
+    monkeypatch.setattr(mask_files, "MOST_OF_16_BITS", 3)
     assert written("labels", tmp_path, image) == [("labels/deep/c.tif",)]
     values = tifffile.imread(tmp_path / "labels" / "deep" / "c.tif")
     assert (values.dtype, values.max()) == (np.uint32, 4)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.errors import ConfigError
 from lora_sam.core.run_directory import RunDirectory
+from lora_sam.core.unknown import nearest_of
 from lora_sam.evaluation.backends.names import BACK_ENDS
 from lora_sam.runs.backends import RunBackEnds
 
@@ -18,7 +19,13 @@ TORCH = "torch"
 
 
 def back_end_of(backend: str, *, adapter: bool) -> str:
-    """The name in `BACK_ENDS`. Raises `ConfigError` where the adapter cannot be left out."""
+    """The name in `BACK_ENDS`. Raises `ConfigError` where there is none, or the adapter cannot be left out."""
+    if backend != TORCH and backend not in BACK_ENDS:
+        near = nearest_of(backend, [TORCH, *BACK_ENDS])
+        raise ConfigError(
+            f"backend = {backend}: must be one of {', '.join([TORCH, *BACK_ENDS])}"
+            + (f"; did you mean {near}?" if near else "")
+        )
     if backend == TORCH:
         return "tuned" if adapter else "base"
     if not adapter and backend != "base":

@@ -1,0 +1,67 @@
+"""Training as a function gives the run that the command gives, and says what it would say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_sam import Run, train
+from lora_sam.core.errors import ConfigError, DataError
+
+QUICK: dict[str, Any] = {
+    "model": "tiny_random",
+    "trainer": {"max_epochs": None, "max_steps": 1, "overlays": 0},
+    "tracker": "none",
+}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_run_like_any_other(blobs: Path) -> None:
+    run = train(blobs, **QUICK, method__rank=2, method__targets=["q", "v"])
+    assert isinstance(run, Run)
+    assert run.path.parts[-3] == "outputs"
+    assert Run("latest").path == run.path
+    config = json.loads((run.path / "config.json").read_text())
+    assert (config["method"]["rank"], config["method"]["targets"], config["data"]["root"]) == (
+        2,
+        ["q", "v"],
+        str(blobs),
+    )
+    status = json.loads((run.path / "status.json").read_text())
+    assert status["status"] == "completed"
+    assert status["overrides"] == [
+        f"data.root={blobs}", "model=tiny_random", "trainer.max_epochs=null", "trainer.max_steps=1",
+        "trainer.overlays=0", "tracker=none", "method.rank=2", "method.targets=[q,v]",
+    ]  # fmt: skip
+    assert run.evaluation["images"] == 3
+    assert run.report.is_file()
+    on = train(resume=str(run.path), trainer__max_steps=2, output="on")
+    assert on.path == Path("on").resolve()
+    assert on.facts["steps"] == 2
+    with pytest.raises(ConfigError, match=r"^output = on: holds an earlier run"):
+        train(blobs, **QUICK, output="on")
+
+
+def test_mistakes_are_those_of_the_command(blobs: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown key method\.rnk; did you mean method\.rank\?"):
+        train(blobs, **QUICK, method__rnk=2)
+    with pytest.raises(ConfigError, match=r"model=vit_x"):
+        train(blobs, model="vit_x")
+    with pytest.raises(DataError, match=r"nowhere does not exist"):
+        train("nowhere", **QUICK)
+    statuses = [json.loads(path.read_text()) for path in Path("outputs").rglob("status.json")]
+    assert {one["status"] for one in statuses} == {"failed"}
+
+
+def test_text_that_hydra_would_take_for_something_else(blobs: Path, tmp_path: Path) -> None:
+    place = tmp_path / "it's, [my] data=1"
+    place.symlink_to(blobs)
+    run = train(place, **QUICK)
+    assert json.loads((run.path / "config.json").read_text())["data"]["root"] == str(place)
