@@ -264,7 +264,7 @@ class Workbench:
         self, scene: Scene, settings: AutomaticMasks, ticket: str = "everything", *, most: int = 200
     ) -> Comparison:
         """Masks found without prompts by base and tuned models, at most `most` each; raises as `compare` does."""
-        columns = []
+        columns, notes = [], list(_notes(scene))
         with self.turns.take(ticket):
             picture = self.picture(scene.image, self._first(scene))
             for key, label, predictor, _ in self._predictors(scene):
@@ -272,11 +272,13 @@ class Workbench:
                 predictor.set_image(picture.image)
                 encoded = time.perf_counter()
                 found = settings.generate(predictor, picture.image)
+                if found.nothing is not None:
+                    notes.append(f"{label}: {found.nothing}")
                 patches = tuple(patch_of(mask) for mask in found.masks[:most])
                 scores = tuple(float(score) for score in found.scores[:most])
                 seconds = time.perf_counter() - encoded
                 columns.append(Column(key, label, patches, scores, encoded - start, seconds))
-        return Comparison(picture, (), tuple(columns), tuple(_notes(scene)))
+        return Comparison(picture, (), tuple(columns), tuple(notes))
 
     def whole(self, scene: Scene, ticket: str = "whole") -> tuple[Picture, dict[str, NDArray[np.bool_]], Any]:
         """Picture, masks bool [N, H, W] at its original size by column, and predicted IoU [N] by column."""
@@ -393,13 +395,16 @@ def _load(run: Run) -> Model:
     side = facts["image_size"]
     predictors: dict[str, Predictor]
     if adapted.reversible:
-        pair = predictors_for(adapted, side, scores=facts.get("scores"))
+        of_base = facts["base"].get("scores")
+        pair = predictors_for(adapted, side, scores=facts.get("scores"), base_scores=of_base)
         predictors = {"base": pair["base"], TORCH: pair["tuned"]}
     else:
         untouched = load_base(run.directory.root)
         scores = scores_of(facts.get("scores"))
         predictors = {
-            "base": TorchPredictor(untouched.sam, side, scores=scores),
+            "base": TorchPredictor(
+                untouched.sam, side, scores=scores_of(facts["base"].get("scores", facts.get("scores")))
+            ),
             TORCH: TorchPredictor(adapted.sam, side, scores=scores),
         }
     return Model(run, side, adapted, predictors)

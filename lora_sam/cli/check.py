@@ -55,6 +55,9 @@ class Check:
     seed: Any
     resume: Any
     evaluate_split: Any
+    evaluate_automatic: Any
+    evaluate_clicks: Any
+    evaluate_images: Any
     semantic: Any
 
     def perform(self) -> int:

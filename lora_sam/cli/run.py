@@ -113,6 +113,7 @@ def run(
             # evaluation: base and tuned on the same prompts
             outcome = evaluate_run(parts, progress, validate.of_best(progress.best_step), head)
             report = outcome.report
+            outcome.add_scores(facts)
             facts["metrics"] = {name: report[name] for name in ("base", "tuned", "delta")}
             write_facts(directory.adapter, facts, model_card(facts, outcome.table()))
 

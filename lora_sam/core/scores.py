@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, Literal, TypeAlias
 
 METADATA_KEY = "lora_sam"
 """Name of a JSON object in the metadata of a safetensors file; its key `scores` holds `Scores`."""
+
+MaskChoice: TypeAlias = Literal["three", "single"]
+"""Which of a model's masks a point gives: the three for ambiguous prompts, or the single one."""
+
+Ranking: TypeAlias = Literal["iou", "iou_stability"]
+"""What ranks masks: predicted IoU, or its product with stability."""
+
+CHOICES: dict[str, tuple[str, ...]] = {"masks": ("three", "single"), "ranking": ("iou", "iou_stability")}
+"""Texts that `Scores` allows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,18 +28,30 @@ class Scores:
     model rule out every mask of another.
 
     Attributes:
-        predicted_iou: Masks whose predicted IoU is not above this are left out, 0 to 1.
+        predicted_iou: Masks whose score is not above this are left out, 0 to 1. The score is the predicted IoU, or
+            what `ranking` says.
         stability: Masks whose stability is below this are left out, 0 to 1.
         stability_offset: Stability is the IoU of the mask at the logits +offset and -offset; more than 0.
+        box_overlap: Of two masks whose boxes have a higher IoU, that with the lower score is left out, 0 to 1.
+        masks: Which masks of a point are looked at.
+        ranking: What the score is.
     """
 
     predicted_iou: float
     stability: float
     stability_offset: float
+    box_overlap: float = 0.7
+    masks: MaskChoice = "three"
+    ranking: Ranking = "iou"
+
+    def to_json(self) -> dict[str, Any]:
+        """As `scores_of` reads it: without what is as it always was, which earlier versions read too."""
+        always = {field.name: field.default for field in fields(self)}
+        return {name: value for name, value in asdict(self).items() if value != always[name]}
 
     def to_metadata(self) -> dict[str, str]:
         """As `from_metadata` reads it."""
-        return {METADATA_KEY: json.dumps({"scores": asdict(self)}, sort_keys=True)}
+        return {METADATA_KEY: json.dumps({"scores": self.to_json()}, sort_keys=True)}
 
 
 META = Scores(predicted_iou=0.88, stability=0.95, stability_offset=1.0)
@@ -41,15 +62,25 @@ def scores_of(values: Mapping[str, Any] | None) -> Scores:
     """`Scores` as they were kept; `META` where nothing was. Raises `ValueError` in one line where they cannot be."""
     if values is None:
         return META
-    names = [field.name for field in fields(Scores)]
-    if not isinstance(values, Mapping) or sorted(values) != sorted(names):
-        raise ValueError(f"scores need exactly {', '.join(names)}")
+    needed = [field.name for field in fields(Scores) if field.default is MISSING]
+    further = [field.name for field in fields(Scores) if field.default is not MISSING]
+    if not isinstance(values, Mapping) or not set(needed) <= set(values):
+        raise ValueError(f"scores need exactly {', '.join(needed)}")
+    if unknown := sorted(set(map(str, values)) - {*needed, *further}):
+        raise ValueError(
+            f"scores need exactly {', '.join(needed)}, and may have {', '.join(further)}: {unknown[0]:.40}?"
+        )
     for name, value in values.items():
+        if name in CHOICES:
+            if value not in CHOICES[name]:
+                raise ValueError(f"scores.{name} = {value!r:.40}: must be {' or '.join(CHOICES[name])}")
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1000:
             raise ValueError(f"scores.{name} = {value!r:.40}: must be a number from 0 on")
         if name != "stability_offset" and value > 1:
             raise ValueError(f"scores.{name} = {value!r:.40}: must be at most 1")
-    return Scores(**{name: float(values[name]) for name in names})
+    given: dict[str, Any] = {name: value if name in CHOICES else float(value) for name, value in values.items()}
+    return Scores(**given)
 
 
 def from_metadata(metadata: Mapping[str, str] | None) -> Scores:

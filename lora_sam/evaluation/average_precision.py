@@ -58,11 +58,14 @@ class ImageDetections:
         truth: The M true masks.
         predicted: The N predicted masks; none has to belong to a certain true one.
         scores: Confidence of each prediction, float [N].
+        ignored: Pixels that are neither object nor background; None where there are none. A predicted mask that finds
+            nothing and has more than half of it there is neither right nor wrong.
     """
 
     truth: Sequence[EncodedMask]
     predicted: Sequence[EncodedMask]
     scores: NDArray[np.floating[Any]]
+    ignored: EncodedMask | None = None
 
 
 @dataclass(frozen=True)
@@ -97,22 +100,48 @@ class Matches:
 
 def matches(images: Sequence[ImageDetections], level: float = 0.5) -> Matches:
     """Match predicted with true masks, each once, by falling score; a pair has an IoU of at least `level`."""
+    right, wrong, missed = sum((match_counts(image, (level,)) for image in images), np.zeros((1, 3), np.int64))[0]
+    return Matches(int(right), int(wrong), int(missed))
+
+
+def match_counts(image: ImageDetections, levels: Sequence[float]) -> NDArray[np.int64]:
+    """Right, wrong and missed masks of an image at each of several IoU, int64 [levels, 3]; see `matches`."""
+    counts = np.zeros((len(levels), 3), np.int64)
+    order = np.argsort(-image.scores, kind="stable")
+    predicted = [image.predicted[row] for row in order]
+    overlaps = overlaps_of(predicted, image.truth)
+    beside = np.zeros(len(predicted), np.bool_)
+    if image.ignored is not None:
+        beside = share_inside(predicted, image.ignored) > 0.5
+    for row, level in enumerate(levels):
+        open_, right = np.ones(len(image.truth), np.bool_), np.zeros(len(predicted), np.bool_)
+        for place in np.flatnonzero((overlaps >= level).any(axis=1)) if len(image.truth) else ():
+            best = int(np.where(open_, overlaps[place], -1).argmax())
+            if open_[best] and overlaps[place, best] >= level:
+                open_[best], right[place] = False, True
+        found = int(np.count_nonzero(right))
+        counts[row] = found, int(np.count_nonzero(~right & ~beside)), len(image.truth) - found
+    return counts
+
+
+def overlaps_of(predicted: Sequence[EncodedMask], truth: Sequence[EncodedMask]) -> NDArray[np.float64]:
+    """IoU of each of N masks with each of M others, float64 [N, M]."""
     from faster_coco_eval.core import mask as coco_mask
 
-    right = wrong = missed = 0
-    for image in images:
-        open_ = np.ones(len(image.truth), np.bool_)
-        if len(image.predicted) and len(image.truth):
-            order = np.argsort(-image.scores, kind="stable")
-            predicted, truth = [image.predicted[row] for row in order], list(image.truth)
-            overlaps = np.asarray(coco_mask.iou(predicted, truth, [False] * len(truth)))
-            for overlap in overlaps.reshape(len(predicted), len(truth)):
-                best = int(np.where(open_, overlap, -1).argmax())
-                if open_[best] and overlap[best] >= level:
-                    open_[best] = False
-        found = int(np.count_nonzero(~open_))
-        right, wrong, missed = right + found, wrong + len(image.predicted) - found, missed + len(image.truth) - found
-    return Matches(right, wrong, missed)
+    if not len(predicted) or not len(truth):
+        return np.zeros((len(predicted), len(truth)))
+    found = np.asarray(coco_mask.iou(list(predicted), list(truth), [False] * len(truth)), np.float64)
+    return found.reshape(len(predicted), len(truth))
+
+
+def share_inside(masks: Sequence[EncodedMask], region: EncodedMask) -> NDArray[np.float64]:
+    """Share of each of N masks that lies in a region, float64 [N]; 0 of an empty mask."""
+    from faster_coco_eval.core import mask as coco_mask
+
+    if not len(masks):
+        return np.zeros(0)
+    # of a crowd COCO's overlap is the share of the other mask
+    return np.asarray(coco_mask.iou(list(masks), [region], [True]), np.float64).reshape(len(masks))
 
 
 def encode_masks(masks: NDArray[np.bool_]) -> tuple[EncodedMask, ...]:

@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.structures import Prompts, Sample
+from lora_sam.evaluation.further_rows import MOST_CLICKS
 from lora_sam.evaluation.metrics import mask_iou
 from lora_sam.prompts.clicks import next_click
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
-
-MOST_CLICKS = 20
 
 
 def iou_after_clicks(

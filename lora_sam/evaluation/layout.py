@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, ValidationInfo
 
 from lora_sam.core.errors import AdapterError
+from lora_sam.evaluation.further_rows import ROWS as FURTHER
 from lora_sam.evaluation.metrics import METRICS, PER_OBJECT_METRICS, SIZES
 
 SCHEMA_VERSION = 1
@@ -117,6 +118,55 @@ class _ClassHead:
     accuracy_interval: Interval
 
 
+Clicks = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+DifferenceOfClicks = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class _PairedClicks:
+    base: Clicks
+    tuned: Clicks
+    delta: DifferenceOfClicks
+    base_interval: Annotated[tuple[Clicks, Clicks], AfterValidator(_in_order)]
+    tuned_interval: Annotated[tuple[Clicks, Clicks], AfterValidator(_in_order)]
+    delta_interval: Annotated[tuple[DifferenceOfClicks, DifferenceOfClicks], AfterValidator(_in_order)]
+
+
+_Clicking = make_dataclass(
+    "Clicking",
+    [
+        *((name, Count) for name in ("images", "of_images", "objects", "most")),
+        *(
+            (row.name, _PairedClicks if row.name.startswith("noc") else _Paired)
+            for row in FURTHER
+            if row.section == "clicks"
+        ),
+    ],
+    frozen=True,
+)
+
+_Automatic = make_dataclass(
+    "Automatic",
+    [
+        *((name, Count) for name in ("images", "of_images", "objects", "fitted_on", "points_per_side")),
+        *((name, Mapping[str, Any]) for name in ("scores", "empty")),
+        *((row.name, _Paired) for row in FURTHER if row.section == "automatic"),
+        *((name, _Paired) for name in ("precision_50", "recall_50")),
+    ],
+    frozen=True,
+)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """See `lora_sam.evaluation.kinds`."""
+
+    name: str
+    trained: bool
+    figure: str
+    compared: _Paired
+
+
 @dataclass(frozen=True)
 class _Rounds:
     trained: Count
@@ -178,6 +228,9 @@ class EvaluationReport:
             the base), and theirs of each image; absent where the base was not measured.
         rounds: In how many rounds the prompts of training were corrected, and those of the evaluation; absent for one.
         trained_on: How many of the images were trained on; absent for none.
+        automatic: Masks without a prompt, see `lora_sam.evaluation.further`; absent where they were not measured.
+        clicks: Correcting clicks; absent where they were not measured.
+        kinds: Base and tuned with other kinds of prompts; absent where none was measured.
     """
 
     schema_version: int
@@ -201,6 +254,9 @@ class EvaluationReport:
     rounds: _Rounds = None  # type: ignore[assignment]
     validation: _Validation = None  # type: ignore[assignment]
     trained_on: Count = None  # type: ignore[assignment]
+    automatic: _Automatic = None  # type: ignore[valid-type]
+    clicks: _Clicking = None  # type: ignore[valid-type]
+    kinds: list[_Kind] = None  # type: ignore[assignment]
 
 
 def validate_report(data: object) -> EvaluationReport:

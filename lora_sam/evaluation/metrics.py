@@ -280,7 +280,9 @@ def compare_means(
     counts = np.ones(len(pairs)) if len(base) == 1 else np.array([len(image) for image in base], np.float64)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.intp)
     table = np.add.reduceat(pairs, starts, axis=0)
-    draws = np.concatenate([(drawn @ table) / (drawn @ counts)[:, None] for drawn in _drawn(len(counts), seed)])
+    draws = np.concatenate(
+        [(drawn @ table) / (drawn @ counts)[:, None] for drawn in draws_of_clusters(len(counts), seed)]
+    )
     tail = (100 - CONFIDENCE) / 2
     columns = np.column_stack([draws, draws[:, 1] - draws[:, 0]])
     low, high = np.percentile(columns, [tail, 100 - tail], axis=0).tolist()
@@ -344,7 +346,7 @@ def _resample(runs: Sequence[Sequence[ImageScores]], seed: int) -> list[NDArray[
     tables = [_sums_per_cluster(run) for run in runs]
     clusters = len(tables[0])
     parts: list[list[NDArray[np.float64]]] = [[] for _ in tables]
-    for drawn in _drawn(clusters, seed):
+    for drawn in draws_of_clusters(clusters, seed):
         for part, table in zip(parts, tables, strict=True):
             sums = drawn @ table
             means = dict(zip(PER_OBJECT_METRICS, (sums[:, 1:-3] / sums[:, :1]).T, strict=True))
@@ -354,7 +356,7 @@ def _resample(runs: Sequence[Sequence[ImageScores]], seed: int) -> list[NDArray[
     return [np.concatenate(part) for part in parts]
 
 
-def _drawn(clusters: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def draws_of_clusters(clusters: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """How often each cluster is drawn, in batches of resamples: [at most RESAMPLES, clusters], RESAMPLES in all."""
     generator = generator_for(seed, "bootstrap")
     chance = np.full(clusters, 1 / clusters)

@@ -93,6 +93,7 @@ def evaluate(
     multimask: bool = False,
     threshold: float = 0.0,
     on_masks: Callable[[str, Sample, Masks], None] | None = None,
+    on_sample: Callable[[int, Sample], None] | None = None,
     on_image: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Score every predictor on every image of `source`, which is read once, all with the same prompts.
@@ -104,6 +105,7 @@ def evaluate(
         multimask: As in `Predictor.predict`.
         threshold: As in `Predictor.predict`.
         on_masks: Called with the name of the predictor, the sample and what was predicted, which it must not keep.
+        on_sample: Called with the place of each sample and the sample, while the predictors remember its image.
         on_image: Called with (images done, all images) after each image.
 
     Raises:
@@ -129,6 +131,8 @@ def evaluate(
         classes.append(sample.classes)
         for name in predictors:
             scores[name].append(found[name])
+        if on_sample is not None:
+            on_sample(index, sample)
         if on_image is not None:
             on_image(index + 1, count)
     return Evaluation({name: tuple(images) for name, images in scores.items()}, tuple(classes), pixels)

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.wording import duration, in_bytes, plural
+from lora_sam.evaluation.further_rows import ROWS as FURTHER
+from lora_sam.evaluation.kinds import where_further
 from lora_sam.evaluation.metrics import ROWS, SIZES
 from lora_sam.evaluation.naming import naming_line
 from lora_sam.evaluation.result import CLICKS, first_prompts
@@ -26,11 +28,13 @@ _HEADINGS = (
 )
 _CLASS_HEADINGS = ("class", "objects", "IoU", "difference [95 % interval]", "Dice", "F1 (pooled)", "Dice (pooled)")
 
+_FURTHER_HEADINGS = ("", "base", "tuned", "difference [95 % interval]")
+
 
 def render_table(report: Mapping[str, Any]) -> Table:
     """The base, tuned and difference rows of a report as a table for the terminal (fits 80 columns).
 
-    Below them, where there are several classes, a row for each.
+    Below them, what was measured without prompts and with clicks, and where there are several classes a row for each.
     """
     from rich.table import Table
     from rich.text import Text
@@ -38,21 +42,39 @@ def render_table(report: Mapping[str, Any]) -> Table:
     overall = _table(f"base vs tuned, split {report['split']}", _HEADINGS, "\n".join(_caption(report)))
     for name, cells in _rows(report):
         overall.add_row(Text(name), *(Text(cell.replace(" [", "\n[")) for cell in cells))
-    if "classes" not in report:
+    parts: list[Table] = [overall]
+    if further := list(_further_rows(report)):
+        more = _table("without prompts, and with clicks", _FURTHER_HEADINGS, "\n".join(where_further(report)))
+        for name, cells in further:
+            more.add_row(Text(name), *(Text(cell) for cell in cells))
+        parts.append(more)
+    if "classes" in report:
+        parts.append(_class_table(report))
+    if len(parts) == 1:
         return overall
+    together = Table.grid()
+    for number, part in enumerate(parts):
+        if number:
+            together.add_row(Text())
+        together.add_row(part)
+    return together
+
+
+def _class_table(report: Mapping[str, Any]) -> Table:
+    from rich.text import Text
+
     classes = _table("classes: base -> tuned", _CLASS_HEADINGS, None)
     for name, cells in _class_rows(report["classes"]):
         classes.add_row(Text(name), *(Text(cell.replace(" [", "\n[").replace(" -> ", "\n-> ")) for cell in cells))
-    both = Table.grid()
-    for part in (overall, Text(), classes):
-        both.add_row(part)
-    return both
+    return classes
 
 
 def markdown_table(report: Mapping[str, Any]) -> str:
     """The same tables as GitHub-flavoured Markdown, with the caption below; ends with a newline."""
     lines = _markdown(_HEADINGS, _rows(report))
     lines += ["", " ".join(_caption(report)).replace("|", r"\|")]
+    if further := list(_further_rows(report)):
+        lines += ["", *_markdown(_FURTHER_HEADINGS, further), "", " ".join(where_further(report))]
     if "classes" in report:
         lines += ["", *_markdown(_CLASS_HEADINGS, _class_rows(report["classes"]))]
     return "\n".join(lines) + "\n"
@@ -101,6 +123,15 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...]]]:
         )
         rows.append((name, cells))
     return rows
+
+
+def _further_rows(report: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for row in FURTHER:
+        if row.section in report:
+            values = report[row.section][row.name]
+            low, high = values["delta_interval"]
+            base, tuned = (f"{values[key]:{row.form}}" for key in ("base", "tuned"))
+            yield row.heading, (base, tuned, f"{values['delta']:+{row.form}} [{low:+{row.form}}, {high:+{row.form}}]")
 
 
 def _class_rows(classes: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -14,12 +14,12 @@ from pydantic import Field
 
 from lora_sam.core.mask_files import coco_of, labels_of, save_masks
 from lora_sam.core.predictor import Predictor
-from lora_sam.core.scores import Scores
+from lora_sam.core.scores import MaskChoice, Ranking, Scores
 from lora_sam.core.structures import Prompts
 from lora_sam.predictors.prompting import size_of
 
 _LOGITS_AT_ONCE = 2**25  # of four masks per prompt at the image's size: 128 MiB
-_AMBIGUOUS = slice(1, None)  # of the four masks of `AllMasks`
+_OF_FOUR = {"three": slice(1, None), "single": slice(0, 1)}  # places in `AllMasks`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,22 +31,27 @@ class AutomaticMasks:
 
     Attributes:
         points_per_side: Points along each side of the image; all of them are prompts of their own.
-        predicted_iou: Masks whose IoU as predicted by the model is not above this are left out.
+        predicted_iou: Masks whose score is not above this are left out; the score is the IoU as predicted by the
+            model, or what `ranking` says.
         stability: Masks whose stability is below this are left out.
         stability_offset: Stability is the IoU of the mask at the logits +offset and -offset.
-        box_overlap: Of two masks whose boxes have a higher IoU, that with the lower predicted IoU is left out.
+        box_overlap: Of two masks whose boxes have a higher IoU, that with the lower score is left out.
+        masks: Which masks of a point are looked at: the `three` for ambiguous prompts, or the `single` one.
+        ranking: The score: predicted IoU (`iou`), or its product with stability (`iou_stability`).
     """
 
     points_per_side: Annotated[int, Field(ge=1, le=64)] = 16
     predicted_iou: Annotated[float, Field(ge=0, le=1)] | None = None
     stability: Annotated[float, Field(ge=0, le=1)] | None = None
     stability_offset: Annotated[float, Field(ge=0)] | None = None
-    box_overlap: Annotated[float, Field(ge=0, le=1)] = 0.7
+    box_overlap: Annotated[float, Field(ge=0, le=1)] | None = None
+    masks: MaskChoice | None = None
+    ranking: Ranking | None = None
 
     def generate(
         self, predictor: Predictor, image: NDArray[np.uint8], *, on_points: Callable[[int, int], None] | None = None
     ) -> FoundMasks:
-        """The masks that are left, by falling predicted IoU.
+        """The masks that are left, by falling score.
 
         Args:
             predictor: Any predictor that offers four masks per prompt.
@@ -63,13 +68,14 @@ class AutomaticMasks:
             parts.append(self._filtered(predictor, image, part, least))
             if on_points is not None:
                 on_points(min(len(points), sum(p.tried for p in parts)), len(points))
-        packed, scores, stability, boxes, chosen = (
+        packed, scores, predicted, stability, boxes, chosen = (
             np.concatenate([getattr(part, name) for part in parts])
-            for name in ("packed", "scores", "stability", "boxes", "points")
+            for name in ("packed", "scores", "predicted", "stability", "boxes", "points")
         )
-        kept = suppress(boxes, scores, self.box_overlap)
+        kept = suppress(boxes, scores, least.box_overlap)
         masks = np.unpackbits(packed[kept], axis=1, count=size[0] * size[1]).reshape(len(kept), *size).astype(np.bool_)
-        return FoundMasks(masks, scores[kept], stability[kept], chosen[kept])
+        why = None if len(kept) else _why_nothing(parts, least)
+        return FoundMasks(masks, scores[kept], stability[kept], chosen[kept], predicted[kept], why)
 
     def completed(self, scores: Scores) -> Scores:
         """The thresholds that are set, and those of some weights for the others."""
@@ -82,19 +88,26 @@ class AutomaticMasks:
         prompts = Prompts(points=points[:, None], labels=np.ones((len(points), 1), np.int64))
         found = predictor.predict_all(image, prompts)
         logits, scores = found.logits, found.scores
-        if logits.shape[1] > 1:
-            logits, scores = logits[:, _AMBIGUOUS], scores[:, _AMBIGUOUS]
+        chosen = masks_of(logits.shape[1], least.masks)
+        logits, predicted = logits[:, chosen], scores[:, chosen]
         places = np.repeat(points, logits.shape[1], axis=0)
-        logits, scores = logits.reshape(-1, *logits.shape[2:]), scores.reshape(-1)
-        good = np.flatnonzero(scores > least.predicted_iou) if least.predicted_iou > 0 else np.arange(len(scores))
-        logits, scores, places = logits[good], scores[good], places[good]
+        logits, predicted = logits.reshape(-1, *logits.shape[2:]), predicted.reshape(-1)
+        # stability is at most 1: what is left out here has no score above the threshold either
+        good = np.flatnonzero(_above(predicted, least.predicted_iou))
+        best = float(predicted.max())
+        logits, predicted, places = logits[good], predicted[good], places[good]
         stability = stability_of(logits, least.stability_offset)
-        stable = np.flatnonzero(stability >= least.stability) if least.stability > 0 else np.arange(len(stability))
+        scores = score_of(predicted, stability, least.ranking)
+        high = _above(scores, least.predicted_iou)
+        stable = np.flatnonzero(high & (stability >= least.stability))
         masks = logits[stable] > 0
         return _Part(
             tried=len(points),
+            best_score=float(scores.max()) if len(scores) else best,
+            best_stability=float(stability[high].max(initial=-1)),
             packed=np.packbits(masks.reshape(len(masks), masks.shape[1] * masks.shape[2]), axis=1),
             scores=scores[stable],
+            predicted=predicted[stable],
             stability=stability[stable],
             boxes=boxes_within(masks),
             points=places[stable],
@@ -107,15 +120,19 @@ class FoundMasks:
 
     Attributes:
         masks: bool [N, H, W].
-        scores: IoU as predicted by the model, float32 [N], falling.
+        scores: What ranks the masks, float32 [N], falling: predicted IoU, or what `AutomaticMasks.ranking` says.
         stability: See `AutomaticMasks`, float32 [N].
         points: The grid point (x, y) that gave each mask, float32 [N, 2].
+        predicted_iou: IoU as predicted by the model, float32 [N].
+        nothing: Where there is no mask: why, and what to change, in one line. None where there is one.
     """
 
     masks: NDArray[np.bool_]
     scores: NDArray[np.float32]
     stability: NDArray[np.float32]
     points: NDArray[np.float32]
+    predicted_iou: NDArray[np.float32]
+    nothing: str | None = None
 
     def save(self, path: str | PathLike[str], *, name: str = "image.png", classes: Sequence[str] | None = None) -> Path:
         """See `Masks.save`."""
@@ -135,8 +152,11 @@ class _Part:
     """What is left of some points; masks as bits, since a whole grid of them would take gigabytes."""
 
     tried: int
+    best_score: float
+    best_stability: float
     packed: NDArray[np.uint8]
     scores: NDArray[np.float32]
+    predicted: NDArray[np.float32]
     stability: NDArray[np.float32]
     boxes: NDArray[np.float32]
     points: NDArray[np.float32]
@@ -147,6 +167,40 @@ def grid_points(per_side: int, size: tuple[int, int]) -> NDArray[np.float32]:
     steps = (np.arange(per_side) + 0.5) / per_side
     x, y = np.meshgrid(steps * size[1], steps * size[0])
     return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+
+
+def masks_of(count: int, choice: MaskChoice) -> slice:
+    """Places of the masks that a point gives, among `count` that a model offers; all of one."""
+    return _OF_FOUR[choice] if count > 1 else slice(None)
+
+
+def score_of(
+    predicted_iou: NDArray[np.float32], stability: NDArray[np.float32], ranking: Ranking
+) -> NDArray[np.float32]:
+    """What ranks masks, [N]."""
+    return predicted_iou if ranking == "iou" else predicted_iou * stability
+
+
+def _above(scores: NDArray[np.float32], least: float) -> NDArray[np.bool_]:
+    """Which scores [N] are above a threshold; all are where it is 0."""
+    return scores > least if least > 0 else np.ones(len(scores), np.bool_)
+
+
+def _why_nothing(parts: list[_Part], least: Scores) -> str:
+    """Why no mask is left of any point, and what to change."""
+    points = sum(part.tried for part in parts)
+    score, stability = (max(getattr(part, name) for part in parts) for name in ("best_score", "best_stability"))
+    what = "predicted IoU" if least.ranking == "iou" else "predicted IoU times stability"
+    if stability < 0:
+        return (
+            f"no mask was found: the highest {what} from {points:,} points is {score:.2f}, and masks are kept above "
+            f"{least.predicted_iou:.2f}. Set predicted_iou lower, give more points_per_side, or tune with "
+            "prompt=everything on images like this one."
+        )
+    return (
+        f"no mask was found: of those from {points:,} points with enough {what}, the highest stability is "
+        f"{stability:.2f}, and {least.stability:.2f} is asked for. Set stability lower, or give more points_per_side."
+    )
 
 
 def stability_of(logits: NDArray[np.float32], offset: float) -> NDArray[np.float32]:

@@ -65,8 +65,7 @@ class IterativePrompt:
     def trained_kinds(self) -> tuple[Kind, ...]:
         """See `lora_sam.prompts.interface.trained_kinds`."""
         clicks: tuple[Kind, ...] = ("clicks",) if most_rounds(vars(self)) > 1 else ()
-        everything: tuple[Kind, ...] = ("everything",) if self.background_points else ()
-        return (*by_share(self.point_share), *clicks, *everything)
+        return (*by_share(self.point_share), *clicks)
 
     @property
     def mean_rounds(self) -> float:

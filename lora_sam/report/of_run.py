@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lora_sam.core.scores import Scores
     from lora_sam.core.structures import Masks, Prompts, Sample
     from lora_sam.data.sources import SampleSource
     from lora_sam.predictors.class_head import ClassHead
@@ -37,11 +38,20 @@ class Outcome:
         report: Content of `evaluation.json`.
         pictures: For the page.
         object_iou: IoU of every object, for `base` and `tuned`.
+        scores: From which score on masks without a prompt are good, for `base` and `tuned`; None where that was not
+            measured.
     """
 
     report: dict[str, Any]
     pictures: tuple[ReportPicture, ...]
     object_iou: dict[str, list[float]]
+    scores: Mapping[str, Scores] | None = None
+
+    def add_scores(self, facts: dict[str, Any]) -> None:
+        """Put the scores into the content of `lora_sam.json`."""
+        if self.scores is not None:
+            facts["scores"] = self.scores["tuned"].to_json()
+            facts["base"] = {**facts["base"], "scores": self.scores["base"].to_json()}
 
     def table(self) -> str:
         """The comparison in Markdown."""
@@ -79,10 +89,13 @@ def evaluate_run(
         validated: IoU of the objects of every validation image with these weights.
         head: What tells classes apart, measured on the tuned masks.
     """
+    from lora_sam.evaluation.layout import validate_report
     from lora_sam.evaluation.naming import Naming
     from lora_sam.evaluation.result import evaluation_report
     from lora_sam.evaluation.scoring import evaluate
+    from lora_sam.prompts.interface import trained_kinds
     from lora_sam.prompts.stored import entry, write_prompts
+    from lora_sam.report.further import further_of, measured_places
     from lora_sam.report.overlays import write_overlays
     from lora_sam.report.page import object_ious
     from lora_sam.report.pictures import draw_cases
@@ -112,7 +125,14 @@ def evaluate_run(
         if head is not None and which == "tuned" and sample.classes:
             naming.add(sample.classes, head.probabilities(predictors[which], sample.image, found.masks))
 
-    evaluation = evaluate(predictors, source, noted, on_masks=named)
+    further = further_of(parts, predictors)
+    places = measured_places(settings, len(source))
+
+    def more(index: int, sample: Sample) -> None:
+        if index in places:
+            further.add(sample)
+
+    evaluation = evaluate(predictors, source, noted, on_masks=named, on_sample=more)
     prompt = plain_fields(settings.prompt)
     write_prompts(directory.prompts(split), used, split=split, seed=settings.seed, settings=prompt)
     trainable, total = adapted.count()
@@ -131,9 +151,12 @@ def evaluate_run(
     )
     if (told := naming.report(settings.seed)) is not None:
         report["class_head"] = told
+    fitted_on = len(measured_places(settings, len(parts.splits.val)))
+    report |= further.report(trained_kinds(settings.prompt), len(source), fitted_on)
+    validate_report(report)
     strips, pictures = draw_cases(evaluation, source, masks_for)
     write_overlays(directory.overlays, strips)
-    return Outcome(report, pictures, object_ious(evaluation))
+    return Outcome(report, pictures, object_ious(evaluation), further.scores)
 
 
 def facts_of(parts: Parts, progress: Progress) -> dict[str, Any]:
@@ -155,7 +178,7 @@ def facts_of(parts: Parts, progress: Progress) -> dict[str, Any]:
         "method": {"name": settings.method.name, **plain_fields(settings.method)},
         "trains_encoder": parts.adapted.trains_encoder,
         **({} if parts.splits.scale is None else {"scale": parts.splits.scale.to_json()}),
-        "scores": vars(base.scores),
+        "scores": base.scores.to_json(),
         "prompt": plain_fields(settings.prompt),
         "classes": list(seen.classes),
         "training_side": seen.side,
@@ -222,12 +245,14 @@ def write_result(
 def tell_result(parts: Parts, report: dict[str, Any]) -> None:
     """The table, the verdict, and where everything is."""
     from lora_sam.core.console import print_table
+    from lora_sam.evaluation.kinds import kind_lines
     from lora_sam.evaluation.result import verdict
     from lora_sam.evaluation.table import render_table
 
     directory = parts.directory
     print_table(render_table(report))
-    parts.say(verdict(report))
+    for line in (verdict(report), *kind_lines(report)):
+        parts.say(line)
     parts.say(f"adapter   {directory.adapter} ({report['adapter_bytes'] / 1e6:.2f} MB)")
     parts.say(f"overlays  {directory.overlays}")
     parts.say(f"figures   {directory.evaluation}")

@@ -22,6 +22,7 @@ from lora_sam.report.backends import place_of_backends
 from lora_sam.report.charts import histogram, line_chart
 from lora_sam.report.classes import class_section
 from lora_sam.report.curves import loss_chart, validation_chart
+from lora_sam.report.further import further_section
 from lora_sam.report.markup import Child, append, element, figures_table, serialize
 from lora_sam.report.next_steps import NextStep
 from lora_sam.report.pictures import ReportPicture, data_uri
@@ -80,6 +81,7 @@ def report_html(
         _pictures(pictures) if pictures else None,
         _training(report, log, facts),
         _figures(report, object_iou),
+        further_section(report),
         class_section(report["classes"], report.get("class_head")) if "classes" in report else None,
         *place_of_backends(),
         *place_of_robustness(),

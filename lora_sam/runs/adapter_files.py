@@ -110,6 +110,7 @@ def read_facts(directory: Path) -> dict[str, Any]:
         raise AdapterError(f"{path}: image_size is {facts['image_size']}, in architecture {side}; {remedy}")
     try:
         scores_of(facts.get("scores"))
+        scores_of(facts["base"].get("scores"))
         if "scale" in facts:
             PixelScale.from_json(facts["scale"])
     except ValueError as error:

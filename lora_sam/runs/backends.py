@@ -123,7 +123,7 @@ class RunBackEnds:
                     base=self.base,
                     threads=threads,
                     cache=True,
-                    scores=self.scores,
+                    scores=self._scores_of_base if name == "base" else self.scores,
                 )
         _limit_torch(threads)
         return {name: opened[name] for name in wanted}
@@ -132,6 +132,11 @@ class RunBackEnds:
     def scores(self) -> Scores:
         """From which score on masks of the run's weights are good."""
         return scores_of(read_facts(find_adapter(self.run.root)).get("scores"))
+
+    @property
+    def _scores_of_base(self) -> Scores:
+        facts = read_facts(find_adapter(self.run.root))
+        return scores_of(facts["base"].get("scores", facts.get("scores")))
 
     def place(self, name: str) -> Path:
         """See `Origin`."""
@@ -165,7 +170,9 @@ class RunBackEnds:
         if not adapted.reversible:  # base and tuned cannot share a model
             return {}
         facts = read_facts(find_adapter(self.run.root))
-        return {**predictors_for(adapted, facts["image_size"], chunk=CHUNK, scores=facts.get("scores"))}
+        scores, of_base = facts.get("scores"), facts["base"].get("scores")
+        side = facts["image_size"]
+        return {**predictors_for(adapted, side, chunk=CHUNK, scores=scores, base_scores=of_base)}
 
 
 @dataclass(frozen=True)

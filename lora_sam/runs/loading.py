@@ -208,6 +208,7 @@ def predictors_for(
     context: Context = nullcontext,
     frozen: FrozenPart | None = None,
     scores: Mapping[str, Any] | None = None,
+    base_scores: Mapping[str, Any] | None = None,
 ) -> dict[str, TorchPredictor]:
     """Predictors `base` and `tuned` that share one model, and its embeddings where the encoder is frozen.
 
@@ -220,6 +221,7 @@ def predictors_for(
         context: Entered around every computation.
         frozen: The part of the encoder that is the same for both, with what it made of images before.
         scores: From which score on masks are good, as `lora_sam.json` has it; None for those of Meta's weights.
+        base_scores: The same of the base; None for `scores`.
     """
     from lora_sam.predictors.torch_predictor import ImageEmbedder, TorchPredictor
 
@@ -242,5 +244,8 @@ def predictors_for(
     shared = embedder(without_adapter) if adapted.trains_encoder else own
     least = scores_of(scores)
     tuned = TorchPredictor(adapted.sam, image_size, embedder=own, context=with_adapter, chunk=chunk, scores=least)
-    base = TorchPredictor(adapted.sam, image_size, embedder=shared, context=without_adapter, chunk=chunk, scores=least)
+    of_base = least if base_scores is None else scores_of(base_scores)
+    base = TorchPredictor(
+        adapted.sam, image_size, embedder=shared, context=without_adapter, chunk=chunk, scores=of_base
+    )
     return {"base": base, "tuned": tuned}

@@ -40,6 +40,9 @@ FREE_TO_CHANGE = (
     "cache.max_gb",
     "data.root",
     "evaluate_split",
+    "evaluate_automatic",
+    "evaluate_clicks",
+    "evaluate_images",
     "tracker",
 )
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lora_sam.core.errors import ConfigError
+from lora_sam.core.scores import MaskChoice
 
 Multimask = Literal["mean", "best_loss", "best_iou"]
 """How the losses of several masks become one."""
@@ -116,6 +117,11 @@ class TrainerOptions:
             )
         if self.max_epochs is None and self.max_steps is None:
             raise ConfigError("trainer.max_epochs and trainer.max_steps are both null: set at least one of them")
+
+    @property
+    def trained_masks(self) -> tuple[MaskChoice, ...]:
+        """Which masks of a point are trained, of single points at least."""
+        return ("three", "single") if self.multimask_points or self.multimask is not None else ("single",)
 
     def total_steps(self, batches_per_epoch: int) -> int:
         """Optimiser steps until the first limit; an epoch's last, smaller accumulation counts as a step."""

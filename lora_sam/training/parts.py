@@ -221,7 +221,10 @@ def base_of(log: Sequence[Mapping[str, Any]]) -> float | None:
 
 def validation_of(parts: Parts) -> Validation:
     """Measures the model as it is on the validation split, in the arithmetic of training."""
+    from lora_sam.prompts.interface import trained_kinds
     from lora_sam.training.validation import Validation
+
+    kinds = trained_kinds(parts.settings.prompt)
 
     return Validation(
         predictor=parts.predictor(),
@@ -229,4 +232,5 @@ def validation_of(parts: Parts) -> Validation:
         prompt=parts.settings.prompt,
         seed=parts.settings.seed,
         max_objects=parts.settings.trainer.validation_objects,
+        masks_of_points=parts.settings.trainer.trained_masks if "everything" in kinds else None,
     )

@@ -44,6 +44,11 @@ class Settings:
         seed: Seed of everything random.
         resume: Run directory to go on with, or `latest`; None starts anew.
         evaluate_split: Split of the final comparison of base and tuned.
+        evaluate_automatic: Whether masks without a prompt are compared too, with thresholds for each of the two that
+            are chosen on validation images and kept with the adapter; `auto` where points are trained.
+        evaluate_clicks: Whether correcting clicks are compared too; `auto` where points are trained.
+        evaluate_images: Images of that split, and of the validation split, that all but the main figures are measured
+            on, a fixed draw; null for all.
         semantic: Take all objects of a class in an image as one.
     """
 
@@ -60,6 +65,9 @@ class Settings:
     seed: int
     resume: str | None
     evaluate_split: Literal["val", "test"]
+    evaluate_automatic: bool | Literal["auto"]
+    evaluate_clicks: bool | Literal["auto"]
+    evaluate_images: Annotated[int, Field(ge=1)] | None
     semantic: bool
 
     def open_data(self) -> Splits:
@@ -80,6 +88,9 @@ class _Run:
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     resume: Annotated[str, Field(min_length=1)] | None
     evaluate_split: Literal["val", "test"]
+    evaluate_automatic: bool | Literal["auto"]
+    evaluate_clicks: bool | Literal["auto"]
+    evaluate_images: Annotated[int, Field(ge=1)] | None
     semantic: bool
 
 

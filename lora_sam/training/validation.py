@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.seeds import drawn_places
 from lora_sam.core.structures import Sample
 from lora_sam.evaluation.metrics import mask_iou
 from lora_sam.evaluation.scoring import some_objects
 
 if TYPE_CHECKING:
+    from lora_sam.core.scores import MaskChoice
     from lora_sam.data.sources import SampleSource
     from lora_sam.predictors.torch_predictor import TorchPredictor
     from lora_sam.prompts import PromptSource
+
+POINTS_PER_SIDE = 16
+"""Points along each side of an image for masks without a prompt, where the prompts do not say it."""
+
+_MOST_IMAGES = 8  # that are searched for masks without a prompt at every validation
 
 
 def mean_iou(scores: Sequence[NDArray[np.float64]]) -> float:
@@ -34,6 +41,8 @@ class Validation:
         prompt: Where prompts come from.
         seed: Fixes prompts and the draw of objects.
         max_objects: Objects per image that are scored; None scores all.
+        masks_of_points: Which masks of a point are trained, where masks without a prompt are measured too; None
+            measures the prompts alone.
     """
 
     predictor: TorchPredictor
@@ -41,11 +50,39 @@ class Validation:
     prompt: PromptSource
     seed: int
     max_objects: int | None
+    masks_of_points: tuple[MaskChoice, ...] | None = None
 
     def __call__(self) -> tuple[NDArray[np.float64], ...]:
-        """IoU of the objects of every image, float [N] each, 0 to 1."""
+        """IoU of the objects of every image, float [N] each, 0 to 1.
+
+        Where masks without a prompt are trained, also that of objects found without one in a few of the images, with
+        the best thresholds: 0 for each object that is missed, and for each mask that is none.
+        """
         samples = (self.some_objects(self.source[index]) for index in range(len(self.source)))
-        return tuple(mask_iou(self.masks(sample), sample.masks) for sample in samples)
+        scores = [mask_iou(self.masks(sample), sample.masks) for sample in samples]
+        if self.masks_of_points is not None:
+            for place, found in self._without_prompts(self.masks_of_points).items():
+                scores[place] = np.concatenate([scores[place], found])
+        return tuple(scores)
+
+    def _without_prompts(self, choices: tuple[MaskChoice, ...]) -> dict[int, NDArray[np.float64]]:
+        """IoU of what is found in some images, by their places."""
+        from lora_sam.training.fitted_scores import all_candidates, fit_thresholds, found_iou
+
+        self.predictor.sam.eval()
+        count, per_side = len(self.source), int(getattr(self.prompt, "points_per_side", POINTS_PER_SIDE))
+        chosen = drawn_places(count, _MOST_IMAGES, self.seed, "validation without prompts")
+        places = list(range(count)) if chosen is None else chosen.tolist()
+        candidates = []
+        for place in places:
+            self.predictor.forget()
+            candidates.append(all_candidates(self.predictor, self.source[place], per_side, choices))
+        options = []
+        for choice in choices:
+            images = [image[choice] for image in candidates]
+            thresholds, _ = fit_thresholds(images, choice)
+            options.append([found_iou(image, thresholds) for image in images])
+        return dict(zip(places, max(options, key=mean_iou), strict=True))
 
     def masks(self, sample: Sample) -> NDArray[np.bool_]:
         """What the model predicts for `sample` now, bool [N, H, W]."""

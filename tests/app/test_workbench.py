@@ -163,6 +163,11 @@ def test_everything_is_what_the_generator_finds(bench: Workbench, scene: MakeSce
         assert np.array_equal(masks_of(column, (48, 64)), expected.masks)
     every = AutomaticMasks(points_per_side=2, predicted_iou=0, stability=0, box_overlap=1)
     assert len(bench.everything(scene(), every, most=2).columns[0].patches) == 2
+    assert bench.everything(scene(), every).notes == ()
+    nothing = bench.everything(scene(), AutomaticMasks(points_per_side=2, predicted_iou=1.0))
+    assert [note.partition(" from ")[0] for note in nothing.notes] == [
+        f"{name}: no mask was found: the highest predicted IoU" for name in ("base", "tuned")
+    ]
 
 
 def test_what_is_not_there_is_named(bench: Workbench, scene: MakeScene, tmp_path: Path) -> None:

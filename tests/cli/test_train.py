@@ -127,7 +127,7 @@ def test_run_gets_checked_settings_and_its_directory(
         (["experiment=[typo,slip]"], ["unknown option experiment=typo*", "unknown option experiment=slip*"]),
         (
             ["metod=lora"],
-            ["unknown key metod; did you mean method? Valid keys: augmentation, cache, data, evaluate_split, *"],
+            ["unknown key metod; did you mean method? Valid keys: augmentation, cache, data, evaluate_automatic, *"],
         ),
         (
             ["metod.rank=4"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,12 +23,22 @@ def test_weights_that_say_nothing_have_those_of_meta() -> None:
     assert (META.predicted_iou, META.stability, META.stability_offset) == (0.88, 0.95, 1.0)
 
 
+def test_what_is_as_it_always_was_is_not_written() -> None:
+    """So that earlier versions read it."""
+    assert OWN.to_json() == {"predicted_iou": 0.55, "stability": 0.7, "stability_offset": 0.25}
+    further = replace(OWN, box_overlap=0.5, masks="single", ranking="iou_stability")
+    assert from_metadata(further.to_metadata()) == scores_of(further.to_json()) == further
+    assert set(further.to_json()) - set(OWN.to_json()) == {"box_overlap", "masks", "ranking"}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({}, "scores need exactly predicted_iou, stability, stability_offset"),
         ([0.5, 0.7, 0.25], "scores need exactly"),
-        ({**vars(OWN), "crops": 1}, "scores need exactly"),
+        ({**vars(OWN), "crops": 1}, "scores need exactly .*, and may have box_overlap, masks, ranking: crops?"),
+        ({**vars(OWN), "masks": "four"}, "scores.masks = 'four': must be three or single"),
+        ({**vars(OWN), "ranking": ["iou"]}, "scores.ranking = .*: must be iou or iou_stability"),
         ({**vars(OWN), "stability": "0.5"}, r"scores.stability = '0.5': must be a number from 0 on"),
         ({**vars(OWN), "stability": True}, "scores.stability = True: must be a number"),
         ({**vars(OWN), "predicted_iou": 1.5}, "scores.predicted_iou = 1.5: must be at most 1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from pycocotools import mask as coco_mask
 from segment_anything import SamAutomaticMaskGenerator
 
 from lora_sam.core.scores import META, Scores
+from lora_sam.core.structures import Prompts
 from lora_sam.models.projections import fuse_projections
 from lora_sam.predictors.automatic import AutomaticMasks, grid_points, stability_of, suppress
 from lora_sam.predictors.torch_predictor import TorchPredictor
@@ -62,6 +64,41 @@ def test_nothing_is_found_above_every_score(tiny_sam: Callable[[], Any]) -> None
     found = AutomaticMasks(points_per_side=2, predicted_iou=1.0).generate(TorchPredictor(tiny_sam(), 64), image)
     assert found.masks.shape == (0, 20, 30)
     assert found.points.shape == (0, 2)
+    assert found.nothing is not None
+    assert re.fullmatch(
+        r"no mask was found: the highest predicted IoU from 4 points is -?0\.\d\d, and masks are kept above 1\.00\. "
+        r"Set predicted_iou lower, give more points_per_side, or tune with prompt=everything on images like this one\.",
+        found.nothing,
+    )
+    unstable = AutomaticMasks(points_per_side=2, predicted_iou=0.0, stability=1.0, stability_offset=100.0)
+    found = unstable.generate(TorchPredictor(tiny_sam(), 64), image)
+    assert found.nothing == (
+        "no mask was found: of those from 4 points with enough predicted IoU, the highest stability is 0.00, and 1.00 "
+        "is asked for. Set stability lower, or give more points_per_side."
+    )
+
+
+def test_the_single_mask_and_the_product_with_stability(tiny_sam: Callable[[], Any]) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (48, 64, 3), np.uint8)
+    predictor = TorchPredictor(tiny_sam(), 64)
+    all_of = {"points_per_side": 4, "predicted_iou": 0, "stability": 0, "stability_offset": 0.01, "box_overlap": 1}
+    single = AutomaticMasks(**all_of, masks="single").generate(predictor, image)
+    assert single.nothing is None
+    points = grid_points(4, (48, 64))
+    expected = predictor.predict(image, Prompts(points=points[:, None], labels=np.ones((16, 1), np.int64)))
+    order = np.argsort(-expected.scores, kind="stable")
+    assert np.array_equal(single.masks, expected.masks[order])
+    assert single.scores == pytest.approx(expected.scores[order], abs=1e-6)
+    assert np.array_equal(single.scores, single.predicted_iou)
+    product = AutomaticMasks(**all_of, ranking="iou_stability").generate(predictor, image)
+    three = AutomaticMasks(**all_of).generate(predictor, image)
+    assert len(product.masks) == len(three.masks) == 48
+    assert product.scores == pytest.approx(product.predicted_iou * product.stability)
+    assert (np.diff(product.scores) <= 0).all()
+    assert not np.array_equal(product.points, three.points)
+    least = float(np.median(product.scores))
+    high = AutomaticMasks(**{**all_of, "predicted_iou": least}, ranking="iou_stability").generate(predictor, image)
+    assert np.array_equal(high.masks, product.masks[product.scores > np.float32(least)])
 
 
 def test_the_grid_lies_in_the_middle_of_its_cells() -> None:

@@ -117,4 +117,4 @@ def test_what_a_run_is_trained_for(option: Callable[..., Any]) -> None:
     }
     assert trained_kinds(option("prompt/mixed", everything_weight=1.0)) == ("box", "point", "everything")
     one = option("prompt/iterative", rounds=1, point_share=1.0, background_points=2)
-    assert trained_kinds(one) == ("point", "everything")
+    assert trained_kinds(one) == ("point",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,27 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from lora_sam.core.scores import META
+from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.models.checkpoints import load_scores
 from lora_sam.models.iou_head import correct_predicted_iou
 from lora_sam.models.projections import fuse_projections
-from lora_sam.predictors.automatic import AutomaticMasks
+from lora_sam.predictors.automatic import AutomaticMasks, score_of, suppress
 from lora_sam.predictors.torch_predictor import TorchPredictor
 from lora_sam.training.fitted_scores import (
+    LEAST_IOU,
+    LEAST_STABILITY,
     OFFSETS,
     Candidates,
     candidates,
     fit_lines,
+    fit_scores,
     fit_thresholds,
+    found_iou,
     line_of,
     predicted_and_actual,
 )
+from lora_sam.training.validation import Validation
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,6 +99,105 @@ def test_thresholds_part_good_masks_from_others() -> None:
     # without any stability that parts them, the best is two of four
     flat = Candidates(image.scores, np.ones_like(stability), boxes, overlaps)
     assert fit_thresholds([flat])[1] == pytest.approx(0.5)
+
+
+def crowded(seed: int, count: int = 60) -> Candidates:
+    """Many overlapping masks of 4 objects, of which some lie on ignored pixels."""
+    draws = np.random.default_rng(seed)
+    corners = draws.uniform(0, 20, (count, 2))
+    boxes = np.concatenate([corners, corners + draws.uniform(4, 10, (count, 2))], axis=1).astype(np.float32)
+    overlaps = draws.uniform(0, 1, (count, 4)) * (draws.random((count, 4)) < 0.3)
+    stability = draws.uniform(0, 1, (len(OFFSETS), count)).astype(np.float32)
+    scores = (0.5 * overlaps.max(axis=1) + draws.uniform(0, 0.5, count)).astype(np.float32)
+    return Candidates(scores, stability, boxes, overlaps, draws.random(count) < 0.2)
+
+
+def figure_of(images: list[Candidates], scores: Scores) -> float:
+    """What thresholds are worth, one mask after the other."""
+    right = wrong = missed = 0
+    overlap = 0.0
+    for image in images:
+        stability = image.stability[OFFSETS.index(scores.stability_offset)]
+        ranked = score_of(image.scores, stability, scores.ranking)
+        good = np.flatnonzero((ranked > scores.predicted_iou) & (stability >= scores.stability))
+        open_ = set(range(4))
+        for row in good[suppress(image.boxes[good], ranked[good], scores.box_overlap)]:
+            place = max(open_, key=lambda one: image.overlaps[row, one]) if open_ else None
+            if place is not None and image.overlaps[row, place] >= 0.5:
+                open_.discard(place)
+                right += 1
+                overlap += image.overlaps[row, place]
+            else:
+                wrong += not image.ignored[row]  # type: ignore[index]
+        missed += len(open_)
+    found = np.concatenate([found_iou(image, scores) for image in images])
+    assert len(found) == right + wrong + missed
+    assert found.sum() == pytest.approx(overlap)
+    return right / (right + wrong + missed)
+
+
+def test_what_is_fitted_is_worth_what_is_said_and_nothing_tried_is_better() -> None:
+    images = [{"three": crowded(seed), "single": crowded(seed + 10)} for seed in range(3)]
+    scores, figure = fit_scores(images)  # type: ignore[arg-type]
+    assert figure == pytest.approx(figure_of([image[scores.masks] for image in images], scores))
+    assert figure >= max(fit_thresholds([image[choice] for image in images])[1] for choice in ("three", "single"))
+    for choice in ("three", "single"):
+        chosen = [image[choice] for image in images]
+        plain, best = fit_thresholds(chosen)
+        assert best == pytest.approx(figure_of(chosen, plain))
+        tried = [
+            figure_of(chosen, Scores(predicted_iou=iou, stability=stability, stability_offset=offset))
+            for iou in LEAST_IOU[::3]
+            for stability in LEAST_STABILITY[::2]
+            for offset in OFFSETS[::2]
+        ]
+        assert max(tried) <= best + 1e-9
+
+
+def test_the_better_masks_of_a_point_are_chosen() -> None:
+    good = Candidates(
+        np.array([0.9, 0.8], np.float32),
+        np.ones((len(OFFSETS), 2), np.float32),
+        np.array([[0, 0, 9, 9], [20, 20, 29, 29]], np.float32),
+        np.array([[0.9, 0.0], [0.0, 0.8]]),
+    )
+    bad = Candidates(good.scores, good.stability, good.boxes, good.overlaps * 0.4)
+    assert fit_scores([{"three": bad, "single": good}])[0].masks == "single"
+    assert fit_scores([{"three": good, "single": bad}]) == (fit_thresholds([good])[0], 1.0)
+
+
+def test_validation_looks_at_masks_without_prompts_too(
+    tiny_sam: Callable[[], Any], sample: Sample, option: Callable[..., Any]
+) -> None:
+    class Source:
+        ids, sizes, object_counts = ("a.png",), ((48, 64),), (2,)
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> Sample:
+            return sample
+
+    predictor = TorchPredictor(tiny_sam(), 64)
+    settings: dict[str, Any] = {
+        "predictor": predictor, "source": Source(), "seed": 0, "max_objects": None,
+        "prompt": option("prompt/everything", points_per_side=3),
+    }  # fmt: skip
+    images = [candidates(predictor, sample, points_per_side=3, masks="single")]
+    found = found_iou(images[0], fit_thresholds(images, "single")[0])
+    (prompted,) = Validation(**settings)()
+    (both,) = Validation(**settings, masks_of_points=("single",))()
+    assert both == pytest.approx(np.concatenate([prompted, found]))
+    assert len(found) >= 2
+
+
+def test_masks_on_ignored_pixels_do_not_count(tiny_sam: Callable[[], Any], sample: Sample) -> None:
+    everywhere = replace(sample, ignored=np.ones(sample.size, np.bool_))
+    predictor = TorchPredictor(tiny_sam(), 64)
+    found = candidates(predictor, everywhere, points_per_side=2, masks="single")
+    assert found.ignored is not None
+    assert found.ignored.tolist() == [bool(box[2] > box[0]) for box in found.boxes]
+    assert not candidates(predictor, sample, points_per_side=2).ignored.any()  # type: ignore[union-attr]
 
 
 def test_candidates_are_what_automatic_masks_choose_from(tiny_sam: Callable[[], Any], sample: Sample) -> None:

@@ -1,0 +1,62 @@
+"""What tuning did to each kind of prompt: those it was trained with, and others that it may have harmed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_NAMES = {"box": "boxes", "point": "single points", "clicks": "clicks", "everything": "no prompts"}
+
+
+def kind_lines(report: Mapping[str, Any]) -> list[str]:
+    """A verdict for each kind that was trained, and a warning for each other one that got worse, in one line each.
+
+    Better or worse where the 95 % interval of the paired difference does not contain zero.
+
+    Args:
+        report: Content of `evaluation.json`.
+    """
+    lines = []
+    for kind in report.get("kinds", ()):
+        values, name = kind["compared"], _NAMES.get(kind["name"], kind["name"])
+        low, high = values["delta_interval"]
+        figures = (
+            f"{kind['figure']} {values['base']:.3f} -> {values['tuned']:.3f}, difference {values['delta']:+.3f} "
+            f"(95 % interval {low:+.3f} to {high:+.3f})"
+        )
+        if kind["trained"]:
+            claim = "better" if low > 0 else "worse" if high < 0 else "no measurable difference"
+            lines.append(f"With {name}: {claim}, {figures}.")
+        elif high < 0:
+            lines.append(
+                f"Warning: with {name}, which were not trained, tuned is worse: {figures}. {_REMEDY[kind['name']]}"
+            )
+    return lines
+
+
+_REMEDY = {
+    "box": "prompt=mixed trains boxes beside points, prompt=iterative with corrections.",
+    "point": "prompt=mixed trains points beside boxes, prompt=iterative with corrections.",
+    "clicks": "prompt=iterative trains them.",
+    "everything": "prompt=everything trains masks without prompts.",
+}
+
+
+def where_further(report: Mapping[str, Any]) -> list[str]:
+    """What the further figures of a report were measured on, in a sentence each."""
+    sentences = []
+    if (found := report.get("automatic")) is not None:
+        empty = [f"{count:,} of {name}" for name, count in found["empty"].items() if count]
+        sentences.append(
+            f"AP is without prompts: {found['images']:,} of {found['of_images']:,} images, "
+            f"{found['points_per_side']} x {found['points_per_side']} points, thresholds of base and of tuned each "
+            f"chosen on the same "
+            f"{found['fitted_on']:,} validation images"
+            + (f"; no mask at all in images: {', '.join(empty)}." if empty else ".")
+        )
+    if (found := report.get("clicks")) is not None:
+        sentences.append(
+            f"Clicks: {found['objects']:,} objects in {found['images']:,} of {found['of_images']:,} images, up to "
+            f"{found['most']} clicks each."
+        )
+    return sentences
