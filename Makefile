@@ -6,7 +6,7 @@
 # ARGS="..." is handed to the command of a target, e.g. make test ARGS="-k resume".
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-browser coverage lint type benchmark app lock lock-check clean chromium FORCE
+.PHONY: help setup demo test test-all test-browser coverage lint type benchmark mutants app lock lock-check clean chromium FORCE
 
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 # tried by running it: a version manager's stand-in may be on PATH without the Python behind it
@@ -64,6 +64,9 @@ type: setup ## Check types
 benchmark: setup ## Measure speed and memory against the peers, and write the tables
 	$(RUN) -m benchmarks $(ARGS)
 	$(RUN) -m benchmarks.tables
+
+mutants: setup ## Change the code a little at random, and see whether a test notices (20 minutes at most)
+	$(RUN) scripts/mutants.py $(ARGS)
 
 app: setup ## Compare base and tuned masks in a browser
 	$(RUN) app.py $(ARGS)

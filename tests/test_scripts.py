@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +107,83 @@ def test_the_package_keeps_the_bars_that_it_met(shape: dict[str, Any]) -> None:
     assert [one.what for one in found.values() if not one.met] == []
     page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     assert all(f"| {what} | ≤ {one.bar:,} |" in page for what, one in found.items())
+
+
+@pytest.fixture
+def mutating() -> dict[str, Any]:
+    """The names of `scripts/mutants.py`."""
+    spec = importlib.util.spec_from_file_location("mutants", ROOT / "scripts" / "mutants.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["mutants"] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return vars(module)
+
+
+SOUND = """
+def share(part: int, whole: int) -> float:
+    if not whole or part < 0:
+        raise ValueError("no whole")
+    print("asked")
+    return part / whole
+"""
+
+
+def test_every_mutant_is_another_program_of_one_change(mutating: dict[str, Any]) -> None:
+    found = list(mutating["mutants"]("m.py", SOUND))
+    assert len({one.source for one in found}) == len(found)
+    said = {f"{one.line}: {one.after}" for one in found}
+    assert said == {
+        "3: the other way round", "3: joined by And", "3: without its sign", "3: Lt is LtE", "3: 0 is 1",
+        "4: left out", "5: left out", "6: Div is Mult",
+    }  # fmt: skip
+    for one in found:
+        compile(one.source, "m.py", "exec")
+
+
+def test_mutants_are_drawn_by_the_seed_from_all_modules(mutating: dict[str, Any]) -> None:
+    paths = list(mutating["TESTS"])[:3]
+    first, again, other = (mutating["chosen"](paths, 9, seed) for seed in (0, 0, 1))
+    assert first == again != other
+    assert [one.path for one in first] == paths * 3
+    for tests in mutating["TESTS"].values():
+        assert all((ROOT / test).is_file() for test in tests)
+
+
+def test_a_survivor_is_named_and_lowers_the_score(
+    mutating: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "m.py").write_text(SOUND)
+    (tmp_path / "test_m.py").write_text("from m import share\n\ndef test_it():\n    assert share(1, 2) == 0.5\n")
+    for name, value in (("ROOT", tmp_path), ("TESTS", {"m.py": ("test_m.py",)}), ("_COPIED", ("m.py", "test_m.py"))):
+        monkeypatch.setitem(mutating, name, value)
+    really = mutating["noticed"]
+
+    def noticed(place: Path, tests: Sequence[str], seconds: float) -> bool:
+        """As the tests would, in this process."""
+        del tests, seconds
+        names: dict[str, Any] = {}
+        exec(compile((place / "m.py").read_text(), "m.py", "exec"), names)
+        return not _holds(names["share"])
+
+    monkeypatch.setitem(mutating, "noticed", noticed)
+    assert mutating["main"](["--minutes", "2", "--bar", "80"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == ['survived: m.py:5: left out: print("asked")']
+    assert printed.out.endswith("8 changes, 7 noticed: 87.5 % (bar 80 %)\n")
+    assert mutating["main"](["--bar", "90"]) == 1
+    (tmp_path / "m.py").write_text(SOUND.replace("/ whole", "* whole"))
+    monkeypatch.setitem(mutating, "noticed", really)
+    assert mutating["main"]([]) == 2  # the tests fail by themselves
+    assert "test_m.py: fail without any change" in capsys.readouterr().err
+
+
+def _holds(share: Callable[[int, int], float]) -> bool:
+    try:
+        for part, whole in ((1, 0), (-1, 2)):
+            with pytest.raises(ValueError, match="no whole"):
+                share(part, whole)
+        return share(1, 2) == 0.5 and share(0, 2) == 0
+    except (Exception, pytest.fail.Exception):
+        return False

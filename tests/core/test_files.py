@@ -317,3 +317,20 @@ def test_json_of_sixteen_mebibytes_is_read_and_one_byte_more_is_not(tmp_path: Pa
         AdapterError, match=r"values.json is damaged \(16777217 bytes, at most 16777216 are read\); mend it"
     ):
         read_json(path, "mend it")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux' list of open files")
+def test_saving_leaves_no_file_open(tmp_path: Path) -> None:
+    def opened() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    (tmp_path / ".old.0123abcd.lora_sam-tmp").touch()  # what a killed process left
+    before = opened()
+    for number in range(3):
+        write_text(tmp_path / "file", str(number))
+        with atomic_directory(tmp_path / "directory") as made:
+            (made / "a").write_text(str(number))
+        with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / "file") as temporary:
+            write_half(temporary)
+        recover(tmp_path / "directory")
+        assert opened() == before

@@ -127,6 +127,13 @@ def test_thin_objects_keep_their_shape_when_shrunk() -> None:
     assert target[1].nonzero().tolist() == [[1, 31]]
 
 
+def test_pixels_that_are_covered_exactly_by_half_are_kept_and_less_is_not() -> None:
+    masks = np.zeros((1, 64, 64), np.bool_)
+    masks[0, 10:21, 8] = True  # a line of one pixel, half of those that it becomes; its end covers a quarter of one
+    target = masks_to_input_frame(masks, 32)[0]
+    assert target.nonzero().tolist() == [[row, 4] for row in range(5, 10)]
+
+
 def test_enlarged_and_equal_sizes_are_exact() -> None:
     masks = np.random.default_rng(0).random((2, 16, 8)) < 0.5
     masks[:, 0, 0] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -400,3 +401,13 @@ class TestComparison:
     def test_means_of_no_image(self) -> None:
         with pytest.raises(DataError, match="there is no image to measure"):
             compare_means([], [], 0)
+
+
+def test_the_same_objects_against_another_truth_are_no_pair() -> None:
+    """Labels that were edited between two measurements: the ids are the same, what was scored against is not."""
+    base = scores_from(np.random.default_rng(0), 3, 0.1)
+    other = [dataclasses.replace(image, area=image.area.copy()) for image in base]
+    compare(base, other, 0)
+    other[1].area[0] += 1
+    with pytest.raises(DataError, match="base and tuned have other objects in image 'image 1'"):
+        compare(base, other, 0)

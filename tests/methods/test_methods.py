@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -268,3 +269,22 @@ def test_a_configuration_that_names_code_is_refused(option, tiny_sam, tmp_path, 
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value, "megatron_core": "os"}))
     with pytest.raises(AdapterError, match=message):
         adapted_module.load(tiny_sam(), tmp_path, trains_encoder=True)
+
+
+def test_filters_of_warnings_are_those_of_before(option, tiny_sam, tmp_path):
+    before = list(warnings.filters)
+    adapted = option("method/lora", bias="all").apply(tiny_sam())
+    assert warnings.filters == before
+    adapted.peft.save_pretrained(str(tmp_path), save_embedding_layers=False)
+    adapted_module.load(tiny_sam(), tmp_path, trains_encoder=True)
+    assert warnings.filters == before
+
+
+@pytest.mark.parametrize("error", [ImportError("needs a package"), ValueError("no such target")])
+def test_what_peft_refuses_is_told_in_one_line(option, tiny_sam, monkeypatch, error):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(adapted_module, "get_peft_model", refuse)
+    with pytest.raises(ConfigError, match=f"^method: PEFT refuses this configuration: {error}$"):
+        option("method/lora").apply(tiny_sam())

@@ -22,7 +22,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lora_sam.core.errors import CheckpointError
+from lora_sam.core.errors import CheckpointError, TrainingError
 from lora_sam.core.files import sha256_of
 from lora_sam.core.scores import META, Scores
 from lora_sam.models import checkpoints, download
@@ -181,6 +181,23 @@ def test_a_file_that_is_there_is_hashed_once_and_never_fetched(
     os.utime(tmp_path / "toy.pth", ns=(1, 1))
     fetch_checkpoint(site.checkpoint(), tmp_path, offline=True)
     assert len(hashed) == 2
+
+
+def test_weights_on_a_disk_that_can_only_be_read_are_verified_each_time(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "toy.pth").write_bytes(CONTENT)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise TrainingError("read-only")
+
+    monkeypatch.setattr(download, "write_text", refuse)
+    for _ in range(2):
+        assert fetch_checkpoint(site.checkpoint(), tmp_path, offline=True) == tmp_path / "toy.pth"
+    assert [path.name for path in tmp_path.iterdir()] == ["toy.pth"]
+    (tmp_path / "toy.pth").write_bytes(CONTENT[::-1])
+    with pytest.raises(CheckpointError, match="has another SHA-256"):
+        fetch_checkpoint(site.checkpoint(), tmp_path, offline=True)
 
 
 def test_a_record_of_another_file_is_not_believed(site: Site, tmp_path: Path) -> None:

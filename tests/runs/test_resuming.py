@@ -291,6 +291,26 @@ def test_every_key_of_every_option_may_be_missing() -> None:
                 assert (found, filled) == (expected, (key,))
 
 
+@pytest.mark.parametrize("target", ["lora_sam.prompts.points.NoSuchPrompt", "lora_sam.core.structures.Prompts", None])
+def test_a_class_that_no_file_is_of_gets_nothing_from_the_files_of_others(target: str | None) -> None:
+    whole = composed()
+    older = changed(whole, {"prompt._target_": target, "prompt.jitter": ...})
+    found, filled = completed(older)
+    assert filled == ()
+    assert found["prompt"] == older["prompt"]
+    with pytest.raises(ConfigError, match="prompt"):
+        settings_from(found)
+
+
+def test_what_is_missing_comes_from_a_file_of_the_same_class() -> None:
+    """Of another class's file that has an option of this name, nothing is taken, however much of the rest agrees."""
+    whole = composed("prompt=points")
+    key = next(key for key in whole["prompt"] if key != "_target_")
+    found, filled = completed(changed(whole, {f"prompt.{key}": ...}))
+    assert filled == (f"prompt.{key}",)
+    assert found["prompt"] == whole["prompt"]
+
+
 def test_a_class_may_have_been_called_by_another_of_its_names() -> None:
     whole = composed()
     older = changed(whole, {"prompt._target_": "lora_sam.prompts.BoxPrompt", "prompt.jitter": ...})

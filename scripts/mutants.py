@@ -1,0 +1,224 @@
+"""Change the code a little, at random, and see whether a test notices: `python scripts/mutants.py --minutes 20`.
+
+Only modules that read, write and measure, each against the tests that are there for it. What survives is printed, to be
+read by somebody: a change that alters nothing (an equivalent) survives rightly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TESTS: dict[str, tuple[str, ...]] = {
+    "lora_sam/core/beside.py": ("tests/core/test_files.py",),
+    "lora_sam/core/files.py": ("tests/core/test_files.py", "tests/runs/test_manifest.py"),
+    "lora_sam/data/contents.py": ("tests/data/test_contents.py",),
+    "lora_sam/data/reading/coco_masks.py": ("tests/data/test_coco_masks.py",),
+    "lora_sam/data/transforms.py": ("tests/data/test_transforms.py",),
+    "lora_sam/evaluation/metrics.py": ("tests/evaluation/test_metrics.py",),
+    "lora_sam/methods/adapted.py": ("tests/methods/test_methods.py",),
+    "lora_sam/models/checkpoints.py": ("tests/models/test_checkpoints.py",),
+    "lora_sam/prompts/boxes.py": ("tests/prompts/test_boxes.py", "tests/prompts/test_prompts.py"),
+    "lora_sam/runs/manifest.py": ("tests/runs/test_manifest.py",),
+    "lora_sam/runs/places.py": ("tests/runs/test_places.py",),
+    "lora_sam/runs/resuming.py": ("tests/runs/test_resuming.py", "tests/runs/test_older_run.py"),
+    "lora_sam/training/state.py": ("tests/training/test_state.py", "tests/training/test_loop.py"),
+}
+_COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+}  # fmt: skip
+_ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
+    ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr,
+}  # fmt: skip
+_COPIED = (
+    "lora_sam",
+    "conf",
+    "tests",
+    "scripts",
+    "benchmarks",
+    "docs",
+    "pyproject.toml",
+    "train.py",
+    "app.py",
+    "README.md",
+)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change.
+
+    Attributes:
+        path: The module, relative to the checkout.
+        line: Where.
+        before: The line as it is.
+        after: What was changed, in words.
+        source: The whole module, changed.
+    """
+
+    path: str
+    line: int
+    before: str
+    after: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.after}: {self.before}"
+
+
+def mutants(path: str, source: str) -> Iterator[Mutant]:
+    """Every change of a module, in the order of its lines."""
+    lines = source.splitlines()
+    tree = ast.parse(source)
+    for place, node in enumerate(ast.walk(tree)):
+        for number in range(_ways(node)):
+            changed = copy.deepcopy(tree)
+            other = next(one for index, one in enumerate(ast.walk(changed)) if index == place)
+            what = _change(other, number)
+            line = getattr(node, "lineno", 1)
+            yield Mutant(path, line, lines[line - 1].strip(), what, ast.unparse(ast.fix_missing_locations(changed)))
+
+
+def _ways(node: ast.AST) -> int:
+    """In how many ways a node can be changed."""
+    if isinstance(node, ast.Compare):
+        return sum(type(one) in _COMPARISONS for one in node.ops)
+    if isinstance(node, ast.BinOp):
+        return int(type(node.op) in _ARITHMETIC)
+    if isinstance(node, ast.Constant):
+        return int(isinstance(node.value, bool | int | float))
+    if isinstance(node, ast.UnaryOp):
+        return int(isinstance(node.op, ast.Not | ast.USub))
+    if isinstance(node, ast.Raise | ast.Continue | ast.Break | ast.BoolOp | ast.If | ast.IfExp):
+        return 1
+    return int(isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
+
+
+def _change(node: ast.AST, number: int) -> str:
+    """Change a node in place; says how."""
+    if isinstance(node, ast.Compare):
+        index = [place for place, one in enumerate(node.ops) if type(one) in _COMPARISONS][number]
+        before = node.ops[index]
+        node.ops[index] = _COMPARISONS[type(before)]()
+        return f"{type(before).__name__} is {type(node.ops[index]).__name__}"
+    if isinstance(node, ast.BinOp):
+        before_op, node.op = node.op, _ARITHMETIC[type(node.op)]()
+        return f"{type(before_op).__name__} is {type(node.op).__name__}"
+    if isinstance(node, ast.BoolOp):
+        node.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+        return f"joined by {type(node.op).__name__}"
+    if isinstance(node, ast.Constant):
+        was = node.value
+        assert isinstance(was, bool | int | float)
+        node.value = not was if isinstance(was, bool) else was + 1
+        return f"{was!r} is {node.value!r}"
+    if isinstance(node, ast.UnaryOp):
+        node.op = ast.UAdd() if isinstance(node.op, ast.USub) else node.op
+        if isinstance(node.op, ast.Not):
+            node.operand = ast.UnaryOp(ast.Not(), node.operand)
+        return "without its sign"
+    if isinstance(node, ast.If | ast.IfExp):
+        node.test = ast.UnaryOp(ast.Not(), node.test)
+        return "the other way round"
+    # a statement that is left out: its class is another then, which only its parent could replace
+    vars(node).update(value=ast.Constant(None), lineno=getattr(node, "lineno", 1))
+    node.__class__ = ast.Expr
+    return "left out"
+
+
+def chosen(paths: Sequence[str], count: int, seed: int) -> list[Mutant]:
+    """`count` changes, from all modules in turn, drawn by `seed`."""
+    draws = random.Random(seed)
+    piles = []
+    for path in paths:
+        pile = list(mutants(path, (ROOT / path).read_text(encoding="utf-8")))
+        draws.shuffle(pile)
+        piles.append(pile)
+    found: list[Mutant] = []
+    while len(found) < count and any(piles):
+        found += [pile.pop() for pile in piles if pile]
+    return found[:count]
+
+
+def copied(place: Path) -> None:
+    """A checkout to change, in `place`."""
+    for name in _COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, place / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        elif source.is_file():
+            shutil.copyfile(source, place / name)
+
+
+def noticed(place: Path, tests: Sequence[str], seconds: float) -> bool | None:
+    """Whether the tests fail; None where they take too long, which is noticed, too."""
+    there = [test for test in tests if (place / test).is_file()]
+    environment = {**os.environ, "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *there],
+            cwd=place, env=environment, capture_output=True, timeout=seconds, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return None
+    return done.returncode != 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the score and what survived; 1 where the score is below the bar, 2 where the tests fail by themselves."""
+    parser = argparse.ArgumentParser(prog="python scripts/mutants.py", description=__doc__)
+    parser.add_argument("modules", nargs="*", default=[], help="of those that have tests here; all by default")
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bar", type=float, default=95.0, help="per cent that have to be noticed")
+    given = parser.parse_args(arguments)
+    unknown = [name for name in given.modules if name not in TESTS]
+    if unknown:
+        parser.error(f"{unknown[0]}: has no tests here; there are {', '.join(TESTS)}")
+    until = time.monotonic() + 60 * given.minutes
+    paths = given.modules or list(TESTS)
+    survivors, judged = [], 0
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        copied(place)
+        limits: dict[str, float] = {}
+        for mutant in chosen(paths, given.count, given.seed):
+            if time.monotonic() > until:
+                break
+            path = place / mutant.path
+            if mutant.path not in limits:
+                start = time.monotonic()
+                if noticed(place, TESTS[mutant.path], 3600) is not False:
+                    sys.stderr.write(f"{', '.join(TESTS[mutant.path])}: fail without any change\n")
+                    return 2
+                limits[mutant.path] = 30 + 4 * (time.monotonic() - start)
+            sound = path.read_text(encoding="utf-8")
+            path.write_text(mutant.source + "\n", encoding="utf-8")
+            alive = noticed(place, TESTS[mutant.path], limits[mutant.path]) is False
+            path.write_text(sound, encoding="utf-8")
+            judged += 1
+            if alive:
+                survivors.append(mutant)
+                sys.stderr.write(f"survived: {mutant}\n")
+    score = 100 * (judged - len(survivors)) / judged if judged else 0.0
+    print(f"{judged} changes, {judged - len(survivors)} noticed: {score:.1f} % (bar {given.bar:g} %)")
+    return int(score < given.bar)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
