@@ -58,7 +58,7 @@ class Predict:
             threshold of the weights.
         stability: Without prompts: masks that are less stable are left out; null takes the threshold of the weights.
         box_overlap: Without prompts: of two masks whose boxes overlap by a higher IoU, the one with the lower score is
-            left out.
+            left out; null takes what was fitted for the weights.
         multimask: With prompts: of SAM's three masks for ambiguous prompts, take the one with the highest predicted
             IoU, instead of the single mask.
         tile: Images much larger than those of the training are cut into tiles, so that objects keep their scale: auto
@@ -85,7 +85,7 @@ class Predict:
     points_per_side: Annotated[int, Field(ge=1, le=64)]
     predicted_iou: Annotated[float, Field(ge=0, le=1)] | None
     stability: Annotated[float, Field(ge=0, le=1)] | None
-    box_overlap: Annotated[float, Field(ge=0, le=1)]
+    box_overlap: Annotated[float, Field(ge=0, le=1)] | None
     multimask: bool
     tile: Tile
     halo: Annotated[int, Field(ge=0)] | None
@@ -176,7 +176,8 @@ class Predict:
             stability=self.stability,
             box_overlap=self.box_overlap,
         )
-        scores = scores_of(facts.get("scores"))
+        of_base = facts["base"].get("scores", facts.get("scores"))
+        scores = scores_of(of_base if name == "base" else facts.get("scores"))
         scale = PixelScale.of_run(adapter)
         tiles = tiling(self.tile, self.halo, trained=facts.get("training_side"), image_size=facts["image_size"])
         # the base never saw the classes
@@ -241,7 +242,6 @@ class Predict:
         return {
             "prompts": None,
             "points_per_side": self.points_per_side,
-            "box_overlap": self.box_overlap,
             **vars(automatic.completed(scores)),
         }
 

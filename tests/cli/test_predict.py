@@ -105,6 +105,24 @@ def test_every_back_end_finds_the_same(place: Path, blobs: Path) -> None:
             assert same.min() >= (0.999 if backend != "fp16" else 0.98), backend
 
 
+def test_thresholds_are_those_fitted_for_the_weights_unless_given(place: Path) -> None:
+    own = {"predicted_iou": 0.0, "stability": 0.0, "stability_offset": 0.01, "box_overlap": 0.4, "masks": "single"}
+    path = place / "run" / "adapter" / "lora_sam.json"
+    facts = json.loads(path.read_text())
+    facts["base"]["scores"] = {**own, "box_overlap": 0.2}
+    path.write_text(json.dumps({**facts, "scores": own}))
+    few = {"points_per_side": 3, "max_images": 1}
+    for output, changes, expected in (
+        ("tuned", {}, {**own, "ranking": "iou"}),
+        ("given", {"box_overlap": 1.0}, {**own, "box_overlap": 1.0}),
+        ("base", {"adapter": False}, facts["base"]["scores"]),
+    ):
+        options(output=output, **few, **changes).perform()
+        settings = json.loads((place / output / "predictions.json").read_text())["settings"]
+        assert expected.items() <= settings.items()
+        assert len(masks_in(output)["1.png"]) <= 9  # the single mask of each point
+
+
 def test_everything_in_an_image_and_all_that_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert options(formats=["coco", "labels", "overlays"], **ANY).perform() == 0
     said = capsys.readouterr().out
