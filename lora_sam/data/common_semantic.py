@@ -97,7 +97,11 @@ class ClassMask:
 
     def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Bool [N, H, W] for an image of `size` = (H, W). Raises `DataError` as `label_map` does."""
-        return self.label_map(size).masks()
+        return self.mapped(size).masks()
+
+    def mapped(self, size: tuple[int, int]) -> LabelMap:
+        """See `lora_sam.data.reading.labelled.StoredAsMap`."""
+        return self.label_map(size)
 
     def label_map(self, size: tuple[int, int]) -> LabelMap:
         """The objects with their classes, maybe none. Raises `DataError` as `ClassTable.read` does."""

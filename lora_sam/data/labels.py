@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions, IgnoreOptions, NameOptions
 from lora_sam.data.reading.images import MAX_PIXELS, SUFFIXES, ImageFile, MaskValues, is_jpeg, mask_values
-from lora_sam.data.reading.label_map import LabelMap, numbered
+from lora_sam.data.reading.label_map import LabelMap, numbered, stored_values
 from lora_sam.data.reading.labelled import check_size, size_mismatch
 from lora_sam.data.reading.mask_survey import blended, surveyed, void_of
 from lora_sam.data.reading.pairs import Pairing, open_pairs
@@ -104,7 +104,11 @@ class LabelFile:
 
     def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Bool [N, H, W] for an image of `size` = (H, W). Raises `DataError` as `label_map` does."""
-        return self.label_map(size).masks()
+        return self.mapped(size).masks()
+
+    def mapped(self, size: tuple[int, int]) -> LabelMap:
+        """See `lora_sam.data.reading.labelled.StoredAsMap`."""
+        return self.label_map(size)
 
     def ignored_pixels(self, size: tuple[int, int]) -> NDArray[np.bool_] | None:
         """Pixels of the values in `ignored`, and of objects that are too small, bool [H, W]; None for none."""
@@ -120,7 +124,7 @@ class LabelFile:
             DataError: the file cannot be read, is a JPEG, has another size, or no whole numbers from 0.
         """
         values = _values(self.path, size)
-        stored = np.unique(values)
+        stored = stored_values(values)
         stored = stored[(stored != 0) & ~np.isin(stored, self.ignored)]
         if len(stored) and stored[0] < 0:
             raise DataError(

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lora_sam.core.structures import tight_boxes
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -79,7 +81,7 @@ def boxes_to_input_frame(boxes: NDArray[np.float32], size: tuple[int, int], imag
     return points_to_input_frame(corners, size, image_size).reshape(boxes.shape)
 
 
-def masks_to_input_frame(masks: NDArray[np.bool_], image_size: int) -> Tensor:
+def masks_to_input_frame(masks: NDArray[np.bool_], image_size: int, boxes: NDArray[np.float32] | None = None) -> Tensor:
     """Masks at the size of the original image as training targets in the input frame.
 
     Enlarged masks take the nearest pixel. Shrunk masks keep the pixels of which at least half is covered; an object
@@ -88,6 +90,7 @@ def masks_to_input_frame(masks: NDArray[np.bool_], image_size: int) -> Tensor:
     Args:
         masks: bool [N, H, W], none empty.
         image_size: Side S of the input frame.
+        boxes: Their tight boxes (`tight_boxes`) where they are known.
 
     Returns:
         bool [N, S, S], false in the padding.
@@ -97,10 +100,9 @@ def masks_to_input_frame(masks: NDArray[np.bool_], image_size: int) -> Tensor:
     size = masks.shape[1], masks.shape[2]
     extent = input_extent(size, image_size)
     scaled = np.zeros((len(masks), image_size, image_size), dtype=np.bool_)
-    for mask, target in zip(masks, scaled, strict=True):
+    sides = (tight_boxes(masks) if boxes is None else boxes).astype(int).tolist()
+    for mask, target, (left, top, right, bottom) in zip(masks, scaled, sides, strict=True):
         # only the object's own window: a nucleus is a thousandth of its image
-        top, bottom = _span(mask.any(axis=1))
-        left, right = _span(mask[top:bottom].any(axis=0))
         window = mask[top:bottom, left:right]
         if image_size >= max(size):
             y0, y1, rows = _nearest(top, bottom, size[0], extent[0])
@@ -149,11 +151,6 @@ def logits_to_original(low_res_logits: Tensor, size: tuple[int, int], image_size
         padded = interpolate(chunk, (image_size, image_size), mode="bilinear", align_corners=False)
         enlarged.append(interpolate(padded[..., :height, :width], size, mode="bilinear", align_corners=False))
     return torch.cat(enlarged).squeeze(1)
-
-
-def _span(occupied: NDArray[np.bool_]) -> tuple[int, int]:
-    """First True and one past the last."""
-    return int(occupied.argmax()), len(occupied) - int(occupied[::-1].argmax())
 
 
 def _nearest(start: int, stop: int, length: int, scaled: int) -> tuple[int, int, NDArray[np.intp]]:

@@ -136,8 +136,12 @@ class VocMasks:
 
     def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Bool [N, H, W] for an image of `size` = (H, W). Raises `DataError` as `label_map` does."""
+        return self.mapped(size).masks()
+
+    def mapped(self, size: tuple[int, int]) -> LabelMap:
+        """See `lora_sam.data.reading.labelled.StoredAsMap`."""
         objects = self._class_objects(size) if self.objects is None else segmented_objects(self.objects, size)
-        return objects.without_small(self.min_area).masks()
+        return objects.without_small(self.min_area)
 
     def ignored_pixels(self, size: tuple[int, int]) -> NDArray[np.bool_] | None:
         """The void of VOC, between objects and background, and objects that are too small, bool [H, W]."""

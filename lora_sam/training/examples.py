@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from lora_sam.core.seeds import drawn_places, generator_for
 from lora_sam.core.structures import Corrections, Prompts, Sample
 from lora_sam.data.augmentation import Augmentation, View
+from lora_sam.data.partly import some_of
 from lora_sam.data.sources import SampleSource, labels_of
 from lora_sam.data.transforms import (
     boxes_to_input_frame,
@@ -160,7 +161,7 @@ class TrainingExamples(Dataset[Example]):
             boxes=None if boxes is None else torch.from_numpy(boxes),
             points=None if points is None else torch.from_numpy(points),
             labels=None if prompts.labels is None else torch.from_numpy(prompts.labels),
-            targets=masks_to_input_frame(sample.masks, side),
+            targets=masks_to_input_frame(sample.masks, side, sample.boxes),
             size=size,
             object_ids=sample.object_ids,
             mask_inputs=None if masks is None else torch.from_numpy(masks),
@@ -182,13 +183,9 @@ class TrainingExamples(Dataset[Example]):
         go through the augmentation as one more object.
         """
         epoch, index = key
-        whole = self._source[index] if decode else labels_of(self._source, index)
-        sample = self._with_some_objects(whole, epoch)
-        occupied: NDArray[np.bool_] | None = None
-        if self._wants_background:
-            occupied = np.any(whole.masks, axis=0)
-            if whole.ignored is not None:
-                occupied |= whole.ignored
+        sample, occupied = self._with_some_objects(key, decode=decode)
+        if occupied is not None and sample.ignored is not None:
+            occupied |= sample.ignored
         if self._encoded is not None:
             view = self._encoded.view(epoch, index)
             return view.on(sample), None if occupied is None else view.of(occupied, (0, 1)).astype(np.bool_)
@@ -216,9 +213,20 @@ class TrainingExamples(Dataset[Example]):
         points = self._prompt.background(occupied, self._seed, epoch, sample.id)
         return torch.from_numpy(points_to_input_frame(points, sample.size, self._image_size))
 
-    def _with_some_objects(self, sample: Sample, epoch: int) -> Sample:
-        rows = drawn_places(len(sample.object_ids), self._max_objects, self._seed, "objects", epoch, sample.id)
-        return sample if rows is None else sample.only(rows)
+    def _with_some_objects(self, key: tuple[int, int], *, decode: bool) -> tuple[Sample, NDArray[np.bool_] | None]:
+        """The sample with the objects that are drawn, and the pixels [H, W] of all where background is wanted."""
+        (epoch, index), counts = key, self._source.object_counts
+        if counts is not None:
+            rows = self._drawn(counts[index], epoch, self._source.ids[index])
+            if rows is not None:
+                return some_of(self._source, index, rows, decode=decode, union=self._wants_background)
+        whole = self._source[index] if decode else labels_of(self._source, index)
+        rows = self._drawn(len(whole.object_ids), epoch, whole.id)
+        occupied: NDArray[np.bool_] | None = np.any(whole.masks, axis=0) if self._wants_background else None
+        return whole if rows is None else whole.only(rows), occupied
+
+    def _drawn(self, count: int, epoch: int, id: str) -> NDArray[np.int64] | None:
+        return drawn_places(count, self._max_objects, self._seed, "objects", epoch, id)
 
 
 @dataclass(frozen=True)

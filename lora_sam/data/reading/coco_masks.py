@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,20 +39,43 @@ class EncodedMasks:
 
     def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Bool [N, H, W] for an image of `size` = (H, W)."""
-        from faster_coco_eval.core import mask as coco_mask
-
-        rles = [{"size": list(size), "counts": counts} for counts in self.counts]
-        masks = np.zeros((len(rles), *size), dtype=np.bool_)
+        masks = np.zeros((len(self.counts), *size), dtype=np.bool_)
         # copy the object's box only: untouched pages of `masks` then cost neither time nor memory
-        boxes = coco_mask.toBbox(rles).astype(int).tolist()
-        for mask, counts, (x, y, width, height) in zip(masks, self.counts, boxes, strict=True):
-            window = window_of(decompressed(counts), size[0], (x, y, width, height))
-            mask[y : y + height, x : x + width] = window
+        for mask, (box, window) in zip(masks, _windows(self.counts, size), strict=True):
+            mask[box] = window
         return masks
+
+    def some(self, size: tuple[int, int], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """See `lora_sam.data.reading.labelled.StoredApart`."""
+        return EncodedMasks(tuple(self.counts[row] for row in rows.tolist())).read(size)
+
+    def union(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """See `lora_sam.data.reading.labelled.StoredApart`."""
+        return _united(self.counts, size)
 
     def ignored_pixels(self, size: tuple[int, int]) -> NDArray[np.bool_] | None:
         """See `lora_sam.data.reading.labelled.IgnoresPixels`."""
-        return np.any(EncodedMasks(self.left_out).read(size), axis=0) if self.left_out else None
+        return _united(self.left_out, size) if self.left_out else None
+
+
+def _windows(
+    counts: tuple[bytes, ...], size: tuple[int, int]
+) -> Iterator[tuple[tuple[slice, slice], NDArray[np.bool_]]]:
+    """The box of each mask, as rows and columns, and what is in it."""
+    from faster_coco_eval.core import mask as coco_mask
+
+    boxes = coco_mask.toBbox([{"size": list(size), "counts": one} for one in counts]).astype(int).tolist()
+    for one, (x, y, width, height) in zip(counts, boxes, strict=True):
+        box = slice(y, y + height), slice(x, x + width)
+        yield box, window_of(decompressed(one), size[0], (x, y, width, height))
+
+
+def _united(counts: tuple[bytes, ...], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels [H, W] of all masks."""
+    whole = np.zeros(size, np.bool_)
+    for box, window in _windows(counts, size):
+        whole[box] |= window
+    return whole
 
 
 Rings = Literal["auto", "union", "even_odd"]

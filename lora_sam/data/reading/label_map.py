@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_MOST_COUNTED = 2**20  # larger values are sorted instead of counted
+
 
 @dataclass(frozen=True)
 class LabelMap:
@@ -26,9 +28,17 @@ class LabelMap:
     classes: tuple[str, ...] = ()
     too_small: int = 0
 
-    def masks(self) -> NDArray[np.bool_]:
-        """Bool [N, H, W]."""
-        masks: NDArray[np.bool_] = self.labels[None] == np.arange(1, len(self.names) + 1, dtype=np.int32)[:, None, None]
+    def masks(self, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[np.bool_]:
+        """Bool [N, H, W], or of the objects at `rows` alone, in that order."""
+        from scipy import ndimage
+
+        wanted = range(len(self.names)) if rows is None else rows.tolist()
+        masks = np.zeros((len(wanted), *self.labels.shape), np.bool_)
+        windows = ndimage.find_objects(self.labels, max_label=len(self.names))
+        # compare in the object's box only: untouched pages of `masks` then cost neither time nor memory
+        for mask, row in zip(masks, wanted, strict=True):
+            if (window := windows[row]) is not None:
+                mask[window] = self.labels[window] == row + 1
         return masks
 
     def components(self) -> LabelMap:
@@ -65,10 +75,30 @@ class LabelMap:
         )
 
 
+def stored_values(values: NDArray[Any]) -> NDArray[Any]:
+    """The values that occur, ascending, as `numpy.unique` gives them, which sorts all pixels for it."""
+    if not _is_countable(values):
+        return np.unique(values)
+    return np.flatnonzero(np.bincount(values.ravel())).astype(values.dtype)
+
+
+def _is_countable(values: NDArray[Any]) -> bool:
+    return values.dtype.kind in "iu" and values.dtype != np.uint64 and _in_table(values)
+
+
+def _in_table(values: NDArray[Any]) -> bool:
+    return values.size > 0 and int(values.min()) >= 0 and int(values.max()) < _MOST_COUNTED
+
+
 def numbered(values: NDArray[Any], wanted: Sequence[int] | NDArray[Any]) -> NDArray[np.int32]:
     """int32 map with i + 1 where `values` is `wanted[i]`, 0 where it is none of them; `wanted` ascends."""
     order = np.asarray(wanted, dtype=values.dtype)
     if not len(order):
         return np.zeros(values.shape, np.int32)
+    if _is_countable(values) and _in_table(order):
+        numbers = np.zeros(max(int(values.max()), int(order[-1])) + 1, np.int32)
+        numbers[order] = np.arange(1, len(order) + 1)
+        looked_up: NDArray[np.int32] = numbers[values]
+        return looked_up
     place = np.searchsorted(order, values).clip(max=len(order) - 1)
     return np.where(order[place] == values, place + 1, 0).astype(np.int32)

@@ -13,6 +13,7 @@ from lora_sam.core.errors import DataError
 from lora_sam.core.structures import Sample
 from lora_sam.data.contents import short_digest
 from lora_sam.data.reading.images import ImageFile, digest_of_file, image_size, read_image
+from lora_sam.data.reading.label_map import LabelMap
 from lora_sam.data.reading.pixel_scale import PixelScale
 
 MAX_MASK_BYTES = 8 * 2**30
@@ -33,6 +34,28 @@ class IgnoresPixels(Protocol):
 
     def ignored_pixels(self, size: tuple[int, int]) -> NDArray[np.bool_] | None:
         """Those pixels, bool [H, W]; None where there are none. Raises `DataError` as `read` does."""
+        ...
+
+
+@runtime_checkable
+class StoredApart(Protocol):
+    """Stored masks that are read one by one."""
+
+    def some(self, size: tuple[int, int], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Those at `rows`, bool [len(rows), H, W]. Raises `DataError` as `read` does."""
+        ...
+
+    def union(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """The pixels of all, bool [H, W]. Raises `DataError` as `read` does."""
+        ...
+
+
+@runtime_checkable
+class StoredAsMap(Protocol):
+    """Stored masks that do not overlap, as a map of their numbers."""
+
+    def mapped(self, size: tuple[int, int]) -> LabelMap:
+        """All of them, in the order of `read`. Raises `DataError` as that does."""
         ...
 
 
@@ -91,16 +114,29 @@ class LabelledImages:
 
     def __getitem__(self, index: int) -> Sample:
         """Decode one sample. Raises `DataError` when its files changed since they were checked."""
+        return _sample(self.images[index], self._pixels(index))
+
+    def labels(self, index: int) -> Sample:
+        """The sample with a black image. Raises `DataError` when its files changed since they were checked."""
+        return _sample(self.images[index], _black(self.images[index].size))
+
+    def some(
+        self, index: int, rows: NDArray[np.int64], *, decode: bool, union: bool
+    ) -> tuple[Sample, NDArray[np.bool_] | None]:
+        """See `lora_sam.data.partly.some_of`."""
+        image = self.images[index]
+        masks, whole = _some_masks(image, rows, union)
+        pixels = self._pixels(index) if decode else _black(image.size)
+        names = tuple(image.object_ids[row] for row in rows.tolist())
+        classes = tuple(image.classes[row] for row in rows.tolist()) if image.classes else ()
+        return Sample(image.id, pixels, masks, names, classes, _ignored(image)), whole
+
+    def _pixels(self, index: int) -> NDArray[np.uint8]:
         image = self.images[index]
         pixels = read_image(image.path, self.scale)
         if pixels.shape[:2] != image.size:
             raise size_mismatch(str(image.path), pixels.shape[:2], "when the data was opened", image.size)
-        return _sample(image, pixels)
-
-    def labels(self, index: int) -> Sample:
-        """The sample with a black image. Raises `DataError` when its files changed since they were checked."""
-        image = self.images[index]
-        return _sample(image, np.broadcast_to(np.uint8(0), (*image.size, 3)))
+        return pixels
 
     def file_digest(self, index: int) -> str | None:
         """SHA-256 of the image's file in hexadecimal; None where it cannot be read."""
@@ -120,8 +156,29 @@ class LabelledImages:
 def _sample(image: LabelledImage, pixels: NDArray[np.uint8]) -> Sample:
     masks = image.masks.read(image.size)
     assert len(masks) == len(image.object_ids)
-    ignored = image.masks.ignored_pixels(image.size) if isinstance(image.masks, IgnoresPixels) else None
-    return Sample(image.id, pixels, masks, image.object_ids, image.classes, ignored)
+    return Sample(image.id, pixels, masks, image.object_ids, image.classes, _ignored(image))
+
+
+def _some_masks(
+    image: LabelledImage, rows: NDArray[np.int64], union: bool
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
+    stored, size = image.masks, image.size
+    if isinstance(stored, StoredAsMap):
+        objects = stored.mapped(size)
+        assert len(objects.names) == len(image.object_ids)
+        return objects.masks(rows), objects.labels != 0 if union else None
+    if isinstance(stored, StoredApart):
+        return stored.some(size, rows), stored.union(size) if union else None
+    masks = stored.read(size)
+    return masks[rows], np.any(masks, axis=0) if union else None
+
+
+def _ignored(image: LabelledImage) -> NDArray[np.bool_] | None:
+    return image.masks.ignored_pixels(image.size) if isinstance(image.masks, IgnoresPixels) else None
+
+
+def _black(size: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.broadcast_to(np.uint8(0), (*size, 3))
 
 
 def check_mask_memory(owner: str, objects: int, size: tuple[int, int]) -> None:

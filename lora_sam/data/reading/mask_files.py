@@ -13,7 +13,7 @@ from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
 from lora_sam.data.options import Instances, MaskKind, MaskOptions
 from lora_sam.data.reading.images import ImageFile, is_jpeg, mask_values
-from lora_sam.data.reading.label_map import LabelMap, numbered
+from lora_sam.data.reading.label_map import LabelMap, numbered, stored_values
 from lora_sam.data.reading.labelled import check_size
 from lora_sam.data.reading.mask_survey import MANY_PARTS, Survey, blended, place_of, surveyed, void_of
 
@@ -127,7 +127,11 @@ class MaskFile:
 
     def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Bool [N, H, W] for an image of `size` = (H, W). Raises `DataError` as `label_map` does."""
-        return self.label_map(size).masks()
+        return self.mapped(size).masks()
+
+    def mapped(self, size: tuple[int, int]) -> LabelMap:
+        """See `lora_sam.data.reading.labelled.StoredAsMap`."""
+        return self.label_map(size)
 
     def ignored_pixels(self, size: tuple[int, int]) -> NDArray[np.bool_] | None:
         """Pixels of the values in `rules.ignore`, and of objects that are too small, bool [H, W]; None for none."""
@@ -153,7 +157,7 @@ class MaskFile:
         values = mask_values(self.path).values
         if rules.ignore:
             values = np.where(np.isin(values, rules.ignore), 0, values)
-        stored = np.unique(values)
+        stored = stored_values(values)
         if stored[0] < 0:
             raise DataError(
                 f"{self.path}: a mask with negative values ({int(stored[0])}); use 0 for background, labels > 0, or "
