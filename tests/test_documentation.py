@@ -384,7 +384,7 @@ def test_every_command_of_the_readme_runs(workplace, tmp_path, monkeypatch, caps
 
 def test_shares_that_the_readme_names(option, monkeypatch):
     """Of what trains, from shapes alone."""
-    monkeypatch.setattr("lora_sam.models.vit._digest", lambda state: "")
+    monkeypatch.setattr("lora_sam.models.building._digest", lambda state: "")
 
     def share(model: str, **changes: Any) -> tuple[float, float]:
         with torch.device("meta"):

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError
 from lora_sam.methods import adapted as adapted_module
 from lora_sam.models.decoding import decode_masks
-from lora_sam.models.family import OPTIONS, family_of, options_of, why_not
+from lora_sam.models.family import OPTIONS, family, family_of, options_of, why_not
 from lora_sam.models.projections import fuse_projections, fuse_state_dict, split_projections, split_state_dict
 from lora_sam.models.stages import Stage
 from lora_sam.training.examples import Example
@@ -99,6 +99,26 @@ def test_only_models_ask_which_family_it_is() -> None:
     root = Path(__file__).resolve().parents[2] / "lora_sam"
     asking = [path for path in root.rglob("*.py") if "models" not in path.parts and "family ==" in path.read_text()]
     assert not asking
+
+
+def test_the_matrix_of_the_documentation_names_what_is_tested() -> None:
+    root = Path(__file__).resolve().parents[2]
+    table = (root / "docs" / "models.md").read_text().split("families -->")[1].splitlines()[1:-1]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    assert cells[0][2:] == list(VARIANTS)
+    code = "".join(
+        (root / "tests" / name / "test_families.py").read_text() for name in ("models", "integration", "training")
+    )
+    here = Path(__file__).read_text()
+    for row in cells[2:]:
+        assert f"def {row[1].strip('`')}(" in code, row
+        for name, cell in zip(VARIANTS, row[2:], strict=True):
+            refused = [reason for reason in family(name).cannot.values() if cell.removeprefix("cannot: ") in reason]
+            mark, _, file = cell.partition(" ")
+            assert refused or (mark == "✓" and (root / file.strip("`")).exists()), row
+            # without a file the test is one of those here, which run for every family
+            assert refused or file or name == "tiny_vit" or f"def {row[1].strip('`')}(" in here, row
+    assert sum("✓" in cell for row in cells[2:] for cell in row) == 2 * len(cells[2:]) - 1
 
 
 def test_identity_at_the_start(sam: Callable[[], Any], method: Any) -> None:

@@ -1,0 +1,138 @@
+"""A run on MobileSAM's layout from training to INT8: every step that a run on a plain ViT has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from safetensors.torch import load_file
+
+from lora_sam import load
+from lora_sam.cli.jobs import plain
+from lora_sam.cli.run import run
+from lora_sam.core.config import step_from
+from lora_sam.core.errors import AdapterError
+from lora_sam.core.run_directory import RunDirectory
+from lora_sam.core.structures import Prompts
+from lora_sam.deployment.merging import plain_sam
+from lora_sam.evaluation.metrics import mask_iou
+from lora_sam.models.tiny_vit_encoder import TinyViTEncoder
+from lora_sam.predictors.automatic import AutomaticMasks
+from lora_sam.predictors.openvino_predictor import OpenVINOPredictor, openvino_directory
+from lora_sam.predictors.torch_predictor import TorchPredictor
+from lora_sam.training.settings import settings_from
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = ["model=tiny_vit_random", "trainer.device=cpu", "tracker=none", "trainer.max_epochs=null"]
+
+
+def composed(blobs: Path, *overrides: str) -> dict[str, Any]:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return plain(compose("train", [*QUICK, f"data.root={blobs}", *overrides]))
+
+
+def train(blobs: Path, directory: Path, *overrides: str) -> Path:
+    config = composed(blobs, *overrides)
+    run(settings_from(config), config=config, output_dir=directory)
+    return directory
+
+
+def perform(verb: str, directory: Path, **changes: Any) -> int:
+    import yaml
+
+    values = yaml.safe_load((ROOT / "conf" / f"{verb}.yaml").read_text())
+    del values["defaults"]
+    return int(step_from({**values, "run": str(directory), **changes}).perform())
+
+
+@pytest.fixture(scope="module")
+def deployed(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with an adapter on late blocks, what was frozen cached; merged, exported and made INT8."""
+    directory = tmp_path_factory.mktemp("tiny_vit") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory.parent)
+        train(blobs, directory, "method.blocks=last:2", "augmentation=none", "trainer.max_steps=6", "optim.lr=0.01")
+        assert perform("merge", directory) == 0
+        assert perform("export", directory, precision="fp32") == 0
+        assert perform("export", directory, precision="fp16", min_iou=0.99) == 0
+        assert perform("quantize", directory, subset=4, max_drop=100) == 0
+    return directory
+
+
+def picture() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (50, 64, 3), np.uint8)
+
+
+def every_kind() -> dict[str, Prompts]:
+    boxes = np.array([[3, 4, 40, 30], [10, 2, 30, 44], [1, 1, 60, 45]], np.float32)
+    points = boxes[:, None, :2] + np.array([[2, 3], [9, 8]], np.float32)
+    labels = np.array([[1, 0], [1, 1], [1, -1]])
+    rough = np.random.default_rng(0).normal(0, 5, (3, 16, 16)).astype(np.float32)
+    return {
+        "boxes": Prompts(boxes=boxes),
+        "one box": Prompts(boxes=boxes[:1]),
+        "points": Prompts(points=points, labels=labels),
+        "boxes and points": Prompts(boxes=boxes, points=points, labels=labels),
+        "boxes and masks": Prompts(boxes=boxes, mask_inputs=rough),
+    }
+
+
+def test_the_adapter_says_its_family_and_loads(deployed: Path) -> None:
+    facts = json.loads((deployed / "adapter" / "lora_sam.json").read_text())
+    assert facts["architecture"]["family"] == "tiny_vit"
+    predictor = load(deployed)
+    assert isinstance(predictor.sam.image_encoder, TinyViTEncoder)
+    masks = predictor.segment(picture(), boxes=[[3, 4, 40, 30]])
+    assert masks.masks.shape == (1, 50, 64)
+
+
+def test_merged_weights_have_the_names_of_mobile_sam(deployed: Path, option: Callable[..., Any]) -> None:
+    state = load_file(deployed / "merged" / "sam.safetensors")
+    upstream = option("model/tiny_vit_random").empty()
+    upstream.load_state_dict(state, strict=True)
+    assert state["image_encoder.layers.0.blocks.0.conv1.bn.num_batches_tracked"].dtype == torch.int64
+    tuned, merged = load(deployed), TorchPredictor(plain_sam(RunDirectory(deployed)), 64)
+    for prompts in every_kind().values():
+        wanted, found = (predictor.predict(picture(), prompts) for predictor in (tuned, merged))
+        assert np.abs(wanted.low_res_logits - found.low_res_logits).max() <= 1e-4
+    checks = json.loads((deployed / "merged" / "manifest.json").read_text())["checks"]
+    assert checks["merged"]["largest_logit_difference"] <= 1e-4
+
+
+@pytest.mark.parametrize("kind", every_kind())
+def test_exported_parts_compute_what_torch_computes(deployed: Path, kind: str) -> None:
+    exported = OpenVINOPredictor(*openvino_directory(deployed / "openvino" / "fp32"), compile_cache=False)
+    wanted, found = (predictor.predict(picture(), every_kind()[kind]) for predictor in (load(deployed), exported))
+    assert np.abs(wanted.low_res_logits - found.low_res_logits).max() < 1e-4
+    assert mask_iou(wanted.masks, found.masks).mean() >= 0.999
+
+
+def test_int8_stays_close(deployed: Path) -> None:
+    fp32, int8 = (
+        OpenVINOPredictor(*openvino_directory(deployed / "openvino" / name), compile_cache=False).predict(
+            picture(), every_kind()["boxes"]
+        )
+        for name in ("fp32", "int8")
+    )
+    difference = np.abs(int8.low_res_logits - fp32.low_res_logits).max()
+    assert 0 < difference < 0.3 * np.abs(fp32.low_res_logits).max()
+    text = (deployed / "openvino" / "int8" / "image_encoder.xml").read_text()
+    assert text.count('type="FakeQuantize"') > 10
+
+
+def test_masks_without_prompts(deployed: Path) -> None:
+    settings = AutomaticMasks(points_per_side=4, predicted_iou=0, stability=0)
+    found = settings.generate(load(deployed), picture())
+    assert len(found.masks) > 0
+    assert found.masks.shape[1:] == (50, 64)
+
+
+def test_what_transformers_does_not_have_is_refused(deployed: Path) -> None:
+    with pytest.raises(AdapterError, match=r"format = transformers: .* no SAM with a TinyViT; leave format out"):
+        perform("merge", deployed, format="transformers")
