@@ -122,10 +122,16 @@ def fine_tuning(result: Result) -> str:
     rows = [_fine_tuning_row(name, one) for name, one in result.details["runs"].items()]
     counts = "; ".join(
         f"{name}: {one['images']} images, {one['objects']} objects, {one['steps']} steps (best {one['best_step']}, "
-        f"validation IoU {one['validation_iou']:.3f})"
+        f"validation IoU {one['validation_iou']:.3f})" + _seeds(one)
         for name, one in result.details["runs"].items()
     )
     return _markdown(heading, rows, "l" + "r" * 9) + f"\n{counts}.\n{_missed(result)}\n{_conditions(result)}\n"
+
+
+def _seeds(one: Mapping[str, Any]) -> str:
+    """How many seeds are behind an entry, where it is more than one."""
+    count = len(one.get("seeds", ()))
+    return f", means of {count} seeds, intervals over seeds and images" if count > 1 else ""
 
 
 def demo(result: Result) -> str:

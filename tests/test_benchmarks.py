@@ -18,6 +18,7 @@ import pytest
 from benchmarks import like_for_like, record, tables
 from benchmarks.__main__ import main
 from benchmarks.catalog import all_questions
+from benchmarks.over_seeds import combined
 from benchmarks.processes import run, take_turns
 from benchmarks.questions import cached_epoch, demo, encode, finetune, gpu, late_blocks, lora_step, sweep, zero_shot
 from benchmarks.questions.adapter_size import lora_parameters
@@ -624,16 +625,45 @@ def test_the_checkpoint_of_a_sweep_holds_the_drawn_weights(tmp_path: Path, optio
 def test_late_blocks_cost_points_and_save_time() -> None:
     def one(iou: float, seconds: float) -> dict[str, Any]:
         run = finetune.collect(_evaluation() | {"seconds": seconds}, _facts(), wall_seconds=seconds + 60)
-        run["tuned"] = run["tuned"] | {"iou": iou}
+        run["per_image"] = [[count, base, iou + 0.1 * place] for place, (count, base, _) in enumerate(run["per_image"])]
         return run | {"cache_bytes": 2_000_000}
 
-    runs = {"all": one(0.7, 300.0), "late": one(0.689, 100.0)}
+    runs = {
+        name: combined({seed: one(iou + 0.01 * seed * (name == "late"), seconds) for seed in range(3)})
+        for name, iou, seconds in (("all", 0.7, 300.0), ("late", 0.679, 100.0))
+    }
     found = {one.id: one for one in late_blocks.figures(runs)}
     assert (found["points"].value, found["points"].ok) == (pytest.approx(-1.1), False)
     assert (found["time"].value, found["cache_late"].value) == (3, 2)
+    low, high = found["points"].low, found["points"].high
+    assert low is not None
+    assert high is not None
+    assert -2.11 < low < -1.1 < high < -0.09  # of three seeds with -2.1, -1.1 and -0.1; images are all alike
     assert "42 images" in late_blocks.check_base(runs)
     with pytest.raises(BenchmarkError, match="the base was measured differently"):
-        late_blocks.check_base(runs | {"late": runs["late"] | {"objects": 1}})
+        late_blocks.check_base(runs | {"late": combined({0: one(0.7, 1.0) | {"objects": 1}})})
+
+
+def test_several_seeds_are_one_entry_with_intervals_over_seeds_and_images() -> None:
+    def run(seed: int) -> dict[str, Any]:
+        found = finetune.collect(_evaluation() | {"seconds": 100.0 + seed}, _facts(), wall_seconds=1)
+        found["per_image"] = [[count, base, tuned + 0.05 * seed] for count, base, tuned in found["per_image"]]
+        return found
+
+    alone, several = combined({0: run(0)}), combined({seed: run(seed) for seed in range(3)})
+    gain = (900 * 0.08 + 700 * 0.1 + 260 * 0.07) / 1860
+    assert alone["delta"]["iou"] == pytest.approx(gain)
+    assert several["delta"]["iou"] == pytest.approx(gain + 0.05)
+    widths = [one["delta"]["iou_interval"][1] - one["delta"]["iou_interval"][0] for one in (alone, several)]
+    assert 0 < widths[0] < 0.5 * widths[1]
+    assert (several["seconds"], several["base"]) == (101, alone["base"])
+    assert list(several["seeds"]) == ["0", "1", "2"]
+    figures = {one.id: one for one in finetune._figures({"nuclei_lora": several})}
+    assert figures["nuclei_lora_gain"].value == several["delta"]["iou_interval"][0]
+    shown = result(*figures.values(), name="finetune", details={"runs": {"nuclei_lora": several}})
+    assert "(best 450, validation IoU 0.710), means of 3 seeds, intervals over seeds and images." in (
+        tables.fine_tuning(shown)
+    )
 
 
 def test_the_gpu_benchmark_runs_on_a_cpu_when_rehearsed(tmp_path: Path) -> None:
@@ -941,6 +971,10 @@ def _evaluation() -> dict[str, Any]:
         "objects": 1860,
         "split": "test",
         "seed": 0,
+        "per_image": [
+            {"id": f"{image}.png", "objects": objects, "base_iou": iou, "tuned_iou": iou + gain}
+            for image, (objects, iou, gain) in enumerate([(900, 0.6, 0.08), (700, 0.63, 0.1), (260, 0.6, 0.07)])
+        ],
     }
 
 

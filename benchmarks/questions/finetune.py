@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.needs import data_directory, packaged_nano
+from benchmarks.over_seeds import SEEDS, combined, per_image
 from benchmarks.processes import run
 from benchmarks.record import (
     ROOT,
@@ -41,22 +42,37 @@ def measure(*, rehearse: bool) -> Outcome:
     environment = {**os.environ, "LORA_SAM_DATA": str(data_directory())}
     extra = ["trainer.max_steps=2", "trainer.validation_objects=2", "tracker=none"] if rehearse else []
     experiments = EXPERIMENTS[-1:] if rehearse else _wanted()
+    seeds = SEEDS[:2] if rehearse else SEEDS
     runs: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for name in experiments:
-            sys.stderr.write(f"  python train.py experiment={name}\n")
             directory = Path(temporary)
-            measured = fine_tune(name, directory / name, extra, environment, directory=directory)
+            of_seed: dict[int, dict[str, Any]] = {}
+            for seed in seeds:
+                sys.stderr.write(f"  python train.py experiment={name} seed={seed}\n")
+                words = [*extra, f"seed={seed}"]
+                of_seed[seed] = fine_tune(name, directory / f"{name}_{seed}", words, environment, directory=directory)
             head, modified = commit()
-            runs[name] = measured | {"commit": head + (" with changes" if modified else "")}
+            runs[name] = combined(of_seed) | {"commit": head + (" with changes" if modified else "")}
     if not rehearse:
         kept = _kept() if set(experiments) != set(EXPERIMENTS) else {}
         runs = {name: runs.get(name) or kept[name] for name in EXPERIMENTS}
-    nuclei = {runs[name]["base"]["iou"] for name in runs if name.startswith("nuclei")}
+    nuclei = {
+        one["base"]["iou"]
+        for name, combination in runs.items()
+        if name.startswith("nuclei")
+        for one in combination.get("seeds", {"": combination}).values()
+    }
     if len(nuclei) > 1:
         raise BenchmarkError(f"the base of the nuclei experiments was measured differently: IoU {sorted(nuclei)}")
     return Outcome(
-        settings={"experiments": list(experiments), "overrides": extra, "threads": usable_cores()},
+        settings={
+            "experiments": list(experiments),
+            "seeds": list(seeds),
+            "overrides": extra,
+            "threads": usable_cores(),
+            "intervals": "95 %, over seeds and images: runs are drawn, and images within each",
+        },
         checks={"base IoU on nuclei": f"{nuclei.pop():.4f} in every experiment"} if nuclei else {},
         figures=_figures(runs),
         details={"runs": runs},
@@ -115,6 +131,7 @@ def collect(report: dict[str, Any], facts: dict[str, Any], *, wall_seconds: floa
     measured = ("seconds", "peak_memory_bytes", "images", "objects", "split", "seed")
     return {
         **{key: report[key] for key in (*wanted, *measured)},
+        "per_image": per_image(report),
         "trainable_share": report["trainable_parameters"] / report["total_parameters"],
         "wall_seconds": round(wall_seconds, 1),
         "method": facts["method"],
