@@ -181,7 +181,7 @@ def test_validation_looks_at_masks_without_prompts_too(
     predictor = TorchPredictor(tiny_sam(), 64)
     settings: dict[str, Any] = {
         "predictor": predictor, "source": Source(), "seed": 0, "max_objects": None,
-        "prompt": option("prompt/everything", points_per_side=3),
+        "prompt": option("prompt/everything", points_per_side=6),  # half of them are tried
     }  # fmt: skip
     images = [candidates(predictor, sample, points_per_side=3, masks="single")]
     found = found_iou(images[0], fit_thresholds(images, "single")[0])
