@@ -17,8 +17,16 @@ from lora_sam.cli.step import run_step
 from lora_sam.core.config import step_from
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.run_directory import RunDirectory
+from lora_sam.core.structures import Prompts
 from lora_sam.deployment.quantizing.ladder import PATCHES, Attempt, Rung, Rungs, best, climb, encoder_rungs
-from lora_sam.predictors.openvino_predictor import OpenVINOPredictor, openvino_directory
+from lora_sam.predictors.openvino_predictor import (
+    DECODER,
+    ENCODER,
+    OpenVINOPredictor,
+    openvino_core,
+    openvino_directory,
+    quiet_openvino,
+)
 from lora_sam.runs.quantized import require_quantized
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +83,35 @@ def test_masks_stay_close_and_the_manifest_tells_what_was_lost(quantized: Path) 
     assert checks["decoder"] == "floating point"
     assert checks["drop"] == pytest.approx(100 * (checks["iou_fp32"] - checks["iou"]))
     assert checks["rung"] in checks["tried"][0]
+
+
+def test_model_api_segments_with_int8_parts(quantized: Path) -> None:
+    """Masks and scores of its SAMVisualPrompter are those of the best mask that our predictor has of the same files."""
+    quiet_openvino()
+    from model_api.adapters import OpenvinoAdapter
+    from model_api.models import Model
+    from model_api.models.visual_prompting import Prompt, SAMVisualPrompter
+
+    directory = quantized / "openvino" / "int8"
+    parts = [Model.create_model(OpenvinoAdapter(openvino_core(), str(directory / name))) for name in (ENCODER, DECODER)]
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)  # of the input's own size
+    boxes = np.array([[3, 4, 40, 30], [10, 2, 30, 44]], np.float32)
+    points = np.array([[20, 30], [40, 12]], np.float32)
+    found = SAMVisualPrompter(*parts)(
+        image, boxes=[Prompt(box, 1) for box in boxes], points=[Prompt(point, 1) for point in points]
+    )
+    ours = OpenVINOPredictor(*openvino_directory(directory), execution="f32", compile_cache=False)
+    wanted = [
+        ours.predict_all(image, Prompts(boxes=boxes)),
+        ours.predict_all(image, Prompts(points=points[:, None], labels=np.ones((2, 1), np.int64))),
+    ]
+    for row in range(4):
+        logits, scores = wanted[row // 2].logits[row % 2, 1:], wanted[row // 2].scores[row % 2, 1:]
+        full = np.flatnonzero((logits > 0).any(axis=(1, 2)))  # it leaves out empty masks
+        best = full[scores[full].argmax()]
+        assert 0 < found.processed_mask[row].mean() < 1
+        assert (found.processed_mask[row] == (logits[best] > 0)).mean() > 0.95  # it pads before it normalises
+        assert found.best_iou[row] == pytest.approx(np.clip(scores[best], 0, 1), abs=0.03)
 
 
 def test_done_once_and_the_same_bytes_again(
