@@ -27,7 +27,7 @@ LEAST_IOU = tuple(np.round(np.arange(0.05, 0.951, 0.05), 2).tolist())
 LEAST_STABILITY = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 GOOD = 0.5
 BOX_OVERLAP = 0.7
-OVERLAPS = (0.3, 0.5, BOX_OVERLAP, 0.9)
+OVERLAPS = (0.1, 0.3, 0.5, BOX_OVERLAP, 0.9)
 """Overlaps of boxes that are tried."""
 _AT_ONCE = 8
 _IGNORED = 0.5  # a mask with more than this share of it on ignored pixels is neither right nor wrong
