@@ -22,11 +22,15 @@ def per_image(report: Mapping[str, Any]) -> list[list[float]]:
 def combined(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """One entry for the runs of all seeds, as `finetune.collect` makes it of one; the runs are kept as `seeds`.
 
-    IoU of tuned and its gain are means over seeds, with 95 % intervals over seeds and images; other qualities means,
-    times and memory medians.
+    Base is a mean over seeds: some data are split by the seed. IoU of tuned and its gain are means over seeds, with
+    95 % intervals over seeds and images; other qualities means, times and memory medians.
     """
     every = list(runs.values())
     first = every[0]
+    base = {
+        **first["base"],
+        **{name: statistics.fmean(one["base"][name] for one in every) for name in ("iou", *_MEANS)},
+    }
     tuned = {**first["tuned"], **{name: statistics.fmean(one["tuned"][name] for one in every) for name in _MEANS}}
     delta = {**first["delta"], **{name: statistics.fmean(one["delta"][name] for one in every) for name in _MEANS}}
     tables = [one["per_image"] for one in every]
@@ -37,6 +41,7 @@ def combined(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     memory = [one["peak_memory_bytes"] for one in every if one["peak_memory_bytes"] is not None]
     return {
         **first,
+        "base": base,
         "tuned": tuned,
         "delta": delta,
         "validation_iou": statistics.fmean(one["validation_iou"] for one in every),

@@ -103,6 +103,9 @@ def figures(counts: dict[str, dict[str, int]]) -> list[Figure]:
         figure("artefacts", "kinds of files they were flipped in", counts["flips"].get("kinds of artefacts", 0),
                limit=12, relation=">="),
         figure("disks", "commands on a full or read-only disk", counts["disks"].get("commands on a bad disk", 0)),
+        figure("second", "runs that were started at once", counts["disks"].get("runs in the same second", 0)),
+        figure("builders", "runs that were stopped while they filled a cache that others use",
+               counts["disks"].get("stopped builders", 0)),
         figure("clients", "clients of the app at once", counts["clients"].get("clients", 0), limit=20, relation=">="),
         figure("answers", "answers they got", counts["clients"].get("answers", 0)),
     ]  # fmt: skip

@@ -32,6 +32,8 @@ def measure(root: Path, tries: int, seconds: float, seed: int) -> Tally:
         tally.wrong("broken", "; ".join(str(one.answer or one.said[-200:]) for one in made if one.code))
         return tally
     clock = Clock(seconds)
+    _same_second(root, tally)
+    _stopped_builder(root, tally)
     commands = [*operations().values(), _training(), _evaluating()]
     for free in (*FREE, None):  # None: read-only
         for operation in commands:
@@ -41,10 +43,6 @@ def measure(root: Path, tries: int, seconds: float, seed: int) -> Tally:
                 _on_a_bad_disk(operation, root, finished, free, tally)
             except OSError as error:  # no right to mount
                 tally.add(f"not tried: {error.strerror or error}"[:80])
-    if clock.left > 0:
-        _same_second(root, tally)
-    if clock.left > 0:
-        _stopped_builder(root, tally)
     return tally
 
 
