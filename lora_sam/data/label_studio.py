@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import whole
-from lora_sam.data.reading.coco_masks import is_number
+from lora_sam.data.reading.coco_masks import as_float, is_number
 from lora_sam.data.reading.images import MAX_PIXELS
 from lora_sam.data.reading.outline import Bitmap, Outline, ellipse, flat
 from lora_sam.data.reading.outlined import Picture, open_pictures, split_in
@@ -164,8 +164,8 @@ def _outline(result: dict[str, Any], kind: str, size: tuple[int, int]) -> Outlin
         numbers = [value.get(key) for key in ("x", "y", "radiusX", "radiusY")]
         if not all(is_number(number) for number in (*numbers, value.get("rotation", 0))):
             raise DataError(f"is an ellipse with {shown(value)}; it takes numbers", "bad_polygon")
-        x, y, across, down = (float(number) / 100 for number in numbers)  # type: ignore[arg-type]
-        ring = ellipse(x * width, y * height, across * width, down * height, float(value.get("rotation", 0)))
+        x, y, across, down = (as_float(number) / 100 for number in numbers)  # type: ignore[arg-type]
+        ring = ellipse(x * width, y * height, across * width, down * height, as_float(value.get("rotation", 0)))
         return Outline(name=name, label=label, rings=(ring,))
     if value.get("format") != "rle":
         raise DataError(f"has a brush mask in the format {shown(value.get('format'))}; it takes rle", "bad_rle")

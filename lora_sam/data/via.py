@@ -13,7 +13,7 @@ from typing import Any
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import MAX_ANNOTATION_BYTES, without_repeats
-from lora_sam.data.reading.coco_masks import is_number
+from lora_sam.data.reading.coco_masks import as_float, is_number
 from lora_sam.data.reading.outline import Outline, ellipse
 from lora_sam.data.reading.outlined import Picture, open_pictures, split_in
 from lora_sam.data.reading.paths import data_root, inside, shown
@@ -63,7 +63,7 @@ def _pictures(root: Path) -> Iterator[Picture | DataError]:
     for file in files_below(root, ".json", ".csv"):
         try:
             for name, regions in _entries(file, root):
-                found.setdefault((file, name), []).extend(regions)
+                found.setdefault((file, name), []).extend(regions if isinstance(regions, list) else [regions])
         except DataError as error:
             yield error
     for (file, name), regions in found.items():
@@ -174,7 +174,8 @@ def _ring(shape: dict[str, Any], kind: object) -> list[float]:
     if not all(is_number(value) for value in (x, y, across, down, turn)):
         raise DataError(f"is a {kind} with {shown(shape)}; it takes numbers", "bad_annotation")
     # VIA 2 stores the turn in radians
-    return ellipse(x, y, across, down, float(turn) * 180 / 3.141592653589793)  # type: ignore[arg-type]
+    x, y, across, down, turn = map(as_float, (x, y, across, down, turn))
+    return ellipse(x, y, across, down, turn * 180 / 3.141592653589793)
 
 
 def _label(attributes: object) -> str | None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import attack_sets as sets
 from attack_annotations import COCO_FILE, DATUMARO_FILE, class_attacks, json_attacks, table_attacks, xml_attacks
+from attack_layouts import TOOLS, layout_attacks
 from attack_pictures import array_attacks, picture_attacks
 from attack_tools import ATTACKS, Damage, replaced
 from hypothesis import HealthCheck, Phase, given, settings
@@ -30,6 +31,7 @@ from lora_sam.core.errors import DataError
 ADDRESS_SPACE = 6 * 2**30
 NEEDS = {"hf": "datasets", "hf_disk": "datasets", "voc": "defusedxml"}
 FORMATS = [name for name in sets.WRITERS if importlib.util.find_spec(NEEDS.get(name, "numpy"))]
+ALL = [*FORMATS, *(name for name in TOOLS if name != "cvat" or importlib.util.find_spec("defusedxml"))]
 
 
 class Arena:
@@ -38,8 +40,9 @@ class Arena:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.results: list[dict[str, Any]] = []
-        for name in FORMATS:
-            sets.WRITERS[name](root / "good" / name)
+        for name in (*ALL, *FORMATS[-1:]):  # notes are counted of the last
+            (root / "good" / name).mkdir(parents=True, exist_ok=True)
+            (sets.WRITERS | TOOLS)[name](root / "good" / name)
             splits = sets.opened(name, root / "good" / name)
             assert images_and_objects(splits) == (sets.IMAGES, sets.OBJECTS), (name, images_and_objects(splits))
             self.notes = len(splits.notes)
@@ -80,10 +83,18 @@ def images_and_objects(splits: Any) -> tuple[int, int]:
 
 
 def named_attacks(arena: Arena) -> None:
-    for build in (json_attacks, picture_attacks, array_attacks, xml_attacks, class_attacks, table_attacks):
+    for build in (
+        json_attacks,
+        picture_attacks,
+        array_attacks,
+        xml_attacks,
+        class_attacks,
+        table_attacks,
+        layout_attacks,
+    ):
         build()
     gc.freeze()
-    for one in [one for one in ATTACKS if one.format in FORMATS]:
+    for one in [one for one in ATTACKS if one.format in ALL]:
         print(f"{one.format}: {one.title}", file=sys.stderr, flush=True)
         message, splits = arena.opens(one.format, one.title, one.damage, **dict(one.options))
         result = arena.results[-1]

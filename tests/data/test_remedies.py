@@ -15,7 +15,8 @@ from lora_sam.core.errors import DataError
 from lora_sam.data.splits import Splits
 
 from . import attack_sets
-from .test_tool_formats import TOOLS, by_folder
+from .test_tool_formats import by_folder
+from .tool_sets import TOOLS
 
 WRITERS: dict[str, tuple[str, Callable[[Path], None]]] = {
     **{name: (name, write) for name, write in attack_sets.WRITERS.items() if name not in ("hf", "hf_disk")},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -300,6 +301,11 @@ def is_number(value: object) -> bool:
     """Whether a value from JSON is a finite number; a Boolean is none."""
     # JSON integers have no limit, so a comparison and not math.isfinite, which overflows on them
     return type(value) in (int, float) and -math.inf < value < math.inf  # type: ignore[operator]
+
+
+def as_float(number: float) -> float:
+    """A number from JSON, or the nearest to it that a float can hold."""
+    return float(max(-sys.float_info.max, min(number, sys.float_info.max)))
 
 
 def _are_numbers(values: list[Any]) -> bool:

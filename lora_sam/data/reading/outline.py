@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.reading.coco_masks import EncodedMasks, encode, is_number
+from lora_sam.data.reading.coco_masks import EncodedMasks, as_float, encode, is_number
 from lora_sam.data.reading.paths import shown
 
 ELLIPSE_POINTS = 720
@@ -104,7 +104,7 @@ def flat(points: object) -> list[float]:
         for point in points
     ):
         raise DataError(f"has the points {shown(points)}; it takes a list of [x, y]", "bad_polygon")
-    return [float(value) for point in points for value in point[:2]]
+    return [as_float(value) for point in points for value in point[:2]]
 
 
 def ellipse(x: float, y: float, across: float, down: float, degrees: float = 0.0) -> list[float]:

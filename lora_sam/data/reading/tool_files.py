@@ -20,7 +20,7 @@ from lora_sam.data.reading.images import MAX_PIXELS
 from lora_sam.data.reading.paths import inside, shown
 
 _LOOKED_AT = 5000  # entries of the root that are gone through to recognise a format
-_MAX_PACKED = 2**26  # bytes of one packed bitmap
+_MAX_PACKED = 2**24  # bytes of one packed bitmap
 
 
 def files_below(root: Path, *endings: str, most: int | None = None) -> list[Path]:
@@ -72,7 +72,7 @@ def packed_bitmap(text: object, *, zipped: bool) -> NDArray[np.bool_]:
             unpacker = zlib.decompressobj()
             data = unpacker.decompress(data, _MAX_PACKED)
             if unpacker.unconsumed_tail:
-                raise DataError("has a bitmap that unpacks to more than 64 MiB; export it again", "bad_rle")
+                raise DataError("has a bitmap that unpacks to more than 16 MiB; export it again", "bad_rle")
         with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise DataError(
@@ -81,7 +81,7 @@ def packed_bitmap(text: object, *, zipped: bool) -> NDArray[np.bool_]:
             if "A" in picture.getbands() or "transparency" in picture.info:
                 return np.asarray(picture.convert("RGBA"))[..., 3] > 0
             return np.asarray(picture.convert("L") if picture.mode not in ("1", "L", "P") else picture) > 0
-    except (binascii.Error, ValueError, zlib.error, OSError, SyntaxError) as error:
+    except (binascii.Error, ValueError, zlib.error, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(
             f"has a damaged bitmap ({str(error) or type(error).__name__}); export it again", "bad_rle"
         ) from error
