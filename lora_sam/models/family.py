@@ -48,7 +48,7 @@ class BlockShape:
         window: Side of what a token attends to, in tokens.
         hidden: Channels inside the MLP.
         relative: Whether positions are computed from the queries (Li et al., MViTv2) and not looked up.
-        convolutions: Convolutions of the size of the tokens beside attention and MLP.
+        convolutions: Maps of the size of the tokens that convolutions beside attention and MLP keep.
         then: Side and channels of what the next block gets.
     """
 
@@ -65,6 +65,12 @@ class BlockShape:
     def tokens(self) -> int:
         """Of an image."""
         return self.side**2
+
+    @property
+    def stepping(self) -> int:
+        """Numbers that the step to the next stage keeps of an image: three convolutions, each normalised."""
+        side, channels = self.then
+        return 0 if self.then == (self.side, self.channels) else channels * (3 * self.tokens + 4 * side**2)
 
     @property
     def attending(self) -> int:

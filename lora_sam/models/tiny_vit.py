@@ -107,8 +107,9 @@ class TinyViTSam:
         """See `SamModel`: before and after each convolution, normalisation and activation of the first stage."""
         half, quarter, dim = (self.image_size // 2) ** 2, (self.image_size // 4) ** 2, self.embed_dims[0]
         inside = 4 * dim * quarter
-        merging = 3 * self.embed_dims[1] * quarter
-        kept = 3 * half * dim // 2 + 2 * quarter * dim + self.depths[0] * (6 * inside + 3 * quarter * dim) + merging
+        patches = 3 * self.image_size**2 + 3 * half * dim // 2 + 2 * quarter * dim
+        merging = 3 * self.embed_dims[1] * quarter + 4 * self.embed_dims[1] * quarter // 4
+        kept = patches + self.depths[0] * (6 * inside + 4 * quarter * dim) + merging
         return 3 * inside, kept
 
     def architecture(self) -> dict[str, Any]:
@@ -130,7 +131,7 @@ class TinyViTSam:
             self.window_sizes[stage],
             4 * dims[stage],
             False,
-            2,  # the depthwise one, and its normalisation
+            3,  # before the depthwise one, before its normalisation, and windows put together again
             (sides[after], dims[after]),
         )
 

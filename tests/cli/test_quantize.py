@@ -146,7 +146,7 @@ def test_too_large_a_loss_writes_nothing(
     from lora_sam.deployment.quantizing import attempts
 
     run = exported_run(tmp_path / "run")
-    monkeypatch.setattr(attempts, "encoder_rungs", lambda depth: Rungs((Rung("a"), Rung("b", 0.5))))
+    monkeypatch.setattr(attempts, "encoder_rungs", lambda ends: Rungs((Rung("a"), Rung("b", 0.5))))
     losses = iter([7.13, 3.14])
     monkeypatch.setattr(attempts.Scale, "drop", lambda *_: next(losses))
     assert quantize(run) == 3
@@ -180,7 +180,7 @@ def test_other_labels_are_another_origin(
 @pytest.mark.parametrize(("limit", "tries"), [(1.0, 1), (0.65, 3), (0.5, 5), (0.0, 7), (None, 1)])
 def test_the_ladder_ends_at_the_first_rung_that_is_good_enough(limit: float | None, tries: int) -> None:
     drops = iter([0.9, 0.8, 0.6, 0.7, 0.5, 0.4, 0.3])
-    tried = climb(encoder_rungs(12), lambda rung: next(drops), limit)
+    tried = climb(encoder_rungs(("blocks.0", "blocks.11")), lambda rung: next(drops), limit)
     assert len(tried) == tries
     assert best(tried) is tried[-1]
     assert all(PATCHES in attempt.rung.in_float for attempt in tried)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from lora_sam.core.errors import AdapterError
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.structures import Prompts
 from lora_sam.deployment.merging import plain_sam
+from lora_sam.deployment.quantizing.compression import ends_of, read
+from lora_sam.deployment.quantizing.ladder import encoder_rungs
 from lora_sam.evaluation.metrics import mask_iou
 from lora_sam.models.tiny_vit_encoder import TinyViTEncoder
 from lora_sam.predictors.automatic import AutomaticMasks
@@ -124,6 +127,15 @@ def test_int8_stays_close(deployed: Path) -> None:
     assert 0 < difference < 0.3 * np.abs(fp32.low_res_logits).max()
     text = (deployed / "openvino" / "int8" / "image_encoder.xml").read_text()
     assert text.count('type="FakeQuantize"') > 10
+
+
+def test_the_first_and_the_last_block_are_those_of_all_stages(deployed: Path) -> None:
+    encoder = read(deployed / "openvino" / "fp32" / "image_encoder.xml")
+    assert ends_of(encoder) == ("layers.1.blocks.0", "layers.3.blocks.0")
+    pattern = encoder_rungs(ends_of(encoder)).then[1].in_float[-1]
+    names = {op.get_friendly_name() for op in encoder.get_ops()}
+    kept = {name.split(".mlp.")[0] for name in names if re.fullmatch(pattern, name)}
+    assert {name.rpartition("layers")[2] for name in kept} == {".1.blocks.0", ".3.blocks.0"}
 
 
 def test_masks_without_prompts(deployed: Path) -> None:

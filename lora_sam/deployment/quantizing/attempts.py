@@ -18,7 +18,7 @@ from lora_sam.deployment.quantizing.compression import (
     compiled,
     compressed,
     controlled,
-    depth_of,
+    ends_of,
     quantized,
     read,
     save,
@@ -109,7 +109,7 @@ class Workshop:
                 return self._controlled(half, examples, rung)
             return quantized(half, examples, rung, self.recipe)
 
-        return self._best_of(encoder_rungs(depth_of(half)), make, ENCODER)
+        return self._best_of(encoder_rungs(ends_of(half)), make, ENCODER)
 
     def quantize_decoder(self) -> list[Attempt]:
         """Write the best decoder, unless it loses too much; returns what was tried."""

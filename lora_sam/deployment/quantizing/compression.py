@@ -78,10 +78,12 @@ def compiled(path: Path) -> openvino.CompiledModel:
     return openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
 
-def depth_of(encoder: openvino.Model) -> int:
-    """Number of the transformer blocks that the names of the operations tell."""
-    numbers = (re.search(r"\bblocks\.(\d+)\b", op.get_friendly_name()) for op in encoder.get_ops())
-    return 1 + max((int(number[1]) for number in numbers if number), default=0)
+def ends_of(encoder: openvino.Model) -> tuple[str, str]:
+    """Names of the first and the last transformer block that the names of the operations tell, stage by stage."""
+    names = (re.search(r"\b((?:layers\.\d+\.)?blocks\.\d+)\.mlp\b", op.get_friendly_name()) for op in encoder.get_ops())
+    blocks = {name[1] for name in names if name} or {"blocks.0"}
+    in_order = sorted(blocks, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+    return in_order[0], in_order[-1]
 
 
 def quantized(model: openvino.Model, examples: Examples, rung: Rung, recipe: Recipe) -> openvino.Model:

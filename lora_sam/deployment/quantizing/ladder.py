@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -62,14 +63,14 @@ class Rungs:
     then: tuple[Rung, ...] = ()
 
 
-def encoder_rungs(depth: int) -> Rungs:
-    """For an image encoder of `depth` blocks."""
-    ends = rf".*blocks\.(0|{depth - 1})\.mlp\..*"
+def encoder_rungs(ends: Sequence[str]) -> Rungs:
+    """For an image encoder whose first and last block have these names, like `blocks.0`."""
+    ends_mlp = rf".*\b({'|'.join(map(re.escape, ends))})\.mlp\..*"
     return Rungs(
         tuple(Rung(f"SmoothQuant {alpha:g}", alpha) for alpha in ALPHAS),
         (
             Rung("neck in floating point", in_float=(PATCHES, NECK)),
-            Rung("neck and the MLPs of the first and last block in floating point", in_float=(PATCHES, NECK, ends)),
+            Rung("neck and the MLPs of the first and last block in floating point", in_float=(PATCHES, NECK, ends_mlp)),
             Rung("accuracy control", controlled=True),
         ),
     )

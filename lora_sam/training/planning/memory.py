@@ -121,7 +121,7 @@ def kept_by_block(step: Step, block: int) -> int:
         projected = min(1, projected)
     sizes = {"proj": attending * dim, "lin1": tokens * dim, "lin2": shape.hidden * tokens}
     numbers = shape.hidden * tokens + projected * attending * dim + sum(sizes.get(name, 0) for name in inputs)
-    numbers += shape.convolutions * tokens * dim
+    numbers += shape.convolutions * tokens * dim + step.images * shape.stepping
     if not shape.relative:  # queries, keys, values and result
         numbers += 4 * attending * dim
     elif step.attention == "tiled":

@@ -72,17 +72,19 @@ def kept(run: Callable[[], Any], parameters: set[int]) -> int:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
-    ("method", "changes"),
+    ("name", "method", "changes"),
     [
-        ("lora", {}),
-        ("lora", {"blocks": "last:2", "decoder": "frozen"}),
-        ("lora", {"targets": ["q", "k", "v", "proj", "mlp"]}),
-        ("full", {}),
+        ("nano", "lora", {}),
+        ("nano", "lora", {"blocks": "last:2", "decoder": "frozen"}),
+        ("nano", "lora", {"targets": ["q", "k", "v", "proj", "mlp"]}),
+        ("nano", "full", {}),
+        ("tiny_vit", "lora", {"blocks": "last:3", "decoder": "frozen"}),
+        ("tiny_vit", "full", {}),
     ],
 )
-def test_what_autograd_keeps(option, make_step, method, changes, precision):
+def test_what_autograd_keeps(option, make_step, name, method, changes, precision):
     """Two images in the encoder, four prompts in the decoder, of a model small enough to count."""
-    model = option("model/nano", weights="random")
+    model = option(f"model/{name}", weights="random", image_size=512)
     adapted = option(f"method/{method}", **changes).apply(model.build().sam)
     adapted.train_mode()
     sam, device = adapted.sam, torch.device("cpu")
