@@ -136,7 +136,7 @@ class Predict:
             with progress(f"predicting with {name}", "images") as on_image:
                 perform(work, predictor, on_image, outcome)
             finish(work, images, outcome.failures)
-            tell(work, outcome, run=run.root, again=self.typed())
+            tell(work, outcome, run=run.root, again=self.typed)
         files = {format_: work.output.root / FORMATS[format_].place for format_ in work.formats}
         return Predicted(work.output.root, outcome.counts, outcome.failures, files)
 
@@ -245,16 +245,16 @@ class Predict:
             **vars(automatic.completed(scores)),
         }
 
-    def typed(self) -> str:
-        """The command that does the same again."""
+    def typed(self, **changes: Any) -> str:
+        """The command that does the same again, with some options changed."""
         from lora_sam.cli.step import as_typed
         from lora_sam.core.config import from_conf, plain_fields
         from lora_sam.report.next_steps import quoted
 
         usual = plain_fields(from_conf(STEP, source=self.source))
-        changed = {
-            key: value for key, value in plain_fields(self).items() if value != usual[key] and key != "overwrite"
-        }
+        # to replace once more what has just been made is not the same
+        values = {**plain_fields(self), **changes, "overwrite": False}
+        changed = {key: value for key, value in values.items() if value != usual[key]}
         changed = {"run": self.run, "source": self.source, **changed}
         words = [
             f"{key}={quoted(value) if isinstance(value, str) else as_typed(value)}" for key, value in changed.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,17 @@ from lora_sam.report.predictions import (
 PICTURES = 18
 _DRAWN_SIDE = 1000
 MOST_NAMED = 10
+_NOT_SHOWN = frozenset({"weights", "scale", "classes", "tiles", "prompts"})  # digests, or said in words
 
 
-def tell(work: Work, outcome: Outcome, *, run: Path, again: str) -> None:
+def tell(work: Work, outcome: Outcome, *, run: Path, again: Callable[..., str]) -> None:
     """Write `predictions.json` and `predictions.html`, and print what was written where and what comes next.
 
     Args:
         work: What was done.
         outcome: What became of it.
         run: Directory of the run.
-        again: The command that does it again.
+        again: Gives the command that does it again, with some options changed.
 
     Raises:
         TrainingError: it cannot be written.
@@ -89,6 +90,12 @@ def _about(outcome: Outcome) -> dict[str, Any]:
         "empty": outcome.empty,
         "there_before": outcome.there,
         "failures": dict(outcome.failures),
+        # of this call: how much of its time the model was at work
+        "timing": {
+            "images": outcome.predicted,
+            "seconds": round(outcome.seconds, 3),
+            "model_seconds": round(outcome.model_seconds, 3),
+        },
     }
 
 
@@ -106,25 +113,19 @@ def _sentence(outcome: Outcome) -> str:
     return "; ".join(parts)
 
 
-def _next(work: Work, outcome: Outcome, run: Path, again: str) -> list[tuple[str, str]]:
+def _next(work: Work, outcome: Outcome, run: Path, again: Callable[..., str]) -> list[tuple[str, str]]:
     """Purpose and command of what comes next."""
     settings = work.output.settings
     steps = []
     if outcome.failures:
-        steps.append(("mend those images and give the same command, the others are skipped", again))
+        steps.append(("mend those images and give the same command, the others are skipped", again()))
     if outcome.counts and not outcome.scores and work.prompts is None:
-        lower = max(0.0, round(settings["predicted_iou"] - 0.2, 2))
-        less = max(0.0, round(settings["stability"] - 0.2, 2))
-        steps.append(
-            (
-                "nothing was found; ask for less",
-                f"{again} predicted_iou={lower:g} stability={less:g} points_per_side=32",
-            )
-        )
+        lower, less = (max(0.0, round(settings[name] - 0.2, 2)) for name in ("predicted_iou", "stability"))
+        command = again(predicted_iou=lower, stability=less, points_per_side=32)
+        steps.append(("nothing was found; ask for less", command))
     elif "overlays" not in work.formats:
-        formats = ",".join((*work.formats, "overlays"))
-        added = " ".join(word for word in shlex.split(again) if not word.startswith("formats="))
-        steps.append(("the masks on the images, without computing them again", f"{added} 'formats=[{formats}]'"))
+        command = again(formats=[*work.formats, "overlays"])
+        steps.append(("the masks on the images, without computing them again", command))
     if settings["backend"] in ("tuned", "base"):
         named = shlex.quote(f"run={quoted(_shown(run))}")
         steps.append(("faster, on OpenVINO, with backend=int8 after this", f"python -m lora_sam.deploy {named}"))
@@ -133,8 +134,10 @@ def _next(work: Work, outcome: Outcome, run: Path, again: str) -> list[tuple[str
 
 def _settings(output: Output) -> dict[str, str]:
     plain: Mapping[str, Any] = output.settings
-    shown: dict[str, Any] = {key: value for key, value in plain.items() if key not in ("weights", "scale", "prompts")}
+    shown: dict[str, Any] = {key: value for key, value in plain.items() if key not in _NOT_SHOWN}
     shown["prompts"] = plain["prompts"] or "none: all objects of an image"
+    if tiles := plain.get("tiles"):
+        shown["tiles"] = ", ".join(f"{name} {value}" for name, value in tiles.items())
     if plain["scale"] is not None:
         shown["pixels"] = f"more than 8 bits, scaled as in the training: {plain['scale']}"
     return {key: as_typed(value) for key, value in shown.items()}

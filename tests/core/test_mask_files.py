@@ -32,7 +32,7 @@ def found(request: pytest.FixtureRequest) -> Any:
     masks, scores = arrays()
     if request.param == "prompted":
         return Masks(masks, scores, np.zeros((3, 4, 4), np.float32))
-    return FoundMasks(masks, scores, np.ones(3, np.float32), np.zeros((3, 2), np.float32))
+    return FoundMasks(masks, scores, np.ones(3, np.float32), np.zeros((3, 2), np.float32), scores)
 
 
 def test_coco(found: Any) -> None:

@@ -182,6 +182,11 @@ def perform(
             raise _cannot_write(work.output.root, error) from error
         finally:
             reader.shutdown(wait=False, cancel_futures=True)
+            writer.shutdown()
+            # what was written although it ends here
+            for last in pending:
+                if last.exception() is None:
+                    outcome.add(last.result())
             outcome.seconds = time.perf_counter() - start
 
 

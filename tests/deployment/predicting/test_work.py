@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +231,20 @@ def test_a_damaged_file_is_told(folder: Path, found: Callable[..., Any]) -> None
     (folder.parent / "out" / "predictions.json").write_text("{")
     with pytest.raises(ConfigError, match=r"settings that cannot be read \(predictions\.json is damaged\)"):
         output_of(folder)
+
+
+def test_after_an_interrupt_all_that_is_written_is_counted(folder: Path) -> None:
+    class Interrupted(Boxes):
+        def predict(self, *arguments: Any, **options: Any) -> Any:
+            if len(self.seen) == 3:  # b has two boxes, and one call
+                raise KeyboardInterrupt
+            return super().predict(*arguments, **options)
+
+    (folder / "z.png").write_bytes((folder / "a.png").read_bytes())
+    (folder.parent / "boxes.csv").write_text(TABLE + "z,2,2,10,10\n")
+    work, outcome = work_of(folder, output_of(folder)), Outcome()
+    work.output.begin()
+    with pytest.raises(KeyboardInterrupt):
+        perform(work, cache(Interrupted), lambda done, total: None, outcome)  # type: ignore[arg-type, return-value]
+    assert outcome.counts == {"a.png": 1, "b.jpg": 2, "deep/c.tif": 1}
+    assert len(list((work.output.root / "records").rglob("*.json"))) == 3
