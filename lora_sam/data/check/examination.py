@@ -42,7 +42,8 @@ class Examination:
     """What was found in a data set.
 
     Attributes:
-        sources: Samples by `train`, `val` and `test`; empty where nothing could be opened.
+        sources: Samples by `train`, `val` and `test`, without splits that are the training images themselves; empty
+            where nothing could be opened.
         looks: Every sample that was looked at.
         groups: What was found, the worst first.
         notes: What its reader says about how the labels were read.
@@ -118,7 +119,7 @@ def examine(
         elif isinstance(found, LooksFurther):
             findings.extend(found.findings(root, looks))
     return Examination(
-        sources=opened.sources,
+        sources=own,
         looks=tuple(looks),
         groups=grouped(findings),
         notes=opened.notes,

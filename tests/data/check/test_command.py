@@ -135,6 +135,22 @@ def test_damaged_set(check: Callable[..., Done], coco_set: Callable[..., Path], 
     assert page.tags.count("svg") == 4
 
 
+def test_two_images_are_looked_at_once_each(
+    check: Callable[..., Done], coco_set: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = coco_set(lambda content, root: None)
+    options = (f"data.root={root}", "data=coco", "data.val=train", "data.test=train", "pictures=0")
+    done = check(*options)
+    assert done.code == 0, done.out
+    content, _ = read(tmp_path / "outputs/check/coco")
+    (train,) = content["splits"].values()
+    assert train["images"] == train["looked_at"] > 0
+    (found,) = [defect for defect in content["defects"] if defect["name"] == "split_is_train"]
+    assert found["severity"] == "warning"
+    assert {case["id"] for case in found["cases"]} == {"val", "test"}
+    assert not any(defect["name"] == "leaked_image" for defect in content["defects"])
+
+
 def test_warnings_fail_if_strict(check: Callable[..., Done], coco_set: Callable[..., Path], tmp_path: Path) -> None:
     root = coco_set(tiny)
     assert check(f"data.root={root}", "data=coco").code == 0
