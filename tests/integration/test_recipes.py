@@ -16,7 +16,15 @@ from lora_sam.core.metrics_log import read_metrics
 from lora_sam.training.settings import settings_from
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPES = ["micro_sam_iterative", "otx_decoder", "otx_vit_b", "river_points", "sam_lora_rings", "stamp_decoder"]
+RECIPES = [
+    "micro_sam_iterative",
+    "otx_decoder",
+    "otx_tiny_vit",
+    "otx_vit_b",
+    "river_points",
+    "sam_lora_rings",
+    "stamp_decoder",
+]
 SHORT = ["trainer.max_steps=4", "trainer.log_every_steps=1", "trainer.device=cpu", "tracker=none"]
 
 
