@@ -103,10 +103,13 @@ def test_each_part_has_its_figures() -> None:
     assert sum(seconds for _, seconds in reliability.PARTS.values()) <= 1800
     counts: dict[str, dict[str, int]] = {name: {} for name in PARTS}
     assert all(one.ok for one in reliability.figures(counts) if one.relation == "<=" and one.limit is not None)
+    assert "disks_same_directory" not in {one.id for one in reliability.figures(counts)}  # nobody tried
+    counts["disks"] = {"runs in the same second": 3, "same directory": 1}
     counts["flips"] = {"flips": 200, "silent": 1}
     counts["peaks"] = {"MiB above the model: 2000 boxes in one image": 2000}
     figures = {one.id: one for one in reliability.figures(counts)}
     assert figures["flips"].ok
     assert not figures["flips_silent"].ok
+    assert not figures["disks_same_directory"].ok
     assert not figures["peak_0"].ok
     assert not figures["kills"].ok
