@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lora_sam.data.sources import SampleSource
     from lora_sam.methods.adapted import AdaptedSam
-    from lora_sam.models.building import BaseModel
+    from lora_sam.models.base_model import BaseModel
     from lora_sam.models.device import Precision
     from lora_sam.predictors.embeddings.images import EncodedSplit
     from lora_sam.training.encoding import Encodings

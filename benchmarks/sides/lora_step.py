@@ -22,7 +22,7 @@ from lora_sam.training.settings import Settings
 
 if TYPE_CHECKING:
     from lora_sam.methods.adapted import AdaptedSam
-    from lora_sam.models.building import BaseModel
+    from lora_sam.models.base_model import BaseModel
     from lora_sam.predictors.embeddings.store import EmbeddingCache
 
 LOSS_OF_RUN = "loss"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.errors import CheckpointError, ConfigError
 from lora_sam.core.files import recorded_sha256, sha256_of
-from lora_sam.core.scores import META, Scores
+from lora_sam.core.scores import META
+from lora_sam.models.base_model import BaseModel
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -21,30 +21,6 @@ if TYPE_CHECKING:
 
 PATCH_SIZE = 16
 PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
-
-
-@dataclass(frozen=True)
-class BaseModel:
-    """A SAM with split projections, and which base it is.
-
-    Attributes:
-        sam: Keys as upstream, but `attn.q|k|v` for `attn.qkv`; fp32, `eval()`, nothing requires gradients.
-        variant: Name of the architecture.
-        image_size: Side S of the square input in pixels.
-        sha256: SHA-256 of the checkpoint file, or of the drawn weights when they are random.
-        source: Name of the checkpoint file, or `random`.
-        tensors: SHA-256 of the weights themselves: equal whatever file, layout or precision holds the same numbers.
-            None where the file is the one that was expected, so that nobody has to know.
-        scores: From which score on its masks are good.
-    """
-
-    sam: Sam
-    variant: str
-    image_size: int
-    sha256: str
-    source: str
-    tensors: str | None
-    scores: Scores = META
 
 
 def build(

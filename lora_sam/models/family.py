@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from segment_anything.modeling import Sam
     from torch import Tensor, nn
 
-    from lora_sam.models.building import BaseModel
+    from lora_sam.models.base_model import BaseModel
 
 Block: TypeAlias = "Callable[[Tensor], Tensor]"
 Linear: TypeAlias = Literal["q", "k", "v", "proj", "lin1", "lin2"]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from lora_sam.core.errors import CheckpointError, ConfigError
+from lora_sam.models.base_model import BaseModel
 from lora_sam.models.building import (
     PATCH_SIZE,
-    BaseModel,
     build,
     check_weights,
     differences,

@@ -17,7 +17,7 @@ from lora_sam.methods.peft_config import CLASS_HEAD, DIGESTS, FACTS, FILE, WEIGH
 
 if TYPE_CHECKING:
     from lora_sam.methods.adapted import AdaptedSam
-    from lora_sam.models.building import BaseModel
+    from lora_sam.models.base_model import BaseModel
     from lora_sam.predictors.class_head import ClassHead
 
 SCHEMA_VERSION = 1

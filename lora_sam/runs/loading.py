@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from lora_sam.methods.adapted import AdaptedSam
-    from lora_sam.models.building import BaseModel
+    from lora_sam.models.base_model import BaseModel
     from lora_sam.models.family import SamModel
     from lora_sam.predictors.class_head import ClassHead
     from lora_sam.predictors.frozen import FrozenPart

@@ -20,7 +20,7 @@ from lora_sam.runs.manifest import (
 )
 
 if TYPE_CHECKING:
-    from lora_sam.models.building import BaseModel
+    from lora_sam.models.base_model import BaseModel
 
 
 STEP = "merge"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lora_sam.data.augmentation import Augmentation
     from lora_sam.data.sources import SampleSource
     from lora_sam.methods.adapted import AdaptedSam
-    from lora_sam.models.building import BaseModel
+    from lora_sam.models.base_model import BaseModel
     from lora_sam.models.stages import Stage
     from lora_sam.predictors.embeddings.options import CacheOptions
 

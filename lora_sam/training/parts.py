@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lora_sam.data.splits import Splits
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.attention.choice import AttentionChoice
-    from lora_sam.models.building import BaseModel
+    from lora_sam.models.base_model import BaseModel
     from lora_sam.predictors.torch_predictor import TorchPredictor
     from lora_sam.training.encoding import Encodings
     from lora_sam.training.planning.plan import Plan

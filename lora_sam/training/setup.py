@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lora_sam.data.splits import Splits
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.attention.choice import AttentionChoice
-    from lora_sam.models.building import BaseModel
+    from lora_sam.models.base_model import BaseModel
     from lora_sam.training.arithmetic import Arithmetic
     from lora_sam.training.encoding import Encodings
     from lora_sam.training.options import TrainerOptions

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from lora_sam.core.errors import AdapterError, TrainingError
 from lora_sam.core.files import read_json, sha256_of
 from lora_sam.core.run_directory import RunDirectory, find_run
-from lora_sam.models.vit import BaseModel
+from lora_sam.models.base_model import BaseModel
 from lora_sam.runs import adapter_files as artifacts
 from lora_sam.runs.adapter_files import (
     adapter_bytes,
