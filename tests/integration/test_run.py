@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -277,3 +278,38 @@ def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, blobs, trai
     ]
     assert len(losses[0]) == len(losses[1]) == 1
     assert done.stderr.count("evaluating base and tuned") == 1
+
+
+def test_a_sweep_killed_while_a_job_trains_ends_with_the_same_bits(tmp_path, blobs, trained_weights):
+    """kill -9 in the middle of the second job, whose record and curves go on in its own directory."""
+    arguments = ["-m", *QUICK, f"data.root={blobs}", "method.dropout=0.1", "trainer.overlays=0", "method.rank=2,4"]
+    arguments += ["trainer.max_epochs=4", "trainer.save_every_steps=2"]
+    train(*arguments, "hydra.sweep.dir=whole", cwd=tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *arguments, "hydra.sweep.dir=killed"],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    log = tmp_path / "killed" / "1" / "metrics.jsonl"
+    deadline = time.monotonic() + 240
+    while not (log.exists() and log.read_bytes().count(b"\n") >= 10) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "killed" / "1" / "adapter").exists()
+    untouched = (tmp_path / "killed" / "0" / "status.json").stat().st_mtime_ns
+    done = train("sweep=killed", cwd=tmp_path)
+    assert "(done before)" in done.stdout.splitlines()[0]
+    assert re.search(r"resuming at step ([6-9]|1\d)\n", done.stderr)
+    assert (tmp_path / "killed" / "0" / "status.json").stat().st_mtime_ns == untouched
+    expected, found = (trained_weights(tmp_path / name / "1") for name in ("whole", "killed"))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    keys = ("step", "epoch", "loss", "validation_iou")
+    records = [
+        [{key: line[key] for key in keys if key in line} for line in read_metrics(tmp_path / name / "1/metrics.jsonl")]
+        for name in ("whole", "killed")
+    ]
+    assert records[0] == records[1]
+    sweeps = [json.loads((tmp_path / name / "sweep.json").read_text())["jobs"] for name in ("whole", "killed")]
+    for one, other in zip(*sweeps, strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
