@@ -164,6 +164,11 @@ def exported_run(
 @pytest.fixture
 def rising_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every validation beats the one before: the last weights are kept, however little a short run learns."""
+    let_validation_rise(monkeypatch)
+
+
+def let_validation_rise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See `rising_validation`; for fixtures that live longer than a test."""
     from lora_sam.report.shown_validation import ShownValidation
 
     measure, values = ShownValidation.__call__, iter(range(1, 1000))

@@ -16,6 +16,7 @@ from lora_sam.cli.jobs import plain
 from lora_sam.cli.run import run
 from lora_sam.prompts.objects import ObjectPrompts
 from lora_sam.training.settings import settings_from
+from tests.conftest import let_validation_rise
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERRIDES = [
@@ -38,7 +39,9 @@ def outputs(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, method in (("first", "lora"), ("second", "decoder")):
             with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
                 config = plain(compose("train", [*OVERRIDES, f"data.root={blobs}", f"method={method}"]))
-            run(settings_from(config), config=config, output_dir=work / "outputs" / name)
+            with pytest.MonkeyPatch.context() as patch:
+                let_validation_rise(patch)  # so that base and tuned differ
+                run(settings_from(config), config=config, output_dir=work / "outputs" / name)
     finally:
         os.chdir(before)
     return work / "outputs"
