@@ -35,16 +35,27 @@ TINY = [
     "optim.lr=0.003",
 ]
 
+# training whose last weights are kept, so that base and tuned differ
+RISING = """
+import sys
+import pytest
+from lora_sam.cli.train import run_train
+from tests.conftest import let_validation_rise
+let_validation_rise(pytest.MonkeyPatch())
+sys.exit(run_train("train.py", sys.argv[1:]))
+"""
+
 
 @pytest.fixture(scope="session")
 def work(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with `outputs`, in which are the runs `first` and, the latest and exported, `second`."""
     directory = tmp_path_factory.mktemp("work")
     for name, method in (("first", "decoder"), ("second", "lora")):
-        command = [sys.executable, str(ROOT / "train.py"), *TINY, f"data.root={blobs}", f"method={method}"]
+        command = [sys.executable, "-c", RISING, *TINY, f"data.root={blobs}", f"method={method}"]
         subprocess.run(
-            [*command, f"hydra.run.dir=outputs/{name}"], cwd=directory, check=True, capture_output=True, timeout=300
-        )
+            [*command, f"hydra.run.dir=outputs/{name}"],
+            cwd=directory, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True, timeout=300,
+        )  # fmt: skip
     for step in (["lora_sam.merge"], ["lora_sam.export", "precision=fp32"]):
         command = [sys.executable, "-m", step[0], "run=outputs/second", *step[1:]]
         subprocess.run(command, cwd=directory, check=True, capture_output=True, timeout=300)
