@@ -53,9 +53,6 @@ def run(
         LoraSamError: a mistake in configuration, data, weights or adapter, found before training starts where possible.
         SystemExit: 130 after SIGINT and 143 after SIGTERM, once the state is saved.
     """
-    from lora_sam.training.arithmetic import Arithmetic, differences
-    from lora_sam.training.state import read_progress
-
     # settings, and data: the order is that in which mistakes are cheapest to find
     directory = RunDirectory(output_dir)
     settings.method.check_depth(settings.model.depth)
@@ -68,6 +65,10 @@ def run(
         check_contents(str(output_dir), directory, splits)
     elif settings.resume is not None:
         check_contents(f"resume={settings.resume}", find_run(settings.resume), splits)
+
+    from lora_sam.training.arithmetic import Arithmetic, differences  # imports torch: what is wrong was told before
+    from lora_sam.training.state import read_progress
+
     then = None if earlier is None else Arithmetic.from_json(read_progress(earlier).arithmetic)
     processes = join_processes(settings.trainer, then)
     for line in describe_data(splits):

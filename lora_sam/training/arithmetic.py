@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from lora_sam.models.attention.split import InferenceKernel, TrainingKernel
 from lora_sam.models.device import Precision
+from lora_sam.models.kernels import InferenceKernel, TrainingKernel
 
 Count = Annotated[int, Field(ge=1)]
 

@@ -249,7 +249,7 @@ def test_seeds_are_a_sweep_over_seeds_with_a_row_for_each_configuration(
         ["2", "2", "2", "0.0200"],
     ]
     (found,) = Path("multirun").glob("*/*/sweep.json")
-    assert [job.values["seed"] for job in read_sweep(found.parent).jobs] == ["5", "6", "5", "6"]
+    assert [job.values["seed"] for job in read_sweep(found.parent).jobs] == ["5", "5", "6", "6"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from lora_sam.data.drawn import camera, layout, materials, noise, shapes
+from lora_sam.data.drawn import camera, layout, materials, noise, outlines, shapes
 from lora_sam.data.drawn.canvas import Canvas
 from lora_sam.data.drawn.dice import Dice
 from lora_sam.data.drawn.scenes import rings
@@ -21,7 +21,7 @@ def dice():
 
 
 def disc(centre, radius):
-    return shapes.filled([shapes.place(shapes.ellipse(1, 1), centre, radius)])
+    return shapes.filled([outlines.place(outlines.ellipse(1, 1), centre, radius)])
 
 
 def put(canvas, centre, radius, paint=(9, 9, 9), **options):
@@ -89,7 +89,7 @@ def test_a_filled_outline_covers_its_area_around_its_centre(radius):
 
 
 def test_holes_are_not_covered():
-    shape = shapes.filled([shapes.ellipse(40, 30)], [shapes.ellipse(20, 15)])
+    shape = shapes.filled([outlines.ellipse(40, 30)], [outlines.ellipse(20, 15)])
     mask = np.asarray(shape.mask) > 127
     assert not mask[-shape.at[1], -shape.at[0]]
     assert mask[-shape.at[1], -shape.at[0] + 30]
@@ -125,7 +125,7 @@ def test_what_two_shapes_share_is_in_the_window_of_the_first():
 def test_every_family_of_outlines_is_about_as_large_as_asked_for():
     for seed in range(150):
         dice = Dice(np.random.default_rng(seed))
-        outline = shapes.outline_kind(dice)(dice)
+        outline = outlines.outline_kind(dice)(dice)
         assert outline.ndim == 2
         assert len(outline) >= 3
         assert 0.4 < np.hypot(*outline.T).max() < 1.5

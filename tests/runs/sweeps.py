@@ -51,7 +51,7 @@ def evaluation(
             "trained": mean,
             "kept_step": kept_step,
             "iou": mean,
-            "iou_interval": [mean - 0.05, mean + 0.05],
+            "iou_interval": [max(0.0, mean - 0.05), min(1.0, mean + 0.05)],
             "per_image": images,
         },
     }

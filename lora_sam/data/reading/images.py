@@ -31,7 +31,7 @@ MAX_PIXELS = 64 * 10**6
 MAX_TILED_PIXELS = 178 * 10**6
 """The same where an image is cut into tiles; Pillow opens no larger ones."""
 
-_LIMIT = ContextVar("limit", default=MAX_PIXELS)  # of the thread that reads
+_LIMIT: ContextVar[int | None] = ContextVar("limit", default=None)  # of the thread that reads; None is `MAX_PIXELS`
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "JPEG2000")
 _REMEDY = "copy it again from its source, or leave it out"
@@ -235,7 +235,7 @@ def _tiff_page(path: ImageFile) -> Iterator[Any]:
         tifffile = package("tifffile")
         with path.open("rb") as file, tifffile.TiffFile(file) as tiff:
             page = tiff.pages[0]
-            if page.imagewidth * page.imagelength > _LIMIT.get() or page.samplesperpixel > _MOST_BANDS:
+            if page.imagewidth * page.imagelength > _limit() or page.samplesperpixel > _MOST_BANDS:
                 raise _too_large(path, f"{page.imagewidth}x{page.imagelength} pixels of {page.samplesperpixel} bands")
             full = sum(not other.is_reduced for other in tiff.pages)
             if full > 1:
@@ -430,7 +430,7 @@ def _opened(path: ImageFile) -> Iterator[Image.Image]:
         # an open file, not a name: Pillow maps uncompressed files into memory, and then garbles turned TIFF
         with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             width, height = image.size
-            if width * height > _LIMIT.get():
+            if width * height > _limit():
                 raise _too_large(path, f"{width}x{height} pixels")
             pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             if image.format == "TIFF":
@@ -467,6 +467,10 @@ def _opened(path: ImageFile) -> Iterator[Image.Image]:
         raise DataError(f"{path}: truncated or damaged ({reason}); {_REMEDY}.", "unreadable_file") from error
 
 
+def _limit() -> int:
+    return _LIMIT.get() or MAX_PIXELS
+
+
 @contextmanager
 def read_up_to(pixels: int) -> Iterator[None]:
     """Inside this context, and this thread, images of up to `pixels` pixels are read instead of `MAX_PIXELS`."""
@@ -493,7 +497,7 @@ def _several_pages(path: ImageFile, pages: int) -> DataError:
 
 def _too_large(path: ImageFile, what: str) -> DataError:
     return DataError(
-        f"{path}: {what}; at most {_LIMIT.get() // 10**6} megapixels are read. Scale it down or cut tiles.", "too_large"
+        f"{path}: {what}; at most {_limit() // 10**6} megapixels are read. Scale it down or cut tiles.", "too_large"
     )
 
 

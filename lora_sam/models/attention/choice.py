@@ -17,9 +17,10 @@ import torch
 
 from lora_sam.core.errors import LoraSamError
 from lora_sam.core.files import read_json, user_cache, write_text
-from lora_sam.models.attention.split import InferenceKernel, SplitAttention, TrainingKernel, attend
+from lora_sam.models.attention.split import SplitAttention, attend
 from lora_sam.models.building import PATCH_SIZE
 from lora_sam.models.family import family_of
+from lora_sam.models.kernels import InferenceKernel, TrainingKernel
 
 if TYPE_CHECKING:
     from torch import nn

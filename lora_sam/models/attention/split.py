@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from segment_anything.modeling.image_encoder import get_rel_pos
@@ -11,9 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_sam.models.attention.tiled import tiled_attention
-
-TrainingKernel = Literal["tiled", "channels"]
-InferenceKernel = Literal["mask", "channels", "tiled"]
+from lora_sam.models.kernels import InferenceKernel, TrainingKernel
 
 MASK_BYTES = 2**28
 """Largest bias that is made at once where it is a mask: of a ViT-B at 1024 all would be 805 MB."""

@@ -19,9 +19,9 @@ from lora_sam.training.planning.workload import Step, Trained
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lora_sam.models.attention.split import TrainingKernel
     from lora_sam.models.device import Precision
     from lora_sam.models.family import SamModel
+    from lora_sam.models.kernels import TrainingKernel
     from lora_sam.training.arithmetic import Arithmetic
     from lora_sam.training.options import Checkpointing, TrainerOptions
     from lora_sam.training.planning.machine import Machine
