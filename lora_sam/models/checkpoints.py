@@ -29,8 +29,6 @@ WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict")
 """Keys under which a training script keeps the state dict beside other things."""
 
 
-# its logits are soft: Meta's thresholds leave none of its masks
-PACKAGED_SCORES = Scores(predicted_iou=0.5, stability=0.85, stability_offset=1.0)
 PACKAGED = Path(__file__).resolve().parent / "weights"
 
 
@@ -89,9 +87,18 @@ def _published(conf: Path) -> dict[str, Checkpoint]:
 
 
 PACKAGED_SHA256: Mapping[str, str] = MappingProxyType(
-    {"nano": "ea3e656627a353f96b0dd4e322d1006902b541acac054e55f32c14e491ce72f3"}
+    {"nano": "ec6f17017dbb1c1be6d3e3910027f59ec6bb25a70ca2fd41387a9aafc58d0996"}
 )
 """SHA-256 of the files that come with this package, by variant."""
+
+FORMER: Mapping[str, str] = MappingProxyType(
+    {
+        "ea3e656627a353f96b0dd4e322d1006902b541acac054e55f32c14e491ce72f3": (
+            "the first nano, which followed no clicks; nano has other weights now: train again"
+        )
+    }
+)
+"""What is to be said of files that came with this package once, by their SHA-256."""
 
 
 def packaged_checkpoint(variant: str) -> Path | None:
@@ -132,8 +139,6 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
 def load_scores(path: Path) -> Scores:
     """What a weights file says of its scores in its metadata; `META` where it says nothing, as Meta's own files do.
 
-    The file that comes with this package is older than the metadata: it has `PACKAGED_SCORES`.
-
     Raises:
         CheckpointError: the file is damaged, or says what cannot be.
     """
@@ -147,8 +152,7 @@ def load_scores(path: Path) -> Scores:
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
     try:
-        silent = path.parent == PACKAGED and METADATA_KEY not in (metadata or {})
-        return PACKAGED_SCORES if silent else from_metadata(metadata)
+        return from_metadata(metadata)
     except ValueError as error:
         raise CheckpointError(f"{path}: metadata {METADATA_KEY!r}: {error}; write the file again") from error
 

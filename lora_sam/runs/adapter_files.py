@@ -129,6 +129,11 @@ def check_base(facts: dict[str, Any], base: BaseModel, directory: Path) -> None:
     same = known == base.sha256 or (tensors is not None and tensors == base.tensors)
     if variant != base.variant or not same:
         told, found = (known, base.sha256) if tensors is None or base.tensors is None else (tensors, base.tensors)
+        from lora_sam.models.checkpoints import FORMER
+
+        former = FORMER.get(known)
+        if former is not None:
+            raise AdapterError(f"{directory} was trained on {former}, or give the old file as base=...")
         hint = "" if tensors is not None else ", the very file: this adapter is older than the comparison of weights"
         # quoted: what a file says about itself may hold line breaks
         raise AdapterError(

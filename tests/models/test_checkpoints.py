@@ -579,5 +579,6 @@ def test_scores_that_cannot_be_are_an_error_of_the_file(tmp_path: Path, text: st
 def test_the_packaged_weights_have_thresholds_that_leave_masks() -> None:
     path = checkpoints.packaged_checkpoint("nano")
     assert path is not None
-    assert checkpoints.load_scores(path) == checkpoints.PACKAGED_SCORES
-    assert checkpoints.PACKAGED_SCORES.predicted_iou < META.predicted_iou
+    scores = checkpoints.load_scores(path)
+    assert scores.predicted_iou < META.predicted_iou
+    assert scores.stability < META.stability or scores.stability_offset < META.stability_offset
