@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,27 +109,9 @@ def objects_from(
     stability: Iterable[float | None],
 ) -> list[FoundObject | None]:
     """Objects of masks [N, H, W]; None for those that are empty."""
-    from faster_coco_eval.core import mask as coco_mask
-
     from lora_sam.evaluation.average_precision import encode_masks
 
-    made: list[FoundObject | None] = []
-    for rle, score, category, identifier, stable in zip(
-        encode_masks(masks), scores, categories, ids, stability, strict=True
-    ):
-        area = int(coco_mask.area(rle))
-        left, top, width, height = (int(side) for side in coco_mask.toBbox(rle).tolist())
-        one = FoundObject(
-            counts=bytes(rle["counts"]).decode("ascii"),
-            box=(left, top, width, height),
-            area=area,
-            score=round(float(score), 6),
-            category=category,
-            id=identifier,
-            stability=None if stable is None else round(float(stable), 6),
-        )
-        made.append(one if area else None)
-    return made
+    return _objects(encode_masks(masks), scores, categories, ids, stability)
 
 
 def objects_of_crops(
@@ -143,18 +125,35 @@ def objects_of_crops(
     """Objects of masks of an image of `size` = (height, width), each as its crop; None for those that are empty."""
     from faster_coco_eval.core import mask as coco_mask
 
+    encoded = (
+        None if crop is None else coco_mask.frPyObjects({"size": list(size), "counts": crop.counts(size)}, *size)
+        for crop in crops
+    )
+    return _objects(encoded, scores, categories, ids, stability)
+
+
+def _objects(
+    encoded: Iterable[Any],
+    scores: Iterable[float],
+    categories: Iterable[str],
+    ids: Iterable[str | None],
+    stability: Iterable[float | None],
+) -> list[FoundObject | None]:
+    """Objects of compressed RLE; None for those that are empty or None."""
+    from faster_coco_eval.core import mask as coco_mask
+
     made: list[FoundObject | None] = []
-    for crop, score, category, identifier, stable in zip(crops, scores, categories, ids, stability, strict=True):
-        if crop is None:
+    for rle, score, category, identifier, stable in zip(encoded, scores, categories, ids, stability, strict=True):
+        area = 0 if rle is None else int(coco_mask.area(rle))
+        if not area:
             made.append(None)
             continue
-        rle = coco_mask.frPyObjects({"size": list(size), "counts": crop.counts(size)}, *size)
-        left, top, right, bottom = crop.box
+        left, top, width, height = (int(side) for side in coco_mask.toBbox(rle).tolist())
         made.append(
             FoundObject(
                 counts=bytes(rle["counts"]).decode("ascii"),
-                box=(left, top, right - left, bottom - top),
-                area=crop.area,
+                box=(left, top, width, height),
+                area=area,
                 score=round(float(score), 6),
                 category=category,
                 id=identifier,
