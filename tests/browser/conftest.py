@@ -35,13 +35,13 @@ TINY = [
     "optim.lr=0.003",
 ]
 
-# training whose last weights are kept, so that base and tuned differ
-RISING = """
+# training in which the base is no candidate, so that base and tuned differ
+TRAINED = """
 import sys
-import pytest
 from lora_sam.cli.train import run_train
-from tests.conftest import let_validation_rise
-let_validation_rise(pytest.MonkeyPatch())
+from lora_sam.report.shown_validation import ShownValidation
+measure = ShownValidation.__call__
+ShownValidation.__call__ = lambda self, step: measure(self, step) if step else 0.0
 sys.exit(run_train("train.py", sys.argv[1:]))
 """
 
@@ -51,7 +51,7 @@ def work(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with `outputs`, in which are the runs `first` and, the latest and exported, `second`."""
     directory = tmp_path_factory.mktemp("work")
     for name, method in (("first", "decoder"), ("second", "lora")):
-        command = [sys.executable, "-c", RISING, *TINY, f"data.root={blobs}", f"method={method}"]
+        command = [sys.executable, "-c", TRAINED, *TINY, f"data.root={blobs}", f"method={method}"]
         subprocess.run(
             [*command, f"hydra.run.dir=outputs/{name}"],
             cwd=directory, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True, timeout=300,
