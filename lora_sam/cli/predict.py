@@ -47,7 +47,7 @@ class Predict:
             images.
         prompts: A file with what shows the objects; null finds all objects without. COCO instances (their boxes), COCO
             results of a detector, the prompts.json of the app, a table image,x,y,label,object or image,x1,y1,x2,y2.
-        formats: What is written, out of coco, coco_polygons, labels, masks, yolo, geojson, overlays.
+        formats: What is written, out of coco, coco_polygons, labels, semantic, masks, yolo, geojson, overlays.
         output: Directory to write to; null takes predictions/<name of the source> here, with a number behind it where
             that holds predictions with other settings.
         overwrite: Replace the predictions that are in output; other files stay.

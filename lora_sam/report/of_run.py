@@ -65,10 +65,9 @@ def fit_classes(parts: Parts) -> ClassHead | None:
     from lora_sam.core.console import progress
     from lora_sam.predictors.torch_predictor import TorchPredictor
     from lora_sam.training.class_head import fit_class_head
-    from lora_sam.training.trained_on import TrainedOn
 
     settings, splits, sam = parts.settings, parts.splits, parts.adapted.sam
-    if not settings.trainer.class_head or len(TrainedOn.of(splits.train, settings.seed).classes) < 2:
+    if not settings.trainer.class_head or len(parts.trained_on.classes) < 2:
         return None
     sam.eval()
     tuned = TorchPredictor(sam, parts.base.image_size)
@@ -161,10 +160,7 @@ def evaluate_run(
 
 def facts_of(parts: Parts, progress: Progress) -> dict[str, Any]:
     """Content of `lora_sam.json` before anything is evaluated."""
-    from lora_sam.training.trained_on import TrainedOn
-
-    settings, base = parts.settings, parts.base
-    seen = TrainedOn.of(parts.splits.train, settings.seed)
+    settings, base, seen = parts.settings, parts.base, parts.trained_on
     return {
         "schema_version": SCHEMA_VERSION,
         "architecture": settings.model.architecture(),

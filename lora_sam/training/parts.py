@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from lora_sam.training.state import Progress
     from lora_sam.training.stopping import StopRequest
     from lora_sam.training.tracking import Tracker
+    from lora_sam.training.trained_on import TrainedOn
     from lora_sam.training.validation import Validation
 
 
@@ -74,6 +76,13 @@ class Parts:
     def say(self, text: str) -> None:
         """One line for people, from the main process only."""
         self.processes.say(text)
+
+    @cached_property
+    def trained_on(self) -> TrainedOn:
+        """Classes and size of the training images; their labels are read once."""
+        from lora_sam.training.trained_on import TrainedOn
+
+        return TrainedOn.of(self.splits.train, self.settings.seed)
 
     def take_best(self) -> None:
         """Put the best weights so far into the model."""
