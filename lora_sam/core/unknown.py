@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 
 def unknown_key(key: str, valid: Iterable[str]) -> str:
@@ -27,6 +27,18 @@ def unknown_option(text: str, group: str, name: str, options: Iterable[str]) -> 
     nearest = nearest_of(name, names)
     hint = f"; did you mean {group}={nearest}?" if nearest else "."
     return f"unknown option {text}{hint} Options of {group}: {', '.join(names)}"
+
+
+def known_name(names: Collection[str]) -> Callable[[str], str]:
+    """A check for pydantic that text is one of `names`; raises `ValueError` with all of them and the nearest."""
+
+    def check(name: str) -> str:
+        if name not in names:
+            near = nearest_of(name, list(names))
+            raise ValueError(f"must be one of {', '.join(names)}" + (f"; did you mean {near}?" if near else ""))
+        return name
+
+    return check
 
 
 def nearest_of(name: str, names: Sequence[str], cutoff: float = 0.6) -> str | None:

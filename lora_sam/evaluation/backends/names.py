@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from lora_sam.core.unknown import nearest_of
+from lora_sam.core.unknown import known_name
 
 Runtime = Literal["torch", "openvino"]
 
@@ -64,14 +64,7 @@ BACK_ENDS: dict[str, BackEnd] = {
 """All back ends by name, in the order in which they are shown. A row more is a back end more, in commands and app."""
 
 
-def _known(name: str) -> str:
-    if name not in BACK_ENDS:
-        near = nearest_of(name, list(BACK_ENDS))
-        raise ValueError(f"must be one of {', '.join(BACK_ENDS)}" + (f"; did you mean {near}?" if near else ""))
-    return name
-
-
-Name = Annotated[str, AfterValidator(_known)]
+Name = Annotated[str, AfterValidator(known_name(BACK_ENDS))]
 """The name of a back end, as an option."""
 
 

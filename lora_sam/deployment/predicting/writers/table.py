@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from lora_sam.core.unknown import nearest_of
+from lora_sam.core.unknown import known_name
 from lora_sam.deployment.predicting.writers import coco, geojson, labels, masks, overlays, semantic, yolo
 from lora_sam.deployment.predicting.writers.format import Format
 
@@ -36,12 +36,5 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def _known(name: str) -> str:
-    if name not in FORMATS:
-        near = nearest_of(name, list(FORMATS))
-        raise ValueError(f"must be one of {', '.join(FORMATS)}" + (f"; did you mean {near}?" if near else ""))
-    return name
-
-
-Name = Annotated[str, AfterValidator(_known)]
+Name = Annotated[str, AfterValidator(known_name(FORMATS))]
 """The name of a format, as an option."""
