@@ -57,6 +57,7 @@ class Arena:
             gc.collect()
             ctypes.CDLL(None).malloc_trim(0)  # so that the peak is that of the reader
             Path("/proc/self/clear_refs").write_text("5")
+            before = _of_status("VmRSS")
             began = time.process_time()
             try:
                 splits = sets.opened(name, copy, **options)
@@ -68,13 +69,17 @@ class Arena:
             except Exception:  # the fault that is looked for
                 fault = traceback.format_exc(limit=-6)
             seconds = time.process_time() - began  # of the processor: others may use it too
-            status = Path("/proc/self/status").read_text()
-            peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024
+            peak = _of_status("VmHWM") - before
         finally:
             shutil.rmtree(copy)
         result = {"format": name, "title": title, "message": message, "fault": fault, "seconds": seconds, "peak": peak}
         self.results.append(result)
         return message, splits
+
+
+def _of_status(name: str) -> float:
+    """A figure of /proc/self/status, in MiB."""
+    return int(Path("/proc/self/status").read_text().partition(f"{name}:")[2].split()[0]) / 1024
 
 
 def images_and_objects(splits: Any) -> tuple[int, int]:
