@@ -1,8 +1,9 @@
 """Make the scores of SAM weights mean something: python scripts/fit_scores.py <file> <new file> [overrides].
 
 On drawn images that are held out of training (the test split of `data=synthetic`, or of what the overrides choose), a
-line per mask brings the predicted IoU nearest to the actual one, and is folded into the weights. Then the thresholds
-for masks without a prompt are those with the best TP / (TP + FP + FN), and are written to the metadata of the new file.
+line brings the predicted IoU nearest to the actual one, and is folded into the weights: one for the single mask, one
+for the three of ambiguous prompts. Then the thresholds for masks without a prompt are those with the best
+TP / (TP + FP + FN), and are written to the metadata of the new file.
 """
 
 from __future__ import annotations

@@ -247,9 +247,14 @@ def line_of(predicted: NDArray[np.floating[Any]], actual: NDArray[np.floating[An
 def fit_lines(
     pairs: Sequence[tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]],
 ) -> list[tuple[float, float]]:
-    """`line_of` each of the four masks, from predicted and actual IoU [N, 4] of several images or kinds of prompts."""
+    """Four lines (slope, offset), from predicted and actual IoU [N, 4] of several images or kinds of prompts.
+
+    The single mask has its `line_of`. The three for ambiguous prompts share one: with a line each, another of the three
+    could become the best, and the order is what the model learned.
+    """
     predicted, actual = (np.concatenate(column) for column in zip(*pairs, strict=True))
-    return [line_of(predicted[:, mask], actual[:, mask]) for mask in range(predicted.shape[1])]
+    several = line_of(predicted[:, 1:].ravel(), actual[:, 1:].ravel())
+    return [line_of(predicted[:, 0], actual[:, 0]), several, several, several]
 
 
 def predicted_and_actual(

@@ -80,7 +80,9 @@ def test_fitted_lines_bring_predicted_to_actual(tiny_sam: Callable[[], Any], sam
     correct_predicted_iou(sam, fit_lines([(predicted, actual)]))
     again, same = predicted_and_actual(TorchPredictor(sam, 64), sample, sets)
     assert np.array_equal(same, actual)
-    assert again.mean(axis=0) == pytest.approx(actual.mean(axis=0), abs=1e-5)
+    assert again[:, 0].mean() == pytest.approx(actual[:, 0].mean(), abs=1e-5)
+    assert again[:, 1:].mean() == pytest.approx(actual[:, 1:].mean(), abs=1e-5)
+    assert np.array_equal(again[:, 1:].argsort(axis=1), predicted[:, 1:].argsort(axis=1))  # the best of three stays it
     assert ((again - actual) ** 2).mean() <= ((predicted - actual) ** 2).mean()
 
 
