@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_sam.app.web.server import LOCAL, serve
+from lora_sam.core.errors import ConfigError
+from lora_sam.core.extras import require_extra
 from lora_sam.core.signals import Stoppable, exit_code
 
 
@@ -40,6 +42,10 @@ def serve_app(arguments: Sequence[str], program: str | None = None) -> int:
     if (given.share or given.host not in LOCAL) and not given.auth:
         wish = "--share" if given.share else f"--host {given.host}"
         return _refuse(f"{wish} lets others use this machine: add --auth USER:PASSWORD, or leave it out")
+    try:
+        require_extra("app", "app")
+    except ConfigError as error:
+        return _refuse(str(error))
 
     stop = Stoppable(lambda number: None)
     try:

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from lora_sam.core.config import from_conf
+from lora_sam.core.extras import require_extra
 from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.evaluation.backends.names import BACK_ENDS
 from lora_sam.runs.adapter_files import find_adapter
@@ -56,6 +57,7 @@ class Deploy:
         Raises:
             LoraSamError: what the step that failed raises.
         """
+        require_extra("deploy", "deploy")
         run = find_run(self.run)
         find_adapter(run.root)
         run = working_copy(run, self.output)

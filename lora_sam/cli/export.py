@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from lora_sam.core.errors import AdapterError, ConfigError
+from lora_sam.core.extras import require_extra
 from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.deployment.exporting import compared
 from lora_sam.runs.elsewhere import working_copy
@@ -47,10 +48,9 @@ class Export:
 
     def check(self) -> None:
         """Raise `ConfigError` where the format needs a package that is not there, or does not have the precision."""
-        from importlib.util import find_spec
-
-        if self.format == "onnx" and find_spec("onnx") is None:
-            raise ConfigError("format = onnx: needs the package onnx, which is not installed: pip install onnx")
+        require_extra("deploy", "export")
+        if self.format == "onnx":
+            require_extra("onnx", "format = onnx")
         if self.format == "onnx" and self.precision != "fp32":
             raise ConfigError(f"precision = {self.precision}: ONNX files are written as fp32; add precision=fp32")
 

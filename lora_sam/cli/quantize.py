@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from lora_sam.core.errors import LoraSamError
+from lora_sam.core.extras import require_extra
 from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.data.sources import SampleSource
 from lora_sam.data.splits import Splits
@@ -88,8 +89,10 @@ class Quantize:
 
         Raises:
             AdapterError: the fp32 parts are missing, stale or changed, or the directory cannot be written.
+            ConfigError: OpenVINO or NNCF is not installed.
             DataError: the run's images cannot be read.
         """
+        require_extra("deploy", "quantize")
         run = working_copy(find_run(self.run), self.output)
         exported = require_exported(run, "fp32")
         settings = settings_of(run, self.data_root)

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lora_sam.core.console import note
 from lora_sam.core.errors import AdapterError, ConfigError
+from lora_sam.core.extras import require_extra
 from lora_sam.core.files import check_sha256, recorded_sha256, user_cache
 from lora_sam.core.predictor import AllMasks, best_of_three
 from lora_sam.core.scores import META, Scores
@@ -304,6 +305,7 @@ def openvino_core() -> openvino.Core:
     runtime; where several end in another order than they began, the thread is left with a stack that is gone, and the
     next signal, even Ctrl-C, is a segmentation fault.
     """
+    require_extra("deploy", "OpenVINO")
     quiet_openvino()
     import openvino
 
