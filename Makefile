@@ -6,7 +6,7 @@
 # ARGS="..." is handed to the command of a target, e.g. make test ARGS="-k resume".
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-browser coverage lint type benchmark mutants app lock lock-check clean chromium FORCE
+.PHONY: help setup demo test test-all test-browser coverage lint type benchmark mutants app lock lock-check docs clean chromium FORCE
 
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 # tried by running it: a version manager's stand-in may be on PATH without the Python behind it
@@ -77,8 +77,12 @@ lock: .poetry/.ready ## Resolve the dependencies of pyproject.toml into poetry.l
 lock-check: .poetry/.ready ## Check that poetry.lock fits pyproject.toml
 	$(POETRY) check --lock
 
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: setup ## Build the documentation as pages that need no network: site/index.html
+	$(RUN) -m mkdocs build --quiet
+
 clean: ## Remove caches and build products; outputs and the two environments stay
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* coverage.xml htmlcov dist build
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* coverage.xml htmlcov dist build site
 	find . -path ./.venv -prune -o -path ./.poetry -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
 POETRY = eval "$$(.poetry/bin/python scripts/pip_settings.py)" && .poetry/bin/poetry

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from PIL import Image
@@ -190,6 +191,19 @@ def test_the_commands_about_sweeps_run_in_their_order(workplace, tmp_path, monke
     assert "over seeds and images" in " ".join(said[2].split())
     assert len(list(Path("multirun").glob("*/*/sweep.html"))) == 2
     assert (Path("multirun") / "best" / "report.html").is_file()
+
+
+def test_the_site_has_every_page():
+    """`make docs` says so too, of what a link does not reach; the generated pages are made by scripts/docs_site.py."""
+
+    def pages(part: Any) -> list[str]:
+        if isinstance(part, str):
+            return [part]
+        return [page for one in (part.values() if isinstance(part, dict) else part) for page in pages(one)]
+
+    listed = pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    assert len(listed) == len(set(listed))
+    assert {page for page in listed if "/" not in page} == {page.name for page in (ROOT / "docs").glob("*.md")}
 
 
 def test_there_are_steps_to_test():
