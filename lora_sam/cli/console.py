@@ -22,7 +22,7 @@ _GROUPS = {
     "Use": ("predict", "app"),
     "Find the best": ("sweep", "learning-curve", "select"),
     "Prove": ("evaluate", "robustness"),
-    "Deploy": ("deploy", "merge", "export", "quantize", "pack"),
+    "Deploy": ("deploy", "merge", "export", "quantize", "pack", "push"),
 }
 
 

@@ -1,0 +1,61 @@
+"""Share the adapter of a run on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+from pydantic import Field
+
+from lora_sam.core.run_directory import find_run
+from lora_sam.deployment.hub import collected, uploaded
+from lora_sam.runs.adapter_files import find_adapter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Push:
+    """Share the adapter of a run on the Hugging Face Hub, with its card, its facts and, if you like, its report.
+
+    Images, labels, checkpoints and paths of your machine stay where they are. The report shows pictures of the test
+    split: it goes along only with report=true. Who is asked for is you: log in once with `hf auth login`, or set
+    HF_TOKEN. The same command again replaces what was there by a new commit.
+
+    Attributes:
+        run: Run directory, or latest.
+        repo: Name on the Hub, as in me/washers.
+        private: Whether only you see it; a repository that is there already keeps what it has.
+        report: Whether report.html goes along, with the pictures in it.
+        revision: Branch that is written.
+        dry_run: Only say what would be sent; nothing is sent, and nobody is asked.
+    """
+
+    run: Annotated[str, Field(min_length=1)]
+    repo: Annotated[str, Field(pattern=r"^[\w.-]{1,96}/[\w.-]{1,96}$")]
+    private: bool
+    report: bool
+    revision: Annotated[str, Field(pattern=r"^[\w][\w./-]*$")]
+    dry_run: bool
+
+    def perform(self) -> int:
+        """Send it and say where it is; returns 0.
+
+        Raises:
+            AdapterError: the run has no adapter, or it is not what was saved.
+            ConfigError: the Hub cannot be reached, does not know the user, or refuses.
+        """
+        run = find_run(self.run)
+        adapter = find_adapter(run.root)
+        with TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            for name, size in collected(adapter, run.root / "report.html" if self.report else None, self.repo, folder):
+                print(f"{name:28} {size / 1e6:8.2f} MB")
+            if self.dry_run:
+                kind = "private" if self.private else "public"
+                print(
+                    f"nothing was sent; without dry_run=true this goes to {self.repo} ({kind}), branch {self.revision}"
+                )
+                return 0
+            print(uploaded(folder, self.repo, self.revision, private=self.private))
+        return 0

@@ -1,0 +1,165 @@
+"""`lora-sam push`: what is sent, to a server on loopback that answers like the Hub, and what stays here."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_sam.core.config import from_conf
+from lora_sam.core.errors import AdapterError, ConfigError
+
+REPO = "me/washers"
+
+
+class Hub(ThreadingHTTPServer):
+    """Keeps what is committed, and may refuse with a status."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answers)
+        self.files: dict[str, bytes] = {}
+        self.asked: list[str] = []
+        self.created: dict[str, Any] = {}
+        self.status = 200
+        self.token: str | None = None
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Answers(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_POST(self) -> None:
+        if "chunked" in self.headers.get("Transfer-Encoding", ""):
+            content = b""
+            while size := int(self.rfile.readline(), 16):
+                content += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        else:
+            content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.asked.append(self.path)
+        self.server.token = self.headers.get("Authorization")
+        if self.server.status != 200:
+            return self._say({"error": "no"}, self.server.status)
+        if self.path == "/api/repos/create":
+            self.server.created = json.loads(content)
+            return self._say({"url": f"{self.server.address}/{REPO}", "name": REPO})
+        if "/preupload/" in self.path:
+            files = json.loads(content)["files"]
+            return self._say(
+                {"files": [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in files]}
+            )
+        if "/commit/" in self.path:
+            for line in content.splitlines():
+                entry = json.loads(line)
+                if entry["key"] == "file":
+                    self.server.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+            done = {
+                "commitUrl": f"{self.server.address}/{REPO}/commit/1",
+                "commitOid": "1",
+                "hookOutput": "",
+                "success": True,
+            }
+            return self._say(done)
+        return self._say({"warnings": [], "errors": []})
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        self._say({"id": REPO, "sha": "0", "siblings": []}, self.server.status)
+
+    def _say(self, content: dict[str, Any], status: int = 200) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: Any) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def run(finished_run: Callable[..., Any], tmp_path: Path) -> Path:
+    finished_run(tmp_path / "run")
+    (tmp_path / "run" / "report.html").write_text("<html></html>")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with Hub() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_the_adapter_goes_there_and_nothing_of_this_machine(
+    run: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert from_conf("push", run=str(run), repo=REPO).perform() == 0
+    assert hub.created["visibility"] == "private"
+    assert hub.token == "Bearer hf_secret"
+    adapter = run / "adapter"
+    assert hub.files.keys() == {"README.md", "lora_sam.json", "adapter_config.json", "adapter_model.safetensors"}
+    for name, content in hub.files.items():
+        if name != "README.md":
+            assert content == (adapter / name).read_bytes()
+        assert str(Path.home()).encode() + b"/" not in content
+        assert str(run.parent).encode() not in content
+    assert f'load(snapshot_download("{REPO}")' in hub.files["README.md"].decode()
+    assert capsys.readouterr().out.splitlines()[-1] == f"{hub.address}/{REPO}"
+
+
+def test_a_dry_run_asks_nobody(run: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    assert from_conf("push", run=str(run), repo=REPO, dry_run=True, report=True).perform() == 0
+    out = capsys.readouterr().out
+    assert "report.html" in out
+    assert f"this goes to {REPO} (private), branch main" in out
+    assert not hub.asked
+
+
+@pytest.mark.parametrize(("status", "words"), [(401, "hf auth login"), (403, "may not write"), (400, "refused")])
+def test_what_the_hub_refuses_is_one_line(run: Path, hub: Hub, status: int, words: str) -> None:
+    hub.status = status
+    with pytest.raises(ConfigError, match=words) as caught:
+        from_conf("push", run=str(run), repo=REPO).perform()
+    assert "\n" not in str(caught.value)
+    assert not hub.files
+
+
+def test_nobody_there(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with pytest.raises(ConfigError, match="cannot be reached at http://127.0.0.1:9"):
+        from_conf("push", run=str(run), repo=REPO).perform()
+
+
+def test_what_is_not_what_was_saved_stays_here(run: Path, hub: Hub) -> None:
+    weights = run / "adapter" / "adapter_model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(AdapterError, match="not what was saved"):
+        from_conf("push", run=str(run), repo=REPO).perform()
+    assert not hub.asked
+
+
+@pytest.mark.parametrize("repo", ["washers", "me/washers/x", "me/wash ers", "https://example.org/me/washers"])
+def test_a_name_that_cannot_be(repo: str) -> None:
+    with pytest.raises(ConfigError, match="repo"):
+        from_conf("push", repo=repo)
