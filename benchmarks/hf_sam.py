@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lora_sam.deployment.transformers_layout import transformers_config
 from lora_sam.models.layouts import transformers_state
 from lora_sam.models.projections import fuse_state_dict
+from lora_sam.models.vit_transformers import config as transformers_config
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam

@@ -317,7 +317,7 @@ def test_the_saved_adapter_is_measured() -> None:
 def test_the_peer_of_vit_b_is_the_default_configuration(option: Callable[..., Any]) -> None:
     from transformers import SamConfig
 
-    from lora_sam.deployment.transformers_layout import transformers_config
+    from lora_sam.models.vit_transformers import config as transformers_config
 
     found, usual = transformers_config(option("model/vit_b", weights="random").architecture()), SamConfig()
     # the transformer of the decoder has torch's epsilon in the package of SAM

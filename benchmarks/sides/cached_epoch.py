@@ -100,7 +100,7 @@ class Training:
             self.source,
             settings.prompt,
             settings.augmentation,
-            image_size=self.base.image_size,
+            frame=self.settings.model.frame,
             seed=settings.seed,
             max_objects=settings.data.max_objects_per_image,
             encoded=encoded,
@@ -277,14 +277,14 @@ def _predictor_epoch(settings: Settings, most: int | None) -> tuple[list[float],
     views = EncodedSplit(
         None, (), tuple(training.source.ids), settings.augmentation, settings.cache.views, settings.seed
     )
-    examples, side = training.examples(views), training.base.image_size
+    examples = training.examples(views)
     step = tutorial.decoder_step(tutorial.fused_sam(settings.model), settings.loss)
     losses, seconds = [], []
     for [key] in list(EpochBatches(len(examples), batch_size=1, seed=settings.seed, epoch=0))[:most]:
         start = time.perf_counter()
         sample, prompts = examples.prompted(key)
         assert prompts.boxes is not None
-        losses.append(step(sample.image, prompts.boxes, masks_to_input_frame(sample.masks, side)))
+        losses.append(step(sample.image, prompts.boxes, masks_to_input_frame(sample.masks, settings.model.frame)))
         seconds.append(time.perf_counter() - start)
     return losses, seconds
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.settings import settings_for
+from lora_sam.core.frame import Frame
 from lora_sam.training.settings import Settings
 
 WARM_UP = 3
@@ -114,7 +115,7 @@ def _pixels(settings: Settings) -> torch.Tensor:
     from lora_sam.data.transforms import preprocess
 
     side = settings.model.image_size
-    return preprocess(picture(side, side), side).unsqueeze(0)
+    return preprocess(picture(side, side), Frame(side, square=False)).unsqueeze(0)
 
 
 def _fused(settings: Settings) -> torch.nn.Module:

@@ -91,15 +91,15 @@ def timed(root: Path, overrides: Sequence[str], *, passes: int, labelled: bool) 
 
     torch.set_num_threads(1)
     settings = settings_for("data=coco", f"data.root={root}", "augmentation=none", "data.check=header", *overrides)
-    source, side = settings.data.open(SEED).train, settings.model.image_size
+    source, frame = settings.data.open(SEED).train, settings.model.frame
     examples = TrainingExamples(
-        source, settings.prompt, settings.augmentation, image_size=side, seed=SEED, max_objects=None
+        source, settings.prompt, settings.augmentation, frame=frame, seed=SEED, max_objects=None
     )
     # as the loader reads them, without what that needs for masks
     files = [root / name for name in source.ids]
 
     def image_only(key: tuple[int, int]) -> torch.Tensor:
-        return preprocess(read_image(files[key[1]]), side)
+        return preprocess(read_image(files[key[1]]), frame)
 
     def one_pass(epoch: int, make: Callable[[tuple[int, int]], object]) -> float:
         start = time.perf_counter()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.frame import Frame
 from lora_sam.core.memory import peak_rss
 
 ENCODERS = {"f32": ("fp16", "f32"), "bf16": ("fp16", "bf16"), "int8": ("int8", "f32"), "int8_bf16": ("int8", "bf16")}
@@ -78,7 +79,7 @@ def quantize(overrides: Sequence[str], directory: Path) -> dict[str, Any]:
     source, target, scratch = (directory / name for name in ("fp16", "int8", "scratch"))
     for made in (target, scratch):
         made.mkdir(parents=True, exist_ok=True)
-    examples = [{"images": preprocess(picture(side), side).unsqueeze(0).numpy()}]
+    examples = [{"images": preprocess(picture(side), Frame(side, square=False)).unsqueeze(0).numpy()}]
     save(read(source / "image_encoder.xml"), scratch / "image_encoder.xml")
     encoder = read(scratch / "image_encoder.xml")
     save(quantized(encoder, examples, Rung("default"), Recipe("mixed", fast=True)), target / "image_encoder.xml")

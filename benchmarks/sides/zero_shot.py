@@ -101,7 +101,7 @@ def score_three(
     assert prompts.points is not None
     assert prompts.labels is not None
     embedding = predictor.embedder.embed(sample.image)
-    points = torch.from_numpy(points_to_input_frame(prompts.points, sample.size, predictor.image_size))
+    points = torch.from_numpy(points_to_input_frame(prompts.points, sample.size, predictor.frame))
     labels = torch.from_numpy(prompts.labels)
     masks: list[list[NDArray[np.bool_]]] = [[], [], []]
     predicted = []
@@ -113,7 +113,7 @@ def score_three(
             )
         predicted.append(iou.numpy())
         for index, kept in enumerate(masks):
-            kept.append((logits_to_original(logits[:, index], sample.size, predictor.image_size) > 0).numpy())
+            kept.append((logits_to_original(logits[:, index], sample.size, predictor.frame) > 0).numpy())
     return [_score(sample, np.concatenate(kept)) for kept in masks], np.concatenate(predicted)
 
 

@@ -12,6 +12,7 @@ from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.extras import require_extra
 from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.deployment.exporting import compared
+from lora_sam.runs.adapter_files import find_adapter, read_facts
 from lora_sam.runs.elsewhere import working_copy
 from lora_sam.runs.exported import STEP, made_from
 from lora_sam.runs.manifest import Step, command, is_done, step_directory, write_step
@@ -83,6 +84,7 @@ class Export:
         from lora_sam.predictors.openvino_predictor import DECODER, ENCODER, OpenVINOPredictor
         from lora_sam.predictors.torch_predictor import TorchPredictor
 
+        _check_format(run, self.format)
         base = load_merged(run)
         remedy = command(STEP, run.root, precision=self.precision, format=self.format)
         with step_directory(directory, remedy) as temporary:
@@ -103,3 +105,13 @@ class Export:
                     f"min_iou = {self.min_iou}; nothing was written. Try precision=fp32, or a lower min_iou"
                 )
             return write_step(temporary, STEP, made_from=origin, settings=settings, checks=checks)
+
+
+def _check_format(run: RunDirectory, wanted: str) -> None:
+    """Raise `AdapterError` where the run's model cannot be exported in the format that is wanted."""
+    from lora_sam.models.family import why_not
+
+    adapter = find_adapter(run.root)
+    reason = why_not(read_facts(adapter)["architecture"], wanted)
+    if reason is not None:
+        raise AdapterError(f"format = {wanted}: {adapter}: {reason}; leave format out")

@@ -74,7 +74,7 @@ class Preview:
             source,
             settings.prompt,
             settings.augmentation,
-            image_size=settings.model.image_size,
+            frame=settings.model.frame,
             seed=settings.seed,
             max_objects=settings.data.max_objects_per_image,
         )

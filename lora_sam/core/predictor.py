@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lora_sam.core.frame import Frame
 from lora_sam.core.scores import Scores
 from lora_sam.core.structures import Masks, Prompts
 
@@ -20,7 +21,7 @@ class AllMasks:
         logits: float32 [N, M, H, W]; M is 4: the single mask, then the three for ambiguous prompts (whole, part,
             subpart, in no fixed order); or 1 where a model was exported for single masks only.
         scores: IoU as predicted by the model, float32 [N, M].
-        low_res_logits: float32 [N, M, S/4, S/4] in the padded input frame; one of them can be the next mask prompt.
+        low_res_logits: float32 [N, M, S/4, S/4] in the input frame; one of them can be the next mask prompt.
     """
 
     logits: NDArray[np.float32]
@@ -37,6 +38,11 @@ class Predictor(Protocol):
     @property
     def image_size(self) -> int:
         """Side S of the model's square input in pixels."""
+        ...
+
+    @property
+    def frame(self) -> Frame:
+        """How images come to lie in that input."""
         ...
 
     @property

@@ -71,14 +71,17 @@ class Prompts:
         labels: int64 [N, K]: 1 foreground, 0 background, -1 padding; None exactly when `points` is None. Padding alone
             beside a box is no point at all.
         mask_inputs: Logits of an earlier prediction (`Masks.low_res_logits`) to be improved, beside boxes or points,
-            float32 [N, M, M] in the padded input frame, or None; NaN in its first cell for an object without. Where M
-            is not S/4 they are scaled to it.
+            float32 [N, M, M] in the model's input frame (`lora_sam.core.frame.Frame`), or None; NaN in its first cell
+            for an object without. Where M is not S/4 they are scaled to it.
+        masks_padded: Whether `mask_inputs` are in a frame with padding whatever the model's is: they are not its own
+            predictions, but made from an image whose longer side has M cells.
     """
 
     boxes: NDArray[np.float32] | None = None
     points: NDArray[np.float32] | None = None
     labels: NDArray[np.int64] | None = None
     mask_inputs: NDArray[np.float32] | None = None
+    masks_padded: bool = False
 
     def __post_init__(self) -> None:
         assert self.boxes is not None or self.points is not None, "prompts without boxes and points"
@@ -97,6 +100,7 @@ class Prompts:
             points=None if self.points is None else self.points[rows],
             labels=None if self.labels is None else self.labels[rows],
             mask_inputs=None if self.mask_inputs is None else self.mask_inputs[rows],
+            masks_padded=self.masks_padded,
         )
 
     def kinds(self) -> list[tuple[NDArray[np.intp], Prompts]]:
@@ -125,6 +129,7 @@ class Prompts:
                         points=part.points if with_points else None,
                         labels=part.labels if with_points else None,
                         mask_inputs=part.mask_inputs if code & 1 else None,
+                        masks_padded=part.masks_padded,
                     ),
                 )
             )
@@ -152,7 +157,7 @@ class Masks:
     Attributes:
         masks: `logits > threshold`, bool [N, H, W].
         scores: IoU as predicted by the model, float32 [N].
-        low_res_logits: float32 [N, S/4, S/4] in the padded input frame.
+        low_res_logits: float32 [N, S/4, S/4] in the input frame.
     """
 
     masks: NDArray[np.bool_]

@@ -1,8 +1,9 @@
 """The only pre-processing, image to model input, and its exact inverse for masks.
 
-Two frames: the original image, and the input frame of S x S pixels that the model sees. The image is scaled so that
-its longer side is S and padded at the bottom and right. This is what Segment Anything does
+Two frames: the original image, and the input frame of S x S pixels that the model sees (`lora_sam.core.frame.Frame`).
+The first SAM: the image is scaled so that its longer side is S and padded at the bottom and right
 (`ResizeLongestSide.apply_image`, `Sam.preprocess` and `Sam.postprocess_masks` of the `segment-anything` package).
+SAM 2: it is squeezed into the square (`SAM2Transforms` of the package `sam2`). Both normalise with the same numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lora_sam.core.structures import tight_boxes
+from lora_sam.core.frame import Frame
+from lora_sam.core.structures import Prompts, tight_boxes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,35 +30,26 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 _CHUNK = 16  # masks enlarged to S x S at once: 64 MiB at S = 1024
 
 
-def input_extent(size: tuple[int, int], image_size: int) -> tuple[int, int]:
-    """(height, width) that an image of `size` = (height, width) takes in the input frame of side `image_size`.
-
-    The shorter side is at least one pixel, where Segment Anything would fail.
-    """
-    scale = image_size * 1.0 / max(size)
-    return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
-
-
-def preprocess(image: NDArray[np.uint8], image_size: int) -> Tensor:
+def preprocess(image: NDArray[np.uint8], frame: Frame) -> Tensor:
     """`preprocess_array` as a tensor, float32 [3, S, S]."""
     import torch
 
-    return torch.from_numpy(preprocess_array(image, image_size))
+    return torch.from_numpy(preprocess_array(image, frame))
 
 
-def preprocess_array(image: NDArray[np.uint8], image_size: int) -> NDArray[np.float32]:
+def preprocess_array(image: NDArray[np.uint8], frame: Frame) -> NDArray[np.float32]:
     """Scale (PIL bilinear), normalise, then pad with zeros: the order matters, padding is the mean colour.
 
     Args:
         image: RGB, uint8 [H, W, 3].
-        image_size: Side S of the input frame.
+        frame: The input frame.
 
     Returns:
         float32 [3, S, S].
     """
-    height, width = input_extent((image.shape[0], image.shape[1]), image_size)
+    height, width = frame.extent((image.shape[0], image.shape[1]))
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    padded = np.empty((3, image_size, image_size), np.float32)
+    padded = np.empty((3, frame.side, frame.side), np.float32)
     padded[:, height:] = 0
     padded[:, :height, width:] = 0
     # channel by channel and in place: fresh memory of this size takes longer than the arithmetic
@@ -67,21 +60,21 @@ def preprocess_array(image: NDArray[np.uint8], image_size: int) -> NDArray[np.fl
     return padded
 
 
-def points_to_input_frame(xy: NDArray[np.float32], size: tuple[int, int], image_size: int) -> NDArray[np.float32]:
+def points_to_input_frame(xy: NDArray[np.float32], size: tuple[int, int], frame: Frame) -> NDArray[np.float32]:
     """Points (x, y) [..., 2] from the frame of an original image of `size` = (height, width) to the input frame."""
-    height, width = input_extent(size, image_size)
+    height, width = frame.extent(size)
     scale = np.array([width / size[1], height / size[0]])
     scaled: NDArray[np.float32] = (xy.astype(np.float64) * scale).astype(np.float32)
     return scaled
 
 
-def boxes_to_input_frame(boxes: NDArray[np.float32], size: tuple[int, int], image_size: int) -> NDArray[np.float32]:
+def boxes_to_input_frame(boxes: NDArray[np.float32], size: tuple[int, int], frame: Frame) -> NDArray[np.float32]:
     """XYXY boxes [..., 4] from the frame of an original image of `size` = (height, width) to the input frame."""
     corners = boxes.reshape(*boxes.shape[:-1], 2, 2)
-    return points_to_input_frame(corners, size, image_size).reshape(boxes.shape)
+    return points_to_input_frame(corners, size, frame).reshape(boxes.shape)
 
 
-def masks_to_input_frame(masks: NDArray[np.bool_], image_size: int, boxes: NDArray[np.float32] | None = None) -> Tensor:
+def masks_to_input_frame(masks: NDArray[np.bool_], frame: Frame, boxes: NDArray[np.float32] | None = None) -> Tensor:
     """Masks at the size of the original image as training targets in the input frame.
 
     Enlarged masks take the nearest pixel. Shrunk masks keep the pixels of which at least half is covered; an object
@@ -89,7 +82,7 @@ def masks_to_input_frame(masks: NDArray[np.bool_], image_size: int, boxes: NDArr
 
     Args:
         masks: bool [N, H, W], none empty.
-        image_size: Side S of the input frame.
+        frame: The input frame.
         boxes: Their tight boxes (`tight_boxes`) where they are known.
 
     Returns:
@@ -98,13 +91,13 @@ def masks_to_input_frame(masks: NDArray[np.bool_], image_size: int, boxes: NDArr
     import torch
 
     size = masks.shape[1], masks.shape[2]
-    extent = input_extent(size, image_size)
-    scaled = np.zeros((len(masks), image_size, image_size), dtype=np.bool_)
+    extent = frame.extent(size)
+    scaled = np.zeros((len(masks), frame.side, frame.side), dtype=np.bool_)
     sides = (tight_boxes(masks) if boxes is None else boxes).astype(int).tolist()
     for mask, target, (left, top, right, bottom) in zip(masks, scaled, sides, strict=True):
         # only the object's own window: a nucleus is a thousandth of its image
         window = mask[top:bottom, left:right]
-        if image_size >= max(size):
+        if extent[0] >= size[0] and extent[1] >= size[1]:
             y0, y1, rows = _nearest(top, bottom, size[0], extent[0])
             x0, x1, columns = _nearest(left, right, size[1], extent[1])
             target[y0:y1, x0:x1] = window[np.ix_(rows, columns)]
@@ -117,25 +110,34 @@ def masks_to_input_frame(masks: NDArray[np.bool_], image_size: int, boxes: NDArr
     return torch.from_numpy(scaled)
 
 
-def mask_inputs_to_input_frame(mask_inputs: NDArray[np.float32], image_size: int) -> NDArray[np.float32]:
-    """Mask prompts [N, M, M] scaled (bilinear) to the S/4 that the prompt encoder takes; unchanged where M is that."""
-    side = image_size // 4
-    if mask_inputs.shape[-1] == side:
-        return mask_inputs
+def mask_inputs_to_input_frame(prompts: Prompts, size: tuple[int, int], frame: Frame) -> NDArray[np.float32] | None:
+    """Mask prompts as the prompt encoder takes them, float32 [N, S/4, S/4], bilinear; unchanged where they are so.
+
+    Args:
+        prompts: N prompts for an image; None comes back where they have no mask.
+        size: (height, width) of that image.
+        frame: The input frame.
+    """
+    masks, side = prompts.mask_inputs, frame.side // 4
+    if masks is None:
+        return None
+    if frame.square and prompts.masks_padded:  # what they have of padding is not there
+        height, width = Frame(masks.shape[-1], square=False).extent(size)
+        masks = masks[:, :height, :width]
+    if masks.shape[1:] == (side, side):
+        return masks
     # Pillow averages what it shrinks, where torch would leave pixels out
-    scaled = [
-        np.asarray(Image.fromarray(logits).resize((side, side), Image.Resampling.BILINEAR)) for logits in mask_inputs
-    ]
-    return np.array(scaled, np.float32).reshape(len(mask_inputs), side, side)
+    scaled = [np.asarray(Image.fromarray(logits).resize((side, side), Image.Resampling.BILINEAR)) for logits in masks]
+    return np.array(scaled, np.float32).reshape(len(masks), side, side)
 
 
-def logits_to_original(low_res_logits: Tensor, size: tuple[int, int], image_size: int) -> Tensor:
+def logits_to_original(low_res_logits: Tensor, size: tuple[int, int], frame: Frame) -> Tensor:
     """Mask logits from the decoder at the size of the original image, bilinear without aligned corners.
 
     Args:
-        low_res_logits: [N, s, s] or [N, 1, s, s], in the padded input frame.
+        low_res_logits: [N, s, s] or [N, 1, s, s], in the input frame.
         size: (height, width) of the original image.
-        image_size: Side S of the input frame.
+        frame: The input frame.
 
     Returns:
         float32 [N, H, W].
@@ -144,11 +146,14 @@ def logits_to_original(low_res_logits: Tensor, size: tuple[int, int], image_size
     from torch.nn.functional import interpolate
 
     assert low_res_logits.ndim == 3 or low_res_logits.shape[1] == 1, "one mask per prompt"
-    height, width = input_extent(size, image_size)
+    height, width = frame.extent(size)
     logits = low_res_logits.reshape(-1, 1, *low_res_logits.shape[-2:]).float()
     enlarged = []
     for chunk in torch.split(logits, _CHUNK):
-        padded = interpolate(chunk, (image_size, image_size), mode="bilinear", align_corners=False)
+        if frame.square:
+            enlarged.append(interpolate(chunk, size, mode="bilinear", align_corners=False))
+            continue
+        padded = interpolate(chunk, (frame.side, frame.side), mode="bilinear", align_corners=False)
         enlarged.append(interpolate(padded[..., :height, :width], size, mode="bilinear", align_corners=False))
     return torch.cat(enlarged).squeeze(1)
 

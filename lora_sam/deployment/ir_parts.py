@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_sam.data.transforms import PIXEL_MEAN, PIXEL_STD
-from lora_sam.models.decoding import masks_from_embeddings
-from lora_sam.predictors.openvino_predictor import META_NAMES, quiet_openvino
+from lora_sam.models.decoding import maps_of, masks_from_embeddings
+from lora_sam.models.family import family_of, frame_of
+from lora_sam.predictors.openvino_predictor import META_NAMES, SQUEEZED, quiet_openvino
 
 if TYPE_CHECKING:
     import openvino
@@ -48,6 +49,7 @@ class PromptedDecoder(nn.Module):
         self.sam = sam
         self.image_size = image_size
         self.multimask = multimask
+        self.square = frame_of(sam).square
 
     def forward(
         self,
@@ -73,11 +75,13 @@ class PromptedDecoder(nn.Module):
             Logits at the original size [B, M, H, W], predicted IoU [B, M], logits [B, M, S/4, S/4]; M is 4 with
             `multimask`, else 1.
         """
-        sparse = self._embed_points(*_padded(point_coords, point_labels))
+        always = getattr(self.sam.prompt_encoder, "pads_boxes", False)
+        sparse = self._embed_points(*_padded(point_coords, point_labels, beside_boxes=always))
         # adding zeros of the prompts' shape repeats what is there once
         repeat = torch.zeros_like(point_coords[:, :1, :1]).unsqueeze(-1)
-        source = image_embeddings + self._embed_mask(mask_input, has_mask_input.reshape(-1, 1, 1, 1)) + repeat
-        logits, iou = masks_from_embeddings(self.sam, source, sparse)
+        embeddings, fine = maps_of(self.sam, image_embeddings)
+        source = embeddings + self._embed_mask(mask_input, has_mask_input.reshape(-1, 1, 1, 1)) + repeat
+        logits, iou = masks_from_embeddings(self.sam, source, sparse, fine)
         if not self.multimask:
             logits, iou = logits[:, :1], iou[:, :1]
         return self._enlarge(logits, orig_size.reshape(-1).to(torch.int64)), iou, logits
@@ -98,21 +102,27 @@ class PromptedDecoder(nn.Module):
         return cast("Tensor", has * encoder.mask_downscaling(mask) + (1 - has) * none)
 
     def _enlarge(self, logits: Tensor, size: Tensor) -> Tensor:
+        if self.square:
+            return F.interpolate(logits, size=(size[0], size[1]), mode="bilinear", align_corners=False)  # type: ignore[arg-type]
         side = self.image_size
         padded = F.interpolate(logits, size=(side, side), mode="bilinear", align_corners=False)
         longest = size.max()
-        # `input_extent` in whole numbers, where no rounding differs
+        # `Frame.extent` in whole numbers, where no rounding differs
         extent = torch.div(2 * size * side + longest, 2 * longest, rounding_mode="floor").clamp(min=1)
         part = padded[..., : extent[0], : extent[1]]
         return F.interpolate(part, size=(size[0], size[1]), mode="bilinear", align_corners=False)  # type: ignore[arg-type]
 
 
-def _padded(coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Points [B, N, 2] and labels [B, N] with one more point, label -1, where no box and no such point is there yet.
+def _padded(coords: Tensor, labels: Tensor, *, beside_boxes: bool) -> tuple[Tensor, Tensor]:
+    """Points [B, N, 2] and labels [B, N] with one more point, label -1, where no such point, or box, is there yet.
+
+    With `beside_boxes` a box does not stand for the point, as SAM 2 has it.
 
     Without branches: what is added is the beginning, of length 0 or 1, of a column that is always made.
     """
-    there = (labels.amax() > 1) | (labels[:, -1].amax() < 0)
+    there = labels[:, -1].amax() < 0
+    if not beside_boxes:
+        there = there | (labels.amax() > 1)
     missing = 1 - there.to(torch.int64)
     point, label = torch.zeros_like(coords[:, :1]), torch.full_like(labels[:, :1], -1)
     return torch.cat([coords, point[:, :missing]], dim=1), torch.cat([labels, label[:, :missing]], dim=1)
@@ -125,11 +135,10 @@ def encoder_example(image_size: int) -> tuple[Tensor, ...]:
 
 def decoder_example(sam: Sam, image_size: int) -> tuple[Tensor, ...]:
     """Inputs to trace `PromptedDecoder` with; no two sizes are alike by chance."""
-    grid = image_size // 16
-    channels = sam.prompt_encoder.embed_dim
+    shape = family_of(sam.image_encoder).shape(sam.image_encoder, None)
     generator = torch.Generator().manual_seed(0)
     return (
-        torch.randn(1, channels, grid, grid, generator=generator),
+        torch.randn(1, *shape, generator=generator),
         torch.rand(2, 5, 2, generator=generator) * image_size,
         torch.tensor([[1.0, 0, 2, 3, -1]] * 2),
         torch.zeros(1, 1, image_size // 4, image_size // 4),
@@ -142,12 +151,14 @@ def encoder_ir(sam: Sam, image_size: int) -> openvino.Model:
     """The image encoder as an OpenVINO model, with the facts that OpenVINO Model API reads (`rt_info/model_info`)."""
     model = _converted(sam.image_encoder, encoder_example(image_size), [f"1,3,{image_size},{image_size}"])
     _name(model, ENCODER_INPUTS, ENCODER_OUTPUTS)
+    square = frame_of(sam).square
     _describe(
         model,
         {
-            "model_type": "sam_image_encoder",
+            # OpenVINO Model API pads whatever it takes for a SAM, so it is not to take this for one
+            "model_type": "sam2_image_encoder" if square else "sam_image_encoder",
             "image_size": image_size,
-            "resize_type": "fit_to_window",
+            "resize_type": SQUEEZED if square else "fit_to_window",
             "mean_values": " ".join(map(str, PIXEL_MEAN)),
             "scale_values": " ".join(map(str, PIXEL_STD)),
             "pad_value": PADDING,
@@ -158,8 +169,8 @@ def encoder_ir(sam: Sam, image_size: int) -> openvino.Model:
 
 def decoder_ir(sam: Sam, image_size: int, *, multimask: bool) -> openvino.Model:
     """Prompt encoder and mask decoder as an OpenVINO model; any number of prompts, points and pixels."""
-    grid, channels = image_size // 16, sam.prompt_encoder.embed_dim
-    shapes = [f"1,{channels},{grid},{grid}", "?,?,2", "?,?", "?,1,?,?", "?,1", "1,2"]
+    embedding = family_of(sam.image_encoder).shape(sam.image_encoder, None)
+    shapes = [f"1,{','.join(map(str, embedding))}", "?,?,2", "?,?", "?,1,?,?", "?,1", "1,2"]
     model = _converted(PromptedDecoder(sam, image_size, multimask=multimask), decoder_example(sam, image_size), shapes)
     _name(model, DECODER_INPUTS, DECODER_OUTPUTS)
     for node in model.get_ops():
@@ -167,7 +178,12 @@ def decoder_ir(sam: Sam, image_size: int, *, multimask: bool) -> openvino.Model:
             node.set_attribute("coordinate_transformation_mode", "half_pixel")
     _describe(
         model,
-        {"model_type": "sam_decoder", "image_size": image_size, "embed_dim": channels, "mask_threshold": 0.0},
+        {
+            "model_type": "sam2_decoder" if frame_of(sam).square else "sam_decoder",
+            "image_size": image_size,
+            "embed_dim": embedding[0],
+            "mask_threshold": 0.0,
+        },
     )
     return model
 

@@ -130,11 +130,16 @@ def plain_sam(run: RunDirectory | str | PathLike[str]) -> Sam:
         run: The run, its path, or `latest`.
 
     Raises:
-        AdapterError: as `require_merged`.
+        AdapterError: as `require_merged`, or the model is none that those tools can use.
     """
+    from lora_sam.models.family import why_not
     from lora_sam.models.projections import fuse_projections
 
     found = run if isinstance(run, RunDirectory) else find_run(fspath(run))
+    adapter = find_adapter(found.root)
+    reason = why_not(read_facts(adapter)["architecture"], "SamPredictor")
+    if reason is not None:
+        raise AdapterError(f"{adapter}: {reason}; use lora_sam.load, or the weights in merged/ with their own package")
     return fuse_projections(load_merged(found).sam).eval().requires_grad_(False)
 
 
@@ -173,11 +178,12 @@ def _give_usual_modes(directory: Path) -> None:
 def _write(directory: Path, sources: Sequence[Source], options: MergeOptions) -> dict[str, Any]:
     """Write the merged weights into `directory`; returns what was measured of them."""
     from lora_sam.deployment.proof import FOLDED, OTHER_KERNELS, answers, compare, probe
+    from lora_sam.models.family import family_of, frame_by
     from lora_sam.models.projections import fuse_state_dict
     from lora_sam.runs.loading import build_with
 
     first = sources[0]
-    questions = probe(first.facts["architecture"]["image_size"], PROBE_SEED)
+    questions = probe(frame_by(first.facts["architecture"]), PROBE_SEED)
     expected = _fold(directory / FILE, sources, options, questions)
     model = build_with(first.adapter, dict(first.facts), directory / FILE)
     agreement = compare(expected, answers(model.sam, questions))
@@ -186,8 +192,9 @@ def _write(directory: Path, sources: Sequence[Source], options: MergeOptions) ->
         from lora_sam.deployment.transformers_layout import read_transformers, transformers_answers, write_transformers
 
         place = directory / TRANSFORMERS
-        write_transformers(place, fuse_state_dict(model.sam.state_dict()), first.facts["architecture"])
-        del model
+        state = family_of(model.sam.image_encoder).published(fuse_state_dict(model.sam.state_dict()))
+        write_transformers(place, state, first.facts["architecture"])
+        del model, state
         agreement = compare(expected, transformers_answers(read_transformers(place), questions))
         checks[TRANSFORMERS] = _proven(agreement, OTHER_KERNELS, first, "the model in the layout of transformers")
     return checks
@@ -198,6 +205,7 @@ def _fold(path: Path, sources: Sequence[Source], options: MergeOptions, question
     from safetensors.torch import save_file
 
     from lora_sam.deployment.proof import answers
+    from lora_sam.models.family import family_of
 
     first = sources[0]
     tuned = _adapted(sources, options)
@@ -210,7 +218,7 @@ def _fold(path: Path, sources: Sequence[Source], options: MergeOptions, question
         raise AdapterError(f"{first.described()} cannot be folded into the weights: {error}") from error
     state = {
         key: (value.float() if value.is_floating_point() else value).contiguous()
-        for key, value in merged.state_dict().items()
+        for key, value in family_of(merged.image_encoder).published(merged.state_dict()).items()
     }
     about = {"architecture": first.facts["architecture"], "base": first.base, "step": STEP}
     if first.facts.get("scores") is not None:

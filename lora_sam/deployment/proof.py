@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lora_sam.core.frame import Frame
 from lora_sam.core.seeds import generator_for
 from lora_sam.data.transforms import boxes_to_input_frame, masks_to_input_frame, points_to_input_frame, preprocess
 from lora_sam.evaluation.metrics import mask_iou
@@ -30,7 +31,7 @@ OBJECTS = 4
 
 @dataclass(frozen=True)
 class ProbePrompts:
-    """Prompts of one kind for N objects, in the padded input frame of side S; fields as in `decode_all_masks`.
+    """Prompts of one kind for N objects, in the input frame of side S; fields as in `decode_all_masks`.
 
     Attributes:
         boxes: XYXY, float32 [N, 4], or None.
@@ -92,26 +93,27 @@ class Agreement:
         return self.largest_logit_difference <= tolerance and self.largest_score_difference <= tolerance
 
 
-def probe(image_size: int, seed: int = 0) -> Probe:
-    """Noise with bright ellipses on it, and prompts for these, for a model with an input of side `image_size`.
+def probe(frame: Frame, seed: int = 0) -> Probe:
+    """Noise with bright ellipses on it, and prompts for these, for a model with such an input.
 
-    The image is wider than high, so that the input has padding.
+    The image is wider than high, so that the input has padding, or is squeezed.
     """
+    image_size = frame.side
     draws = generator_for(seed, "probe")
     size = (image_size * 3 // 4, image_size)
     image = draws.integers(0, 160, (*size, 3)).astype(np.uint8)
     masks = _ellipses(draws, size)
     for mask in masks:
         image[mask] += draws.integers(30, 95, 3).astype(np.uint8)
-    boxes = torch.from_numpy(boxes_to_input_frame(tight_boxes(masks), size, image_size))
+    boxes = torch.from_numpy(boxes_to_input_frame(tight_boxes(masks), size, frame))
     inside = [farthest_pixel(mask) for mask in masks]
     # a foreground point, a background point, and nothing, as where prompts differ in their number of points
     xy = np.array([[(x + 0.5, y + 0.5), (1.5, 2.5), (0, 0)] for y, x in inside], dtype=np.float32)
-    points = torch.from_numpy(points_to_input_frame(xy, size, image_size))
+    points = torch.from_numpy(points_to_input_frame(xy, size, frame))
     labels = torch.tensor([[1, 0, -1]]).repeat(OBJECTS, 1)
-    low_res = masks_to_input_frame(masks, image_size)[:, 2::4, 2::4].float() * 12 - 6
+    low_res = masks_to_input_frame(masks, frame)[:, 2::4, 2::4].float() * 12 - 6
     return Probe(
-        images=preprocess(image, image_size).unsqueeze(0),
+        images=preprocess(image, frame).unsqueeze(0),
         prompts=(
             ProbePrompts(boxes=boxes),
             ProbePrompts(points=points, labels=labels),

@@ -1,4 +1,4 @@
-"""A plain SAM in the layout of Hugging Face: `transformers.SamModel` and its processor."""
+"""A plain SAM in the layout of Hugging Face: its model in `transformers`, and the processor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lora_sam.deployment.proof import Answers, Probe, ProbePrompts
-from lora_sam.models.layouts import transformers_state
+from lora_sam.models.family import transformers_module
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,73 +17,37 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def transformers_config(architecture: Mapping[str, Any]) -> Any:
-    """The `transformers.SamConfig` of an architecture, as `ViTSam.architecture` describes it."""
-    from transformers import SamConfig
-
-    dim, side = architecture["prompt_embed_dim"], architecture["image_size"]
-    vision = {
-        "hidden_size": architecture["embed_dim"],
-        "output_channels": dim,
-        "num_hidden_layers": architecture["depth"],
-        "num_attention_heads": architecture["num_heads"],
-        "image_size": side,
-        "window_size": architecture["window_size"],
-        "global_attn_indexes": list(architecture["global_attention"]),
-        "num_pos_feats": dim // 2,
-    }
-    decoder = {
-        "hidden_size": dim,
-        "mlp_dim": architecture["decoder_mlp_dim"],
-        "iou_head_hidden_dim": dim,
-        # the transformer of segment_anything's decoder has torch's default, not the 1e-6 of the other layers
-        "layer_norm_eps": 1e-5,
-    }
-    return SamConfig(
-        vision_config=vision,
-        prompt_encoder_config={"hidden_size": dim, "image_size": side},
-        mask_decoder_config=decoder,
-    )
-
-
 def write_transformers(directory: Path, state: Mapping[str, Tensor], architecture: Mapping[str, Any]) -> None:
-    """Write a SAM so that `SamModel.from_pretrained` and `SamProcessor.from_pretrained` read it.
+    """Write a SAM so that `from_pretrained` of its model and of its processor read it.
 
     Args:
         directory: Where to; made if missing. Gets `config.json`, `model.safetensors` and the processor's settings.
-        state: Weights with the keys of `segment_anything`.
-        architecture: As `ViTSam.architecture` describes it.
+        state: Weights with the keys of the upstream package.
+        architecture: As the variant describes it (`lora_sam.models.family.SamModel.architecture`).
     """
-    from transformers import SamImageProcessor, SamModel, SamProcessor
+    import transformers
 
-    side = architecture["image_size"]
+    layout: Any = transformers_module(architecture)
     with _quiet():
         with torch.device("meta"):
-            model: Any = SamModel(transformers_config(architecture))
-        model.load_state_dict(transformers_state(state), strict=True, assign=True)
+            model: Any = getattr(transformers, layout.MODEL)(layout.config(architecture))
+        model.load_state_dict(layout.state_of(state), strict=True, assign=True)
         model.tie_weights()
         model.save_pretrained(directory)
-        pixels: Any = SamImageProcessor(
-            size={"longest_edge": side},
-            pad_size={"height": side, "width": side},
-            mask_size={"longest_edge": side // 4},
-            mask_pad_size={"height": side // 4, "width": side // 4},
-        )
-        processor: Any = SamProcessor
-        processor(pixels).save_pretrained(directory)
+        layout.processor(architecture["image_size"]).save_pretrained(directory)
 
 
 def read_transformers(directory: Path) -> Any:
-    """The `transformers.SamModel` in a directory, `eval()`, without gradients; nothing is fetched."""
-    from transformers import SamModel
+    """The model of `transformers` in a directory, `eval()`, without gradients; nothing is fetched."""
+    from transformers import AutoModel
 
     with _quiet():
-        model: Any = SamModel.from_pretrained(directory, local_files_only=True)
+        model: Any = AutoModel.from_pretrained(directory, local_files_only=True)
     return model.eval().requires_grad_(False)
 
 
 def transformers_answers(model: Any, probe: Probe) -> Answers:
-    """What a `transformers.SamModel` says to a probe, in the order of `lora_sam.deployment.proof.answers`."""
+    """What a model of `transformers` says to a probe, in the order of `lora_sam.deployment.proof.answers`."""
     with torch.no_grad():
         embeddings = model.get_image_embeddings(probe.images)
         found = [_decoded(model, embeddings, prompts) for kind in probe.prompts for prompts in _as_taken(kind)]

@@ -10,7 +10,7 @@ import torch
 from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 from torch import Tensor, nn
 
-from lora_sam.models.shared_decoding import can_share, masks_of_tokens
+from lora_sam.models.shared_decoding import by_pixel, can_share, masks_of_tokens
 
 if TYPE_CHECKING:
     from segment_anything.modeling import PromptEncoder, Sam
@@ -39,7 +39,7 @@ def decode_masks(
 
     Args:
         sam: The model; only its prompt encoder and mask decoder run.
-        image_embedding: [1, C, S/16, S/16].
+        image_embedding: [1, C, S/16, S/16], as the image encoder makes it.
         boxes: XYXY in the S frame, [N, 4], or None.
         points: (x, y) in the S frame, [N, K, 2], or None.
         labels: [N, K], 1 foreground, 0 background, -1 padding.
@@ -86,24 +86,45 @@ def decode_all_masks(
     # in bf16 a coordinate would be known to 2 of 1024 pixels only
     with torch.autocast(image_embeddings.device.type, enabled=False):
         sparse, dense = encoder(points=None if points is None else (points, labels), boxes=boxes, masks=rough)
+    image_embeddings, fine = maps_of(sam, image_embeddings)
     if rough is None:  # the same for all prompts, so added before the embedding is repeated
         image_embeddings = image_embeddings + encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
     tokens = _with_output_tokens(sam, sparse)
     if can_share(sam.mask_decoder, tokens):
         grid = image_embeddings.permute(0, 2, 3, 1).contiguous()
         added = None if rough is None else dense.permute(0, 2, 3, 1)
-        logits, iou = _in_chunks(sam, grid, tokens, images, added, masks)
+        logits, iou = _in_chunks(sam, grid, fine, tokens, images, added, masks)
     else:
         source = image_embeddings.expand(len(sparse), -1, -1, -1) if images is None else image_embeddings[images]
-        logits, iou = masks_from_embeddings(sam, source if rough is None else source + dense, sparse)
+        if fine is not None and images is not None:
+            fine = fine[images]
+        logits, iou = masks_from_embeddings(sam, source if rough is None else source + dense, sparse, fine)
         logits, iou = logits[:, masks], iou[:, masks]
     return logits.float(), iou.float()
 
 
+def maps_of(sam: Sam, image_embeddings: Tensor) -> tuple[Tensor, Tensor | None]:
+    """An image embedding [B, C, h, w] as what the decoder attends to [B, D, h, w], and finer maps [B, C - D, h, w].
+
+    The first SAM has no finer maps: None.
+    """
+    dim = sam.mask_decoder.transformer_dim
+    if image_embeddings.shape[1] == dim:
+        return image_embeddings, None
+    return image_embeddings[:, :dim], image_embeddings[:, dim:]
+
+
 def _in_chunks(
-    sam: Sam, grid: Tensor, tokens: Tensor, images: Tensor | None, added: Tensor | None, masks: slice
+    sam: Sam,
+    grid: Tensor,
+    fine: Tensor | None,
+    tokens: Tensor,
+    images: Tensor | None,
+    added: Tensor | None,
+    masks: slice,
 ) -> tuple[Tensor, Tensor]:
     """Masks of tokens [N, T, C] on images [B, H, W, C], plus what is added to the image of each prompt."""
+    finer = None if fine is None else by_pixel(fine)
     compute: Callable[..., tuple[Tensor, Tensor]] = COMPILED.get(sam, masks_of_tokens)
     positions = _positions(sam.prompt_encoder)
     at_once = PROMPTS_AT_ONCE if grid.device.type == "cpu" else len(tokens)
@@ -113,19 +134,25 @@ def _in_chunks(
         pixels = grid if images is None else grid.index_select(0, images[rows])
         if added is not None:
             pixels = pixels + added[rows]
-        parts.append(compute(sam.mask_decoder, pixels, positions, tokens[rows], masks))
+        own = finer
+        if finer is not None and images is not None:
+            own = (finer[0].index_select(0, images[rows]), finer[1].index_select(0, images[rows]))
+        parts.append(compute(sam.mask_decoder, pixels, positions, tokens[rows], masks, own))
     if len(parts) == 1:
         return parts[0]
     return torch.cat([logits for logits, _ in parts]), torch.cat([iou for _, iou in parts])
 
 
-def masks_from_embeddings(sam: Sam, source: Tensor, sparse: Tensor) -> tuple[Tensor, Tensor]:
+def masks_from_embeddings(
+    sam: Sam, source: Tensor, sparse: Tensor, fine: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Masks from what the encoders made; every size is read off a tensor, so that tracing keeps N and K open.
 
     Args:
         sam: The model; only its mask decoder runs.
         source: Image embedding plus embedding of the mask prompt, for every prompt [N, C, S/16, S/16].
         sparse: Embeddings of points and boxes [N, K, C].
+        fine: Finer maps, see `maps_of`, [1 or N, C', S/16, S/16]; None where the model has none.
 
     Returns:
         Low-resolution logits [N, 4, S/4, S/4] and predicted IoU [N, 4].
@@ -134,7 +161,8 @@ def masks_from_embeddings(sam: Sam, source: Tensor, sparse: Tensor) -> tuple[Ten
     tokens = _with_output_tokens(sam, sparse)
     positions = sam.prompt_encoder.get_dense_pe().expand(sparse.shape[0], -1, -1, -1)
     queries, keys = decoder.transformer(source, positions, tokens)
-    upscaled = decoder.output_upscaling(keys.transpose(1, 2).reshape(source.shape))
+    pixels = keys.transpose(1, 2).reshape(source.shape)
+    upscaled = decoder.output_upscaling(pixels) if fine is None else decoder.enlarged(pixels, fine)
     weights = torch.stack(
         [mlp(queries[:, 1 + index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
     )
@@ -143,9 +171,11 @@ def masks_from_embeddings(sam: Sam, source: Tensor, sparse: Tensor) -> tuple[Ten
 
 
 def _with_output_tokens(sam: Sam, sparse: Tensor) -> Tensor:
-    """The decoder's own tokens, for predicted IoU and masks, before those of the prompts [N, K, C]."""
+    """The decoder's own tokens, for predicted IoU and masks first, before those of the prompts [N, K, C]."""
     decoder = sam.mask_decoder
-    outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    further = getattr(decoder, "obj_score_token", None)  # attention does not know the order of tokens
+    own = [decoder.iou_token, decoder.mask_tokens, *([] if further is None else [further])]
+    outputs = torch.cat([token.weight for token in own])
     return torch.cat([outputs.expand(sparse.shape[0], -1, -1), sparse], dim=1)
 
 

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from lora_sam.core.errors import AdapterError
@@ -19,19 +19,32 @@ if TYPE_CHECKING:
     from segment_anything.modeling import Sam
     from torch import Tensor, nn
 
+    from lora_sam.core.frame import Frame
     from lora_sam.models.base_model import BaseModel
 
-Block: TypeAlias = "Callable[[Tensor], Tensor]"
+Tokens: TypeAlias = "Tensor | tuple[Tensor, ...]"
+"""What goes from block to block: tokens [B, side, side, C], and with some families what they need beside them."""
+
+Block: TypeAlias = "Callable[[Any], Any]"
+"""`Tokens` to `Tokens` of the same family."""
 Linear: TypeAlias = Literal["q", "k", "v", "proj", "lin1", "lin2"]
 """The Linears of a block by what they do, whatever a family calls them: attention, then both layers of the MLP."""
 
 OPTIONS: Mapping[str, str] = MappingProxyType(
-    {"vit": "lora_sam.models.vit.ViTSam", "tiny_vit": "lora_sam.models.tiny_vit.TinyViTSam"}
+    {
+        "vit": "lora_sam.models.vit.ViTSam",
+        "tiny_vit": "lora_sam.models.tiny_vit.TinyViTSam",
+        "sam2": "lora_sam.models.sam2.Sam2",
+    }
 )
 """The class of `conf/model/` that describes a variant, by the name of its family."""
 
 _FAMILIES: Mapping[str, str] = MappingProxyType(
-    {"vit": "lora_sam.models.vit_family.ViTFamily", "tiny_vit": "lora_sam.models.tiny_vit_family.TinyViTFamily"}
+    {
+        "vit": "lora_sam.models.vit_family.ViTFamily",
+        "tiny_vit": "lora_sam.models.tiny_vit_family.TinyViTFamily",
+        "sam2": "lora_sam.models.sam2_family.Sam2Family",
+    }
 )
 FIRST = "vit"
 """The family of adapters that do not name one."""
@@ -149,6 +162,11 @@ class SamModel(Protocol):
         ...
 
     @property
+    def frame(self) -> Frame:
+        """How images come to lie in the input."""
+        ...
+
+    @property
     def stem(self) -> tuple[int, int]:
         """Numbers that are alive at once before the first block, for an image, and those kept if all of it trains."""
         ...
@@ -170,7 +188,7 @@ class SamModel(Protocol):
         ...
 
     def empty(self) -> Sam:
-        """The modules of this architecture with the keys of its upstream package, weights as torch draws them."""
+        """The modules of this architecture, projections fused, weights as torch draws them."""
         ...
 
 
@@ -180,31 +198,43 @@ class Family(Protocol):
     name: str
     """As in `OPTIONS`."""
 
+    transformers: str | None
+    """Module that describes the family's model in `transformers`: `MODEL`, `config`, `state_of` and `processor`; see
+    `lora_sam.models.vit_transformers`."""
+
+    square: bool
+    """Whether images are squeezed into the input; see `lora_sam.core.frame.Frame`."""
+
     cannot: Mapping[str, str]
-    """What this family cannot do, and why: `transformers` (merge with `format=transformers`)."""
+    """What this family cannot do, and why: `transformers` (merge with `format=transformers`), `onnx` (export with
+    `format=onnx`), `frame` (pre-training with `method.frame`), `SamPredictor` (being given to that class)."""
 
     def owns(self, encoder: nn.Module) -> bool:
         """Whether `encoder` is an image encoder of this family."""
         ...
 
-    def enter(self, encoder: nn.Module, images: Tensor) -> Tensor:
-        """What the first transformer block gets, [B, side, side, C], of images [B, 3, S, S]."""
+    def enter(self, encoder: nn.Module, images: Tensor) -> Tokens:
+        """What the first transformer block gets of images [B, 3, S, S]."""
         ...
 
     def blocks(self, encoder: nn.Module) -> Sequence[Block]:
-        """The steps from there on, one for each transformer block: tokens to tokens."""
+        """The steps from there on, one for each transformer block."""
         ...
 
-    def leave(self, encoder: nn.Module, tokens: Tensor) -> Tensor:
+    def leave(self, encoder: nn.Module, tokens: Any) -> Tensor:
         """The image embedding [B, C, S/16, S/16] of what the last block returned."""
         ...
 
-    def as_made(self, tokens: Tensor) -> Tensor:
-        """Tokens that were kept, laid out in memory as a block gets them, so that sums round as they do there."""
+    def as_kept(self, tokens: Any) -> Tensor:
+        """What a block gets in one tensor [B, side, side, C], without loss, to be kept."""
+        ...
+
+    def as_made(self, encoder: nn.Module, block: int, kept: Tensor) -> Tokens:
+        """The inverse, laid out in memory as the block gets it, so that sums round as they do there."""
         ...
 
     def shape(self, encoder: nn.Module, block: int | None) -> tuple[int, ...]:
-        """Shape of what a block gets, of one image; of the embedding for None."""
+        """Shape of what a block gets, of one image, as it is kept; of the embedding for None."""
         ...
 
     def block_of(self, encoder: nn.Module, parameter: str) -> int | None:
@@ -228,7 +258,11 @@ class Family(Protocol):
         ...
 
     def fuse(self, encoder: nn.Module) -> None:
-        """The inverse of `split`: afterwards the keys are those of the upstream package."""
+        """The inverse of `split`: afterwards `published` knows the keys."""
+        ...
+
+    def published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a fused model under the keys of its upstream package; tensors are shared."""
         ...
 
 
@@ -248,6 +282,14 @@ def family_of(encoder: nn.Module) -> Family:
     raise AssertionError(f"no family has the image encoder {type(plain).__name__}")
 
 
+def frame_of(sam: Sam) -> Frame:
+    """How images come to lie in the input of a model, whether PEFT has wrapped its image encoder or not."""
+    from lora_sam.core.frame import Frame
+
+    encoder = sam.image_encoder
+    return Frame(int(getattr(encoder, "original_module", encoder).img_size), family_of(encoder).square)
+
+
 def options_of(architecture: Mapping[str, Any]) -> type[Any]:
     """The class of `conf/model/` that an architecture, as saved beside an adapter, is made of.
 
@@ -261,10 +303,26 @@ def options_of(architecture: Mapping[str, Any]) -> type[Any]:
     return options
 
 
+def frame_by(architecture: Mapping[str, Any]) -> Frame:
+    """How images come to lie in the input of a model with this architecture, as saved beside an adapter."""
+    from lora_sam.core.frame import Frame
+
+    options_of(architecture)
+    return Frame(architecture["image_size"], family(architecture.get("family", FIRST)).square)
+
+
 def why_not(architecture: Mapping[str, Any], what: str) -> str | None:
     """Why a model with this architecture cannot do `what`; None where it can."""
     options_of(architecture)
     return family(architecture.get("family", FIRST)).cannot.get(what)
+
+
+def transformers_module(architecture: Mapping[str, Any]) -> ModuleType:
+    """The module that describes a model with this architecture in `transformers`, see `Family.transformers`."""
+    options_of(architecture)
+    name = family(architecture.get("family", FIRST)).transformers
+    assert name is not None, "asked for without `why_not`"
+    return importlib.import_module(name)
 
 
 def _named(target: str) -> Any:

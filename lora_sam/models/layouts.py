@@ -1,4 +1,4 @@
-"""The layouts in which weights of SAM are passed on, as `segment_anything` has them; other models by their name."""
+"""The layouts in which weights of SAM are passed on, made those of the modules here; other models by their name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lora_sam.core.console import note
 from lora_sam.core.errors import CheckpointError
+from lora_sam.models import sam2_layouts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +53,10 @@ _PLAIN_VIT = r"image_encoder\.patch_embed\.proj\.weight$|vision_encoder\.patch_e
 _ENTRANCES = {
     "vit": re.compile(rf"(?:^|(?<=\.))(?:{_PLAIN_VIT})"),
     "tiny_vit": re.compile(r"(?:^|(?<=\.))image_encoder\.patch_embed\.seq\.0\.c\.weight$"),
+    "sam2": re.compile(
+        r"(?:^|(?<=\.))(?:image_encoder\.trunk\.patch_embed\.proj\.weight$|"
+        r"vision_encoder\.backbone\.patch_embed\.projection\.weight$)"
+    ),
 }
 # Models by a key that only they have; the more special ones first. The names are those of the published files and of
 # `transformers`.
@@ -65,7 +70,7 @@ _OTHERS = (
     (r"image_encoder\.(features|backbone|model|stages)\.", "a SAM with another image encoder than a plain ViT"),
     (_PLAIN_VIT, "a SAM with a plain ViT"),
 )
-_OWN = {"vit": "a SAM with a plain ViT", "tiny_vit": "MobileSAM, or another SAM with a TinyViT"}
+_OWN = {"vit": "a SAM with a plain ViT", "tiny_vit": "MobileSAM, or another SAM with a TinyViT", "sam2": "SAM 2"}
 _REMEDIES = {
     "an adapter": "give the weights of SAM that it was trained on",
     _OWN["vit"]: "choose model=vit_b, vit_l or vit_h, whichever they are of, or another model.checkpoint",
@@ -74,7 +79,10 @@ _REMEDIES = {
 _READ = {
     "vit": "give weights of the first SAM (vit_b, vit_l, vit_h or a plain ViT of another size)",
     "tiny_vit": "give weights of MobileSAM",
+    "sam2": "give weights of SAM 2 or SAM 2.1",
 }
+# of families whose weights are named otherwise than those of the first SAM
+_READERS = {"sam2": sam2_layouts.read}
 # of SamPredictor, which the pre-processing here follows
 _PIXELS = {"pixel_mean": (123.675, 116.28, 103.53), "pixel_std": (58.395, 57.12, 57.375)}
 
@@ -93,10 +101,10 @@ def transformers_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def plain_state(state: Mapping[str, Tensor], path: Path, family: str = "vit") -> dict[str, Tensor]:
-    """The weights of a SAM with the keys of its upstream package, whichever of these ways they are stored.
+    """The weights of a SAM with the keys of its modules here, projections fused, however they are stored:
 
     - under one common prefix (`module.`, `model.`, `sam.`, ...), where what lies beside it is left out with a note;
-    - in the layout of `transformers.SamModel`;
+    - in the layout of `transformers.SamModel`, or of `transformers.Sam2Model` for SAM 2;
     - with `q`, `k`, `v` for `qkv`, as this package computes with them;
     - with the buffers `pixel_mean` and `pixel_std`, which have to be those of `SamPredictor`.
 
@@ -115,10 +123,12 @@ def plain_state(state: Mapping[str, Tensor], path: Path, family: str = "vit") ->
     for pattern, name in _OTHERS:
         whole_name = re.compile(rf"(?:^|\.)(?:{pattern})")
         if name != _OWN[family] and any(whole_name.search(key) for key in state):
-            remedy = _REMEDIES.get(name, _READ[family])
+            remedy = sam2_layouts.whichever(state) if name == _OWN["sam2"] else _REMEDIES.get(name, _READ[family])
             raise CheckpointError(f"{path} holds {name}, which cannot be the base: {remedy}")
     found = _under_prefix(state, path, _ENTRANCES[family])
-    if any(key.startswith("vision_encoder.") for key in found):
+    if family in _READERS:
+        found = _READERS[family](found, path)
+    elif any(key.startswith("vision_encoder.") for key in found):
         found = _from_transformers(found, path)
     if any(key.endswith(".attn.q.weight") for key in found):
         found = fuse_state_dict(found)

@@ -26,8 +26,29 @@ def can_share(decoder: MaskDecoder, tokens: Tensor) -> bool:
     return len(tokens) > 0 and tokens.shape[1] <= MOST_TOKENS and not dropout
 
 
+def by_pixel(fine: Tensor) -> tuple[Tensor, Tensor]:
+    """The finer maps of an image (`lora_sam.models.sam2_encoder.Sam2Encoder`) as `masks_of_tokens` adds them.
+
+    Args:
+        fine: Both in one, [B, 3C, H, W].
+
+    Returns:
+        [B, H * W, 4, C/4] and [B, H * W * 4, C/2]: of each pixel the 2 x 2 inside it, and of each of these its 2 x 2.
+    """
+    dim = fine.shape[1] // 3
+    finer = fine[:, :dim].unflatten(1, (-1, 4)).permute(0, 3, 4, 2, 1)
+    # channel, then rows and columns from coarse to fine, each as the two enlargements have them
+    finest = fine[:, dim:].unflatten(1, (-1, 2, 2, 2, 2)).permute(0, 6, 7, 2, 4, 3, 5, 1)
+    return finer.flatten(1, 2).contiguous(), finest.flatten(1, 4).flatten(2).contiguous()
+
+
 def masks_of_tokens(
-    decoder: MaskDecoder, pixels: Tensor, positions: Tensor, tokens: Tensor, masks: slice
+    decoder: MaskDecoder,
+    pixels: Tensor,
+    positions: Tensor,
+    tokens: Tensor,
+    masks: slice,
+    fine: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What `MaskDecoder.predict_masks` computes, without projecting the pixels in its attention.
 
@@ -43,6 +64,7 @@ def masks_of_tokens(
         positions: Positions of the pixels, [H, W, C].
         tokens: Output tokens and embeddings of points and boxes, [N, T, C].
         masks: Which of the masks to compute.
+        fine: What `by_pixel` makes of the finer maps of the images, first axis 1 or N; None without.
 
     Returns:
         Low-resolution logits [N, M, 4H, 4W], predicted IoU [N, M].
@@ -56,7 +78,7 @@ def masks_of_tokens(
     queries = transformer.norm_final_attn(queries + seen)
     # of all masks, so that those not asked for get gradients of zero, not none: an optimiser tells them apart
     weights = [mlp(queries[:, 1 + mask]) for mask, mlp in enumerate(decoder.output_hypernetworks_mlps)]
-    logits = _masks(decoder, keys.unflatten(1, pixels.shape[1:3]), torch.stack(weights, dim=1)[:, masks])
+    logits = _masks(decoder, keys.unflatten(1, pixels.shape[1:3]), torch.stack(weights, dim=1)[:, masks], fine)
     return logits, decoder.iou_prediction_head(queries[:, 0])[:, masks]
 
 
@@ -155,14 +177,19 @@ def _sums(shares: Tensor, pixels: Tensor) -> Tensor:
     return torch.bmm(shares, pixels)
 
 
-def _masks(decoder: MaskDecoder, pixels: Tensor, weights: Tensor) -> Tensor:
+def _masks(decoder: MaskDecoder, pixels: Tensor, weights: Tensor, fine: tuple[Tensor, Tensor] | None) -> Tensor:
     """Logits [N, M, 4H, 4W] of pixels [N, H, W, C] enlarged by `output_upscaling`, times weights [N, M, C / 8]."""
     first, norm, activation, second, last_activation = decoder.output_upscaling
     batch, height, width = pixels.shape[:3]
     # with strides as large as the kernel each pixel becomes 2 x 2 on its own: a product, channels kept last
     x = F.linear(pixels.flatten(0, 2), _as_matrix(first), first.bias.repeat(4)).unflatten(1, (4, -1))
+    if fine is not None:
+        x = (x.unflatten(0, (batch, -1)) + fine[0]).flatten(0, 1)
     x = activation(F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps)).flatten(0, 1)
-    x = last_activation(F.linear(x, _as_matrix(second), second.bias.repeat(4)))
+    x = F.linear(x, _as_matrix(second), second.bias.repeat(4))
+    if fine is not None:
+        x = (x.unflatten(0, (batch, -1)) + fine[1]).flatten(0, 1)
+    x = last_activation(x)
     logits = torch.bmm(x.view(batch, -1, weights.shape[2]), weights.transpose(1, 2).to(x.dtype))
     # row and column of a pixel, of the place within its 2 x 2, of the place within those 2 x 2; then the mask
     logits = logits.view(batch, height, width, 2, 2, 2, 2, -1)

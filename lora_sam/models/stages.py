@@ -28,7 +28,7 @@ class Stage:
         return "embedding" if self.block is None else f"tokens-{self.block}"
 
     def shape(self, encoder: nn.Module) -> tuple[int, ...]:
-        """Shape of what comes out for one image: [C, S/16, S/16], or tokens [side, side, C]."""
+        """Shape of what comes out for one image: the embedding [C, S/16, S/16], or tokens [side, side, C]."""
         return family_of(encoder).shape(encoder, self.block)
 
     def of(self, encoder: nn.Module, images: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class Stage:
         tokens = family.enter(encoder, images)
         for block in family.blocks(encoder)[: self.block]:
             tokens = block(tokens)
-        return tokens
+        return family.as_kept(tokens)
 
     def rest(self, encoder: nn.Module, values: Tensor, checkpointed: Collection[int] = ()) -> Tensor:
         """The image embeddings [B, C, S/16, S/16] from what came out of the stage, [B, ...].
@@ -62,7 +62,7 @@ class Stage:
         if self.block is None:
             return values
         family = family_of(encoder)
-        tokens = family.as_made(values)
+        tokens = family.as_made(encoder, self.block, values)
         for number, block in enumerate(family.blocks(encoder)[self.block :], self.block):
             if number in checkpointed and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, use_reentrant=False)

@@ -27,6 +27,8 @@ class TinyViTFamily:
     """See `lora_sam.models.family.Family`. Rows of `qkv` are thirds of each head; blocks are those with attention."""
 
     name = "tiny_vit"
+    transformers: str | None = None
+    square = False
     cannot: Mapping[str, str] = MappingProxyType(
         {"transformers": "Hugging Face's transformers has no SAM with a TinyViT"}
     )
@@ -47,9 +49,13 @@ class TinyViTFamily:
         """See `Family`."""
         return cast("Tensor", encoder.leave(tokens))
 
-    def as_made(self, tokens: Tensor) -> Tensor:
+    def as_kept(self, tokens: Tensor) -> Tensor:
+        """See `Family`: they are one tensor."""
+        return tokens
+
+    def as_made(self, encoder: nn.Module, block: int, kept: Tensor) -> Tensor:
         """See `Family`: every block returns its tokens one after the other."""
-        return tokens.contiguous()
+        return kept.contiguous()
 
     def shape(self, encoder: Any, block: int | None) -> tuple[int, ...]:
         """See `Family`."""
@@ -96,6 +102,10 @@ class TinyViTFamily:
     def fuse(self, encoder: Any) -> None:
         """See `Family`."""
         self._replace(encoder, split=False)
+
+    def published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Family`: they have them."""
+        return dict(state)
 
     def _replace(self, encoder: Any, *, split: bool) -> None:
         change = split_state_dict if split else fuse_state_dict

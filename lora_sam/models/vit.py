@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from lora_sam.core.errors import CheckpointError, ConfigError
+from lora_sam.core.frame import Frame
 from lora_sam.models.base_model import BaseModel
 from lora_sam.models.building import (
     PATCH_SIZE,
@@ -84,6 +85,11 @@ class ViTSam:
                 f"model.global_attention = {list(self.global_attention)}: blocks are numbered 0 to {self.depth - 1}"
             )
         check_weights(self)
+
+    @property
+    def frame(self) -> Frame:
+        """See `SamModel`."""
+        return Frame(self.image_size, square=False)
 
     @property
     def stem(self) -> tuple[int, int]:

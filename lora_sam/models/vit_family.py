@@ -22,6 +22,8 @@ class ViTFamily:
     """See `lora_sam.models.family.Family`. Rows of `qkv` are contiguous thirds."""
 
     name = "vit"
+    transformers: str | None = "lora_sam.models.vit_transformers"
+    square = False
     cannot: Mapping[str, str] = MappingProxyType({})
 
     def owns(self, encoder: nn.Module) -> bool:
@@ -41,9 +43,13 @@ class ViTFamily:
         """See `Family`."""
         return cast("Tensor", encoder.neck(tokens.permute(0, 3, 1, 2)))
 
-    def as_made(self, tokens: Tensor) -> Tensor:
+    def as_kept(self, tokens: Tensor) -> Tensor:
+        """See `Family`: they are one tensor."""
+        return tokens
+
+    def as_made(self, encoder: nn.Module, block: int, kept: Tensor) -> Tensor:
         """See `Family`: as they come from a convolution, channel by channel."""
-        return tokens.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+        return kept.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
 
     def shape(self, encoder: Any, block: int | None) -> tuple[int, ...]:
         """See `Family`."""
@@ -83,3 +89,7 @@ class ViTFamily:
         """See `Family`."""
         for block in encoder.blocks:
             block.attn = fused_attention(block.attn)
+
+    def published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Family`: they have them."""
+        return dict(state)

@@ -8,6 +8,9 @@ import torch
 from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 from torch import Tensor
 
+from lora_sam.core.errors import ConfigError
+from lora_sam.models.family import family_of
+
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
 
@@ -57,7 +60,14 @@ class WindowedPositions(PositionEmbeddingRandom):  # type: ignore[misc]
 
 
 def put_into_frame(sam: Sam, frame: int) -> None:
-    """Let `sam` take its input for a window of a frame of `frame` pixels, in place."""
+    """Let `sam` take its input for a window of a frame of `frame` pixels, in place.
+
+    Raises:
+        ConfigError: its family cannot.
+    """
+    reason = family_of(sam.image_encoder).cannot.get("frame")
+    if reason is not None:
+        raise ConfigError(f"method.frame = {frame}: {reason}; leave method.frame out")
     encoder = sam.prompt_encoder
     side = encoder.input_image_size[0]
     encoder.pe_layer = WindowedPositions(encoder.pe_layer, side, frame)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import AdapterError
-from lora_sam.data.transforms import input_extent
+from lora_sam.core.frame import Frame
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
@@ -47,7 +47,7 @@ class ClassHead:
         Returns:
             float32 [N, C], each row adds up to 1.
         """
-        features = features_of(predictor.embedding(image), masks, predictor.image_size)
+        features = features_of(predictor.embedding(image), masks, predictor.frame)
         return self.of_features(features)
 
     def of_features(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -91,7 +91,7 @@ def load_class_head(path: Path) -> ClassHead:
     return ClassHead(tuple(names), weight, bias)
 
 
-def features_of(embedding: NDArray[np.float32], masks: NDArray[np.bool_], image_size: int) -> NDArray[np.float32]:
+def features_of(embedding: NDArray[np.float32], masks: NDArray[np.bool_], frame: Frame) -> NDArray[np.float32]:
     """Mean of the image embedding under each mask, and the logarithm of its area in the input frame.
 
     A cell of the embedding counts by the share of it that the mask covers, so that an object smaller than a cell counts
@@ -100,16 +100,16 @@ def features_of(embedding: NDArray[np.float32], masks: NDArray[np.bool_], image_
     Args:
         embedding: float32 [1, D, h, w].
         masks: bool [N, H, W] at the image's size.
-        image_size: Side S of the input frame that the embedding covers.
+        frame: The input frame that the embedding covers.
 
     Returns:
         float32 [N, D + 1]; zeros for an empty mask.
     """
     _, depth, rows, columns = embedding.shape
     size = masks.shape[1], masks.shape[2]
-    extent = input_extent(size, image_size)
-    down = _overlaps(size[0], extent[0], rows, image_size)
-    across = _overlaps(size[1], extent[1], columns, image_size)
+    extent = frame.extent(size)
+    down = _overlaps(size[0], extent[0], rows, frame.side)
+    across = _overlaps(size[1], extent[1], columns, frame.side)
     cells = embedding[0].reshape(depth, -1).astype(np.float64)
     features = np.zeros((len(masks), depth + 1), np.float32)
     for mask, row in zip(masks, features, strict=True):

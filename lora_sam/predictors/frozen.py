@@ -29,13 +29,11 @@ class FrozenPart:
     Attributes:
         sam: The model.
         stage: The stage.
-        image_size: Side S of its input.
         store: The rows, by the digest of the image's pixels.
     """
 
     sam: Sam
     stage: Stage
-    image_size: int
     store: EmbeddingCache
 
     def values(self, image: NDArray[np.uint8]) -> Tensor:
@@ -75,7 +73,9 @@ class FrozenPart:
 
         from lora_sam.data.transforms import preprocess
         from lora_sam.models.decoding import device_of
+        from lora_sam.models.family import frame_of
 
-        pixels = torch.stack([preprocess(image, self.image_size) for image in images]).to(device_of(self.sam))
+        frame = frame_of(self.sam)
+        pixels = torch.stack([preprocess(image, frame) for image in images]).to(device_of(self.sam))
         with torch.no_grad():
             return self.stage.of(self.sam.image_encoder, pixels).float()

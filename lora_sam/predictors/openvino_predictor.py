@@ -20,6 +20,7 @@ from lora_sam.core.console import note
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.extras import require_extra
 from lora_sam.core.files import check_sha256, recorded_sha256, user_cache
+from lora_sam.core.frame import Frame
 from lora_sam.core.predictor import AllMasks, best_of_three
 from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Masks, Prompts
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 ENCODER, DECODER = "image_encoder.xml", "mask_decoder.xml"
 PATCH_SIZE = 16
+SQUEEZED = "standard"
+"""How an encoder's file says that images are squeezed into its input, in the words of OpenVINO Model API."""
+
+_RESIZE = ["model_info", "resize_type"]
 
 META_NAMES = {"orig_size": "orig_im_size", "upscaled_masks": "masks"}
 """Where `segment_anything`'s ONNX export has other names than our IR."""
@@ -84,7 +89,8 @@ class OpenVINOPredictor:
         _check_device(device, threads)
         settings = _settings(execution, hint, threads, compile_cache)
         encoder_model, decoder_model = _read(encoder), _read(decoder)
-        self.image_size = _side_of(encoder_model, encoder)
+        self.frame = frame_in(encoder_model, encoder)
+        self.image_size = self.frame.side
         self.offers_all_masks = _offers_all_masks(decoder_model, decoder)
         self._ranks = {name: len(port.partial_shape) for port in decoder_model.inputs for name in port.names}
         core = openvino_core()
@@ -181,7 +187,7 @@ class OpenVINOPredictor:
         # the array, because importing torch would take more memory than all else here
         from lora_sam.data.transforms import preprocess_array
 
-        pixels = preprocess_array(image, self.image_size)[np.newaxis]
+        pixels = preprocess_array(image, self.frame)[np.newaxis]
         with self._encoder.one() as request:
             embedding: NDArray[np.float32] = request.infer({"images": pixels})["image_embeddings"].copy()
         return embedding
@@ -202,7 +208,7 @@ class OpenVINOPredictor:
         embedding, size, decoder = self._embeddings.embed(image), size_of(image), self._requests(all_masks)
         taken = []
         for start in range(0, len(prompts), self._chunk):
-            inputs = decoder_inputs(prompts[slice(start, start + self._chunk)], size, self.image_size)
+            inputs = decoder_inputs(prompts[slice(start, start + self._chunk)], size, self.frame)
             for name in ("has_mask_input", "orig_size"):
                 if self._ranks[name] == 1:  # as in Meta's ONNX
                     inputs[name] = inputs[name].reshape(-1).astype(np.float32)
@@ -241,7 +247,7 @@ class _Requests:
                 self._free.append(request)
 
 
-def decoder_inputs(prompts: Prompts, size: tuple[int, int], image_size: int) -> dict[str, NDArray[Any]]:
+def decoder_inputs(prompts: Prompts, size: tuple[int, int], frame: Frame) -> dict[str, NDArray[Any]]:
     """The decoder's inputs, but for the embedding, for N prompts of one kind on an image of `size` = (height, width).
 
     A box is two points with the labels 2 and 3. Points without a box get one point of padding, label -1, as SAM's
@@ -254,16 +260,16 @@ def decoder_inputs(prompts: Prompts, size: tuple[int, int], image_size: int) -> 
     coords, labels = [], []
     if prompts.points is not None:
         assert prompts.labels is not None
-        coords.append(points_to_input_frame(prompts.points, size, image_size))
+        coords.append(points_to_input_frame(prompts.points, size, frame))
         labels.append(prompts.labels.astype(np.float32))
     if prompts.boxes is not None:
-        coords.append(boxes_to_input_frame(prompts.boxes, size, image_size).reshape(count, 2, 2))
+        coords.append(boxes_to_input_frame(prompts.boxes, size, frame).reshape(count, 2, 2))
         labels.append(np.tile(np.array([2, 3], np.float32), (count, 1)))
     else:
         coords.append(np.zeros((count, 1, 2), np.float32))
         labels.append(np.full((count, 1), -1, np.float32))
-    masks = None if prompts.mask_inputs is None else mask_inputs_to_input_frame(prompts.mask_inputs, image_size)
-    side = image_size // 4
+    masks = mask_inputs_to_input_frame(prompts, size, frame)
+    side = frame.side // 4
     return {
         "point_coords": np.concatenate(coords, axis=1).astype(np.float32),
         "point_labels": np.concatenate(labels, axis=1),
@@ -343,14 +349,20 @@ def _read(path: Path) -> openvino.Model:
     return model
 
 
-def _side_of(model: openvino.Model, path: Path) -> int:
+def frame_in(model: openvino.Model, path: Path) -> Frame:
+    """How images come to lie in the input of an image encoder, which its file says.
+
+    Raises:
+        AdapterError: it is no image encoder.
+    """
     shape = list(model.inputs[0].partial_shape) if len(model.inputs) == 1 else []
     if "images" not in {name for found in model.inputs for name in found.names} or len(shape) != 4:
         raise AdapterError(f"{path} is not an image encoder: it has no input 'images' [1, 3, S, S]")
     side = shape[3]
     if not side.is_static or side.get_length() % PATCH_SIZE:
         raise AdapterError(f"{path}: input 'images' is {shape}, must be [1, 3, S, S] with S a multiple of {PATCH_SIZE}")
-    return int(side.get_length())
+    squeezed = model.has_rt_info(_RESIZE) and model.get_rt_info(_RESIZE).astype(str) == SQUEEZED
+    return Frame(int(side.get_length()), squeezed)
 
 
 def _offers_all_masks(model: openvino.Model, path: Path) -> bool:

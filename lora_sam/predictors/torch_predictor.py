@@ -45,7 +45,6 @@ class ImageEmbedder:
         frozen: FrozenPart | None = None,
     ) -> None:
         self._sam = sam
-        self._image_size = image_size
         self._context = context
         self._frozen = frozen
         self._embeddings: Embeddings[torch.Tensor] = Embeddings(self._encode, remember=remember)
@@ -68,12 +67,13 @@ class ImageEmbedder:
 
         from lora_sam.data.transforms import preprocess
         from lora_sam.models.decoding import device_of
+        from lora_sam.models.family import frame_of
 
         if self._frozen is not None:
             values = self._frozen.values(image)
             with torch.no_grad(), self._context():
                 return self._frozen.stage.rest(self._sam.image_encoder, values)
-        pixels = preprocess(image, self._image_size).unsqueeze(0).to(device_of(self._sam))
+        pixels = preprocess(image, frame_of(self._sam)).unsqueeze(0).to(device_of(self._sam))
         with torch.no_grad(), self._context():
             embedding: torch.Tensor = self._sam.image_encoder(pixels)
         return embedding
@@ -104,8 +104,11 @@ class TorchPredictor:
         chunk: int = 16,
         scores: Scores = META,
     ) -> None:
+        from lora_sam.models.family import frame_of
+
         self.sam = sam
         self.scores = scores
+        self.frame = frame_of(sam)
         self.image_size = image_size
         self.embedder = embedder or ImageEmbedder(sam, image_size, context=context)
         self._context = context
@@ -151,7 +154,7 @@ class TorchPredictor:
             best = best_of_three(iou.cpu().numpy()) if multimask else np.zeros(len(iou), np.intp)
             rows = np.arange(len(best))
             logits, iou = logits[rows, best], iou[rows, best]
-            masks.append((logits_to_original(logits, size, self.image_size) > threshold).cpu().numpy())
+            masks.append((logits_to_original(logits, size, self.frame) > threshold).cpu().numpy())
             scores.append(iou.cpu().numpy())
             low_res.append(logits.cpu().numpy())
         return Masks(np.concatenate(masks), np.concatenate(scores), np.concatenate(low_res))
@@ -169,7 +172,7 @@ class TorchPredictor:
         enlarged, scores, low_res = [], [], []
         for part in self._parts(prompts):
             logits, iou = self._decode(embedding, part, size)
-            original = logits_to_original(logits.flatten(0, 1), size, self.image_size)
+            original = logits_to_original(logits.flatten(0, 1), size, self.frame)
             enlarged.append(original.unflatten(0, iou.shape).cpu().numpy())
             scores.append(iou.cpu().numpy())
             low_res.append(logits.cpu().numpy())
@@ -200,11 +203,10 @@ class TorchPredictor:
         from lora_sam.data.transforms import boxes_to_input_frame, mask_inputs_to_input_frame, points_to_input_frame
         from lora_sam.models.decoding import decode_all_masks
 
-        boxes = None if prompts.boxes is None else boxes_to_input_frame(prompts.boxes, size, self.image_size)
-        points = None if prompts.points is None else points_to_input_frame(prompts.points, size, self.image_size)
-        masks = (
-            None if prompts.mask_inputs is None else mask_inputs_to_input_frame(prompts.mask_inputs, self.image_size)
-        )
+        frame = self.frame
+        boxes = None if prompts.boxes is None else boxes_to_input_frame(prompts.boxes, size, frame)
+        points = None if prompts.points is None else points_to_input_frame(prompts.points, size, frame)
+        masks = mask_inputs_to_input_frame(prompts, size, frame)
         with torch.no_grad(), self._context():
             return decode_all_masks(
                 self.sam,

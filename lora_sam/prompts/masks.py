@@ -87,10 +87,12 @@ class MaskPrompt:
         count = len(sample.masks)
         with_point, with_mask = draws.random(count) < self.point_share, draws.random(count) < self.mask_prob
         prompts = side_by_side(~with_point, with_point, boxes, points)
-        return replace(prompts, mask_inputs=self._rough(sample, with_mask, draws)) if with_mask.any() else prompts
+        if not with_mask.any():
+            return prompts
+        return replace(prompts, mask_inputs=self._rough(sample, with_mask, draws), masks_padded=True)
 
     def _rough(self, sample: Sample, wanted: NDArray[np.bool_], draws: np.random.Generator) -> NDArray[np.float32]:
-        """Logits [N, side, side] in the padded input frame for the objects that are wanted."""
+        """Logits [N, side, side] in a frame with padding for the objects that are wanted."""
         masks = sample.masks
         cell = max(masks.shape[1:]) / self.side  # pixels
         rough = np.zeros((len(masks), self.side, self.side), np.float32)

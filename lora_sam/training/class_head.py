@@ -49,7 +49,7 @@ def fit_class_head(
         labels_seen: list[str] = []
         for place in places.tolist():
             sample = source[place]
-            features.append(features_of(predictor.embedding(sample.image), sample.masks, predictor.image_size))
+            features.append(features_of(predictor.embedding(sample.image), sample.masks, predictor.frame))
             labels_seen += sample.classes
             done += 1
             if on_image is not None:

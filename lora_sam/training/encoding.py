@@ -95,7 +95,7 @@ class Encodings:
             store.close()
 
     def _part(self, store: EmbeddingCache) -> FrozenPart:
-        return FrozenPart(self._adapted.sam, self._stage, self._base.image_size, store)
+        return FrozenPart(self._adapted.sam, self._stage, store)
 
     def _store(self, dtype: Literal["float16", "float32"]) -> EmbeddingCache | None:
         if self._off:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lora_sam.core.frame import Frame
 from lora_sam.core.seeds import drawn_places, generator_for
 from lora_sam.core.structures import Corrections, Prompts, Sample
 from lora_sam.data.augmentation import Augmentation, View
@@ -37,7 +38,7 @@ class Example:
         points: (x, y), float32 [N, K, 2], or None.
         labels: int64 [N, K] as in `Prompts`, or None.
         targets: bool [N, S, S].
-        size: (height, width) in pixels after augmentation, before scaling to the input frame.
+        extent: (height, width) that the image takes in the input frame; what is below and to the right is padding.
         object_ids: Names of the N objects.
         mask_inputs: Logits, float32 [N, S/4, S/4], or None; NaN as in `Prompts`.
         places: `Corrections.places` of the rounds after the first, float64 [N, R], or None for one round.
@@ -53,7 +54,7 @@ class Example:
     points: Tensor | None
     labels: Tensor | None
     targets: Tensor
-    size: tuple[int, int]
+    extent: tuple[int, int]
     object_ids: tuple[str, ...]
     mask_inputs: Tensor | None = None
     places: Tensor | None = None
@@ -114,18 +115,18 @@ class TrainingExamples(Dataset[Example]):
         prompt: TrainingPrompts,
         augmentation: Augmentation,
         *,
-        image_size: int,
+        frame: Frame,
         seed: int,
         max_objects: int | None,
         encoded: EncodedImages | None = None,
     ) -> None:
-        """Prepare samples of `source` for an input frame of side `image_size`.
+        """Prepare samples of `source` for an input frame.
 
         Args:
             source: Labelled samples.
             prompt: Makes the prompts, after augmentation.
             augmentation: Changes the samples.
-            image_size: Side S of the input frame in pixels.
+            frame: The input frame.
             seed: With epoch and sample id, decides objects, augmentation and prompts.
             max_objects: At most this many objects per example, others are drawn in other epochs; None for all.
             encoded: Images that need not be decoded; says how they are looked at, instead of `augmentation`.
@@ -133,7 +134,7 @@ class TrainingExamples(Dataset[Example]):
         self._source = source
         self._prompt = prompt
         self._augmentation = augmentation
-        self._image_size = image_size
+        self._frame = frame
         self._seed = seed
         self._max_objects = max_objects
         self._encoded = encoded
@@ -151,18 +152,18 @@ class TrainingExamples(Dataset[Example]):
         corrections = None
         if isinstance(self._prompt, CorrectedPrompts):
             corrections = self._prompt.corrections(sample, self._seed, epoch)
-        size, side = sample.size, self._image_size
-        masks = None if prompts.mask_inputs is None else mask_inputs_to_input_frame(prompts.mask_inputs, side)
-        boxes = None if prompts.boxes is None else boxes_to_input_frame(prompts.boxes, size, side)
-        points = None if prompts.points is None else points_to_input_frame(prompts.points, size, side)
+        size, frame = sample.size, self._frame
+        masks = mask_inputs_to_input_frame(prompts, size, frame)
+        boxes = None if prompts.boxes is None else boxes_to_input_frame(prompts.boxes, size, frame)
+        points = None if prompts.points is None else points_to_input_frame(prompts.points, size, frame)
         return Example(
             id=sample.id,
-            image=preprocess(sample.image, side) if encoded is None else None,
+            image=preprocess(sample.image, frame) if encoded is None else None,
             boxes=None if boxes is None else torch.from_numpy(boxes),
             points=None if points is None else torch.from_numpy(points),
             labels=None if prompts.labels is None else torch.from_numpy(prompts.labels),
-            targets=masks_to_input_frame(sample.masks, side, sample.boxes),
-            size=size,
+            targets=masks_to_input_frame(sample.masks, frame, sample.boxes),
+            extent=frame.extent(size),
             object_ids=sample.object_ids,
             mask_inputs=None if masks is None else torch.from_numpy(masks),
             places=None if corrections is None else torch.from_numpy(corrections.places),
@@ -211,7 +212,7 @@ class TrainingExamples(Dataset[Example]):
             return None
         assert isinstance(self._prompt, BackgroundPrompts)
         points = self._prompt.background(occupied, self._seed, epoch, sample.id)
-        return torch.from_numpy(points_to_input_frame(points, sample.size, self._image_size))
+        return torch.from_numpy(points_to_input_frame(points, sample.size, self._frame))
 
     def _with_some_objects(self, key: tuple[int, int], *, decode: bool) -> tuple[Sample, NDArray[np.bool_] | None]:
         """The sample with the objects that are drawn, and the pixels [H, W] of all where background is wanted."""

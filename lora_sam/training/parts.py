@@ -157,6 +157,7 @@ def fit(parts: Parts, validate: Callable[[int], float], resume_from: Path | None
         resume_from: State file to go on from; None begins anew.
         stop: Remembers the signal that ended it.
     """
+    from lora_sam.models.family import frame_of
     from lora_sam.training.display import Display
     from lora_sam.training.examples import TrainingExamples
     from lora_sam.training.loop import Fit
@@ -167,7 +168,7 @@ def fit(parts: Parts, validate: Callable[[int], float], resume_from: Path | None
         train,
         settings.prompt,
         settings.augmentation,
-        image_size=parts.base.image_size,
+        frame=frame_of(parts.base.sam),
         seed=settings.seed,
         max_objects=settings.data.max_objects_per_image,
         encoded=None if encodings is None else encodings.training(train, settings.augmentation, settings.seed),

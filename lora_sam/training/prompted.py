@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lora_sam.core.structures import Prompts
-from lora_sam.data.transforms import input_extent
 from lora_sam.prompts.clicks import random_click
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def alike(examples: Sequence[Example]) -> list[PromptBatch]:
     """The prompts of all examples, those with the same parts, number of points and rounds together."""
     groups: dict[tuple[int | bool, ...], list[PromptBatch]] = {}
     for index, example in enumerate(examples):
-        extent = torch.tensor(input_extent(example.size, example.targets.shape[-1]))
+        extent = torch.tensor(example.extent)
         for rows, prompts in _prompts(example).kinds():
             points = 0 if prompts.points is None else prompts.points.shape[1]
             batch = PromptBatch(
@@ -159,7 +158,7 @@ def on_background(examples: Sequence[Example]) -> PromptBatch | None:
         batches.append(
             PromptBatch(
                 images=torch.full((count,), index),
-                extents=torch.tensor(input_extent(example.size, side)).expand(count, 2),
+                extents=torch.tensor(example.extent).expand(count, 2),
                 boxes=None,
                 points=example.background.unsqueeze(1),
                 labels=torch.ones(count, 1, dtype=torch.int64),

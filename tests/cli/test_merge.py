@@ -27,6 +27,7 @@ from lora_sam.cli.merge import Merge
 from lora_sam.cli.step import run_step
 from lora_sam.core.config import step_from
 from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError
+from lora_sam.core.frame import Frame
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.structures import Prompts
 from lora_sam.deployment.merging import is_merged, merge_run, plain_sam
@@ -39,6 +40,8 @@ from lora_sam.runs.merged import load_merged, made_from, require_merged
 
 ROOT = Path(__file__).resolve().parents[2]
 BOXES = np.array([[3, 4, 40, 30], [10, 2, 30, 44]], np.float32)
+
+FRAME = Frame(64, square=False)
 
 
 def options(**changes: Any) -> Merge:
@@ -188,7 +191,7 @@ def test_the_loaded_model_has_split_projections(original: tuple[Path, Any], merg
     assert isinstance(model.sam.image_encoder.blocks[0].attn, SplitAttention)
     assert not any(parameter.requires_grad for parameter in model.sam.parameters())
     assert not model.sam.training
-    assert compare(answers(original[1].sam, probe(64)), answers(model.sam, probe(64))).within(1e-5)
+    assert compare(answers(original[1].sam, probe(FRAME)), answers(model.sam, probe(FRAME))).within(1e-5)
 
 
 def test_the_layout_of_transformers(original: tuple[Path, Any], run: Path) -> None:
@@ -205,7 +208,10 @@ def test_the_layout_of_transformers(original: tuple[Path, Any], run: Path) -> No
     assert step.checks["transformers"]["largest_logit_difference"] <= 1e-5
     assert step.checks["transformers"]["mean_mask_iou"] > 0.999
     model: Any = SamModel.from_pretrained(run / "merged" / "transformers")
-    agreement = compare(answers(original[1].sam, probe(64)), transformers_answers(model.eval(), probe(64)))
+    agreement = compare(
+        answers(original[1].sam, probe(FRAME)),
+        transformers_answers(model.eval(), probe(FRAME)),
+    )
     assert agreement.within(1e-5)
     # whoever wants the plain weights has them
     assert is_merged(RunDirectory(run), options())
@@ -244,7 +250,10 @@ def test_what_cannot_be_scaled_says_so_and_merges_as_trained(
     assert "\n" not in str(caught.value)
     assert not run.merged.exists()
     merge_run(run, options())
-    assert compare(answers(adapted.sam, probe(64)), answers(load_merged(run).sam, probe(64))).within(1e-5)
+    assert compare(
+        answers(adapted.sam, probe(FRAME)),
+        answers(load_merged(run).sam, probe(FRAME)),
+    ).within(1e-5)
 
 
 # --- several runs ----------------------------------------------------------------------------------------------------

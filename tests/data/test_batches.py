@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from lora_sam.core.frame import Frame
 from lora_sam.core.structures import Corrections, Prompts, Sample
 from lora_sam.data.augmentation import View
 from lora_sam.data.transforms import preprocess
@@ -55,7 +56,7 @@ TIGHT = BoxPrompt(jitter="uniform", jitter_pixels=0.0, jitter_fraction=0.0, jitt
 
 
 def examples(sample: Sample, augmentation: Any, prompt: Any = BOXES, **changes: Any) -> TrainingExamples:
-    settings = {"image_size": 32, "seed": 0, "max_objects": None} | changes
+    settings = {"frame": Frame(32, square=False), "seed": 0, "max_objects": None} | changes
     return TrainingExamples(Repeated(sample), prompt, augmentation, **settings)
 
 
@@ -73,9 +74,9 @@ def equal(first: Example, second: Example) -> bool:
 def test_everything_is_in_the_input_frame(augmentation: Make, sample: Sample) -> None:
     example = examples(sample, augmentation("none"), TIGHT)[0, 2]
     assert example.id == "2.png"
-    assert example.size == (40, 60)
+    assert example.extent == (21, 32)
     assert example.object_ids == ("7", "8", "9")
-    assert torch.equal(example.image, preprocess(sample.image, 32))
+    assert torch.equal(example.image, preprocess(sample.image, Frame(32, square=False)))
     assert example.targets.shape == (3, 32, 32)
     assert example.boxes is not None
     scale = torch.tensor([32 / 60, 21 / 40] * 2)
@@ -135,14 +136,14 @@ class Beside(Points):
 
 def test_the_background_is_beside_all_objects_however_few_are_drawn(augmentation: Make, sample: Sample) -> None:
     """Objects that an epoch leaves out are no background."""
-    example = examples(sample, augmentation("none"), Beside(), max_objects=1, image_size=60)[0, 0]
+    example = examples(sample, augmentation("none"), Beside(), max_objects=1, frame=Frame(60, square=False))[0, 0]
     assert len(example.targets) == 1
     assert example.background is not None
     taken = sample.masks.any(axis=0)
     assert len(example.background) == np.count_nonzero(~taken)
     for x, y in example.background.tolist():
         assert not taken[int(y), int(x)]
-    halved = examples(sample, augmentation("none"), Beside(), image_size=30)[0, 0].background
+    halved = examples(sample, augmentation("none"), Beside(), frame=Frame(30, square=False))[0, 0].background
     assert halved is not None
     torch.testing.assert_close(halved, example.background / 2)
     assert examples(sample, augmentation("none"), Beside(0))[0, 0].background is None
@@ -180,9 +181,10 @@ def test_the_background_follows_a_cached_view(augmentation: Make, sample: Sample
         def read(self, epoch: int, index: int) -> None:
             return None
 
-    example = examples(sample, augmentation("none"), Beside(), image_size=60, encoded=Turned())[0, 0]
+    example = examples(sample, augmentation("none"), Beside(), frame=Frame(60, square=False), encoded=Turned())[0, 0]
     taken = View(mirrored=True, quarters=1).of(sample.masks.any(axis=0), (0, 1))
-    assert example.size == taken.shape == (60, 40)
+    assert example.extent == (60, 40)
+    assert taken.shape == (60, 40)
     assert example.background is not None
     assert len(example.background) == np.count_nonzero(~taken)
     assert not any(taken[int(y), int(x)] for x, y in example.background.tolist())
@@ -260,7 +262,7 @@ def test_what_is_ignored_is_no_background(augmentation: Make, sample: Sample) ->
     ignored = np.zeros(sample.size, np.bool_)
     ignored[:11, 30:] = True
     with_crowd = replace(sample, ignored=ignored)
-    example = examples(with_crowd, augmentation("none"), Beside(), image_size=60)[0, 0]
+    example = examples(with_crowd, augmentation("none"), Beside(), frame=Frame(60, square=False))[0, 0]
     assert example.background is not None
     assert len(example.background) == np.count_nonzero(~(sample.masks.any(axis=0) | ignored))
     assert not any(ignored[int(y), int(x)] for x, y in example.background.tolist())

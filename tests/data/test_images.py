@@ -255,11 +255,12 @@ def test_memory_of_one_image_serves_the_next(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.jpg", np.full((1024, 1365, 3), 90, np.uint8))
     code = """
 import resource, sys
+from lora_sam.core.frame import Frame
 from lora_sam.data.reading.images import read_image
 from lora_sam.data.transforms import preprocess_array
 for number in range(6):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    preprocess_array(read_image(sys.argv[1]), 1024)
+    preprocess_array(read_image(sys.argv[1]), Frame(1024, square=False))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lora_sam.core.frame import Frame
 from lora_sam.core.structures import Sample
 from lora_sam.data.partly import some_of
 from lora_sam.data.reading.label_map import LabelMap, numbered, stored_values
@@ -98,7 +99,7 @@ def test_examples_are_the_same_and_only_what_is_drawn_takes_memory(
     source = option(f"data/{data}", root=str(dense / data), **options, **where).open(0).train
     changes = {"background_points": 2} if prompt == "iterative" else {}
     made = {"prompt": option(f"prompt/{prompt}", **changes), "augmentation": option("augmentation/flips")}
-    made |= {"image_size": 64, "seed": 1, "max_objects": 4}
+    made |= {"frame": Frame(64, square=False), "seed": 1, "max_objects": 4}
     ours, whole = (
         TrainingExamples(Subset(source, (1, 0)), **made),
         TrainingExamples(Plain(Subset(source, (1, 0))), **made),

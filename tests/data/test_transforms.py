@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
+from lora_sam.core.frame import Frame
 from lora_sam.data.transforms import (
     boxes_to_input_frame,
-    input_extent,
     logits_to_original,
     masks_to_input_frame,
     points_to_input_frame,
@@ -18,6 +18,11 @@ from lora_sam.data.transforms import (
 )
 
 SIZES = [(48, 64), (64, 48), (50, 50), (31, 97), (200, 333), (64, 64), (1, 40)]
+
+
+def padded(side: int) -> Frame:
+    """The input frame of the first SAM."""
+    return Frame(side, square=False)
 
 
 def reference(image_size: int) -> Sam:
@@ -33,8 +38,8 @@ def test_preprocess_equals_segment_anything(size: tuple[int, int], image_size: i
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     resized = ResizeLongestSide(image_size).apply_image(image)
     expected = reference(image_size).preprocess(torch.as_tensor(resized).permute(2, 0, 1))
-    assert input_extent(size, image_size) == resized.shape[:2]
-    pixels = preprocess(image, image_size)
+    assert padded(image_size).extent(size) == resized.shape[:2]
+    pixels = preprocess(image, padded(image_size))
     assert pixels.dtype == torch.float32
     assert torch.equal(pixels, expected)
     height, width = resized.shape[:2]
@@ -42,17 +47,17 @@ def test_preprocess_equals_segment_anything(size: tuple[int, int], image_size: i
 
 
 def test_a_side_never_shrinks_to_nothing() -> None:
-    assert input_extent((1, 5000), 64) == (1, 64)
-    assert preprocess(np.zeros((1, 5000, 3), np.uint8), 64).shape == (3, 64, 64)
+    assert padded(64).extent((1, 5000)) == (1, 64)
+    assert preprocess(np.zeros((1, 5000, 3), np.uint8), padded(64)).shape == (3, 64, 64)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_prompts_move_as_in_segment_anything(size: tuple[int, int]) -> None:
     reference = ResizeLongestSide(64)
     xy = np.random.default_rng(1).uniform(0, 40, (3, 2, 2)).astype(np.float32)
-    np.testing.assert_allclose(points_to_input_frame(xy, size, 64), reference.apply_coords(xy, size), rtol=1e-6)
+    np.testing.assert_allclose(points_to_input_frame(xy, size, padded(64)), reference.apply_coords(xy, size), rtol=1e-6)
     boxes = xy.reshape(3, 4)
-    moved = boxes_to_input_frame(boxes, size, 64)
+    moved = boxes_to_input_frame(boxes, size, padded(64))
     assert moved.dtype == np.float32
     np.testing.assert_allclose(moved, reference.apply_boxes(boxes, size), rtol=1e-6)
 
@@ -60,24 +65,24 @@ def test_prompts_move_as_in_segment_anything(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_logits_return_as_in_segment_anything(size: tuple[int, int]) -> None:
     logits = torch.randn(19, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    expected = reference(112).postprocess_masks(logits, input_extent(size, 112), size)[:, 0]
-    assert torch.equal(logits_to_original(logits, size, 112), expected)
-    assert torch.equal(logits_to_original(logits[:, 0], size, 112), expected)
-    half = logits_to_original(logits.bfloat16(), size, 112)
+    expected = reference(112).postprocess_masks(logits, padded(112).extent(size), size)[:, 0]
+    assert torch.equal(logits_to_original(logits, size, padded(112)), expected)
+    assert torch.equal(logits_to_original(logits[:, 0], size, padded(112)), expected)
+    half = logits_to_original(logits.bfloat16(), size, padded(112))
     assert half.dtype == torch.float32
-    assert logits_to_original(logits[:1], size, 112).shape == (1, *size)
+    assert logits_to_original(logits[:1], size, padded(112)).shape == (1, *size)
 
 
 def test_gradients_flow_through_the_way_back() -> None:
     logits = torch.zeros(17, 4, 4, requires_grad=True)
-    logits_to_original(logits, (20, 30), 32).sum().backward()
+    logits_to_original(logits, (20, 30), padded(32)).sum().backward()
     assert logits.grad is not None
     assert logits.grad.count_nonzero() > 0
 
 
 def brute_force(mask: np.ndarray, image_size: int) -> np.ndarray:
     """Every output pixel from its definition: nearest source pixel, or mean over the area it covers."""
-    extent = input_extent(mask.shape, image_size)
+    extent = padded(image_size).extent(mask.shape)
     if image_size >= max(mask.shape):
         rows, columns = (
             [int((2 * index + 1) * length / (2 * side)) for index in range(side)]
@@ -102,7 +107,7 @@ def test_targets_equal_their_definition(seed: int, height: int, width: int, imag
     window = mask[y0 : int(rng.integers(y0, height)) + 1, x0 : int(rng.integers(x0, width)) + 1]
     window[...] = rng.random(window.shape) < share
     mask[y0, x0] = True
-    target = masks_to_input_frame(mask[None], image_size)
+    target = masks_to_input_frame(mask[None], padded(image_size))
     assert target.dtype == torch.bool
     assert target.shape == (1, image_size, image_size)
     assert target.any()
@@ -121,7 +126,7 @@ def test_thin_objects_keep_their_shape_when_shrunk() -> None:
     masks = np.zeros((2, 256, 256), np.bool_)
     masks[0, 101, 40:200] = True  # a line of one pixel
     masks[1, 13, 250] = True  # a single pixel
-    target = masks_to_input_frame(masks, 32)
+    target = masks_to_input_frame(masks, padded(32))
     assert target[0].nonzero()[:, 0].unique().tolist() == [12]
     assert target[0].sum() == 20
     assert target[1].nonzero().tolist() == [[1, 31]]
@@ -130,25 +135,25 @@ def test_thin_objects_keep_their_shape_when_shrunk() -> None:
 def test_pixels_that_are_covered_exactly_by_half_are_kept_and_less_is_not() -> None:
     masks = np.zeros((1, 64, 64), np.bool_)
     masks[0, 10:21, 8] = True  # a line of one pixel, half of those that it becomes; its end covers a quarter of one
-    target = masks_to_input_frame(masks, 32)[0]
+    target = masks_to_input_frame(masks, padded(32))[0]
     assert target.nonzero().tolist() == [[row, 4] for row in range(5, 10)]
 
 
 def test_enlarged_and_equal_sizes_are_exact() -> None:
     masks = np.random.default_rng(0).random((2, 16, 8)) < 0.5
     masks[:, 0, 0] = True
-    assert torch.equal(masks_to_input_frame(masks, 16)[:, :, :8], torch.from_numpy(masks))
+    assert torch.equal(masks_to_input_frame(masks, padded(16))[:, :, :8], torch.from_numpy(masks))
     doubled = masks.repeat(2, axis=1).repeat(2, axis=2)
-    assert torch.equal(masks_to_input_frame(masks, 32)[:, :, :16], torch.from_numpy(doubled))
+    assert torch.equal(masks_to_input_frame(masks, padded(32))[:, :, :16], torch.from_numpy(doubled))
     nearest = torch.nn.functional.interpolate(torch.from_numpy(masks)[None].float(), (48, 24), mode="nearest-exact")
-    assert torch.equal(masks_to_input_frame(masks, 48)[:, :, :24], nearest[0].bool())
+    assert torch.equal(masks_to_input_frame(masks, padded(48))[:, :, :24], nearest[0].bool())
 
 
 def test_targets_of_photographs_equal_their_definition() -> None:
     rows, columns = np.mgrid[:1024, :1365]
     mask = np.hypot(rows - 500, 0.7 * (columns - 600)) < 240 + 20 * np.sin(columns / 9)
     covered = brute_force(mask, 1024)
-    inner = masks_to_input_frame(mask[None], 1024)[0, : covered.shape[0]].numpy()
+    inner = masks_to_input_frame(mask[None], padded(1024))[0, : covered.shape[0]].numpy()
     clear = np.abs(covered - 0.5) > 1e-4
     assert clear.mean() > 0.99
     np.testing.assert_array_equal(inner[clear], covered[clear] > 0.5)

@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 import torch
 
+from lora_sam.core.frame import Frame
 from lora_sam.deployment.proof import FOLDED, Agreement, Answers, answers, compare, probe
 from lora_sam.models.decoding import decode_all_masks
 from lora_sam.models.projections import fuse_projections
 
 SIDE = 64
+FRAME = Frame(SIDE, square=False)
 
 
 def test_a_probe_is_always_the_same_and_has_every_kind_of_prompt() -> None:
-    first, again, other = probe(SIDE), probe(SIDE), probe(SIDE, seed=1)
+    first, again, other = probe(FRAME), probe(FRAME), probe(FRAME, seed=1)
     assert torch.equal(first.images, again.images)
     assert not torch.equal(first.images, other.images)
     assert first.images.shape == (1, 3, SIDE, SIDE)
@@ -40,7 +42,7 @@ def test_a_probe_is_always_the_same_and_has_every_kind_of_prompt() -> None:
 
 @pytest.mark.parametrize("side", [32, 48, 512])
 def test_any_input_size_has_objects(side: int) -> None:
-    for prompts in probe(side).prompts:
+    for prompts in probe(Frame(side, square=False)).prompts:
         if prompts.boxes is not None:
             assert ((prompts.boxes[:, 2:] - prompts.boxes[:, :2]) >= 2).all()
         if prompts.mask_inputs is not None:
@@ -49,7 +51,7 @@ def test_any_input_size_has_objects(side: int) -> None:
 
 
 def test_every_weight_changes_the_answers(tiny_sam: Callable[[], Any]) -> None:
-    sam, questions = tiny_sam().requires_grad_(True), probe(SIDE)
+    sam, questions = tiny_sam().requires_grad_(True), probe(FRAME)
     total = torch.zeros(())
     embeddings = sam.image_encoder(questions.images)
     for prompts in questions.prompts:
@@ -66,7 +68,7 @@ def test_every_weight_changes_the_answers(tiny_sam: Callable[[], Any]) -> None:
 
 
 def test_split_and_fused_projections_agree(tiny_sam: Callable[[], Any]) -> None:
-    questions = probe(SIDE)
+    questions = probe(FRAME)
     expected = answers(tiny_sam(), questions)
     assert expected.logits.shape == (16, 4, 16, 16)
     assert expected.scores.shape == (16, 4)

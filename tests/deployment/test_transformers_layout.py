@@ -11,16 +11,19 @@ import numpy as np
 import pytest
 import torch
 
+from lora_sam.core.frame import Frame
 from lora_sam.deployment.proof import answers, compare, probe
 from lora_sam.deployment.transformers_layout import (
     read_transformers,
     transformers_answers,
-    transformers_config,
     write_transformers,
 )
 from lora_sam.models.layouts import transformers_state
 from lora_sam.models.projections import fuse_state_dict
+from lora_sam.models.vit_transformers import config
 from lora_sam.predictors.torch_predictor import TorchPredictor
+
+FRAME = Frame(64, square=False)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,7 @@ def test_the_same_answers(written: tuple[Any, Path]) -> None:
     model = read_transformers(directory)
     assert not model.training
     assert model.dtype == torch.float32
-    agreement = compare(answers(sam, probe(64)), transformers_answers(model, probe(64)))
+    agreement = compare(answers(sam, probe(FRAME)), transformers_answers(model, probe(FRAME)))
     assert agreement.largest_logit_difference <= 1e-6
     assert agreement.largest_score_difference <= 1e-6
     assert agreement.mean_mask_iou > 0.999
@@ -48,7 +51,7 @@ def test_another_model_answers_otherwise(written: tuple[Any, Path]) -> None:
     sam, directory = written
     model = read_transformers(directory)
     model.mask_decoder.transformer.layers[1].layer_norm3.bias.add_(0.1)
-    agreement = compare(answers(sam, probe(64)), transformers_answers(model, probe(64)))
+    agreement = compare(answers(sam, probe(FRAME)), transformers_answers(model, probe(FRAME)))
     assert agreement.largest_logit_difference > 1e-3
 
 
@@ -73,7 +76,7 @@ def test_the_names_fit_every_variant(option: Callable[..., Any], name: str) -> N
     settings = option(f"model/{name}")
     with torch.device("meta"):
         ours = settings.empty().state_dict()
-        theirs: Any = SamModel(transformers_config(settings.architecture())).state_dict()
+        theirs: Any = SamModel(config(settings.architecture())).state_dict()
     renamed = transformers_state(ours)
     assert renamed.keys() == theirs.keys()
     assert {key: value.shape for key, value in renamed.items()} == {key: value.shape for key, value in theirs.items()}

@@ -1,9 +1,10 @@
-"""A run on MobileSAM's layout from training to INT8: every step that a run on a plain ViT has."""
+"""A run on each family beside the plain ViT, from training to INT8: every step that a run on a plain ViT has."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,26 +14,30 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
+from transformers import Sam2Model, Sam2Processor
 
 from lora_sam import load
 from lora_sam.cli.jobs import plain
 from lora_sam.cli.run import run
 from lora_sam.core.config import step_from
-from lora_sam.core.errors import AdapterError
+from lora_sam.core.errors import AdapterError, ConfigError
+from lora_sam.core.frame import Frame
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.structures import Prompts
 from lora_sam.deployment.merging import plain_sam
 from lora_sam.deployment.quantizing.compression import ends_of, read
 from lora_sam.deployment.quantizing.ladder import encoder_rungs
 from lora_sam.evaluation.metrics import mask_iou
-from lora_sam.models.tiny_vit_encoder import TinyViTEncoder
+from lora_sam.models.family import family_of
 from lora_sam.predictors.automatic import AutomaticMasks
-from lora_sam.predictors.openvino_predictor import OpenVINOPredictor, openvino_directory
+from lora_sam.predictors.openvino_predictor import OpenVINOPredictor, frame_in, openvino_directory
 from lora_sam.predictors.torch_predictor import TorchPredictor
+from lora_sam.runs.merged import load_merged
 from lora_sam.training.settings import settings_from
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = ["model=tiny_vit_random", "trainer.device=cpu", "tracker=none", "trainer.max_epochs=null"]
+QUICK = ["trainer.device=cpu", "tracker=none", "trainer.max_epochs=null"]
+VARIANTS = {"tiny_vit": "tiny_vit_random", "sam2": "sam2_random"}
 
 
 def composed(blobs: Path, *overrides: str) -> dict[str, Any]:
@@ -54,13 +59,20 @@ def perform(verb: str, directory: Path, **changes: Any) -> int:
     return int(step_from({**values, "run": str(directory), **changes}).perform())
 
 
+@pytest.fixture(scope="module", params=VARIANTS)
+def family(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture(scope="module")
-def deployed(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def deployed(family: str, blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with an adapter on late blocks, what was frozen cached; merged, exported and made INT8."""
-    directory = tmp_path_factory.mktemp("tiny_vit") / "run"
+    directory = tmp_path_factory.mktemp(family) / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory.parent)
-        train(blobs, directory, "method.blocks=last:2", "augmentation=none", "trainer.max_steps=6", "optim.lr=0.01")
+        changes = ["method.blocks=last:2", "augmentation=none", "trainer.max_steps=6", "optim.lr=0.01"]
+        train(blobs, directory, f"model={VARIANTS[family]}", *changes)
         assert perform("merge", directory) == 0
         assert perform("export", directory, precision="fp32") == 0
         assert perform("export", directory, precision="fp16", min_iou=0.99) == 0
@@ -86,26 +98,38 @@ def every_kind() -> dict[str, Prompts]:
     }
 
 
-def test_the_adapter_says_its_family_and_loads(deployed: Path) -> None:
+def test_the_adapter_says_its_family_and_loads(family: str, deployed: Path) -> None:
     facts = json.loads((deployed / "adapter" / "lora_sam.json").read_text())
-    assert facts["architecture"]["family"] == "tiny_vit"
+    assert facts["architecture"]["family"] == family
     predictor = load(deployed)
-    assert isinstance(predictor.sam.image_encoder, TinyViTEncoder)
+    assert family_of(predictor.sam.image_encoder).name == family
     masks = predictor.segment(picture(), boxes=[[3, 4, 40, 30]])
     assert masks.masks.shape == (1, 50, 64)
 
 
-def test_merged_weights_have_the_names_of_mobile_sam(deployed: Path, option: Callable[..., Any]) -> None:
+def test_merged_weights_load_strictly_where_they_came_from(
+    family: str, deployed: Path, option: Callable[..., Any]
+) -> None:
     state = load_file(deployed / "merged" / "sam.safetensors")
-    upstream = option("model/tiny_vit_random").empty()
-    upstream.load_state_dict(state, strict=True)
-    assert state["image_encoder.layers.0.blocks.0.conv1.bn.num_batches_tracked"].dtype == torch.int64
-    tuned, merged = load(deployed), TorchPredictor(plain_sam(RunDirectory(deployed)), 64)
+    upstream = option(f"model/{VARIANTS[family]}").empty()
+    assert state.keys() == family_of(upstream.image_encoder).published(upstream.state_dict()).keys()
+    merged = load_merged(RunDirectory(deployed))
+    tuned, found = load(deployed), TorchPredictor(merged.sam, merged.image_size)
     for prompts in every_kind().values():
-        wanted, found = (predictor.predict(picture(), prompts) for predictor in (tuned, merged))
-        assert np.abs(wanted.low_res_logits - found.low_res_logits).max() <= 1e-4
+        wanted, masks = (predictor.predict(picture(), prompts) for predictor in (tuned, found))
+        assert np.abs(wanted.low_res_logits - masks.low_res_logits).max() <= 1e-4
     checks = json.loads((deployed / "merged" / "manifest.json").read_text())["checks"]
     assert checks["merged"]["largest_logit_difference"] <= 1e-4
+
+
+@pytest.mark.parametrize("family", ["tiny_vit"], indirect=True)
+def test_merged_weights_have_the_names_of_mobile_sam(deployed: Path, option: Callable[..., Any]) -> None:
+    state = load_file(deployed / "merged" / "sam.safetensors")
+    option("model/tiny_vit_random").empty().load_state_dict(state, strict=True)
+    assert state["image_encoder.layers.0.blocks.0.conv1.bn.num_batches_tracked"].dtype == torch.int64
+    tuned, plain_one = load(deployed), TorchPredictor(plain_sam(RunDirectory(deployed)), 64)
+    wanted, found = (predictor.predict(picture(), every_kind()["points"]) for predictor in (tuned, plain_one))
+    assert np.abs(wanted.low_res_logits - found.low_res_logits).max() <= 1e-4
 
 
 @pytest.mark.parametrize("kind", every_kind())
@@ -129,13 +153,16 @@ def test_int8_stays_close(deployed: Path) -> None:
     assert text.count('type="FakeQuantize"') > 10
 
 
-def test_the_first_and_the_last_block_are_those_of_all_stages(deployed: Path) -> None:
+def test_the_first_and_the_last_block_are_those_of_all_stages(family: str, deployed: Path) -> None:
     encoder = read(deployed / "openvino" / "fp32" / "image_encoder.xml")
-    assert ends_of(encoder) == ("layers.1.blocks.0", "layers.3.blocks.0")
+    ends = {"tiny_vit": ("layers.1.blocks.0", "layers.3.blocks.0"), "sam2": ("blocks.0", "blocks.7")}[family]
+    assert ends_of(encoder) == ends
     pattern = encoder_rungs(ends_of(encoder)).then[1].in_float[-1]
     names = {op.get_friendly_name() for op in encoder.get_ops()}
     kept = {name.split(".mlp.")[0] for name in names if re.fullmatch(pattern, name)}
-    assert {name.rpartition("layers")[2] for name in kept} == {".1.blocks.0", ".3.blocks.0"}
+    assert kept
+    assert all(name.endswith(ends) for name in kept)
+    assert all(any(name.endswith(end) for name in kept) for end in ends)
 
 
 def test_masks_without_prompts(deployed: Path) -> None:
@@ -145,6 +172,46 @@ def test_masks_without_prompts(deployed: Path) -> None:
     assert found.masks.shape[1:] == (50, 64)
 
 
+@pytest.mark.parametrize("family", ["tiny_vit"], indirect=True)
 def test_what_transformers_does_not_have_is_refused(deployed: Path) -> None:
     with pytest.raises(AdapterError, match=r"format = transformers: .* no SAM with a TinyViT; leave format out"):
         perform("merge", deployed, format="transformers")
+
+
+@pytest.mark.parametrize("family", ["sam2"], indirect=True)
+def test_merged_for_transformers_is_the_same_model(deployed: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(deployed, run)
+    assert perform("merge", run, format="transformers") == 0
+    checks = json.loads((run / "merged" / "manifest.json").read_text())["checks"]["transformers"]
+    assert checks["largest_logit_difference"] <= 1e-4
+    assert checks["mean_mask_iou"] >= 0.9999
+    model, notes = Sam2Model.from_pretrained(run / "merged" / "transformers", output_loading_info=True)
+    assert not any(notes.values())
+    processor = Sam2Processor.from_pretrained(run / "merged" / "transformers")
+    box = [3.0, 4.0, 40.0, 30.0]
+    inputs = processor(images=picture(), input_boxes=[[box]], return_tensors="pt")
+    with torch.no_grad():
+        found = model(**inputs, multimask_output=False).pred_masks[0, 0, 0].numpy()
+    wanted = load(deployed).predict(picture(), Prompts(boxes=np.array([box], np.float32)))
+    # images are rounded to grey levels in other places
+    assert np.abs(found - wanted.low_res_logits[0]).max() < 0.02 * np.abs(found).max()
+
+
+@pytest.mark.parametrize("family", ["sam2"], indirect=True)
+def test_what_sam_2_cannot_do_is_refused_by_name(deployed: Path, blobs: Path, tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match=r"format = onnx: .*: ONNX files do not say that images are squeezed"):
+        perform("export", deployed, format="onnx", precision="fp32")
+    with pytest.raises(AdapterError, match=r"SamPredictor pads images, .*; use lora_sam.load"):
+        plain_sam(RunDirectory(deployed))
+    with pytest.raises(ConfigError, match=r"method.frame = 128: SAM 2 squeezes images .*; leave method.frame out"):
+        train(blobs, tmp_path / "run", "model=sam2_random", "method=full", "method.frame=128", "trainer.max_steps=1")
+
+
+@pytest.mark.parametrize("family", ["sam2"], indirect=True)
+def test_files_say_that_images_are_squeezed(deployed: Path) -> None:
+    """What is exported of this family is told apart from the first SAM's by the file alone, INT8 too."""
+    for name in ("fp32", "fp16", "int8"):
+        path = deployed / "openvino" / name / "image_encoder.xml"
+        assert frame_in(read(path), path) == Frame(64, square=True)
+        assert 'model_type value="sam2_image_encoder"' in path.read_text()

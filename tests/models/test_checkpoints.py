@@ -114,16 +114,21 @@ def names(directory: Path) -> list[str]:
 # --- registry --------------------------------------------------------------------------------------------------------
 
 
-def test_the_registry_holds_metas_three_files_and_that_of_mobile_sam() -> None:
+def test_the_registry_holds_metas_files_and_that_of_mobile_sam() -> None:
     assert {name: (entry.filename, entry.size) for name, entry in OFFICIAL.items()} == {
         "vit_b": ("sam_vit_b_01ec64.pth", 375042383),
         "vit_l": ("sam_vit_l_0b3195.pth", 1249524607),
         "vit_h": ("sam_vit_h_4b8939.pth", 2564550879),
         "tiny_vit": ("mobile_sam.pt", 40728226),
+        "sam2_tiny": ("sam2.1_hiera_tiny.pt", 156008466),
+        "sam2_small": ("sam2.1_hiera_small.pt", 184416285),
+        "sam2_base_plus": ("sam2.1_hiera_base_plus.pt", 323606802),
+        "sam2_large": ("sam2.1_hiera_large.pt", 898083611),
     }
     for name, entry in OFFICIAL.items():
         assert entry.variant == name
-        meta = f"https://dl.fbaipublicfiles.com/segment_anything/{entry.filename}"
+        folder = "segment_anything_2/092824" if name.startswith("sam2_") else "segment_anything"
+        meta = f"https://dl.fbaipublicfiles.com/{folder}/{entry.filename}"
         # at a commit: what is published under a branch may change
         theirs = r"https://raw\.githubusercontent\.com/ChaoningZhang/MobileSAM/[0-9a-f]{40}/weights/mobile_sam\.pt"
         assert entry.url == meta if name != "tiny_vit" else re.fullmatch(theirs, entry.url)

@@ -123,6 +123,9 @@ def test_other_models_are_named(name: str, keys: list[str]) -> None:
     with pytest.raises(CheckpointError) as caught:
         plain_state({key: torch.ones(1) for key in keys}, PATH)
     remedy = "choose model=tiny_vit, or another model.checkpoint" if name.startswith("MobileSAM") else "give "
+    if name == "SAM 2":
+        videos = keys[0].startswith("memory")
+        remedy = "it is the part for videos alone" if videos else "choose model=sam2_tiny, sam2_small, "
     assert str(caught.value).startswith(f"weights.pth holds {name}, which cannot be the base: {remedy}")
 
 

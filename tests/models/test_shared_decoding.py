@@ -136,9 +136,11 @@ def test_positions_are_exact_under_autocast(tiny_sam: Callable[[], Any], monkeyp
     sam = tiny_sam()
     seen: list[torch.Tensor] = []
 
-    def record(decoder: Any, pixels: Any, positions: torch.Tensor, tokens: torch.Tensor, masks: slice) -> Any:
+    def record(
+        decoder: Any, pixels: Any, positions: torch.Tensor, tokens: torch.Tensor, masks: slice, fine: Any
+    ) -> Any:
         seen.extend((positions, tokens))
-        return masks_of_tokens(decoder, pixels, positions, tokens, masks)
+        return masks_of_tokens(decoder, pixels, positions, tokens, masks, fine)
 
     monkeypatch.setattr(decode, "masks_of_tokens", record)
     with autocast(torch.device("cpu"), "bf16"):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from lora_sam.core.errors import AdapterError
+from lora_sam.core.frame import Frame
 from lora_sam.core.structures import Sample
 from lora_sam.evaluation.naming import Naming, naming_line
 from lora_sam.predictors.class_head import ClassHead, features_of, load_class_head
@@ -19,13 +20,15 @@ from lora_sam.predictors.torch_predictor import TorchPredictor
 from lora_sam.training.class_head import fit_class_head
 from lora_sam.training.trained_on import TrainedOn
 
+FRAME = Frame(64, square=False)
+
 
 def test_a_mask_of_whole_cells_takes_their_mean() -> None:
     embedding = np.random.default_rng(0).normal(size=(1, 3, 4, 4)).astype(np.float32)
     masks = np.zeros((2, 64, 64), np.bool_)
     masks[0, 16:48, 0:16] = True  # two cells
     masks[1, 20:24, 20:28] = True  # a part of one
-    features = features_of(embedding, masks, 64)
+    features = features_of(embedding, masks, FRAME)
     assert features[0, :3] == pytest.approx(embedding[0, :, 1:3, 0].mean(axis=1), abs=1e-6)
     assert features[1, :3] == pytest.approx(embedding[0, :, 1, 1], abs=1e-6)
     assert np.exp(features[:, 3]) == pytest.approx([32 * 16, 4 * 8])
@@ -34,13 +37,13 @@ def test_a_mask_of_whole_cells_takes_their_mean() -> None:
 def test_the_padding_counts_for_nothing_and_scale_does_not_matter() -> None:
     embedding = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
     wide = np.ones((1, 30, 60), np.bool_)  # the lower half of the frame is padding
-    assert features_of(embedding, wide, 64)[0, 0] == pytest.approx(np.arange(8).mean())
+    assert features_of(embedding, wide, FRAME)[0, 0] == pytest.approx(np.arange(8).mean())
     large = np.ones((1, 300, 600), np.bool_)
-    assert features_of(embedding, large, 64) == pytest.approx(features_of(embedding, wide, 64))
+    assert features_of(embedding, large, FRAME) == pytest.approx(features_of(embedding, wide, FRAME))
 
 
 def test_an_empty_mask_is_no_division_by_zero() -> None:
-    features = features_of(np.ones((1, 2, 4, 4), np.float32), np.zeros((1, 64, 64), np.bool_), 64)
+    features = features_of(np.ones((1, 2, 4, 4), np.float32), np.zeros((1, 64, 64), np.bool_), FRAME)
     assert features.tolist() == [[0, 0, 0]]
     head = ClassHead(("a", "b"), np.ones((2, 3), np.float32), np.array([0, np.log(3)], np.float32))
     assert head.of_features(features)[0] == pytest.approx([0.25, 0.75])

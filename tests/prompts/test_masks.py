@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lora_sam.core.frame import Frame
 from lora_sam.core.structures import Sample
 from lora_sam.data.transforms import masks_to_input_frame
 
@@ -35,7 +36,7 @@ def test_masks_lie_where_the_objects_are(option: Callable[..., Any], squares: Sq
         (0, 0, width // 3, height),
     )
     exact = option("prompt/mask", mask_prob=1.0, blur=0.0, shift=0.0, noise=0.0)
-    truth = masks_to_input_frame(sample.masks, 256).numpy()
+    truth = masks_to_input_frame(sample.masks, Frame(256, square=False)).numpy()
     for made, mask in zip(rough(exact, sample) > 0, truth, strict=True):
         assert iou(made, mask) > 0.97
     assert set(np.unique(np.abs(rough(exact, squares((512, 512), (128, 128, 256, 256)))))) == {np.float32(8)}
@@ -53,7 +54,7 @@ def test_contours_shift_both_ways(option: Callable[..., Any], squares: Squares) 
 
 def test_blur_and_noise_make_masks_rough(option: Callable[..., Any], squares: Squares) -> None:
     sample = squares((512, 512), (128, 128, 256, 256))
-    truth = masks_to_input_frame(sample.masks, 256).numpy()[0]
+    truth = masks_to_input_frame(sample.masks, Frame(256, square=False)).numpy()[0]
     values = [
         iou(rough(option("prompt/mask", mask_prob=1.0, shift=0.0, blur=2.0, noise=noise), sample)[0] > 0, truth)
         for noise in (0.0, 4.0, 20.0)

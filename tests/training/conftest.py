@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 
 from lora_sam.core.run_directory import RunDirectory
+from lora_sam.models.family import frame_of
 from lora_sam.training.display import Display
 from lora_sam.training.examples import TrainingExamples
 from lora_sam.training.loop import Fit
@@ -27,7 +28,7 @@ def make_fit(option, tiny_sam, blobs, tmp_path, monkeypatch):
             splits.train,
             prompt or option("prompt/box", jitter_pixels=2),
             option("augmentation/flips"),
-            image_size=64,
+            frame=frame_of(adapted.sam),
             seed=0,
             max_objects=2,
         )

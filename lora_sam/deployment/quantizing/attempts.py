@@ -35,7 +35,7 @@ from lora_sam.deployment.quantizing.ladder import (
     is_enough,
 )
 from lora_sam.evaluation.backends.names import Mode
-from lora_sam.predictors.openvino_predictor import DECODER, ENCODER, OpenVINOPredictor
+from lora_sam.predictors.openvino_predictor import DECODER, ENCODER, OpenVINOPredictor, frame_in
 
 if TYPE_CHECKING:
     import openvino
@@ -102,7 +102,7 @@ class Workshop:
         if self.mode != "int8":
             return self._best_of(Rungs((_weights_only(self.mode),)), self._compress(half), ENCODER)
         assert self.images is not None
-        examples = EncoderExamples(self.images, half.inputs[0].shape[2])
+        examples = EncoderExamples(self.images, frame_in(half, self.exported / ENCODER))
 
         def make(rung: Rung) -> openvino.Model:
             if rung.controlled:
@@ -120,7 +120,9 @@ class Workshop:
         encoder = compiled(self.place / ENCODER)
         predictor = OpenVINOPredictor(self.place / ENCODER, self.place / DECODER, compile_cache=False, verify=False)
         some = Subset(self.images, tuple(range(min(len(self.images), DECODER_IMAGES))))
-        examples = list(decoder_examples(some, lambda image: embedding_of(encoder, image), predictor, self.seed))
+        examples = list(
+            decoder_examples(some, lambda image: embedding_of(encoder, image, predictor.frame), predictor, self.seed)
+        )
         return self._best_of(DECODER_RUNGS, lambda rung: quantized(half, examples, rung, self.recipe), DECODER)
 
     def _best_of(self, rungs: Rungs, make: Callable[[Rung], openvino.Model], name: str) -> list[Attempt]:
@@ -166,12 +168,12 @@ class Workshop:
         assert self.scale is not None, "without a scale, the first rung is the last"
         validation = self.scale.validation
         source = Subset(validation.source, tuple(range(min(len(validation.source), CONTROL_IMAGES))))
-        decoder = compiled(self.place / DECODER)
+        decoder, frame = compiled(self.place / DECODER), frame_in(model, self.exported / ENCODER)
 
         def score(encoder: openvino.CompiledModel, places: Iterable[int]) -> float:
-            return Validation(source, validation.prompts_for).iou(masks_of(encoder, decoder), places)
+            return Validation(source, validation.prompts_for).iou(masks_of(encoder, decoder, frame), places)
 
-        images = EncoderExamples(source, model.inputs[0].shape[2])
+        images = EncoderExamples(source, frame)
         return controlled(model, examples, rung, self.recipe, images=images, score=score, limit=self.limit / 100)
 
 

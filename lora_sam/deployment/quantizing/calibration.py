@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.files import digest_of
+from lora_sam.core.frame import Frame
 from lora_sam.core.predictor import Predictor
 from lora_sam.core.seeds import generator_for
 from lora_sam.core.structures import Prompts, Sample
@@ -48,11 +49,11 @@ class EncoderExamples:
 
     Attributes:
         images: Labelled images.
-        image_size: Side S of the model's input.
+        frame: The model's input frame.
     """
 
     images: SampleSource
-    image_size: int
+    frame: Frame
 
     def __len__(self) -> int:
         """Number of images."""
@@ -62,7 +63,7 @@ class EncoderExamples:
         """`images`, float32 [1, 3, S, S]."""
         from lora_sam.data.transforms import preprocess
 
-        return {"images": preprocess(self.images[index].image, self.image_size).unsqueeze(0).numpy()}
+        return {"images": preprocess(self.images[index].image, self.frame).unsqueeze(0).numpy()}
 
 
 def decoder_examples(
@@ -80,7 +81,7 @@ def decoder_examples(
         sample = images[index]
         embedding = embed(sample.image)
         for prompts in prompts_of_all_kinds(sample, predictor, seed):
-            yield {"image_embeddings": embedding, **decoder_inputs(prompts, sample.size, predictor.image_size)}
+            yield {"image_embeddings": embedding, **decoder_inputs(prompts, sample.size, predictor.frame)}
 
 
 def prompts_of_all_kinds(sample: Sample, predictor: Predictor, seed: int) -> Iterator[Prompts]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.frame import Frame
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.data.sources import SampleSource
 from lora_sam.evaluation.metrics import mask_iou
@@ -45,26 +46,26 @@ class Validation:
         return mask_iou(predict(sample.image, self.prompts_for(sample)), sample.masks)
 
 
-def embedding_of(encoder: openvino.CompiledModel, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def embedding_of(encoder: openvino.CompiledModel, image: NDArray[np.uint8], frame: Frame) -> NDArray[np.float32]:
     """The embedding [1, C, S/16, S/16] of an RGB image [H, W, 3]."""
     from lora_sam.data.transforms import preprocess
 
-    pixels = preprocess(image, encoder.inputs[0].shape[3]).unsqueeze(0).numpy()
+    pixels = preprocess(image, frame).unsqueeze(0).numpy()
     embedding: NDArray[np.float32] = encoder({"images": pixels})["image_embeddings"].copy()
     return embedding
 
 
-def masks_of(encoder: openvino.CompiledModel, decoder: openvino.CompiledModel) -> Predict:
+def masks_of(encoder: openvino.CompiledModel, decoder: openvino.CompiledModel, frame: Frame) -> Predict:
     """Single masks, by an encoder that is in no file."""
 
     def predict(image: NDArray[np.uint8], prompts: Prompts) -> NDArray[np.bool_]:
         size = image.shape[0], image.shape[1]
-        embedding = embedding_of(encoder, image)
+        embedding = embedding_of(encoder, image, frame)
         masks: NDArray[np.bool_] = np.empty((len(prompts), *size), np.bool_)
         for rows, part in prompts.kinds():
             for start in range(0, len(rows), CHUNK):
                 chunk = slice(start, start + CHUNK)
-                inputs = decoder_inputs(part[chunk], size, encoder.inputs[0].shape[3])
+                inputs = decoder_inputs(part[chunk], size, frame)
                 masks[rows[chunk]] = decoder({"image_embeddings": embedding, **inputs})["upscaled_masks"][:, 0] > 0
         return masks
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lora_sam.training.planning.workload import Step, grid_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from torch import Tensor
+    from torch import nn
 
     from lora_sam.models.family import BlockShape, SamModel
 
@@ -65,25 +65,27 @@ def _counted(model: SamModel) -> tuple[Flops, dict[BlockShape, Flops], Flops, Fl
     with torch.device("meta"), torch.no_grad():
         sam = model.empty()
         encoder, dim, grid = sam.image_encoder, model.prompt_embed_dim, grid_of(model)
-        family, embedding = family_of(encoder), torch.empty(1, dim, grid, grid)
+        family, prompt = family_of(encoder), torch.empty(1, dim, grid, grid)
+        embedding = torch.empty(1, *family.shape(encoder, None))
         stem = _count(lambda: family.enter(encoder, torch.empty(1, 3, model.image_size, model.image_size)))
-        kinds = {model.block_shape(number): block for number, block in enumerate(family.blocks(encoder))}
-        blocks = {shape: _count(partial(block, _tokens(shape))) for shape, block in kinds.items()}
-        last = model.block_shape(model.depth - 1)
-        neck = _count(lambda: family.leave(encoder, _tokens(last)))
+        steps = family.blocks(encoder)
+        kinds = {model.block_shape(number): number for number in range(model.depth)}
+        blocks = {shape: _count(partial(steps[number], _tokens(encoder, number))) for shape, number in kinds.items()}
+        neck = _count(lambda: family.leave(encoder, _tokens(encoder, model.depth)))
         corners = torch.empty(1, 2, dim)
         decoder = _count(
-            lambda: sam.mask_decoder(
-                embedding, embedding, corners, dense_prompt_embeddings=embedding, multimask_output=False
-            )
+            lambda: sam.mask_decoder(embedding, prompt, corners, dense_prompt_embeddings=prompt, multimask_output=False)
         )
     return stem, blocks, neck, decoder
 
 
-def _tokens(shape: BlockShape) -> Tensor:
+def _tokens(encoder: nn.Module, block: int) -> Any:
     import torch
 
-    return torch.empty(1, shape.side, shape.side, shape.channels)
+    from lora_sam.models.family import family_of
+
+    family = family_of(encoder)
+    return family.as_made(encoder, block, torch.empty(1, *family.shape(encoder, block)))
 
 
 def _count(run: Callable[[], object]) -> Flops:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.frame import Frame
 from lora_sam.core.painting import PALETTE
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.data.check.examination import Examination
@@ -126,13 +127,13 @@ def test_prompts_are_those_of_training(
     examination = examined(coco_set(), max_objects_per_image=1)
     source, prompt = examination.sources["train"], option("prompt/point")
     augmentation = option("augmentation/none")
-    limits = {"image_size": 64, "seed": 3, "max_objects": 1}
+    limits = {"frame": Frame(64, square=False), "seed": 3, "max_objects": 1}
     for index in range(4):
         example = TrainingExamples(source, prompt, augmentation, **limits)[0, index]
         _, shown = first_prompts(prompt, source[index], 3, examination.max_objects)
         assert len(shown) == 1
         assert shown.points is not None
-        assert np.array_equal(points_to_input_frame(shown.points, (48, 64), 64), example.points)
+        assert np.array_equal(points_to_input_frame(shown.points, (48, 64), Frame(64, square=False)), example.points)
 
 
 def test_overview_and_examples(
