@@ -9,11 +9,12 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
+from lora_sam.app.comparison import Comparison
 from lora_sam.app.figures import means, table
 from lora_sam.app.pictures import EXAMPLES, Picture
 from lora_sam.app.scene import MAX_CHARACTERS, Scene, objects_json, scene_from
 from lora_sam.app.uploads import MAX_BYTES
-from lora_sam.app.workbench import Comparison, Workbench
+from lora_sam.app.workbench import Workbench
 from lora_sam.core.errors import DataError, LoraSamError
 
 Answer = dict[str, Any]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from lora_sam.app.comparison import Comparison
 from lora_sam.app.patches import Patch, dice, iou
 from lora_sam.app.pictures import Picture
-from lora_sam.app.workbench import Comparison
 from lora_sam.prompts.objects import ObjectPrompts
 
 _SAME_BOX = 0.1  # boxes that share less are of different objects

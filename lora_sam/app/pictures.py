@@ -62,6 +62,12 @@ class Picture:
     preview: str = ""
 
     @property
+    def nbytes(self) -> int:
+        """What it takes in memory, in bytes."""
+        shown = 0 if self.image is self.original else self.image.nbytes
+        return self.original.nbytes + shown + len(self.preview) + sum(patch.bits.nbytes for patch in self.truth)
+
+    @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the original."""
         return self.original.shape[0], self.original.shape[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, with_config
@@ -81,13 +81,15 @@ def objects_json(objects: Sequence[ObjectPrompts]) -> list[dict[str, Any]]:
 
 
 def inside(objects: Sequence[ObjectPrompts], size: tuple[int, int]) -> tuple[ObjectPrompts, ...]:
-    """The same prompts with boxes cut to the image of `size` = (height, width) and their corners in order.
+    """The same prompts, once it is known that they fit the image of `size` = (height, width).
+
+    Boxes that reach over its edge stay as they are, as every predictor takes them: objects that the edge cuts are found
+    better so.
 
     Raises:
-        DataError: a point, or a whole box, lies outside the image.
+        DataError: a point, or a whole box, lies outside the image, or corners of a box are not in order.
     """
     height, width = size
-    made = []
     for number, one in enumerate(objects, 1):
         for x, y, _ in one.points:
             if not (0 <= x <= width and 0 <= y <= height):
@@ -96,15 +98,17 @@ def inside(objects: Sequence[ObjectPrompts], size: tuple[int, int]) -> tuple[Obj
                 )
         box = one.box
         if box is not None:
-            x1, x2 = sorted((min(max(box[0], 0.0), width), min(max(box[2], 0.0), width)))
-            y1, y2 = sorted((min(max(box[1], 0.0), height), min(max(box[3], 0.0), height)))
-            if x1 >= x2 or y1 >= y2:
+            x1, y1, x2, y2 = box
+            if x1 > x2 or y1 > y2:
+                raise DataError(
+                    f"object {number}: the box {list(box)} must be x1, y1, x2, y2 with x1 < x2 and y1 < y2 (not width "
+                    "and height)"
+                )
+            if min(x2, width) <= max(x1, 0.0) or min(y2, height) <= max(y1, 0.0):
                 raise DataError(
                     f"object {number}: the box {list(box)} has no area inside the image of {width} x {height} pixels"
                 )
-            box = (x1, y1, x2, y2)
-        made.append(replace(one, box=box))
-    return tuple(made)
+    return tuple(objects)
 
 
 def prompts_of(prompts: Prompts) -> tuple[ObjectPrompts, ...]:

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 
 from lora_sam.core.errors import LoraSamError
 
+WAITING = 8
+"""How many jobs may wait beside the one that computes."""
+
 
 class BusyError(LoraSamError):
     """As many jobs wait as may."""
@@ -21,7 +24,7 @@ class Turns:
         waiting: How many may wait beside the one that works.
     """
 
-    def __init__(self, waiting: int = 8) -> None:
+    def __init__(self, waiting: int = WAITING) -> None:
         self._limit = waiting
         self._changed = threading.Condition()
         self._line: deque[str] = deque()

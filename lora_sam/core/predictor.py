@@ -65,6 +65,9 @@ class Predictor(Protocol):
     def forget(self) -> None:
         """Forget all encoded images."""
 
+    def remember(self, most_bytes: int) -> None:
+        """Remember more than the last two encoded images, as long as they take no more bytes than this in all."""
+
     def predict(
         self, image: NDArray[np.uint8], prompts: Prompts, *, multimask: bool = False, threshold: float = 0.0
     ) -> Masks:

@@ -32,12 +32,17 @@ class Embeddings(Generic[E]):
 
     Args:
         encode: Makes the embedding of an RGB image [H, W, 3]; may be called by several threads at once.
-        remember: How many are kept.
+        remember: How many are kept in any case.
+
+    Attributes:
+        most_bytes: Beyond those, as many more are kept as all of them together take no more bytes than this.
+        encoded: Images encoded so far.
     """
 
     def __init__(self, encode: Callable[[NDArray[np.uint8]], E], *, remember: int = 2) -> None:
         self._encode = encode
         self._remember = remember
+        self.most_bytes = 0
         self._embeddings: OrderedDict[str, Future[E]] = OrderedDict()
         self._lock = threading.Lock()
         self.encoded = 0
@@ -50,8 +55,7 @@ class Embeddings(Generic[E]):
             entry: Future[E] = Future() if known is None else known
             self._embeddings[key] = entry
             self._embeddings.move_to_end(key)
-            while len(self._embeddings) > self._remember:
-                self._embeddings.popitem(last=False)
+            self._let_go()
         if known is None:
             self._make(key, entry, image)
         return entry.result()
@@ -67,7 +71,16 @@ class Embeddings(Generic[E]):
             raise
         with self._lock:
             self.encoded += 1
-        entry.set_result(embedding)
+            entry.set_result(embedding)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Drop what was not used for longest, where there is more than may be; the caller holds the lock."""
+        while len(self._embeddings) > self._remember:
+            done = [entry.result() for entry in self._embeddings.values() if entry.done() and not entry.exception()]
+            if self.most_bytes and sum(int(getattr(value, "nbytes", 0)) for value in done) <= self.most_bytes:
+                return
+            self._embeddings.popitem(last=False)
 
     def forget(self) -> None:
         """Drop all embeddings; needed whenever weights have changed. One that is being made is not kept either."""

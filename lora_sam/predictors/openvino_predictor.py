@@ -131,6 +131,10 @@ class OpenVINOPredictor:
         """See `Predictor`."""
         self._embeddings.forget()
 
+    def remember(self, most_bytes: int) -> None:
+        """See `Predictor`."""
+        self._embeddings.most_bytes = most_bytes
+
     def predict(
         self, image: NDArray[np.uint8], prompts: Prompts, *, multimask: bool = False, threshold: float = 0.0
     ) -> Masks:

@@ -62,6 +62,10 @@ class ImageEmbedder:
         """Drop all embeddings; needed whenever weights have changed."""
         self._embeddings.forget()
 
+    def remember(self, most_bytes: int) -> None:
+        """See `Predictor`."""
+        self._embeddings.most_bytes = most_bytes
+
     def _encode(self, image: NDArray[np.uint8]) -> torch.Tensor:
         import torch
 
@@ -133,6 +137,10 @@ class TorchPredictor:
     def forget(self) -> None:
         """See `Predictor`."""
         self.embedder.forget()
+
+    def remember(self, most_bytes: int) -> None:
+        """See `Predictor`."""
+        self.embedder.remember(most_bytes)
 
     def predict(
         self, image: NDArray[np.uint8], prompts: Prompts, *, multimask: bool = False, threshold: float = 0.0

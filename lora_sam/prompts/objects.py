@@ -14,8 +14,9 @@ from lora_sam.core.structures import Prompts
 MAX_POINTS = 64
 
 Pixel = Annotated[float, Field(ge=-1, le=100_000)]
+Side = Annotated[float, Field(ge=-100_000, le=100_000)]
 Point = tuple[Pixel, Pixel, Annotated[int, Field(ge=0, le=1)]]
-Box = tuple[Pixel, Pixel, Pixel, Pixel]
+Box = tuple[Side, Side, Side, Side]
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 

@@ -58,9 +58,10 @@ def test_what_is_wrong_is_named(text: str, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_boxes_are_cut_to_the_image_and_put_in_order() -> None:
-    (one,) = inside((ObjectPrompts(box=(30.0, 50.0, -1.0, 2.0)),), (40, 60))
-    assert one.box == (0.0, 2.0, 30.0, 40)
+def test_boxes_over_the_edge_stay_as_they_are() -> None:
+    (given,) = objects_from('[{"box": [-20, 2, 30, 50]}]')
+    assert inside((given,), (40, 60)) == (given,)
+    assert given.box == (-20, 2, 30, 50)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,7 @@ def test_boxes_are_cut_to_the_image_and_put_in_order() -> None:
         ),
         (ObjectPrompts(box=(70.0, 1.0, 80.0, 5.0)), "has no area inside the image"),
         (ObjectPrompts(box=(5.0, 1.0, 5.0, 9.0)), "has no area inside the image"),
+        (ObjectPrompts(box=(30.0, 20.0, 10.0, 5.0)), "must be x1, y1, x2, y2 with x1 < x2 and y1 < y2"),
     ],
 )
 def test_prompts_outside_the_image_are_refused(one: ObjectPrompts, message: str) -> None:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lora_sam.app.comparison import Column
 from lora_sam.app.figures import means, table, true_object
+from lora_sam.app.kept import Kept
 from lora_sam.app.pictures import SHOWN_SIDE, picture_of
 from lora_sam.app.scene import Scene
-from lora_sam.app.workbench import Column, Kept, Workbench
+from lora_sam.app.workbench import Workbench
 from lora_sam.core.errors import AdapterError, DataError
 from lora_sam.data.reading.pixel_scale import PixelScale
 from lora_sam.evaluation.metrics import score_image
@@ -221,7 +223,8 @@ def test_another_back_end_answers_for_the_tuned_model(
     bench: Workbench, scene: MakeScene, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = predictors_for(load_adapted(outputs / "second"), 64)["tuned"]
-    monkeypatch.setattr("lora_sam.app.workbench.backends_of", lambda run: {"openvino int8": lambda: other})
+    for module in ("models", "workbench"):
+        monkeypatch.setattr(f"lora_sam.app.{module}.backends_of", lambda run: {"openvino int8": lambda: other})
     found = bench.compare(scene(backend="openvino int8", alpha=0.5))
     assert found.columns[1].label == "tuned, openvino int8"
     assert found.notes == ("openvino int8 computes at strength 1: the adapter is folded into its files.",)
@@ -244,6 +247,29 @@ def test_truth_is_shrunk_with_its_image(bench: Workbench) -> None:
     assert picture.shown_size == (1152, SHOWN_SIDE)
     for patch, mask in zip(picture.truth, sample.masks, strict=True):
         assert patch.area / (1152 * SHOWN_SIDE) == pytest.approx(mask.mean(), rel=0.02)
+
+
+def test_each_of_the_last_eight_images_is_encoded_once(bench: Workbench, scene: MakeScene) -> None:
+    model = bench._model("first")
+    noise = np.random.default_rng(11)
+    images = [uploaded(bench, noise.integers(0, 256, (20, 30, 3), np.uint8)) for _ in range(8)]
+
+    def prompt(image: str, x: float) -> int:
+        before = sum(predictor.encoded for predictor in model.predictors.values())
+        bench.compare(scene(image=image, objects=(ObjectPrompts(points=((x, 9.0, 1),)),)))
+        return sum(predictor.encoded for predictor in model.predictors.values()) - before
+
+    assert [prompt(image, 5.0) for image in images] == [2] * 8  # base and tuned
+    assert [prompt(image, 6.0) for image in images] == [0] * 8
+
+
+def test_what_is_kept_is_bounded_by_its_bytes() -> None:
+    kept: Kept[bytes] = Kept(9, most_bytes=10, size=len)
+    for key, size in (("a", 4), ("b", 4), ("c", 4), ("d", 20)):
+        kept.put(key, bytes(size))
+        if key == "c":
+            assert [kept.get(one) is not None for one in "abc"] == [False, True, True]
+    assert [kept.get(one) is not None for one in "bcd"] == [False, False, True]
 
 
 def test_kept_values_are_the_last_used() -> None:

@@ -123,6 +123,20 @@ def test_the_last_two_images_are_remembered(tiny_sam: Callable[[], Any]) -> None
     assert embedder.encoded == 6
 
 
+def test_more_images_are_remembered_within_their_bytes(tiny_sam: Callable[[], Any]) -> None:
+    embedder = ImageEmbedder(tiny_sam(), 64)
+    embedder.remember(4 * 32 * 4 * 4 * 4)  # of four embeddings in float32
+    images = [picture(seed=seed) for seed in range(5)]
+    for image in images[:4] * 2:
+        embedder.embed(image)
+    assert embedder.encoded == 4
+    embedder.embed(images[4])
+    embedder.embed(images[1])
+    assert embedder.encoded == 5
+    embedder.embed(images[0])  # the one that was not used for longest
+    assert embedder.encoded == 6
+
+
 def test_images_of_the_same_bytes_and_another_shape_differ(tiny_sam: Callable[[], Any]) -> None:
     embedder = ImageEmbedder(tiny_sam(), 64)
     image = picture(32, 64)

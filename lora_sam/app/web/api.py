@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import gradio as gr
@@ -10,7 +12,8 @@ import gradio as gr
 from lora_sam.app.answers import automatic_settings
 from lora_sam.app.downloads import coco
 from lora_sam.app.figures import means, table
-from lora_sam.app.scene import Scene, checked_scene, objects_from
+from lora_sam.app.scene import MAX_ALPHA, Scene, checked_scene, objects_from
+from lora_sam.app.turns import WAITING
 from lora_sam.app.workbench import Workbench
 from lora_sam.core.errors import DataError, LoraSamError
 
@@ -26,12 +29,21 @@ def endpoints(bench: Workbench) -> None:
         bench.ready.wait()
         if bench.failure is not None:
             raise DataError(bench.failure)
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float):
+            raise DataError(f"alpha is {json.dumps(alpha)}, must be a number from 0 to {MAX_ALPHA:g}; 1 is as trained")
+        objects = objects_from(prompts or "[]")
+        for number, one in enumerate(objects, 1):
+            if one.empty:
+                raise DataError(
+                    f'object {number} has neither a box nor a point; give it "box": [x1, y1, x2, y2] or '
+                    '"points": [[x, y, 1]]'
+                )
         picture = bench.upload("image", image)
         return checked_scene(
             image=picture.id,
-            objects=objects_from(prompts or "[]"),
+            objects=objects,
             runs=(run,) if run else (next(iter(bench.runs)),),
-            alpha=float(alpha),
+            alpha=alpha,
             backend=backend,
             choice=choice,
         )
@@ -85,7 +97,7 @@ def endpoints(bench: Workbench) -> None:
         choice = gr.Radio(["single", "best", "1", "2", "3"], value="single", label="choice")
         options = gr.Textbox("{}", label="options")
         answer = gr.JSON(label="answer")
-        shared: dict[str, Any] = {"outputs": answer, "concurrency_id": "model", "concurrency_limit": 1}
+        shared: dict[str, Any] = {"outputs": answer, "concurrency_id": "model", "concurrency_limit": 2 * WAITING}
         gr.Button().click(
             _told(segment), [image, prompts, model, run, alpha, backend, choice], api_name="segment",
             api_description="Masks of one model as COCO instances. `prompts` is a JSON list of "
@@ -105,6 +117,7 @@ def endpoints(bench: Workbench) -> None:
 def _told(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same function, whose user errors reach the caller as their one sentence."""
 
+    @wraps(function)  # whose parameters are the names that programs use
     def told(*arguments: Any) -> Any:
         try:
             return function(*arguments)

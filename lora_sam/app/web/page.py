@@ -15,6 +15,7 @@ from lora_sam.app import details
 from lora_sam.app.answers import Answers
 from lora_sam.app.runs import LEADERBOARD, described
 from lora_sam.app.scene import HEADINGS, MAX_ALPHA, MAX_RUNS
+from lora_sam.app.turns import WAITING
 from lora_sam.app.web.api import endpoints
 from lora_sam.app.web.canvas import canvas, style
 from lora_sam.app.workbench import Workbench
@@ -82,7 +83,7 @@ def build(bench: Workbench) -> gr.Blocks:
 
         state = gr.Textbox(visible="hidden", label="state")
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        heavy: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
+        heavy: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 2 * WAITING}  # `Turns` has the line
 
         page.load(lambda: _run_choices(bench), None, controls["runs"], **quiet)
         board.opened(
@@ -122,7 +123,7 @@ def build(bench: Workbench) -> gr.Blocks:
         metrics.select(
             _safe(lambda runs: details.metrics(bench, runs)), controls["runs"], list(shown.values()), **quiet
         )
-    page.queue(max_size=16, default_concurrency_limit=4)
+    page.queue(max_size=4 * WAITING, default_concurrency_limit=4)
     made: gr.Blocks = page
     return made
 
