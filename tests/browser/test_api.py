@@ -40,6 +40,12 @@ def test_the_endpoints_are_documented(client: Any) -> None:
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert set(named) == {"/segment", "/compare", "/everything"}
     assert all(one["description"] for one in named.values())
+    names = {name: [one["parameter_name"] for one in about["parameters"]] for name, about in named.items()}
+    assert names == {
+        "/segment": ["image", "prompts", "model", "run", "alpha", "backend", "choice"],
+        "/compare": ["image", "prompts", "run", "alpha", "backend", "choice"],
+        "/everything": ["image", "options", "run", "alpha", "backend"],
+    }
 
 
 def test_the_documented_client_works(app: str, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +108,8 @@ def test_everything_gives_masks_of_both(client: Any, image: Path) -> None:
         ({"prompts": '[{"box": [900, 900, 950, 950]}]'}, "has no area inside the image"),
         ({"run": "../../etc"}, "there is no run"),
         ({"alpha": 7}, "alpha"),
+        ({"alpha": None}, "alpha is null, must be a number from 0 to 1.5"),
+        ({"prompts": "[{}]"}, "object 1 has neither a box nor a point"),
         ({"choice": "best", "backend": "openvino int8"}, "has no back end"),
     ],
 )
