@@ -19,13 +19,15 @@ from lora_sam.core.errors import ConfigError, DataError
 from lora_sam.data import mask_per_object
 from lora_sam.data.common_semantic import CLASS_FILES
 from lora_sam.data.labels import LABEL_SUFFIXES
-from lora_sam.data.options import FormatOptions
+from lora_sam.data.options import FormatOptions, SliceOptions
 from lora_sam.data.reading.affixes import suffix_of
 from lora_sam.data.reading.annotation_files import json_kind
 from lora_sam.data.reading.coco_layouts import find_layout
+from lora_sam.data.reading.file_types import ending
 from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.paths import data_root, within
 from lora_sam.data.reading.unknown_layout import Layout, unknown_layout
+from lora_sam.data.reading.volumes import NIFTI
 from lora_sam.data.splits import Splits, spellings
 from lora_sam.data.voc import CLASSES, IMAGES, OBJECTS
 
@@ -40,7 +42,7 @@ _MAX_HINTS = 50  # directories below the root that are looked into, to say where
 
 
 @dataclass(frozen=True, kw_only=True)
-class Auto(FormatOptions):
+class Auto(SliceOptions, FormatOptions):
     """Labelled images in whichever format `root` has them: COCO, Pascal VOC, Common Semantic Segmentation, Datumaro,
     images and masks, images and label images, or a table of Hugging Face.
 
@@ -70,7 +72,7 @@ class Auto(FormatOptions):
         Raises:
             DataError: `root` is no directory, cannot be listed, or has no known format or several.
         """
-        root = data_root(self.root)
+        root = data_root(self.root, follow_links=self.follow_links)
         try:
             matches = detected(root, self.train)
             if not matches:
@@ -91,6 +93,11 @@ class Auto(FormatOptions):
         for role in ("train", "val", "test"):
             if values[role] in spellings(own[role] or ""):
                 del own[role]  # what the format calls it
+        if self.slices is not None and "slices" not in names:
+            raise DataError(
+                f"{self.root}: is read as data={found.option} ({found.why}), which has no volumes; leave "
+                "data.slices out."
+            )
         built: DataSource = cls(**{**values, **own, **found.changes})
         return built
 
@@ -280,7 +287,8 @@ def _folders(root: Path, train: str, kinds: Iterable[str], suffixes: frozenset[s
 
 
 def _has_file(folder: Path, suffixes: frozenset[str]) -> bool:
-    return folder.is_dir() and any(path.suffix.lower() in suffixes for path in folder.iterdir())
+    known = suffixes | NIFTI  # which data.slices reads, and whose remedy is told without it
+    return folder.is_dir() and any(ending(path.name) in known for path in folder.iterdir())
 
 
 def _below(root: Path, train: str) -> Path | None:

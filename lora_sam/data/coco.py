@@ -65,7 +65,7 @@ class Coco(FormatOptions):
         Raises:
             DataError: anything is missing, damaged or inconsistent; names the file, the annotation and the remedy.
         """
-        root = data_root(self.root)
+        root = data_root(self.root, follow_links=self.follow_links)
         ledger = Ledger(self.on_error, self.max_skipped)
         layout = self.layout(root)
         single = "{split}" not in layout.annotations

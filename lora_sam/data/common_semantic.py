@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.class_table import ClassTable, read_dataset_meta, read_label_lines
+from lora_sam.data.reading.images import ImageFile
 from lora_sam.data.reading.label_map import LabelMap
 from lora_sam.data.reading.pairs import Pairing, open_pairs
 from lora_sam.data.reading.paths import inside
@@ -57,7 +58,9 @@ class CommonSemantic(FormatOptions):
             DataError: anything is missing, damaged or inconsistent; names the file and the remedy.
         """
 
-        def reader(root: Path, images: Path, files: Sequence[Path], notes: list[str]) -> Callable[[Path], ClassMask]:
+        def reader(
+            root: Path, images: Path, files: Sequence[ImageFile], notes: list[str]
+        ) -> Callable[[ImageFile], ClassMask]:
             table = self._table(root, images)
             return lambda file: ClassMask(file, table, self.instances == "components", self.min_area)
 
@@ -90,7 +93,7 @@ class ClassMask:
         min_area: Objects with fewer pixels are left out.
     """
 
-    path: Path
+    path: ImageFile
     table: ClassTable
     components: bool
     min_area: int

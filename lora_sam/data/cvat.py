@@ -40,7 +40,7 @@ class Cvat(FormatOptions):
         Raises:
             DataError: anything is missing, damaged or inconsistent; names the file, the image and the remedy.
         """
-        root = data_root(self.root)
+        root = data_root(self.root, follow_links=self.follow_links)
         return open_pictures(self, root, _pictures(root), seed=seed, what="CVAT's XML")
 
 

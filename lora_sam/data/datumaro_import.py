@@ -55,7 +55,7 @@ class DatumaroImport(FormatOptions):
             DataError: the package is not installed, does not know the format or cannot read the directory, or anything
                 is missing, damaged or inconsistent; names the item and the remedy.
         """
-        root = data_root(self.root)
+        root = data_root(self.root, follow_links=self.follow_links)
         ledger = Ledger(self.on_error, self.max_skipped)
         subsets, warned = _imported(root, self.format)
         training = self.train

@@ -46,7 +46,7 @@ class DatumaroJson(FormatOptions):
         Raises:
             DataError: anything is missing, damaged or inconsistent; names the file, the item and the remedy.
         """
-        root = data_root(self.root)
+        root = data_root(self.root, follow_links=self.follow_links)
         ledger = Ledger(self.on_error, self.max_skipped)
 
         def file_of(split: str) -> Path:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_sam.data.options import FormatOptions, MaskOptions, NameOptions
+from lora_sam.data.options import FormatOptions, MaskOptions, NameOptions, SliceOptions
+from lora_sam.data.reading.images import ImageFile
 from lora_sam.data.reading.mask_files import MaskFile, settled
 from lora_sam.data.reading.pairs import Pairing, open_pairs
 from lora_sam.data.splits import Splits
@@ -16,7 +17,7 @@ NEEDS = ("images/*.<image>|image/*.<image>|imgs/*.<image>|img/*.<image>", "masks
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folder(MaskOptions, NameOptions, FormatOptions):
+class Folder(MaskOptions, NameOptions, SliceOptions, FormatOptions):
     """Images and masks paired by file name without its ending.
 
     A mask with one value beside 0 (0/1, 0/255) is binary, one with more values is a label image, unless the masks of
@@ -42,10 +43,15 @@ class Folder(MaskOptions, NameOptions, FormatOptions):
             DataError: anything is missing, damaged or inconsistent; names the file and the remedy.
         """
 
-        def reader(root: Path, images: Path, files: Sequence[Path], notes: list[str]) -> Callable[[Path], MaskFile]:
+        def reader(
+            root: Path, images: Path, files: Sequence[ImageFile], notes: list[str]
+        ) -> Callable[[ImageFile], MaskFile]:
             rules = settled(self, self.min_area, files, notes)
             return lambda file: MaskFile(file, rules)
 
         return open_pairs(
-            self, Pairing(self.images, self.masks, "masks", "mask", suffix=self.mask_suffix), reader, seed
+            self,
+            Pairing(self.images, self.masks, "masks", "mask", suffix=self.mask_suffix, slices=self.slices),
+            reader,
+            seed,
         )

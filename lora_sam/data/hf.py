@@ -86,7 +86,7 @@ class HuggingFace(MaskOptions, FormatOptions):
             folder = fetched(self.root).resolve()
             return folder.parents[1], folder  # the files are links into a folder beside that of the snapshots
         try:
-            root = data_root(self.root)
+            root = data_root(self.root, follow_links=self.follow_links)
         except DataError as error:
             raise DataError(
                 f"{error} A data set of the Hugging Face hub is fetched with data.download=true only.", error.kind

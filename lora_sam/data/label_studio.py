@@ -49,7 +49,7 @@ class LabelStudio(FormatOptions):
         Raises:
             DataError: anything is missing, damaged or inconsistent; names the file, the task and the remedy.
         """
-        root = data_root(self.root)
+        root = data_root(self.root, follow_links=self.follow_links)
         return open_pictures(self, root, _pictures(root), seed=seed, what="Label Studio's JSON")
 
 

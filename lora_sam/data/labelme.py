@@ -39,7 +39,7 @@ class Labelme(FormatOptions):
         Raises:
             DataError: anything is missing, damaged or inconsistent; names the file, the shape and the remedy.
         """
-        root = data_root(self.root)
+        root = data_root(self.root, follow_links=self.follow_links)
         return open_pictures(self, root, _pictures(root), seed=seed, what="labelme's JSON")
 
 

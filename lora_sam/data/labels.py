@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.options import FormatOptions, IgnoreOptions, NameOptions
+from lora_sam.data.options import FormatOptions, IgnoreOptions, NameOptions, SliceOptions
 from lora_sam.data.reading.images import MAX_PIXELS, SUFFIXES, ImageFile, MaskValues, is_jpeg, mask_values
 from lora_sam.data.reading.label_map import LabelMap, numbered, stored_values
 from lora_sam.data.reading.labelled import check_size, size_mismatch
@@ -36,7 +36,7 @@ NEEDS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labels(IgnoreOptions, NameOptions, FormatOptions):
+class Labels(IgnoreOptions, NameOptions, SliceOptions, FormatOptions):
     """Images and instance label images paired by file name without its ending, as PNG, TIFF or NumPy's `.npy`.
 
     Unlike `data=folder`, a file with a single value is one label like any other, no value means a soft edge, and an
@@ -63,7 +63,9 @@ class Labels(IgnoreOptions, NameOptions, FormatOptions):
             DataError: anything is missing, damaged or inconsistent; names the file and the remedy.
         """
 
-        def reader(root: Path, images: Path, files: Sequence[Path], notes: list[str]) -> Callable[[Path], LabelFile]:
+        def reader(
+            root: Path, images: Path, files: Sequence[ImageFile], notes: list[str]
+        ) -> Callable[[ImageFile], LabelFile]:
             survey = surveyed(files, lambda file: MaskValues(_values(file, None)))
             ignored = void_of(survey, self.ignore, files, notes)
             kind = survey.kind(ignored)
@@ -80,7 +82,7 @@ class Labels(IgnoreOptions, NameOptions, FormatOptions):
 
         return open_pairs(
             self,
-            Pairing(self.images, self.labels, "labels", "label image", LABEL_SUFFIXES, self.mask_suffix),
+            Pairing(self.images, self.labels, "labels", "label image", LABEL_SUFFIXES, self.mask_suffix, self.slices),
             reader,
             seed,
         )
@@ -91,13 +93,13 @@ class LabelFile:
     """One label image, and how to read it.
 
     Attributes:
-        path: PNG, TIFF, WebP, BMP or `.npy`.
+        path: PNG, TIFF, WebP, BMP, `.npy` or a slice of a volume.
         components: Whether every connected component of a value is an object of its own.
         min_area: Objects with fewer pixels are left out.
         ignored: Values that are background beside 0.
     """
 
-    path: Path
+    path: ImageFile
     components: bool
     min_area: int
     ignored: tuple[int, ...] = ()

@@ -42,7 +42,7 @@ class MaskPerObject(FormatOptions):
         Raises:
             DataError: anything is missing, damaged or inconsistent; names the file and the remedy.
         """
-        root = data_root(self.root)
+        root = data_root(self.root, follow_links=self.follow_links)
         found = _masks_of(root)
         if not found:
             raise DataError(f"{root}: has no masks that are named after images; docs/data.md shows the layouts.")

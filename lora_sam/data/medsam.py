@@ -41,7 +41,7 @@ class MedSam(FormatOptions):
         Raises:
             DataError: anything is missing, damaged or inconsistent; names the file and the remedy.
         """
-        root = data_root(self.root)
+        root = data_root(self.root, follow_links=self.follow_links)
         ledger = Ledger(self.on_error, self.max_skipped)
         single = (root / IMAGES).is_dir()
 

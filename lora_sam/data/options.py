@@ -33,6 +33,8 @@ class FormatOptions:
             type; [low,high] says it.
         bands: Which bands of images with more than three become red, green and blue, such as [4,3,2]; null for the
             first three.
+        follow_links: Whether symbolic links may lead out of `root`, as to images on another disk. What annotations name
+            stays below `root` all the same.
     """
 
     root: str
@@ -48,6 +50,7 @@ class FormatOptions:
     check: Literal["full", "header"]
     scale: Literal["auto", "dtype", "minmax"] | tuple[float, float]
     bands: tuple[Annotated[int, Field(ge=1)], ...] | None
+    follow_links: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,18 @@ class NameOptions:
     """
 
     mask_suffix: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceOptions:
+    """Which images of a volume are used.
+
+    Attributes:
+        slices: Of a TIFF stack or a NIfTI volume: `all`, `middle`, or numbers from 0 such as [10,20]; null refuses
+            volumes. Slices of one volume stay on one side of a split that is carved.
+    """
+
+    slices: Literal["all", "middle"] | tuple[Annotated[int, Field(ge=0)], ...] | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,7 @@ class QuPath(FormatOptions):
         Raises:
             DataError: anything is missing, damaged or inconsistent; names the file, the feature and the remedy.
         """
-        root = data_root(self.root)
+        root = data_root(self.root, follow_links=self.follow_links)
         return open_pictures(self, root, _pictures(root), seed=seed, what="QuPath's GeoJSON")
 
 

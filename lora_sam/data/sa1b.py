@@ -35,7 +35,7 @@ class Sa1b(FormatOptions):
         Raises:
             DataError: anything is missing, damaged or inconsistent; names the file, the annotation and the remedy.
         """
-        root = data_root(self.root)
+        root = data_root(self.root, follow_links=self.follow_links)
         return open_pictures(self, root, _pictures(root), seed=seed, what="SA-1B's JSON")
 
 

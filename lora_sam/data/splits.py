@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from lora_sam.core.errors import DataError
 from lora_sam.core.seeds import generator_for
 from lora_sam.core.structures import Sample
+from lora_sam.core.wording import plural
 from lora_sam.data.contents import fingerprint_of
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.duplicates import groups_of_duplicates
@@ -20,6 +22,7 @@ from lora_sam.data.reading.images import DeepPixels, deep_pixels
 from lora_sam.data.reading.labelled import LabelledImages
 from lora_sam.data.reading.pixel_scale import PixelScale, measured
 from lora_sam.data.reading.skipping import Ledger, attempt_all
+from lora_sam.data.reading.volumes import Slice
 from lora_sam.data.sources import Classified, SampleSource, file_digest_of, labels_of
 
 _SPELLINGS = {"train": ("training",), "val": ("valid", "validation"), "test": ("testing",)}
@@ -168,6 +171,7 @@ def read_splits(
             "add images, give these splits, or set data.val=train data.test=train to look at the training "
             "images themselves, whose figures flatter."
         )
+    _check_volumes(rest, len(counts), place(train))
     taken, about = carve(order, counts, _lookalikes(rest) if counts else ())
     carved: dict[str, SampleSource] = {role: Subset(rest, tuple(sorted(taken[role]))) for role in counts}
     notes.extend(
@@ -281,7 +285,35 @@ def _scaled(source: SampleSource | None, scale: PixelScale) -> SampleSource | No
 def _lookalikes(source: SampleSource) -> tuple[tuple[int, ...], ...] | None:
     if not isinstance(source, LabelledImages):
         return ()
-    return groups_of_duplicates([image.path for image in source.images], source.sizes)
+    alike = groups_of_duplicates([image.path for image in source.images], source.sizes)
+    volumes: dict[Path, list[int]] = {}
+    for index, image in enumerate(source.images):
+        if isinstance(image.path, Slice):
+            volumes.setdefault(image.path.path, []).append(index)
+    return alike if alike is None or not volumes else _joined([*alike, *volumes.values()])
+
+
+def _joined(groups: Iterable[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    """Groups where those that share a member are one."""
+    joined: list[set[int]] = []
+    for group in groups:
+        apart = [other for other in joined if other.isdisjoint(group)]
+        met = [other for other in joined if not other.isdisjoint(group)]
+        joined = [*apart, set(group).union(*met)]
+    return tuple(tuple(sorted(group)) for group in joined if len(group) > 1)
+
+
+def _check_volumes(source: SampleSource, splits: int, place: str) -> None:
+    """Raise `DataError` where splits cannot be carved without parting a volume."""
+    if not isinstance(source, LabelledImages) or not splits:
+        return
+    volumes = {image.path.path if isinstance(image.path, Slice) else image.path for image in source.images}
+    if any(isinstance(image.path, Slice) for image in source.images) and len(volumes) <= splits:
+        raise DataError(
+            f"{place}: {plural(len(volumes), 'volume')} are too few to set aside {splits} splits, as slices of one "
+            "volume are too much alike to be parted; add volumes, give these splits, or set data.val=train "
+            "data.test=train to look at the training images themselves, whose figures flatter."
+        )
 
 
 def _shared_images(splits: dict[str, SampleSource]) -> list[str]:

@@ -38,7 +38,7 @@ class Supervisely(FormatOptions):
         Raises:
             DataError: anything is missing, damaged or inconsistent; names the file, the object and the remedy.
         """
-        root = data_root(self.root)
+        root = data_root(self.root, follow_links=self.follow_links)
         return open_pictures(self, root, _pictures(root), seed=seed, what="Supervisely's annotations")
 
 

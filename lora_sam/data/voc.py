@@ -73,7 +73,7 @@ class Voc(FormatOptions):
         Raises:
             DataError: anything is missing, damaged or inconsistent; names the file and the remedy.
         """
-        root = data_root(self.root)
+        root = data_root(self.root, follow_links=self.follow_links)
         ledger = Ledger(self.on_error, self.max_skipped)
         devkit = _devkit(self, root)
         lists = inside(root, LISTS, "data.root")

@@ -47,7 +47,7 @@ class Yolo(FormatOptions):
         Raises:
             DataError: anything is missing, damaged or inconsistent; names the file, the line and the remedy.
         """
-        root = data_root(self.root)
+        root = data_root(self.root, follow_links=self.follow_links)
         table = _table(root)
         names = _names(table, root)
         pictures = [

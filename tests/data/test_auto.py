@@ -216,7 +216,8 @@ def test_options_of_auto_reach_the_format(tmp_path: Path, scenes: Scenes) -> Non
 @pytest.mark.parametrize("option", FORMATS)
 def test_the_defaults_of_auto_are_those_of_every_format(option: str) -> None:
     own, other = (yaml.safe_load((CONF / f"{name}.yaml").read_text()) for name in ("auto", option))
-    names = own.keys() - {"_target_", "val"}  # Hugging Face calls it validation
+    assert own.keys() - other.keys() <= {"slices"}  # of those that have volumes; the others refuse it
+    names = own.keys() & other.keys() - {"_target_", "val"}  # Hugging Face calls it validation
     assert {name: own[name] for name in names} == {name: other[name] for name in names}
     assert other["val"] in ("val", "validation")
     target, values = auto_module.stored_option(option)
@@ -376,9 +377,9 @@ def test_splits_are_those_of_the_format(tmp_path: Path, scenes: Scenes) -> None:
 
 def test_an_unknown_layout_says_what_is_there(tmp_path: Path) -> None:
     for folder, name in (
-        ("imagesTr", "a.nii.gz"),
-        ("imagesTr", "b.nii.gz"),
-        ("labelsTr", "a.nii.gz"),
+        ("imagesTr", "a.nrrd"),
+        ("imagesTr", "b.nrrd"),
+        ("labelsTr", "a.nrrd"),
         (".", "notes.md"),
     ):
         (tmp_path / folder).mkdir(exist_ok=True)
@@ -386,8 +387,8 @@ def test_an_unknown_layout_says_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(DataError) as raised:
         configured(Auto, "data/auto.yaml", root=str(tmp_path)).open(0)
     told = str(raised.value)
-    assert "There are .: 1 .md; imagesTr: 2 .nii.gz (NIfTI); labelsTr: 1 .nii.gz (NIfTI)." in told
-    assert "NIfTI is not read: save their slices or frames as PNG or TIFF." in told
+    assert "There are .: 1 .md; imagesTr: 2 .nrrd (NRRD); labelsTr: 1 .nrrd (NRRD)." in told
+    assert "NRRD is not read: save their slices or frames as PNG or TIFF." in told
 
 
 def test_the_nearest_formats_are_named_with_what_they_lack(tmp_path: Path) -> None:

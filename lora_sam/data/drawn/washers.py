@@ -75,6 +75,7 @@ class Washers:
             rings="union",
             scale="auto",
             bands=None,
+            follow_links=False,
             root=str(root),
             images=_IMAGES,
             annotations=_ANNOTATIONS,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.annotation_files import read_lines, without_repeats
-from lora_sam.data.reading.images import is_jpeg, pixel_kind, read_image, read_mask
+from lora_sam.data.reading.images import ImageFile, is_jpeg, pixel_kind, read_image, read_mask
 from lora_sam.data.reading.label_map import LabelMap, numbered
 from lora_sam.data.reading.labelled import check_size
 from lora_sam.data.reading.paths import shown
@@ -44,7 +44,7 @@ def packed(colour: Sequence[int]) -> int:
     return colour[0] << 16 | colour[1] << 8 | colour[2]
 
 
-def colour_codes(path: Path) -> NDArray[np.int32]:
+def colour_codes(path: ImageFile) -> NDArray[np.int32]:
     """The colours of a picture as 0xRRGGBB, int32 [H, W]. Raises `DataError` as `read_image` does."""
     pixels = read_image(path).astype(np.int32)
     return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
@@ -70,7 +70,7 @@ class ClassTable:
     colours: Mapping[int, int]
     source: str = field(compare=False)
 
-    def read(self, path: Path, size: tuple[int, int]) -> NDArray[np.int32]:
+    def read(self, path: ImageFile, size: tuple[int, int]) -> NDArray[np.int32]:
         """Class numbers of a mask, int32 [H, W]: 0 where there is no object, else 1 + place in `names`.
 
         A palette image is read by its colours if all of them are listed, else by its indices; a grey one by its values.
@@ -99,7 +99,7 @@ class ClassTable:
         numbers = np.array([0, *(table[int(value)] for value in stored)], dtype=np.int32)
         return numbers[numbered(found, stored)]
 
-    def objects(self, path: Path, size: tuple[int, int]) -> LabelMap:
+    def objects(self, path: ImageFile, size: tuple[int, int]) -> LabelMap:
         """A mask with every class in it as one object, named by its class. Raises `DataError` as `read` does."""
         classes = self.read(path, size)
         present = [int(number) for number in np.unique(classes) if number]
@@ -112,7 +112,7 @@ class ClassTable:
         colours = {int(code) for code in codes.ravel()[first]}
         return len(colours) == len(stored) and colours <= self.colours.keys()
 
-    def _unlisted(self, path: Path, values: list[int], *, colours: bool) -> DataError:
+    def _unlisted(self, path: ImageFile, values: list[int], *, colours: bool) -> DataError:
         names = [_rgb(value) if colours else str(value) for value in values[:_SHOWN]]
         more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
         what = "colours" if colours else "values"

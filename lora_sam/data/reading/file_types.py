@@ -62,6 +62,8 @@ def _kind_of_jpeg(start: bytes) -> str | None:
 
 def remedy_for(kind: str) -> str:
     """What to do with files of a type that is not read."""
+    if kind == "NIfTI":
+        return "train on its slices with data.slices=all, or save them as PNG or TIFF"
     if kind in _VOLUMES:
         return "save their slices or frames as PNG or TIFF"
     if kind == "archive":

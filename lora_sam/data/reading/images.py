@@ -492,7 +492,10 @@ def full_pages(image: Image.Image) -> int:
 
 
 def _several_pages(path: ImageFile, pages: int) -> DataError:
-    return DataError(f"{path}: has {pages} pages; save one image per file.", "unreadable_file")
+    return DataError(
+        f"{path}: has {pages} pages; save one image per file, or train on the slices with data.slices=all.",
+        "unreadable_file",
+    )
 
 
 def _too_large(path: ImageFile, what: str) -> DataError:

@@ -13,12 +13,13 @@ from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.affixes import CHANNEL, Files, stripped, suffix_of, without
-from lora_sam.data.reading.file_types import counted_types, unread_types
-from lora_sam.data.reading.images import SUFFIXES, check_pixels, image_size
+from lora_sam.data.reading.file_types import counted_types, ending, unread_types
+from lora_sam.data.reading.images import SUFFIXES, ImageFile, check_pixels, image_size
 from lora_sam.data.reading.label_map import LabelMap
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, StoredMasks, check_mask_memory
 from lora_sam.data.reading.paths import data_root, inside, within
 from lora_sam.data.reading.skipping import Ledger, attempt_all, left_out
+from lora_sam.data.reading.volumes import NIFTI, Slice, Slices, check_alike, chosen, is_volume, slice_count
 from lora_sam.data.splits import Splits, read_splits
 
 
@@ -34,8 +35,8 @@ class Reader(Protocol):
     """How a format reads the label files of a split."""
 
     def __call__(
-        self, root: Path, images: Path, files: Sequence[Path], notes: list[str]
-    ) -> Callable[[Path], StoredObjects]:
+        self, root: Path, images: Path, files: Sequence[ImageFile], notes: list[str]
+    ) -> Callable[[ImageFile], StoredObjects]:
         """What a label file is read with.
 
         Args:
@@ -61,6 +62,7 @@ class Pairing:
         what: What a label file is called in messages.
         suffixes: Lower-case endings of label files.
         suffix: What label files have behind the name of their image; None finds it out.
+        slices: Which slices of volumes are used; None where volumes are refused.
     """
 
     images: str
@@ -69,6 +71,7 @@ class Pairing:
     what: str
     suffixes: frozenset[str] = SUFFIXES
     suffix: str | None = None
+    slices: Slices | None = None
 
 
 def open_pairs(config: FormatOptions, pairing: Pairing, reader: Reader, seed: int) -> Splits:
@@ -85,7 +88,7 @@ def open_pairs(config: FormatOptions, pairing: Pairing, reader: Reader, seed: in
     Raises:
         DataError: anything is missing, damaged or inconsistent; names the file and the remedy.
     """
-    root = data_root(config.root)
+    root = data_root(config.root, follow_links=config.follow_links)
     ledger = Ledger(config.on_error, config.max_skipped)
     images, labels = pairing.images, pairing.labels
     names = [name for name in (config.train, config.val, config.test) if name is not None]
@@ -159,7 +162,7 @@ def gathered(
 
 
 def described(
-    root: Path, image: Path, stored: StoredObjects, owner: Path, check: Literal["full", "header"]
+    root: Path, image: ImageFile, stored: StoredObjects, owner: ImageFile, check: Literal["full", "header"]
 ) -> tuple[LabelledImage, int]:
     """One image with its objects, and how many of them were too small.
 
@@ -171,7 +174,8 @@ def described(
     check_mask_memory(str(owner), len(objects.names), size)
     if check == "full":
         check_pixels(image)
-    identifier = image.relative_to(root).as_posix()
+    place = image.path / f"{image.index:04d}" if isinstance(image, Slice) else Path(str(image))
+    identifier = place.relative_to(root).as_posix()
     return LabelledImage(identifier, image, size, objects.names, stored, objects.classes), objects.too_small
 
 
@@ -191,7 +195,9 @@ def _read_pairs(
     notes: list[str],
 ) -> LabelledImages:
     what = pairing.what
-    image_files, label_files = _by_name(images, SUFFIXES, notes), _by_name(labels, pairing.suffixes, notes)
+    more = NIFTI if pairing.slices is not None else frozenset()
+    image_files = _by_name(images, SUFFIXES | more, notes)
+    label_files = _by_name(labels, pairing.suffixes | more, notes)
     _told_apart(image_files, label_files, pairing, images, labels, notes)
     _pair_by_base_name(image_files, label_files)
     unlabelled = sorted(image_files.keys() - label_files.keys())
@@ -221,16 +227,20 @@ def _read_pairs(
         were = "was" if len(unlabelled) == 1 else "were"
         count = plural(len(unlabelled), "image")
         notes.append(f"{images}: {count} without a {what} {were} left out, e.g. {unlabelled[0]}")
-    paired = [files[0] for name, files in sorted(label_files.items()) if name in image_files]
+    images_of: Mapping[str, Sequence[ImageFile]] = image_files
+    labels_of: Mapping[str, Sequence[ImageFile]] = label_files
+    if pairing.slices is not None:
+        images_of, labels_of = _sliced(image_files, label_files, pairing.slices, root, what)
+    paired = [files[0] for name, files in sorted(labels_of.items()) if name in images_of]
     try:
         store = reader(root, images, paired, notes)
     except DataError:
-        for name in sorted(image_files)[:1]:
+        for name in sorted(image_files)[:1] if pairing.slices is None else ():
             image_size(image_files[name][0])  # an image that is no image says more than what its labels seem to be
         raise
 
     def pair(name: str) -> tuple[LabelledImage, int]:
-        image, file = (_only(files.get(name, []), root) for files in (image_files, label_files))
+        image, file = (_only(files.get(name, []), root) for files in (images_of, labels_of))
         assert image is not None or file is not None
         if image is None or file is None:
             raise DataError(
@@ -239,7 +249,7 @@ def _read_pairs(
             )
         return described(root, image, store(file), file, config.check)
 
-    outcomes = attempt_all(pair, sorted(image_files.keys() | label_files.keys()))
+    outcomes = attempt_all(pair, sorted(images_of.keys() | labels_of.keys()))
     return gathered(outcomes, ledger, notes, place=str(images), min_area=config.min_area)
 
 
@@ -260,8 +270,8 @@ def _by_name(folder: Path, suffixes: frozenset[str], notes: list[str]) -> dict[s
         for path in entries:
             if path.name.startswith("."):
                 continue
-            if path.suffix.lower() in suffixes:
-                name = path.relative_to(folder).with_suffix("").as_posix()
+            if (end := ending(path.name)) in suffixes:
+                name = path.relative_to(folder).as_posix()[: -len(end)]
                 files.setdefault(unicodedata.normalize("NFC", name), []).append(path)
             elif path.is_dir():
                 look(path)
@@ -327,12 +337,49 @@ def _base(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def _only(paths: list[Path], root: Path) -> Path | None:
+def _sliced(
+    images: Mapping[str, list[Path]], labels: Mapping[str, list[Path]], slices: Slices, root: Path, what: str
+) -> tuple[dict[str, list[ImageFile]], dict[str, list[ImageFile]]]:
+    """Images and labels by name, where volumes are parted into their slices.
+
+    Raises:
+        DataError: a volume cannot be read, or does not fit its labels.
+    """
+    parted: tuple[dict[str, list[ImageFile]], dict[str, list[ImageFile]]] = ({}, {})
+    for name in sorted(images.keys() | labels.keys()):
+        image, file = (_only(files.get(name, []), root) for files in (images, labels))
+        if image is None or file is None or not isinstance(image, Path) or not isinstance(file, Path):
+            for files, into in zip((images, labels), parted, strict=True):
+                if name in files:
+                    into[name] = list(files[name])
+            continue
+        volumes = [is_volume(path) for path in (image, file)]
+        if not any(volumes):
+            parted[0][name], parted[1][name] = [image], [file]
+            continue
+        counts = [slice_count(path) for path in (image, file)]
+        if counts[0] != counts[1]:
+            raise DataError(
+                f"{file}: has {plural(counts[1], 'slice')}, and {image.name} has {counts[0]}; a {what} needs "
+                "the slices of its image.",
+                "size_mismatch",
+            )
+        check_alike(image, file)
+        for index in chosen(slices, counts[0], image):
+            place = f"{name}/{index:04d}"
+            parted[0][place], parted[1][place] = [Slice(image, index)], [Slice(file, index, labels=True)]
+    return parted
+
+
+def _only(paths: Sequence[ImageFile], root: Path) -> ImageFile | None:
     if not paths:
         return None
     if len(paths) > 1:
-        names = " and ".join(path.name for path in paths)
+        first = paths[0]
+        names = " and ".join(path.name for path in paths if isinstance(path, Path))
         raise DataError(
-            f"{paths[0].parent}: {names} have the same name but for the ending; keep one of them.", "duplicate_id"
+            f"{getattr(first, 'parent', first)}: {names} have the same name but for the ending; keep one of them.",
+            "duplicate_id",
         )
-    return inside(root, paths[0].relative_to(root).as_posix(), str(paths[0]))
+    path = paths[0]
+    return inside(root, path.relative_to(root).as_posix(), str(path)) if isinstance(path, Path) else path

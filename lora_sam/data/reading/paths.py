@@ -8,6 +8,7 @@ from pathlib import Path
 from lora_sam.core.errors import DataError
 
 _MAX_SHOWN = 120
+_LEADS_OUT = "leads out of the data root through a symbolic link"
 _SHORT = reprlib.Repr()  # what comes from a file may be long, or nested deeper than `repr` can follow
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 4, 20, 20
 _SHORT.maxstring = _SHORT.maxother = 2 * _MAX_SHOWN
@@ -19,13 +20,26 @@ def shown(value: object) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
-def data_root(root: str) -> Path:
-    """The data root as an absolute path without symbolic links. Raises `DataError` if it is not a directory."""
+class FollowedRoot(type(Path())):  # type: ignore[misc]  # the path of this system
+    """A data root whose links may lead out of it: who made them is who asked for them to be followed."""
+
+
+def data_root(root: str, *, follow_links: bool = False) -> Path:
+    """The data root as an absolute path without symbolic links.
+
+    Args:
+        root: As the user wrote it.
+        follow_links: Whether links below it may lead out of it.
+
+    Raises:
+        DataError: it is not a directory.
+    """
     path = Path(root).expanduser()
     if not path.is_dir():
         what = "is not a directory" if path.exists() else "does not exist"
         raise DataError(f"data.root: {path.absolute()} {what}; set data.root=<directory with your images and labels>.")
-    return path.resolve()
+    found = path.resolve()
+    return FollowedRoot(found) if follow_links else found
 
 
 def inside(root: Path, relative: str, owner: str, *, base: Path | None = None) -> Path:
@@ -38,14 +52,16 @@ def inside(root: Path, relative: str, owner: str, *, base: Path | None = None) -
         base: A directory under `root`; `root` itself if None.
 
     Raises:
-        DataError: `relative` is empty or absolute, has `..` or a NUL, or leads out of `root` through a link.
+        DataError: `relative` is empty or absolute, has `..` or a NUL, or leads out of `root` through a link that is not
+            to be followed.
     """
     base = root if base is None else base
     reason = _escape(root, base, relative)
     if reason:
+        remedy = "set data.follow_links=true if you made the link" if reason == _LEADS_OUT else "copy the file there"
         raise DataError(
             f"{owner}: the path {shown(relative)} {reason}; only files under {root} are read. Use a path relative to "
-            f"{base}, or copy the file there.",
+            f"{base}, or {remedy}.",
             "path_escape",
         )
     return base / relative
@@ -77,4 +93,4 @@ def _escape(root: Path, base: Path, relative: str) -> str | None:
     except (OSError, RuntimeError) as error:  # a loop of links, no permission, or a name that is too long
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return f"cannot be used ({reason})"
-    return None if target.is_relative_to(root) else "leads out of the data root through a symbolic link"
+    return None if isinstance(root, FollowedRoot) or target.is_relative_to(root) else _LEADS_OUT
