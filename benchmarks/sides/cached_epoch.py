@@ -253,7 +253,7 @@ def reopen(settings: Settings) -> dict[str, Any]:
     encodings = training.encodings()
     frozen = encodings.frozen(training.source, "training", exact=True)
     assert frozen is not None
-    served = TorchPredictor(sam, side, embedder=ImageEmbedder(sam, side, frozen=frozen))
+    served = TorchPredictor(sam, side, embedder=ImageEmbedder(sam, frozen=frozen))
     before = runs
     for image in (first, second, first):
         served.set_image(image)

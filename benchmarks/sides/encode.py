@@ -90,7 +90,7 @@ def time_encodings(settings: Settings, side: str, repeats: int) -> dict[str, Any
     if side == "fp32":
         from lora_sam.predictors.torch_predictor import ImageEmbedder
 
-        embedder, image = ImageEmbedder(sam, settings.model.image_size), picture()
+        embedder, image = ImageEmbedder(sam), picture()
 
         def embed() -> None:
             embedder.forget()

@@ -48,12 +48,16 @@ def preprocess_array(image: NDArray[np.uint8], frame: Frame) -> NDArray[np.float
         float32 [3, S, S].
     """
     height, width = frame.extent((image.shape[0], image.shape[1]))
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    picture, to = Image.fromarray(image), (width, height)
+    if frame.square:  # SAM 2 keeps fractions of grey levels, where the first SAM rounds
+        channels = [band.convert("F").resize(to, Image.Resampling.BILINEAR) for band in picture.split()]
+    else:
+        channels = list(picture.resize(to, Image.Resampling.BILINEAR).split())
     padded = np.empty((3, frame.side, frame.side), np.float32)
     padded[:, height:] = 0
     padded[:, :height, width:] = 0
     # channel by channel and in place: fresh memory of this size takes longer than the arithmetic
-    for channel, plane, mean, std in zip(resized.split(), padded, PIXEL_MEAN, PIXEL_STD, strict=True):
+    for channel, plane, mean, std in zip(channels, padded, PIXEL_MEAN, PIXEL_STD, strict=True):
         inside = plane[:height, :width]
         np.subtract(np.asarray(channel), np.float32(mean), out=inside)
         np.divide(inside, np.float32(std), out=inside)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.errors import CheckpointError, ConfigError
 from lora_sam.core.files import recorded_sha256, sha256_of
-from lora_sam.core.scores import META
+from lora_sam.core.scores import META, Scores
 from lora_sam.models.base_model import BaseModel
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def build(
     family: str,
     draw: Callable[[], Sam],
     fill: Callable[[dict[str, Tensor], Path], Sam],
+    scores: Scores = META,
 ) -> BaseModel:
     """Build a model and load its weights.
 
@@ -39,6 +40,7 @@ def build(
         family: Name of its family.
         draw: Makes the model with random weights, of torch's generator.
         fill: Makes the model with the weights of a file, or refuses them; gets its path.
+        scores: From which score on its masks are good, unless the file says so.
 
     Raises:
         CheckpointError: the file is missing or damaged, is not what it was published as, holds another variant or
@@ -52,12 +54,13 @@ def build(
     with torch.random.fork_rng(devices=[]):  # layers draw weights that are overwritten at once
         if model.weights == "random":
             torch.manual_seed(model.weights_seed)
-            sam, source, scores = draw(), "random", META
+            sam, source = draw(), "random"
             sha256 = _digest(sam.state_dict())
             tensors: str | None = sha256
         else:
             path, published = _locate(model)
-            source, scores = path.name, load_scores(path)
+            source, found = path.name, load_scores(path)
+            scores = scores if found is META else found
             # hashing leaves the interpreter to others: it is over before the layers are there
             with ThreadPoolExecutor(1) as aside:
                 of_file = aside.submit(sha256_of, path)

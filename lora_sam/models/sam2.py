@@ -12,6 +12,7 @@ from pydantic import Field
 
 from lora_sam.core.errors import CheckpointError, ConfigError
 from lora_sam.core.frame import Frame
+from lora_sam.core.scores import Scores
 from lora_sam.models.base_model import BaseModel
 from lora_sam.models.building import build, check_weights, differences, draw_positions
 from lora_sam.models.family import BlockShape
@@ -19,6 +20,9 @@ from lora_sam.models.family import BlockShape
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
     from torch import Tensor
+
+SCORES = Scores(predicted_iou=0.8, stability=0.95, stability_offset=1.0)
+"""Of Meta's weights, the defaults of `SAM2AutomaticMaskGenerator`."""
 
 _Blocks = Annotated[int, Field(ge=1, le=64)]
 _Window = Annotated[int, Field(ge=1, le=256)]
@@ -135,7 +139,7 @@ class Sam2:
 
     def build(self, expected: str | None = None) -> BaseModel:
         """See `lora_sam.models.building.build`."""
-        return build(self, expected, family="sam2", draw=self._random, fill=self._filled)
+        return build(self, expected, family="sam2", draw=self._random, fill=self._filled, scores=SCORES)
 
     def _filled(self, state: Mapping[str, Tensor], path: Path) -> Sam:
         sam = self.empty()

@@ -29,7 +29,6 @@ class ImageEmbedder:
 
     Args:
         sam: The model.
-        image_size: Side S of its input.
         context: Entered around the computation.
         remember: How many embeddings are kept.
         frozen: The part of the encoder whose results are kept on disk.
@@ -38,7 +37,6 @@ class ImageEmbedder:
     def __init__(
         self,
         sam: Sam,
-        image_size: int,
         *,
         context: Context = nullcontext,
         remember: int = 2,
@@ -114,7 +112,7 @@ class TorchPredictor:
         self.scores = scores
         self.frame = frame_of(sam)
         self.image_size = image_size
-        self.embedder = embedder or ImageEmbedder(sam, image_size, context=context)
+        self.embedder = embedder or ImageEmbedder(sam, context=context)
         self._context = context
         self._chunk = chunk
 

@@ -238,7 +238,7 @@ def predictors_for(
             yield
 
     def embedder(context: Context) -> ImageEmbedder:
-        return ImageEmbedder(adapted.sam, image_size, context=context, frozen=frozen)
+        return ImageEmbedder(adapted.sam, context=context, frozen=frozen)
 
     own = embedder(with_adapter)
     shared = embedder(without_adapter) if adapted.trains_encoder else own

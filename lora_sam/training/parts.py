@@ -100,7 +100,7 @@ class Parts:
 
         sam, side = self.adapted.sam, self.base.image_size
         frozen = None if self.encodings is None else self.encodings.frozen(self.splits.val, "validation")
-        embedder = ImageEmbedder(sam, side, context=context, frozen=frozen)
+        embedder = ImageEmbedder(sam, context=context, frozen=frozen)
         return TorchPredictor(sam, side, embedder=embedder, context=context, chunk=self.settings.trainer.decoder_chunk)
 
 

@@ -113,7 +113,7 @@ def test_a_second_prompt_costs_no_second_encoding(predictor: TorchPredictor) -> 
 
 
 def test_the_last_two_images_are_remembered(tiny_sam: Callable[[], Any]) -> None:
-    embedder = ImageEmbedder(tiny_sam(), 64)
+    embedder = ImageEmbedder(tiny_sam())
     a, b, c = (picture(seed=seed) for seed in range(3))
     for image, encoded in [(a, 1), (b, 2), (a, 2), (c, 3), (a, 3), (b, 4), (c, 5)]:
         assert embedder.embed(image).shape == (1, 32, 4, 4)
@@ -138,7 +138,7 @@ def test_more_images_are_remembered_within_their_bytes(tiny_sam: Callable[[], An
 
 
 def test_images_of_the_same_bytes_and_another_shape_differ(tiny_sam: Callable[[], Any]) -> None:
-    embedder = ImageEmbedder(tiny_sam(), 64)
+    embedder = ImageEmbedder(tiny_sam())
     image = picture(32, 64)
     wide, tall = embedder.embed(image), embedder.embed(image.reshape(64, 32, 3))
     assert embedder.encoded == 2
@@ -146,7 +146,7 @@ def test_images_of_the_same_bytes_and_another_shape_differ(tiny_sam: Callable[[]
 
 
 def test_images_that_are_views(tiny_sam: Callable[[], Any]) -> None:
-    embedder = ImageEmbedder(tiny_sam(), 64)
+    embedder = ImageEmbedder(tiny_sam())
     image = picture(50, 60)
     assert torch.equal(embedder.embed(image[::-1, 5:]), embedder.embed(image[::-1, 5:].copy()))
     assert embedder.encoded == 1
