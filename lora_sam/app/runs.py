@@ -161,7 +161,14 @@ def curves_html(run: Run) -> str:
     from lora_sam.report.markup import element, serialize
 
     log, report = run.log, run.report
-    charts = [line_chart(loss_chart(log)), line_chart(validation_chart(log))] if log else []
+    charts = (
+        [
+            line_chart(loss_chart(log)),
+            line_chart(validation_chart(log, start="begun with" if report and "init_from" in report else "base")),
+        ]
+        if log
+        else []
+    )
     if report is not None:
         values = [(key, key, [image[f"{key}_iou"] for image in report["per_image"]]) for key in ("base", "tuned")]
         charts.append(histogram("Mean IoU of every image", "IoU", "images", values))

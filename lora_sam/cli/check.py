@@ -54,6 +54,7 @@ class Check:
     tracker: Group
     seed: Any
     resume: Any
+    init_from: Any
     evaluate_split: Any
     evaluate_automatic: Any
     evaluate_clicks: Any

@@ -18,6 +18,7 @@ from lora_sam.report.shown_validation import ShownValidation
 from lora_sam.runs.adapter_files import save_adapter, write_facts
 from lora_sam.runs.places import check_contents, write_splits
 from lora_sam.runs.resuming import copy_state, flat
+from lora_sam.runs.starting import begin_with
 from lora_sam.training.parts import fit, ready
 from lora_sam.training.processes import join_processes
 from lora_sam.training.setup import adapt, choose_attention, describe_data, encode_once, plan_run
@@ -77,6 +78,10 @@ def run(
     # model and method
     base = settings.model.build()
     adapted = adapt(base, settings, processes)
+    begun = None
+    if settings.init_from is not None:  # a resumed run has its weights in its own state
+        begun = begin_with(adapted, base, settings) if earlier is None else {"run": settings.init_from}
+        processes.say(f"begun with the adapter of {begun['run']}")
 
     # plan
     encodings = encode_once(base, adapted, settings, processes.say)
@@ -108,7 +113,7 @@ def run(
             # adapter of the best weights: first without, then with its figures
             parts.take_best()
             head = fit_classes(parts)
-            facts = facts_of(parts, progress)
+            facts = facts_of(parts, progress, begun)
             save_adapter(adapted, directory.adapter, facts, model_card(facts, None), class_head=head)
 
             # evaluation: base and tuned on the same prompts

@@ -36,9 +36,10 @@ def train(config: DictConfig) -> float:
 def fine_tune(config: dict[str, Any], output_dir: Path, overrides: Sequence[str]) -> float:
     """Check everything that can be checked without torch, then run."""
     from lora_sam.runs.resuming import resumed_config
+    from lora_sam.runs.starting import started_config
     from lora_sam.training.settings import settings_from
 
-    config = resumed_config(config, overrides)
+    config = started_config(resumed_config(config, overrides), overrides, output_dir)
     settings = settings_from(config)
     goes_on = RunDirectory(output_dir).last.is_file()  # a job of a sweep; else nobody may start there
     if goes_on:

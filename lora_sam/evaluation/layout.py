@@ -226,6 +226,7 @@ class EvaluationReport:
         class_head: How often the class of an object is told right; absent where there are not several.
         validation: Validation IoU of the base, the highest after a step, the step whose weights were kept (0: those of
             the base), and theirs of each image; absent where the base was not measured.
+        init_from: The run that this one began with, whose adapter step 0 of `validation` is then; absent for none.
         rounds: In how many rounds the prompts of training were corrected, and those of the evaluation; absent for one.
         trained_on: How many of the images were trained on; absent for none.
         automatic: Masks without a prompt, see `lora_sam.evaluation.further`; absent where they were not measured.
@@ -253,6 +254,7 @@ class EvaluationReport:
     class_head: _ClassHead = None  # type: ignore[assignment]
     rounds: _Rounds = None  # type: ignore[assignment]
     validation: _Validation = None  # type: ignore[assignment]
+    init_from: str = None  # type: ignore[assignment]
     trained_on: Count = None  # type: ignore[assignment]
     automatic: _Automatic = None  # type: ignore[valid-type]
     clicks: _Clicking = None  # type: ignore[valid-type]

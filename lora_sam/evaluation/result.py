@@ -92,7 +92,10 @@ def evaluation_report(
 
 
 def kept_base(report: Mapping[str, Any]) -> bool:
-    """Whether no validation beat the base, so that the run kept the weights of step 0, which change nothing."""
+    """Whether no validation beat the base, so that the run kept the weights of step 0, which change nothing.
+
+    Of a run that began with an adapter, step 0 is that adapter: nothing beat it.
+    """
     validation = report.get("validation")
     return validation is not None and validation["kept_step"] == 0
 
@@ -117,10 +120,21 @@ def verdict(report: Mapping[str, Any]) -> str:
             if knocked_down(report)
             else "train for longer (trainer.max_epochs), with a higher optim.lr or on more images"
         )
+        if "init_from" in report:
+            return (
+                f"Training on did not beat the adapter that it began with ({report['init_from']}): validation IoU "
+                f"{validation['base']:.3f} before, {trained} after; that adapter was kept as it is; {advice}. "
+                + _difference(report)
+            )
         return (
             f"Training did not beat the base: validation IoU {validation['base']:.3f} before, {trained} after; the "
             f"adapter that was kept is that of step 0 and changes nothing; {advice}."
         )
+    return _difference(report)
+
+
+def _difference(report: Mapping[str, Any]) -> str:
+    """Base and tuned in one sentence, whatever was validated."""
     delta, (low, high) = report["delta"]["iou"], report["delta"]["iou_interval"]
     if low > 0:
         claim = "Tuned is better than base"

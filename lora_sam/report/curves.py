@@ -149,12 +149,13 @@ def loss_chart(log: Sequence[Mapping[str, Any]]) -> Chart:
     return Chart("Training loss", "step", curves, _steps(log), axis([*values, *([0.0] if values else [])]))
 
 
-def validation_chart(log: Sequence[Mapping[str, Any]], best_step: int | None = None) -> Chart:
+def validation_chart(log: Sequence[Mapping[str, Any]], best_step: int | None = None, *, start: str = "base") -> Chart:
     """Validation IoU over steps, its best point marked, and the base as a level where step 0 was measured.
 
     Args:
         log: Lines of `metrics.jsonl`.
         best_step: Step whose weights were kept; None for the highest value.
+        start: What the weights of step 0 are.
     """
     points = points_of(log, "validation_iou")
     finite = [(x, y) for x, y in points if math.isfinite(y)]
@@ -167,7 +168,7 @@ def validation_chart(log: Sequence[Mapping[str, Any]], best_step: int | None = N
         _steps(log),
         axis([y for _, y in finite], lowest=0.0, highest=1.0),
         best=(kept[0], f"best {kept[0][1]:.3f} at step {kept[0][0]:,.0f}") if kept else None,
-        level=None if base is None else (base, f"base {base:.3f}"),
+        level=None if base is None else (base, f"{start} {base:.3f}"),
     )
 
 

@@ -25,6 +25,8 @@ def model_card(facts: dict[str, Any], measured: str | None) -> str:
         if facts.get("better_than_base") is False
         else ""
     )
+    begun = facts.get("init_from")
+    origin = "" if begun is None else f"\nTraining began with the adapter of {_code(begun['run'])}.\n"
     rows = "\n".join(f"| {_escape(key)} | {_escape(json.dumps(value))} |" for key, value in sorted(method.items()))
     return f"""---
 library_name: peft
@@ -38,7 +40,7 @@ pipeline_tag: mask-generation
 # Fine-tuned Segment Anything: {_escape(variant)}
 
 An adapter for SAM, made by lora_sam {_escape(facts["versions"]["lora_sam"])} with {_code("method=" + method["name"])}.
-{warning}
+{warning}{origin}
 {measured or "Not evaluated yet."}
 
 ## Base

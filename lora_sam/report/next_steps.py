@@ -102,7 +102,8 @@ def _to_beat_the_base(
     down = knocked_down(report)
     rate = f"optim.lr={float(config['optim']['lr']) * (0.1 if down else 3):.3g}"
     without_rate = [override for override in same if not _sets(override, "optim.lr")]
-    purpose = "Training fell below the base: a lower rate" if down else "Training hardly moved the base: a higher rate"
+    start = "the adapter it began with" if "init_from" in report else "the base"
+    purpose = f"Training fell below {start}: a lower rate" if down else f"Training hardly moved {start}: a higher rate"
     return [NextStep(purpose, command(*without_rate, rate))]
 
 

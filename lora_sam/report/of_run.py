@@ -148,6 +148,8 @@ def evaluate_run(
         validation=validation_figures(parts, progress, validated),
         trained_on=len(set(source.ids) & set(parts.splits.train.ids)),
     )
+    if settings.init_from is not None:
+        report["init_from"] = settings.init_from
     if (told := naming.report(settings.seed)) is not None:
         report["class_head"] = told
     fitted_on = len(measured_places(settings, len(parts.splits.val)))
@@ -158,8 +160,8 @@ def evaluate_run(
     return Outcome(report, pictures, object_ious(evaluation), further.scores)
 
 
-def facts_of(parts: Parts, progress: Progress) -> dict[str, Any]:
-    """Content of `lora_sam.json` before anything is evaluated."""
+def facts_of(parts: Parts, progress: Progress, begun: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Content of `lora_sam.json` before anything is evaluated; `begun`: the adapter that the run began with."""
     settings, base, seen = parts.settings, parts.base, parts.trained_on
     return {
         "schema_version": SCHEMA_VERSION,
@@ -184,8 +186,10 @@ def facts_of(parts: Parts, progress: Progress) -> dict[str, Any]:
         "steps": progress.step,
         "best_step": progress.best_step,
         "validation_iou": progress.best,
-        "validation_base": progress.base,
-        "better_than_base": None if progress.base is None else progress.best_step > 0,
+        # what step 0 validates is the base only where no adapter was there already
+        "validation_base": progress.base if begun is None else None,
+        "better_than_base": None if progress.base is None or begun is not None else progress.best_step > 0,
+        **({} if begun is None else {"init_from": {**begun, "validation_iou": progress.base}}),
         "metrics": None,
         "versions": {
             "lora_sam": __version__,

@@ -182,7 +182,11 @@ def _training(report: Mapping[str, Any], log: Sequence[Mapping[str, Any]], facts
     best = facts.get("best_step")
     kept = "" if best is None else f" The weights of step {best:,} were kept: those with the highest validation IoU."
     if kept_base(report):
-        kept = " It never rose above that of the base: the weights of step 0 were kept, which change nothing."
+        kept = (
+            " It never rose above that of the adapter that the run began with: its weights were kept."
+            if "init_from" in report
+            else " It never rose above that of the base: the weights of step 0 were kept, which change nothing."
+        )
     return element(
         "section",
         element("h2", "Training"),
@@ -194,7 +198,7 @@ def _training(report: Mapping[str, Any], log: Sequence[Mapping[str, Any]], facts
         element(
             "div",
             line_chart(loss_chart(log)),
-            line_chart(validation_chart(log, best)),
+            line_chart(validation_chart(log, best, start="begun with" if "init_from" in report else "base")),
             class_="charts",
         ),
     )

@@ -23,8 +23,8 @@ class ShownValidation:
         source = parts.splits.val
         shown = range(min(parts.settings.trainer.overlays, len(source)) if parts.processes.main else 0)
         self._pictured = [self._validation.some_objects(source[index]) for index in shown]
-        # nothing is trained yet: what the model computes now is the base
-        self._base = [self._validation.masks(sample) for sample in self._pictured]
+        # nothing is trained yet: what the model computes now is the base, or what this run begins with
+        self._before = [self._validation.masks(sample) for sample in self._pictured]
         self._best: tuple[int, tuple[NDArray[np.float64], ...]] | None = None
 
     def __call__(self, step: int) -> float:
@@ -35,7 +35,7 @@ class ShownValidation:
         from lora_sam.training.validation import mean_iou
 
         scores = self._validation()
-        for sample, before in zip(self._pictured, self._base, strict=True):
+        for sample, before in zip(self._pictured, self._before, strict=True):
             strip = overlay_strip(sample, before, self._validation.masks(sample), sample.id)
             self._parts.tracker.image(step, f"validation/{sample.id}", np.asarray(strip))
         if self._best is None or mean_iou(scores) > mean_iou(self._best[1]):

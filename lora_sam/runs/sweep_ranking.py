@@ -157,7 +157,7 @@ def _with_figures(job: Job, report: Mapping[str, Any]) -> Job:
     return replace(
         job,
         validation_interval=None if validation is None else tuple(validation["iou_interval"]),
-        better_than_base=None if validation is None else validation["kept_step"] > 0,
+        better_than_base=None if validation is None or "init_from" in report else validation["kept_step"] > 0,
         split=report["split"],
         test=report["tuned"]["iou"],
         test_delta=delta["iou"],

@@ -193,7 +193,8 @@ def fit(parts: Parts, validate: Callable[[int], float], resume_from: Path | None
         base: float | None = validate(0)
         assert base is not None
         record(0, {"epoch": 0, "validation_iou": base})
-        parts.say(f"base, step 0: validation IoU {base:.4f}")
+        start = "base" if settings.init_from is None else "the adapter begun with"
+        parts.say(f"{start}, step 0: validation IoU {base:.4f}")
     else:
         base = base_of(read_metrics(parts.directory.metrics))
     with Display(done, console=parts.processes.console, quiet=not parts.processes.main) as display:

@@ -43,6 +43,7 @@ class Settings:
         tracker: Where curves and overlays are shown.
         seed: Seed of everything random.
         resume: Run directory to go on with, or `latest`; None starts anew.
+        init_from: Run whose adapter's weights training begins with; None begins with those that change nothing.
         evaluate_split: Split of the final comparison of base and tuned.
         evaluate_automatic: Whether masks without a prompt are compared too, with thresholds for each of the two that
             are chosen on validation images and kept with the adapter; `auto` where points are trained.
@@ -64,6 +65,7 @@ class Settings:
     tracker: TrackerConfig
     seed: int
     resume: str | None
+    init_from: str | None
     evaluate_split: Literal["val", "test"]
     evaluate_automatic: bool | Literal["auto"]
     evaluate_clicks: bool | Literal["auto"]
@@ -87,6 +89,7 @@ class _Run:
     # the largest range that every random generator in use takes as a seed
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     resume: Annotated[str, Field(min_length=1)] | None
+    init_from: Annotated[str, Field(min_length=1)] | None
     evaluate_split: Literal["val", "test"]
     evaluate_automatic: bool | Literal["auto"]
     evaluate_clicks: bool | Literal["auto"]
