@@ -317,8 +317,8 @@ def test_unknown_and_missing_keys_are_named_together_sorted(base: dict[str, Any]
     del option["rank"]
     assert problems(base, method=option, seed=-1, evaluate_split="train", colour=1) == [
         "unknown key colour. Valid keys: augmentation, cache, data, evaluate_automatic, evaluate_clicks, "
-        "evaluate_images, evaluate_split, init_from, loss, method, model, optim, prompt, resume, seed, semantic, tracker, "
-        "trainer",
+        "evaluate_images, evaluate_split, init_from, loss, method, model, optim, prompt, resume, seed, semantic, "
+        "tracker, trainer",
         "evaluate_split = train: must be one of val, test",
         "method.decoder is not set; give it on the command line, e.g. method.decoder=...",
         "method.rank is missing; add it to the file in conf/, or give +method.rank=...",
