@@ -83,6 +83,8 @@ class Export:
         from lora_sam.deployment.ir_parts import decoder_ir, encoder_ir, save_ir, save_onnx
         from lora_sam.predictors.openvino_predictor import DECODER, ENCODER, OpenVINOPredictor
         from lora_sam.predictors.torch_predictor import TorchPredictor
+        from lora_sam.runs.adapter_files import find_adapter
+        from lora_sam.runs.loading import load_classes
 
         _check_format(run, self.format)
         base = load_merged(run)
@@ -94,7 +96,9 @@ class Export:
             else:
                 half = self.precision == "fp16"
                 save_ir(encoder_ir(base.sam, base.image_size), temporary / ENCODER, half=half)
-                save_ir(decoder_ir(base.sam, base.image_size, multimask=self.multimask), temporary / DECODER, half=half)
+                classes = load_classes(find_adapter(run.root))
+                decoder = decoder_ir(base.sam, base.image_size, multimask=self.multimask, classes=classes)
+                save_ir(decoder, temporary / DECODER, half=half)
                 parts = [temporary / ENCODER, temporary / DECODER]
             # ONNX too: OpenVINO reads it
             exported = OpenVINOPredictor(*parts, execution="f32", compile_cache=False, verify=False)

@@ -158,11 +158,13 @@ class Masks:
         masks: `logits > threshold`, bool [N, H, W].
         scores: IoU as predicted by the model, float32 [N].
         low_res_logits: float32 [N, S/4, S/4] in the input frame.
+        class_probabilities: How likely each is of each class, float32 [N, C], where what computed them tells it.
     """
 
     masks: NDArray[np.bool_]
     scores: NDArray[np.float32]
     low_res_logits: NDArray[np.float32]
+    class_probabilities: NDArray[np.float32] | None = None
 
     def save(self, path: str | PathLike[str], *, name: str = "image.png", classes: Sequence[str] | None = None) -> Path:
         """Write the masks as what the ending of `path` says, atomically; returns the path.

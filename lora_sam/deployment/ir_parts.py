@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,13 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_sam.data.transforms import PIXEL_MEAN, PIXEL_STD
+from lora_sam.deployment.class_output import ClassOutput
 from lora_sam.models.decoding import maps_of, masks_from_embeddings
 from lora_sam.models.family import family_of, frame_of
-from lora_sam.predictors.openvino_predictor import META_NAMES, SQUEEZED, quiet_openvino
+from lora_sam.predictors.openvino_predictor import CLASS_NAMES, CLASSES, META_NAMES, SQUEEZED, quiet_openvino
 
 if TYPE_CHECKING:
     import openvino
     from segment_anything.modeling import Sam
+
+    from lora_sam.predictors.class_head import ClassHead
 
 ENCODER_INPUTS, ENCODER_OUTPUTS = ("images",), ("image_embeddings",)
 DECODER_INPUTS = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input", "orig_size")
@@ -42,10 +46,12 @@ class PromptedDecoder(nn.Module):
         sam: The model.
         image_size: Side S of its input.
         multimask: Give all four masks (the single one first) instead of the single one.
+        classes: Also tells the class of each mask; None where there are not several.
     """
 
-    def __init__(self, sam: Sam, image_size: int, *, multimask: bool) -> None:
+    def __init__(self, sam: Sam, image_size: int, *, multimask: bool, classes: ClassHead | None = None) -> None:
         super().__init__()
+        self.class_head = None if classes is None else ClassOutput(classes, image_size)
         self.sam = sam
         self.image_size = image_size
         self.multimask = multimask
@@ -59,7 +65,7 @@ class PromptedDecoder(nn.Module):
         mask_input: Tensor,
         has_mask_input: Tensor,
         orig_size: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Masks of B prompts with N points each.
 
         Args:
@@ -73,7 +79,7 @@ class PromptedDecoder(nn.Module):
 
         Returns:
             Logits at the original size [B, M, H, W], predicted IoU [B, M], logits [B, M, S/4, S/4]; M is 4 with
-            `multimask`, else 1.
+            `multimask`, else 1. With `classes` also how likely each mask is of each class, [B, M, C].
         """
         always = getattr(self.sam.prompt_encoder, "pads_boxes", False)
         sparse = self._embed_points(*_padded(point_coords, point_labels, beside_boxes=always))
@@ -84,7 +90,12 @@ class PromptedDecoder(nn.Module):
         logits, iou = masks_from_embeddings(self.sam, source, sparse, fine)
         if not self.multimask:
             logits, iou = logits[:, :1], iou[:, :1]
-        return self._enlarge(logits, orig_size.reshape(-1).to(torch.int64)), iou, logits
+        size = orig_size.reshape(-1).to(torch.int64)
+        extent = self._extent(size)
+        enlarged = self._enlarge(logits, size, extent)
+        if self.class_head is None:
+            return enlarged, iou, logits
+        return enlarged, iou, logits, self.class_head(image_embeddings, enlarged, size, extent)
 
     def _embed_points(self, coords: Tensor, labels: Tensor) -> Tensor:
         encoder = self.sam.prompt_encoder
@@ -101,14 +112,18 @@ class PromptedDecoder(nn.Module):
         none = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         return cast("Tensor", has * encoder.mask_downscaling(mask) + (1 - has) * none)
 
-    def _enlarge(self, logits: Tensor, size: Tensor) -> Tensor:
+    def _extent(self, size: Tensor) -> Tensor:
+        if self.square:
+            return torch.full_like(size, self.image_size)
+        # `Frame.extent` in whole numbers, where no rounding differs
+        longest = size.max()
+        return torch.div(2 * size * self.image_size + longest, 2 * longest, rounding_mode="floor").clamp(min=1)
+
+    def _enlarge(self, logits: Tensor, size: Tensor, extent: Tensor) -> Tensor:
         if self.square:
             return F.interpolate(logits, size=(size[0], size[1]), mode="bilinear", align_corners=False)  # type: ignore[arg-type]
         side = self.image_size
         padded = F.interpolate(logits, size=(side, side), mode="bilinear", align_corners=False)
-        longest = size.max()
-        # `Frame.extent` in whole numbers, where no rounding differs
-        extent = torch.div(2 * size * side + longest, 2 * longest, rounding_mode="floor").clamp(min=1)
         part = padded[..., : extent[0], : extent[1]]
         return F.interpolate(part, size=(size[0], size[1]), mode="bilinear", align_corners=False)  # type: ignore[arg-type]
 
@@ -167,12 +182,16 @@ def encoder_ir(sam: Sam, image_size: int) -> openvino.Model:
     return model
 
 
-def decoder_ir(sam: Sam, image_size: int, *, multimask: bool) -> openvino.Model:
-    """Prompt encoder and mask decoder as an OpenVINO model; any number of prompts, points and pixels."""
+def decoder_ir(sam: Sam, image_size: int, *, multimask: bool, classes: ClassHead | None = None) -> openvino.Model:
+    """Prompt encoder and mask decoder as an OpenVINO model; any number of prompts, points and pixels.
+
+    With `classes` it has one more output, `class_probabilities` [B, M, C], and their names in `model_info`.
+    """
     embedding = family_of(sam.image_encoder).shape(sam.image_encoder, None)
     shapes = [f"1,{','.join(map(str, embedding))}", "?,?,2", "?,?", "?,1,?,?", "?,1", "1,2"]
-    model = _converted(PromptedDecoder(sam, image_size, multimask=multimask), decoder_example(sam, image_size), shapes)
-    _name(model, DECODER_INPUTS, DECODER_OUTPUTS)
+    decoder = PromptedDecoder(sam, image_size, multimask=multimask, classes=classes)
+    model = _converted(decoder, decoder_example(sam, image_size), shapes)
+    _name(model, DECODER_INPUTS, DECODER_OUTPUTS if classes is None else (*DECODER_OUTPUTS, CLASSES))
     for node in model.get_ops():
         if node.get_type_name() == "Interpolate":  # the converter's mode differs from torch where one pixel is left
             node.set_attribute("coordinate_transformation_mode", "half_pixel")
@@ -183,6 +202,7 @@ def decoder_ir(sam: Sam, image_size: int, *, multimask: bool) -> openvino.Model:
             "image_size": image_size,
             "embed_dim": embedding[0],
             "mask_threshold": 0.0,
+            **({} if classes is None else {CLASS_NAMES: json.dumps(classes.names)}),
         },
     )
     return model

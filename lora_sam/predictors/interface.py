@@ -95,7 +95,8 @@ def by_kind(prompts: Prompts, predict: Callable[[Prompts], R]) -> R:
         return predict(parts[0][1] if parts else prompts)
     results = [predict(part) for _, part in parts]
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-    names = [field.name for field in dataclasses.fields(results[0])]
+    # a part is there of all results or of none
+    names = [field.name for field in dataclasses.fields(results[0]) if getattr(results[0], field.name) is not None]
     return type(results[0])(
         **{name: np.concatenate([getattr(result, name) for result in results])[order] for name in names}
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -39,6 +40,9 @@ _RESIZE = ["model_info", "resize_type"]
 
 META_NAMES = {"orig_size": "orig_im_size", "upscaled_masks": "masks"}
 """Where `segment_anything`'s ONNX export has other names than our IR."""
+
+CLASSES, CLASS_NAMES = "class_probabilities", "class_names"
+"""The decoder's output that tells classes, and the key of their names in `model_info`; where it has a class head."""
 
 Execution = Literal["f32", "bf16", "auto"]
 """The arithmetic: `auto` lets OpenVINO choose, which is bf16 on a CPU that multiplies in it."""
@@ -92,6 +96,7 @@ class OpenVINOPredictor:
         self.frame = frame_in(encoder_model, encoder)
         self.image_size = self.frame.side
         self.offers_all_masks = _offers_all_masks(decoder_model, decoder)
+        self.class_names = _class_names(decoder_model, decoder)
         self._ranks = {name: len(port.partial_shape) for port in decoder_model.inputs for name in port.names}
         core = openvino_core()
         with ThreadPoolExecutor(1) as aside:
@@ -101,7 +106,9 @@ class OpenVINOPredictor:
             if verified is not None:
                 verified.result()
         # the other decoder enlarges four masks, which costs time and memory: made when it is asked for
-        self._compile: Callable[[], _Requests] = lambda: _Requests(core.compile_model(decoder_model, device, settings))
+        self._compile: Callable[[], _Requests] = lambda: _Requests(
+            core.compile_model(_without_classes(decoder_model), device, settings)
+        )
         self._decoder_of_all: _Requests | None = None
         self._compiling = threading.Lock()
         self._embeddings: Embeddings[NDArray[np.float32]] = Embeddings(self._encode)
@@ -154,13 +161,16 @@ class OpenVINOPredictor:
     def _predict(self, image: NDArray[np.uint8], prompts: Prompts, multimask: bool, threshold: float) -> Masks:
         """`predict` for prompts of one kind."""
 
-        def chosen(part: AllMasks) -> tuple[NDArray[Any], ...]:
+        def chosen(part: AllMasks, classes: NDArray[np.float32] | None) -> tuple[NDArray[Any], ...]:
             best = best_of_three(part.scores) if multimask else np.zeros(len(part.scores), np.intp)
             rows = np.arange(len(best))
-            return part.logits[rows, best] > threshold, part.scores[rows, best], part.low_res_logits[rows, best]
+            taken = part.logits[rows, best] > threshold, part.scores[rows, best], part.low_res_logits[rows, best]
+            # those of the decoder belong to the single mask at 0
+            told = None if multimask or threshold else classes
+            return taken if told is None else (*taken, told[:, 0].copy())
 
-        masks, scores, low_res = zip(*self._decoded(image, prompts, chosen, multimask), strict=True)
-        return Masks(np.concatenate(masks), np.concatenate(scores), np.concatenate(low_res))
+        columns = zip(*self._decoded(image, prompts, chosen, multimask), strict=True)
+        return Masks(*(np.concatenate(column) for column in columns))
 
     def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
         """See `Predictor`."""
@@ -169,7 +179,7 @@ class OpenVINOPredictor:
     def _predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
         """`predict_all` for prompts of one kind."""
 
-        def copied(part: AllMasks) -> tuple[NDArray[Any], ...]:
+        def copied(part: AllMasks, _: object) -> tuple[NDArray[Any], ...]:
             return part.logits.copy(), part.scores.copy(), part.low_res_logits.copy()
 
         logits, scores, low_res = zip(*self._decoded(image, prompts, copied, True), strict=True)
@@ -206,9 +216,16 @@ class OpenVINOPredictor:
             return self._decoder_of_all
 
     def _decoded(
-        self, image: NDArray[np.uint8], prompts: Prompts, take: Callable[[AllMasks], R], all_masks: bool
+        self,
+        image: NDArray[np.uint8],
+        prompts: Prompts,
+        take: Callable[[AllMasks, NDArray[np.float32] | None], R],
+        all_masks: bool,
     ) -> list[R]:
-        """What `take` keeps of the masks of some prompts at once; their arrays are overwritten afterwards."""
+        """What `take` keeps of the masks of some prompts at once, and of their classes where the decoder tells them.
+
+        The arrays are overwritten afterwards.
+        """
         embedding, size, decoder = self._embeddings.embed(image), size_of(image), self._requests(all_masks)
         taken = []
         for start in range(0, len(prompts), self._chunk):
@@ -219,7 +236,7 @@ class OpenVINOPredictor:
             with decoder.one() as request:
                 result = request.infer({"image_embeddings": embedding, **inputs}, share_outputs=True)
                 part = AllMasks(result["upscaled_masks"], result["iou_predictions"], result["low_res_masks"])
-                taken.append(take(part))
+                taken.append(take(part, result[CLASSES] if decoder.tells_classes else None))
         return taken
 
 
@@ -232,6 +249,7 @@ class _Requests:
 
     def __init__(self, compiled: openvino.CompiledModel) -> None:
         self.compiled = compiled
+        self.tells_classes = any(CLASSES in output.names for output in compiled.outputs)
         # one more computes while the masks of another are read
         most = 1 + int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._room = threading.BoundedSemaphore(most)
@@ -378,6 +396,35 @@ def _offers_all_masks(model: openvino.Model, path: Path) -> bool:
         raise AdapterError(f"{path} is not a mask decoder of ours: it lacks {', '.join(sorted(missing))}")
     masks = outputs["iou_predictions"].partial_shape[1]
     return bool(masks.is_static and masks.get_length() > 1)
+
+
+def _class_names(model: openvino.Model, path: Path) -> tuple[str, ...] | None:
+    """Names of the classes that a decoder tells; None where it tells none."""
+    output = next((output for output in model.outputs if CLASSES in output.names), None)
+    if output is None:
+        return None
+    try:
+        names = json.loads(model.get_rt_info(["model_info", CLASS_NAMES]).astype(str))
+    except (RuntimeError, ValueError):
+        names = None
+    count = output.partial_shape[2]
+    told = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not told or (count.is_static and count.get_length() != len(names)):
+        raise AdapterError(f"{path} tells classes ({CLASSES}), but not their names; export the model again")
+    return tuple(names)
+
+
+def _without_classes(model: openvino.Model) -> openvino.Model:
+    """The decoder without its output of classes: most masks of a grid of points are left out, whatever they are of."""
+    from openvino import Model
+
+    kept = [result for result in model.get_results() if CLASSES not in result.input_value(0).names]
+    if len(kept) == len(model.get_results()):
+        return model
+    copy = model.clone()
+    return Model(
+        [result for result in copy.get_results() if CLASSES not in result.input_value(0).names], copy.get_parameters()
+    )
 
 
 def _check_device(device: str, threads: int | None) -> None:

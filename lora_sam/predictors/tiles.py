@@ -16,7 +16,9 @@ from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.prompting import size_of
 
 Box = tuple[int, int, int, int]
-Label = Callable[[NDArray[np.uint8], NDArray[np.bool_]], Sequence[str]]
+Label = Callable[[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.float32] | None], Sequence[str]]
+"""Says of pixels [H, W, 3] and masks in them, bool [N, H, W], what each is; takes also how likely the masks are of each
+class, float32 [N, C], where what predicted them told it."""
 
 SAME_OBJECT = 0.5
 """IoU, in the part that two tiles share, above which masks of both are one object."""
@@ -102,7 +104,7 @@ def automatic_in_tiles(
         image: RGB, uint8 [H, W, 3].
         tile: Side of a tile in pixels.
         halo: Pixels that neighbours share at least; objects that are smaller are whole in one of them.
-        label: Says of the pixels of a tile and masks in it, bool [N, H, W], what each is.
+        label: See `Label`; gets the pixels of a tile.
         on_tile: Called with (tiles done, all tiles) after each.
 
     Raises:
@@ -116,7 +118,7 @@ def automatic_in_tiles(
         x1, y1, x2, y2 = box
         pixels = np.ascontiguousarray(image[y1:y2, x1:x2])
         found = automatic.generate(predictor, pixels)
-        labels = [""] * len(found.masks) if label is None else label(pixels, found.masks)
+        labels = [""] * len(found.masks) if label is None else label(pixels, found.masks, None)
         for row, mask in enumerate(found.masks):
             crop = Crop.of(mask, x1, y1)
             if crop is None:
@@ -174,7 +176,7 @@ def prompted_in_tiles(
         moved = _moved(prompts[np.array(rows)], x1, y1)
         pixels = np.ascontiguousarray(image[y1:y2, x1:x2])
         masks = predictor.predict(pixels, moved, multimask=multimask)
-        told = labels if label is None else label(pixels, masks.masks)
+        told = labels if label is None else label(pixels, masks.masks, masks.class_probabilities)
         for place, row in enumerate(rows):
             crops[row] = Crop.of(masks.masks[place], x1, y1)
             scores[row] = masks.scores[place]

@@ -86,7 +86,7 @@ def test_each_disc_is_found_once_and_whole(seed: int) -> None:
         image,
         tile=96,
         halo=30,
-        label=lambda pixels, masks: [str(pixels[mask][0, 0]) for mask in masks],
+        label=lambda pixels, masks, _: [str(pixels[mask][0, 0]) for mask in masks],
         on_tile=lambda done, count: calls.append((done, count)),
     )
     assert calls == [(done, 20) for done in range(1, 21)]
@@ -169,7 +169,7 @@ def test_prompts_are_answered_where_they_are() -> None:
     boxes = np.array([[3, 4, 20, 30], [640, 470, 699, 499], [100, 50, 400, 420], [300, 300, 300, 300]], np.float32)
     predictor = Window()
     crops, scores, labels = prompted_in_tiles(
-        predictor, image, Prompts(boxes=boxes), tile=128, label=lambda pixels, masks: [str(m.sum()) for m in masks]
+        predictor, image, Prompts(boxes=boxes), tile=128, label=lambda pixels, masks, _: [str(m.sum()) for m in masks]
     )
     assert labels == [str(crop.area) if crop else "0" for crop in crops]
     assert [crop.box if crop else None for crop in crops] == [tuple(box) for box in boxes[:3].astype(int)] + [None]

@@ -33,7 +33,7 @@ from lora_sam.deployment.predicting.tiling import NOT_TILED, Tiling
 from lora_sam.deployment.predicting.writers.table import FORMATS
 from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.class_head import ClassHead
-from lora_sam.predictors.tiles import automatic_in_tiles, prompted_in_tiles
+from lora_sam.predictors.tiles import Label, automatic_in_tiles, prompted_in_tiles
 from lora_sam.prompts.objects import batches
 
 _AHEAD = 2  # images that are read before their turn, or written after it
@@ -310,14 +310,17 @@ def _predicted(work: Work, predictor: Predictor, one: _Ready) -> FoundImage:
     )
 
 
-def _namer(work: Work, predictor: Predictor) -> Callable[[NDArray[np.uint8], NDArray[np.bool_]], list[str]]:
+def _namer(work: Work, predictor: Predictor) -> Label:
     """Says of masks of an image of which class each is."""
     head, only = work.head, next(iter(work.categories.values()))
 
-    def names(pixels: NDArray[np.uint8], masks: NDArray[np.bool_]) -> list[str]:
+    def names(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], told: NDArray[np.float32] | None) -> Sequence[str]:
         if head is None or not len(masks):
             return [only] * len(masks)
-        return [head.names[place] for place in head.probabilities(predictor, pixels, masks).argmax(axis=1)]
+        # exported parts tell the classes themselves
+        known = told is not None and getattr(predictor, "class_names", None) == head.names
+        likely = told if told is not None and known else head.probabilities(predictor, pixels, masks)
+        return [head.names[place] for place in likely.argmax(axis=1)]
 
     return names
 
@@ -329,7 +332,7 @@ def _found(work: Work, predictor: Predictor, pixels: NDArray[np.uint8]) -> list[
     if tiles is None:
         whole = work.automatic.generate(predictor, pixels)
         nothing = [None] * len(whole.scores)
-        labels = names(pixels, whole.masks)
+        labels = names(pixels, whole.masks, None)
         return objects_from(whole.masks, whole.scores, labels, nothing, whole.stability.tolist())
     found = automatic_in_tiles(work.automatic, predictor, pixels, tile=tiles.tile, halo=tiles.halo, label=names)
     nothing = [None] * len(found.scores)
@@ -353,7 +356,7 @@ def _prompted(
             label = names if work.head is not None and set(given) == {OBJECT} else None
             if tiles is None:
                 masks = predictor.predict(pixels, some, multimask=work.multimask)
-                told = given if label is None else label(pixels, masks.masks)
+                told = given if label is None else label(pixels, masks.masks, masks.class_probabilities)
                 found = objects_from(masks.masks, masks.scores, told, ids, [None] * len(part))
             else:
                 crops, scores, said = prompted_in_tiles(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
-from lora_sam.deployment.quantizing.ladder import Rung
+from lora_sam.deployment.quantizing.ladder import CLASS_HEAD, Rung
 from lora_sam.predictors.openvino_predictor import openvino_core, quiet_openvino
 
 if TYPE_CHECKING:
@@ -101,9 +101,11 @@ def quantized(model: openvino.Model, examples: Examples, rung: Rung, recipe: Rec
             _dataset(nncf, examples),
             subset_size=len(examples),
             advanced_parameters=_smoothing(nncf, rung),
-            **_arguments(nncf, rung, recipe),
+            **_arguments(nncf, model, rung, recipe),
         )
-        return nncf.compress_weights(quantised, mode=nncf.CompressWeightsMode.INT8_SYM)
+        return nncf.compress_weights(
+            quantised, mode=nncf.CompressWeightsMode.INT8_SYM, **_classes_in_float(nncf, quantised)
+        )
 
 
 def controlled(
@@ -145,16 +147,20 @@ def controlled(
             advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
                 max_num_iterations=CONTROLLED, ranking_subset_size=RANKED, num_ranking_workers=1
             ),
-            **_arguments(nncf, rung, recipe),
+            **_arguments(nncf, model, rung, recipe),
         )
-        return nncf.compress_weights(quantised, mode=nncf.CompressWeightsMode.INT8_SYM)
+        return nncf.compress_weights(
+            quantised, mode=nncf.CompressWeightsMode.INT8_SYM, **_classes_in_float(nncf, quantised)
+        )
 
 
 def compressed(model: openvino.Model, mode: WeightMode) -> openvino.Model:
     """Weights in 8 or 4 bits, everything computed in floating point; nothing to calibrate."""
     with _nncf() as nncf:
         if mode == "int8_weights":
-            return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
+            return nncf.compress_weights(
+                model, mode=nncf.CompressWeightsMode.INT8_ASYM, **_classes_in_float(nncf, model)
+            )
         parameters = nncf.AdvancedCompressionParameters(group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST)
         return nncf.compress_weights(
             model,
@@ -163,6 +169,7 @@ def compressed(model: openvino.Model, mode: WeightMode) -> openvino.Model:
             ratio=1.0,
             all_layers=True,
             advanced_parameters=parameters,
+            **_classes_in_float(nncf, model),
         )
 
 
@@ -183,13 +190,22 @@ def _dataset(nncf: Any, examples: Examples) -> Any:
     return nncf.Dataset(range(len(examples)), examples.__getitem__)
 
 
-def _arguments(nncf: Any, rung: Rung, recipe: Recipe) -> dict[str, Any]:
+def _arguments(nncf: Any, model: openvino.Model, rung: Rung, recipe: Recipe) -> dict[str, Any]:
     return {
         "preset": nncf.QuantizationPreset(recipe.preset),
         "fast_bias_correction": recipe.fast,
         "model_type": nncf.ModelType.TRANSFORMER,
-        "ignored_scope": nncf.IgnoredScope(patterns=list(rung.in_float)),
+        "ignored_scope": nncf.IgnoredScope(patterns=[*rung.in_float, *_class_head(model)]),
     }
+
+
+def _classes_in_float(nncf: Any, model: openvino.Model) -> dict[str, Any]:
+    return {"ignored_scope": nncf.IgnoredScope(patterns=patterns)} if (patterns := _class_head(model)) else {}
+
+
+def _class_head(model: openvino.Model) -> list[str]:
+    """A pattern of the operations that tell classes; NNCF refuses one that finds none."""
+    return [CLASS_HEAD] if any(re.fullmatch(CLASS_HEAD, op.get_friendly_name()) for op in model.get_ops()) else []
 
 
 def _smoothing(nncf: Any, rung: Rung) -> Any:

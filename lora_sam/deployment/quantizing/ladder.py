@@ -13,6 +13,9 @@ PATCHES = r".*patch_embed.*"
 """An image has 256 levels, and a dark one uses some dozens: rounded to another grid of 256 it loses a part of them."""
 
 NECK = r".*neck\..*"
+CLASS_HEAD = r".*class_head.*"
+"""Tells classes from sums over pixels: a few thousand weights, and no loss of masks would show what rounding costs."""
+
 HEADS = (r".*output_upscaling.*", r".*output_hypernetworks.*", r".*iou_prediction_head.*")
 
 
