@@ -77,7 +77,7 @@ def run(
 
     # model and method
     base = settings.model.build()
-    adapted = adapt(base, settings, processes)
+    adapted = adapt(base, settings, splits, processes)
     begun = None
     if settings.init_from is not None:  # a resumed run has its weights in its own state
         begun = begin_with(adapted, base, settings) if earlier is None else {"run": settings.init_from}

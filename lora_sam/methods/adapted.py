@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper
 from torch import Tensor, nn
 
 from lora_sam.core.errors import AdapterError, ConfigError
-from lora_sam.methods.peft_config import check_config, check_saved
+from lora_sam.methods.peft_config import FILE, WEIGHTS, check_config, check_saved
 from lora_sam.models.projections import fuse_projections
 from lora_sam.models.stages import Stage, frozen_stage
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from segment_anything.modeling import Sam
+
+TAKING = ("pissa", "olora")
+"""Starts of LoRA that take a part out of the weights of the base."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +38,24 @@ class AdaptedSam:
         sam: The split SAM; its three parts are called directly and run through the adapter.
         peft: Stock PEFT wrapper: saving, loading, switching off, merging.
         trains_encoder: Whether the image embedding depends on trainable weights.
-        reversible: Whether switching the adapter off gives the base exactly (not so when biases of the base train).
+        reversible: Whether switching the adapter off gives the base exactly (not so when biases of the base train, or
+            when the adapter started as a part of its weights).
+        taken: What was taken out of the base when the adapter was inserted, LoRA factors as PEFT saves them.
+        eva: Whether LoRA is to start where inputs of layers vary; see `lora_sam.methods.eva`.
     """
 
     sam: Sam
     peft: PeftModel
     trains_encoder: bool
     reversible: bool = True
+    taken: Mapping[str, Tensor] = field(default_factory=dict)
+    eva: bool = False
 
     @cached_property
     def frozen_stage(self) -> Stage | None:
         """How far into the image encoder nothing trains; None where something does from the first block on."""
+        if not self.reversible and not self.trainable():  # loaded: nobody can tell which biases are not the base's
+            return None
         return frozen_stage(self.sam.image_encoder)
 
     def trainable(self) -> dict[str, nn.Parameter]:
@@ -87,6 +97,38 @@ class AdaptedSam:
         """
         return Strength(self)
 
+    def save(self, directory: Path) -> None:
+        """Write `adapter_model.safetensors` and `adapter_config.json`, for the base as it was before the method.
+
+        Where the adapter started as a part of the base, s B A with the base W - s B0 A0, it is saved as what it
+        changes, plain LoRA of twice the rank: s [B, -B0] [A; A0].
+
+        Raises:
+            SafetensorError: the disk is full.
+        """
+        if not self.taken:
+            # PEFT would ask a hub about embedding layers, which SAM does not have
+            self.peft.save_pretrained(str(directory), safe_serialization=True, save_embedding_layers=False)
+            return
+        from safetensors.torch import save_file
+
+        config = cast("LoraConfig", self.peft.peft_config["default"])
+        state = get_peft_model_state_dict(self.peft, save_embedding_layers=False)
+        for name, start in self.taken.items():
+            first = ".lora_A." in name
+            state[name] = torch.cat([state[name], (start if first else -start).to(state[name])], dim=0 if first else 1)
+        grown = 2**0.5 if config.use_rslora else 2
+        plain = replace(
+            config,
+            r=2 * config.r,
+            lora_alpha=config.lora_alpha * grown,  # type: ignore[arg-type]  # PEFT computes with it as a float
+            init_lora_weights=True,
+            inference_mode=True,
+        )
+        directory.mkdir(parents=True, exist_ok=True)
+        plain.save_pretrained(str(directory))
+        save_file({key: value.contiguous() for key, value in state.items()}, directory / WEIGHTS, {"format": "pt"})
+
     def merge(self) -> Sam:
         """Fold the adapter into the weights and fuse the projections, in place; the adapter is gone afterwards.
 
@@ -96,6 +138,8 @@ class AdaptedSam:
         Raises:
             AdapterError: a folded weight is not finite.
         """
+        if any(config.peft_type != "LORA" for config in _configs(self)):
+            self._keep_trained_parts()  # PEFT would ask them for a weight as if they were layers
         try:
             merged = self.peft.merge_and_unload(safe_merge=True)
         except ValueError as error:  # PEFT's word for NaN in a merged weight
@@ -105,6 +149,15 @@ class AdaptedSam:
             if not bool(torch.isfinite(value).all()):
                 raise AdapterError(f"cannot merge: {name} is not finite; train again, with a lower optim.lr")
         return sam.eval().requires_grad_(False)
+
+    def _keep_trained_parts(self) -> None:
+        """Put what was trained whole in the place of what it was copied from."""
+        wrapped = {
+            name: module for name, module in self.sam.named_modules() if isinstance(module, ModulesToSaveWrapper)
+        }
+        for name, module in wrapped.items():
+            parent, _, own = name.rpartition(".")
+            setattr(self.sam.get_submodule(parent), own, module.modules_to_save["default"])
 
 
 class Strength:
@@ -118,7 +171,16 @@ class Strength:
     """
 
     def __init__(self, adapted: AdaptedSam) -> None:
+        for config in _configs(adapted):
+            if config.peft_type != "LORA":
+                tuner = str(config.peft_type).rpartition(".")[2].lower()
+                raise AdapterError(
+                    f"an adapter of the tuner {tuner} cannot be scaled or combined, only LoRA and parts that were "
+                    "trained whole can. Merge it alone, with alpha=1"
+                )
         obstacles = [text for config in _configs(adapted) for text in _not_differences(config)]
+        if adapted.taken:
+            obstacles.append("a start that was taken out of the base (method.init)")
         if obstacles:
             raise AdapterError(
                 f"an adapter with {' and '.join(obstacles)} cannot be scaled or combined: it is not a difference that "
@@ -160,7 +222,7 @@ def _not_differences(config: PeftConfig) -> Iterator[str]:
         yield f"trained biases of the base (method.bias={bias})"
 
 
-def insert(sam: Sam, config: LoraConfig, *, trains_encoder: bool) -> AdaptedSam:
+def insert(sam: Sam, config: PeftConfig, *, trains_encoder: bool, eva: bool = False) -> AdaptedSam:
     """Freeze `sam` and insert the adapter that `config` describes, in place.
 
     Raises:
@@ -174,7 +236,12 @@ def insert(sam: Sam, config: LoraConfig, *, trains_encoder: bool) -> AdaptedSam:
             peft = get_peft_model(sam, config)
     except (ValueError, ImportError) as error:
         raise ConfigError(f"method: PEFT refuses this configuration: {error}") from error
-    adapted = AdaptedSam(sam, peft, trains_encoder, reversible=_is_reversible(config))
+    taken = {}
+    if getattr(config, "init_lora_weights", None) in TAKING:
+        state = get_peft_model_state_dict(peft, save_embedding_layers=False)
+        taken = {name: value.detach().clone() for name, value in state.items() if ".lora_" in name}
+    reversible = _is_reversible(config) and not taken
+    adapted = AdaptedSam(sam, peft, trains_encoder, reversible=reversible, taken=taken, eva=eva)
     adapted.peft.eval()
     return adapted
 
@@ -185,7 +252,7 @@ def load(sam: Sam, directory: Path, *, trains_encoder: bool, trainable: bool = F
     Raises:
         AdapterError: files are missing, damaged, not what was saved, or do not fit the model.
     """
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
+    for name in (FILE, WEIGHTS):
         if not (directory / name).is_file():
             raise AdapterError(f"{directory}: {name} is missing; give a directory that holds a saved adapter")
     check_config(directory)
@@ -198,7 +265,7 @@ def load(sam: Sam, directory: Path, *, trains_encoder: bool, trainable: bool = F
     except Exception as error:  # a damaged file surfaces as one of many types of safetensors, json and PEFT
         reason = " ".join(str(error).split())
         raise AdapterError(f"{directory}: the adapter cannot be loaded into this model: {reason[:300]}") from error
-    config = cast("LoraConfig", peft.peft_config["default"])
+    config = peft.peft_config["default"]
     for name, parameter in peft.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             raise AdapterError(f"{directory}: {name} holds values that are not finite; train again")
@@ -207,6 +274,6 @@ def load(sam: Sam, directory: Path, *, trains_encoder: bool, trainable: bool = F
     return AdaptedSam(sam, peft, trains_encoder, reversible=_is_reversible(config))
 
 
-def _is_reversible(config: LoraConfig) -> bool:
+def _is_reversible(config: PeftConfig) -> bool:
     """Whether switching the adapter off gives the base: not if biases of the base train."""
-    return bool(config.bias == "none")
+    return bool(getattr(config, "bias", "none") == "none")

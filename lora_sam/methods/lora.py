@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from lora_sam.core.errors import ConfigError
+from lora_sam.methods.blocks import block_indices, check_blocks
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from lora_sam.methods.adapted import AdaptedSam
 
 _DECODER = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "proj": "out_proj", "mlp": "mlp.lin[12]"}
-_RANGE = re.compile(r"(first|last):([1-9]\d*)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,10 @@ class LoRA:
         bias: Which biases train: `none`, `all`, or `lora_only` (those of the adapted Linears).
         rslora: Rank-stabilised scaling (Kalajdzievski, 2023).
         dora: Weight-decomposed LoRA (Liu et al., 2024).
-        init: How A is drawn (B is zero): `kaiming` (uniform) or `gaussian`.
+        init: How A starts where B is zero: `kaiming` (uniform), `gaussian`, or `eva`, the directions in which the
+            layer's inputs vary most on training images (Paischer et al., 2024; every layer has the same rank). `pissa`
+            (Meng et al., 2024) and `olora` (Büyükakyüz, 2024) start as a part of the weight, which is taken out of the
+            base.
     """
 
     rank: Annotated[int, Field(ge=1, le=4096)]
@@ -46,7 +48,7 @@ class LoRA:
     bias: Literal["none", "all", "lora_only"]
     rslora: bool
     dora: bool
-    init: Literal["kaiming", "gaussian"]
+    init: Literal["kaiming", "gaussian", "eva", "pissa", "olora"]
 
     @property
     def name(self) -> str:
@@ -55,12 +57,11 @@ class LoRA:
 
     def check(self) -> None:
         """Raise `ConfigError` if `blocks` is not one of its forms."""
-        if isinstance(self.blocks, str) and self.blocks != "all" and not _RANGE.fullmatch(self.blocks):
+        check_blocks(self.blocks)
+        if self.dora and self.init in ("pissa", "olora"):
             raise ConfigError(
-                f"method.blocks = {self.blocks}: must be all, first:n, last:n, or a list of block indices like [3,4,5]"
+                f"method.dora = true: not with method.init={self.init}, which starts as a part of the weight"
             )
-        if not isinstance(self.blocks, str) and not self.blocks:
-            raise ConfigError("method.blocks = []: name at least one block, or use method=decoder")
 
     def check_depth(self, depth: int) -> None:
         """Raise `ConfigError` where `blocks` names blocks that an encoder of `depth` blocks does not have."""
@@ -72,22 +73,7 @@ class LoRA:
         Raises:
             ConfigError: `blocks` names blocks that are not there.
         """
-        self.check()
-        if self.blocks == "all":
-            return tuple(range(depth))
-        if isinstance(self.blocks, str):
-            match = _RANGE.fullmatch(self.blocks)
-            assert match is not None
-            count = int(match[2])
-            if count > depth:
-                raise ConfigError(f"method.blocks = {self.blocks}: the image encoder has only {depth} blocks")
-            return tuple(range(count)) if match[1] == "first" else tuple(range(depth - count, depth))
-        outside = [block for block in self.blocks if block >= depth]
-        if outside:
-            raise ConfigError(
-                f"method.blocks = {list(self.blocks)}: the image encoder's blocks are numbered 0 to {depth - 1}"
-            )
-        return tuple(sorted(set(self.blocks)))
+        return block_indices(self.blocks, depth)
 
     def apply(self, sam: Sam) -> AdaptedSam:
         """See `lora_sam.methods.Method.apply`."""
@@ -104,9 +90,10 @@ class LoRA:
             bias=self.bias,
             use_rslora=self.rslora,
             use_dora=self.dora,
-            init_lora_weights=True if self.init == "kaiming" else "gaussian",
+            # the directions of EVA come from images, which nobody has here
+            init_lora_weights=True if self.init in ("kaiming", "eva") else self.init,  # type: ignore[arg-type]
         )
-        return insert(sam, config, trains_encoder=True)
+        return insert(sam, config, trains_encoder=True, eva=self.init == "eva")
 
     def _target_pattern(self, encoder: nn.Module) -> str:
         """A regular expression over full module names, which PEFT stores as it is."""

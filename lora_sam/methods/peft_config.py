@@ -13,6 +13,7 @@ from typing import Any
 from lora_sam.core.console import note
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import check_sha256, read_json
+from lora_sam.methods.tuners import BY_TYPE, SCALE, SHARE, SWITCH, Check, one_of, rank
 
 FILE, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # what this package writes beside the two of PEFT, and the key there with the SHA-256 of each of them
@@ -21,7 +22,6 @@ FACTS, DIGESTS = "lora_sam.json", "files"
 CLASS_HEAD = "class_head.safetensors"
 # PEFT's own word for "no layer gets an adapter, only modules_to_save are trained"
 NO_TARGETS = "dummy-target-modules"
-MAX_RANK = 4096
 # of a name of a module, and of what matching one name may try: an expression of this cost takes a millisecond or so
 NAME_LENGTH, MAX_COST, MAX_NAMES, MAX_PATTERN = 200, 100_000, 4096, 20_000
 _PLAIN = re.compile(r"[\w.]{1,200}")
@@ -38,6 +38,8 @@ _DESCRIBING = frozenset(
         "megatron_core",
         "runtime_config",
         "qalora_group_size",
+        # what this package writes is checked in `fields`; elsewhere it only says how a start was drawn
+        "init_weights",
     )
 )
 
@@ -45,21 +47,30 @@ _DESCRIBING = frozenset(
 def check_config(directory: Path) -> dict[str, Any]:
     """The PEFT configuration of an adapter, if it is one that can be loaded; takes milliseconds and no memory.
 
-    Refused are other tuners than LoRA; fields with a value that this version of PEFT or this package does not know;
-    a rank beyond that of the tensors in the file; and regular expressions that could go on matching for ever.
+    Refused are tuners that this package does not know; fields with a value that this version of PEFT or this package
+    does not know; a rank beyond that of the tensors in the file; and regular expressions that could go on matching for
+    ever.
 
     Raises:
         AdapterError: names the file, the field, its value and what is allowed.
     """
     config = {"peft_type": None, **read_json(directory / FILE, "train again or restore the file")}
+    checks = _checks(config["peft_type"])
+    if checks is None:
+        known = f"only adapters of {', '.join(('LORA', *BY_TYPE))} are loaded"
+        raise _refused(directory, "peft_type", config["peft_type"], known)
     for name, value in config.items():
-        if name not in _CHECKS and name not in _DESCRIBING and not _is_default(name, value):
+        if name not in checks and name not in _DESCRIBING and not _is_default(config["peft_type"], name, value):
             raise _refused(directory, name, value, "must be left at its default")
-    for name, check in _CHECKS.items():
-        if name in config and (allowed := check(config[name])):
+    for name, check in checks.items():
+        # what a tuner leaves unset is what PEFT makes of it by itself
+        if name in config and (config[name] is not None or name in _CHECKS) and (allowed := check(config[name])):
             raise _refused(directory, name, config[name], allowed)
     if config.get("target_modules") != NO_TARGETS:
-        _check_ranks(directory, config)
+        if config["peft_type"] == "LORA":
+            _check_ranks(directory, config)
+        else:
+            _check_sizes(directory, config)
     return config
 
 
@@ -78,54 +89,58 @@ def _refused(directory: Path, name: str, value: Any, allowed: str) -> AdapterErr
     return AdapterError(f"{directory / FILE}: {name!r:.60} = {str(value)[:80]!r}: {allowed}; not loaded")
 
 
-def _is_default(name: str, value: Any) -> bool:
+def _checks(peft_type: Any) -> Mapping[str, Check] | None:
+    """What is allowed in each field of a tuner's configuration; None where the tuner is not known."""
+    if peft_type == "LORA":
+        return _CHECKS
+    tuner = BY_TYPE.get(peft_type) if isinstance(peft_type, str) else None
+    return None if tuner is None else {**_COMMON, **tuner.fields}
+
+
+def _is_default(peft_type: str, name: str, value: Any) -> bool:
     """Whether a field says nothing: it is empty, off, or as PEFT has it by itself."""
     if not value:
         return True
-    from peft import LoraConfig
+    import peft
 
-    for field in fields(LoraConfig):
+    for field in fields(getattr(peft, "LoraConfig" if peft_type == "LORA" else BY_TYPE[peft_type].config)):
         if field.name == name:
             default = field.default_factory() if field.default_factory is not MISSING else field.default
             return bool(value == default)
     return False
 
 
-def _check_ranks(directory: Path, config: Mapping[str, Any]) -> None:
-    """Raise `AdapterError` if layers would be made that are larger than those in the file."""
+def _check_sizes(directory: Path, config: Mapping[str, Any]) -> None:
+    """Raise `AdapterError` if a tuner would make tensors that are larger than those in the file."""
+    for name, (part, axis) in BY_TYPE[config["peft_type"]].sizes.items():
+        found = _sizes(directory, part, axis)
+        if found is not None and name in config and config[name] > max(found, default=0):
+            limit = max(found, default="none")
+            raise _refused(directory, name, config[name], f"the tensors in {WEIGHTS} have {limit}")
+
+
+def _sizes(directory: Path, part: str, axis: int) -> set[int] | None:
+    """Sizes along an axis of the tensors with `part` in their names; None where the file cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(directory / WEIGHTS, framework="numpy") as file:
-            ranks = {file.get_slice(key).get_shape()[0] for key in file.keys() if ".lora_A." in key}  # noqa: SIM118
+            return {file.get_slice(key).get_shape()[axis] for key in file.keys() if part in f"{key}."}  # noqa: SIM118
     except (SafetensorError, OSError, IndexError, ValueError):
-        return  # who reads the tensors says what is wrong with them
+        return None  # who reads the tensors says what is wrong with them
+
+
+def _check_ranks(directory: Path, config: Mapping[str, Any]) -> None:
+    """Raise `AdapterError` if layers would be made that are larger than those in the file."""
+    ranks = _sizes(directory, ".lora_A.", 0)
+    if ranks is None:
+        return
     most, patterns = max(ranks, default=0), config.get("rank_pattern") or {}
     # where patterns name every layer, r is of none of them; a file without any such tensor is refused when it is read
     asked = (("r", config.get("r", 8), max(most, 64) if patterns or not most else most),)
-    for name, rank, limit in (*asked, *(("rank_pattern", rank, most) for rank in patterns.values())):
-        if rank > limit:
-            raise _refused(directory, name, rank, f"the tensors in {WEIGHTS} have rank {most or 'none'}")
-
-
-def _rank(value: Any) -> str:
-    return "" if type(value) is int and 1 <= value <= MAX_RANK else f"must be a whole number from 1 to {MAX_RANK}"
-
-
-def _number(least: float, most: float) -> Any:
-    def check(value: Any) -> str:
-        number = type(value) in (int, float) and least <= value <= most  # not so for NaN
-        return "" if number else f"must be a number from {least:g} to {most:g}"
-
-    return check
-
-
-def _one_of(*allowed: Any) -> Any:
-    def check(value: Any) -> str:
-        known = any(type(value) is type(one) and value == one for one in allowed)
-        return "" if known else f"must be one of {', '.join(map(str, allowed))}"
-
-    return check
+    for name, size, limit in (*asked, *(("rank_pattern", one, most) for one in patterns.values())):
+        if size > limit:
+            raise _refused(directory, name, size, f"the tensors in {WEIGHTS} have rank {most or 'none'}")
 
 
 def _names(value: Any) -> str:
@@ -206,21 +221,25 @@ def _cost_of(operation: str, argument: Any) -> float:
     return math.inf  # repeated groups, references, conditions: nothing that names of modules need
 
 
-_CHECKS = {
-    "peft_type": lambda value: "" if value == "LORA" else "only LORA adapters are loaded",
-    "r": _rank,
-    "lora_alpha": _number(1e-6, 1e6),
-    "lora_dropout": _number(0, 1),
+_COMMON: Mapping[str, Check] = {
     "target_modules": _names,
     "exclude_modules": _names,
+    "feedforward_modules": _names,
     "modules_to_save": _plain_names,
-    "bias": _one_of("none", "all", "lora_only"),
-    "use_rslora": _one_of(True, False),
-    "use_dora": _one_of(True, False),
-    "lora_bias": _one_of(True, False),
-    "init_lora_weights": _one_of(True, False, "gaussian", "orthogonal"),
+    "bias": one_of("none"),
     "layers_to_transform": _layers,
     "layers_pattern": _plain_names,
-    "rank_pattern": _by_pattern(_rank),
-    "alpha_pattern": _by_pattern(_number(1e-6, 1e6)),
+}
+_CHECKS: Mapping[str, Check] = {
+    **_COMMON,
+    "r": rank,
+    "lora_alpha": SCALE,
+    "lora_dropout": SHARE,
+    "bias": one_of("none", "all", "lora_only"),
+    "use_rslora": SWITCH,
+    "use_dora": SWITCH,
+    "lora_bias": SWITCH,
+    "init_lora_weights": one_of(True, False, "gaussian", "orthogonal"),
+    "rank_pattern": _by_pattern(rank),
+    "alpha_pattern": _by_pattern(SCALE),
 }

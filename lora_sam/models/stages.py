@@ -74,8 +74,12 @@ class Stage:
 def frozen_stage(encoder: nn.Module) -> Stage | None:
     """The stage that nothing trained comes into; None where that is not even one block."""
     family, first = family_of(encoder), None
-    for name, parameter in encoder.named_parameters():
-        if not parameter.requires_grad and "lora_" not in name:  # a loaded adapter is frozen, but not the base's
+    parameters = dict(encoder.named_parameters())
+    # PEFT puts a layer that it adapts into `base_layer` of what takes its place
+    adapted = tuple({f"{name.partition('base_layer.')[0]}" for name in parameters if "base_layer." in name})
+    for name, parameter in parameters.items():
+        of_adapter = (name.startswith(adapted) and "base_layer." not in name) or "modules_to_save." in name
+        if not parameter.requires_grad and not of_adapter:  # a loaded adapter is frozen, but not the base's
             continue
         block = family.block_of(encoder, name)
         if block is None:

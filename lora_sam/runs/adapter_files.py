@@ -42,9 +42,8 @@ def save_adapter(
         TrainingError: the disk is full or read-only.
     """
     with atomic_directory(directory) as temporary:
-        # PEFT would ask a hub about embedding layers, which SAM does not have
         try:
-            adapted.peft.save_pretrained(str(temporary), safe_serialization=True, save_embedding_layers=False)
+            adapted.save(temporary)
             if class_head is not None:
                 class_head.save(temporary / CLASS_HEAD)
         except SafetensorError as error:  # its word for a full disk

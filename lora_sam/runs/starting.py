@@ -101,6 +101,11 @@ def begin_with(adapted: AdaptedSam, base: BaseModel, settings: Settings) -> dict
                 + (f" ({more} more differ)" if more else "")
                 + f"; leave {group} out, it comes from that run, or begin anew without init_from"
             )
+    if adapted.taken:
+        raise AdapterError(
+            f"{asked}: method.init of that adapter took a part out of the base, and it was saved as plain LoRA of "
+            "twice the rank; begin anew without init_from"
+        )
     check_config(directory)
     check_saved(directory)
     try:

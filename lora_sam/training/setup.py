@@ -34,7 +34,7 @@ def describe_data(splits: Splits) -> Iterator[str]:
         yield from (f"    {message}" for message in splits.skipped)
 
 
-def adapt(base: BaseModel, settings: Settings, processes: Processes) -> AdaptedSam:
+def adapt(base: BaseModel, settings: Settings, splits: Splits, processes: Processes) -> AdaptedSam:
     """The base with what the method inserts, on its device; says how much of it trains.
 
     Raises:
@@ -45,6 +45,13 @@ def adapt(base: BaseModel, settings: Settings, processes: Processes) -> AdaptedS
     torch.manual_seed(settings.seed)
     adapted: AdaptedSam = settings.method.apply(base.sam)
     adapted.peft.to(processes.accelerator.device)
+    if adapted.eva:
+        from lora_sam.data.transforms import preprocess
+        from lora_sam.methods.eva import IMAGES, start_from_images
+        from lora_sam.models.family import frame_of
+
+        first, frame = range(min(IMAGES, len(splits.train))), frame_of(adapted.sam)
+        start_from_images(adapted, (preprocess(splits.train[index].image, frame) for index in first))
     trainable, total = adapted.count()
     if trainable == 0:
         raise TrainingError("nothing to train: this method leaves every weight frozen; choose another method=")

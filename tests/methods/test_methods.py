@@ -261,7 +261,10 @@ def test_an_adapter_that_is_not_finite_is_refused(option, tiny_sam, tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
-    [("megatron_config", {"hidden_size": 1}, "megatron_config"), ("peft_type", "LOHA", "only LORA adapters")],
+    [
+        ("megatron_config", {"hidden_size": 1}, "megatron_config"),
+        ("peft_type", "ADALORA", "only adapters of LORA, LOHA"),
+    ],
 )
 def test_a_configuration_that_names_code_is_refused(option, tiny_sam, tmp_path, key, value, message):
     option("method/lora", decoder="frozen").apply(tiny_sam()).peft.save_pretrained(tmp_path)

@@ -70,8 +70,10 @@ def changed(saved: Path, directory: Path, **changes: Any) -> Path:
         ("eva_config", {"rho": 2}, "must be left at its default"),
         ("target_parameters", ["a"], "must be left at its default"),
         ("no_such_tuner\x1b[31m", {"x": 1}, "must be left at its default"),
-        ("peft_type", "LOHA", "only LORA adapters are loaded"),
-        ("peft_type", None, "only LORA adapters are loaded"),
+        ("peft_type", "ADALORA", "only adapters of LORA, LOHA, "),
+        ("peft_type", ["LOHA"], "only adapters of LORA, LOHA, "),
+        ("peft_type", None, "only adapters of LORA, LOHA, "),
+        ("peft_type", "LOHA", "must be left at its default"),
     ],
 )
 def test_a_hostile_configuration_is_refused_before_peft_sees_it(

@@ -15,6 +15,8 @@ from lora_sam.models.kernels import InferenceKernel, TrainingKernel
 MASK_BYTES = 2**28
 """Largest bias that is made at once where it is a mask: of a ViT-B at 1024 all would be 805 MB."""
 
+_OF_FLAT_TUNERS = ("oft_R", "gralora_A")
+
 
 class SplitAttention(nn.Module):
     """SAM's image-encoder attention with `q`, `k`, `v` and `proj` as Linears of their own.
@@ -61,7 +63,7 @@ class SplitAttention(nn.Module):
         """Tokens [B, H, W, C] to tokens [B, H, W, C]; B counts windows where the block is windowed."""
         batch, height, width, dim = x.shape
         q, k, v = (
-            projection(x).view(batch, height * width, self.num_heads, -1).transpose(1, 2)
+            _projected(projection, x).view(batch, height * width, self.num_heads, -1).transpose(1, 2)
             for projection in (self.q, self.k, self.v)
         )
         if not self.use_rel_pos:
@@ -69,7 +71,7 @@ class SplitAttention(nn.Module):
         else:
             rh, rw = self._relative_positions(q, height, width)
             out = attend(self._kernel(q), q, k, v, rh, rw, scale=self.scale)
-        return self.proj(out.transpose(1, 2).reshape(batch, height, width, dim))  # type: ignore[no-any-return]
+        return _projected(self.proj, out.transpose(1, 2).reshape(batch, height, width, dim))
 
     def _kernel(self, q: Tensor) -> InferenceKernel:
         if torch.is_grad_enabled() and q.requires_grad:
@@ -87,6 +89,13 @@ class SplitAttention(nn.Module):
         rh = torch.einsum("bnhwc,hkc->bnhwk", grid, table_h)
         rw = torch.einsum("bnhwc,wkc->bnhwk", grid, table_w)
         return rh.flatten(2, 3), rw.flatten(2, 3)
+
+
+def _projected(projection: nn.Module, x: Tensor) -> Tensor:
+    """A projection of tokens [B, H, W, C]; tuners of PEFT that would take these for an image get [B, H W, C]."""
+    if not any(hasattr(projection, weights) for weights in _OF_FLAT_TUNERS):
+        return projection(x)  # type: ignore[no-any-return]
+    return projection(x.flatten(1, 2)).view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
 
 
 def attend(kernel: InferenceKernel, q: Tensor, k: Tensor, v: Tensor, rh: Tensor, rw: Tensor, *, scale: float) -> Tensor:
