@@ -24,6 +24,9 @@ from lora_sam.core.signals import Stoppable, exit_code
 BUG = 1
 USER_ERROR = 2
 
+# what jobs of a sweep may run in
+_ENGINES = ("joblib", "ray", "submitit")
+
 # of the job at work; not a ContextVar, because a thread has to see it
 _at_work: Callable[[], str | None] | None = None
 
@@ -76,8 +79,12 @@ def _without_stopping(task: Callable[[], Any], arguments: Sequence[str], conf: P
                 "another place with hydra.run.dir=... (hydra.sweep.dir=... with --multirun)"
             ]
         )
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        if (engine := type(error).__module__.partition(".")[0]) in _ENGINES:  # a job that has told nobody why it ended
+            reason = " ".join(str(error).split()).partition(" Job (task=0) failed")[0]
+            report([f"{engine}: the process of a job has ended without a word ({reason:.300})"])
+        else:
+            traceback.print_exc()
         return BUG
     return 0
 

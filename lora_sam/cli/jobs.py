@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -26,10 +27,29 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_sam.cli import BUG, at_work, full_errors, report
-from lora_sam.cli.sweeps import begin_sweep, earlier_part, end_sweep, interrupt_sweep, note_job
+from lora_sam.cli.engines import (
+    Watch,
+    environment_of_jobs,
+    in_this_process,
+    is_elsewhere,
+    is_taken_over,
+    missing_engine,
+    process_of_job,
+    wait_for_another,
+)
+from lora_sam.cli.search import check_search
+from lora_sam.cli.sweeps import (
+    begin_sweep,
+    earlier_part,
+    end_sweep,
+    engine_choices,
+    interrupt_sweep,
+    note_job,
+)
 from lora_sam.core.errors import ConfigError, LoraSamError
 from lora_sam.core.moved import with_new_names
 from lora_sam.runs.status import Status, read_status, refuse
+from lora_sam.training.stopping import Pruned
 
 # what a run makes that nobody wants to lose, and what a run that came to nothing has left
 # (the best weights alone are those of the base, which are kept before the first step)
@@ -62,12 +82,20 @@ def run_job(config: DictConfig, task: Task) -> float:
     assert isinstance(overrides, list)
     job = int(hydra.job.num) if sweeping else None
     prefix = f"job {job}: " if sweeping else ""
-    status = Status(status="running", job=job, overrides=overrides, started=time.time())
+    status = Status(status="running", job=job, overrides=overrides, started=time.time(), process=process_of_job())
+    if sweeping and not process_number():
+        try:
+            wait_for_another(directory, lambda line: print(f"{prefix}{line}", flush=True))
+        except LoraSamError as error:
+            report(str(error).splitlines(), prefix)
+            refuse(Path(hydra.sweep.dir), status.ended("failed", error=str(error)))
+            return math.nan
     earlier = earlier_part(directory, status) if sweeping and not process_number() else None
     if sweeping:
-        begun = "" if earlier is None else " (done before)" if earlier.status == "completed" else " (goes on)"
+        done = earlier is not None and earlier.status in ("completed", "pruned")
+        begun = "" if earlier is None else " (done before)" if done else " (goes on)"
         print(f"{prefix}{' '.join(overrides)}{begun}", flush=True)
-    if earlier is not None and earlier.status == "completed":
+    if earlier is not None and earlier.status in ("completed", "pruned"):
         return _done_before(config, directory, earlier, prefix)
     if earlier is None and not process_number() and (taken := occupied(directory)) is not None:
         # nothing is written, or that run would have the status of this one
@@ -78,10 +106,17 @@ def run_job(config: DictConfig, task: Task) -> float:
         raise SystemExit(code)
     try:
         _write(status, directory)
+        if sweeping and is_taken_over(Path(hydra.sweep.dir)):
+            _write(status.ended("interrupted"), directory)
+            return math.nan
         with at_work(partial(_stopped, status, directory)):
             objective = float(task(plain(config), directory, overrides))
         _write(status.ended("completed", objective=objective if math.isfinite(objective) else None), directory)
         return objective
+    except Pruned as pruned:
+        _write(status.ended("pruned", objective=pruned.best, error=str(pruned)), directory)
+        print(f"{prefix}pruned {pruned}", flush=True)
+        return pruned.best
     except Exception as error:
         reason = str(error) if isinstance(error, LoraSamError) else f"{type(error).__name__}: {error}"
         with suppress(LoraSamError):  # a full disk may be what failed
@@ -141,6 +176,8 @@ def _stopped(status: Status, directory: Path) -> str | None:
 
     with suppress(LoraSamError):
         _write(status.ended("interrupted"), directory)
+    if status.job is not None and is_elsewhere():  # the command of the sweep says the rest
+        return f"job {status.job} goes on from its last saved state when the sweep does"
     if status.job is not None:
         return interrupt_sweep(Path(HydraConfig.get().sweep.dir), program())
     if not RunDirectory(directory).last.is_file():
@@ -173,6 +210,44 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return named
 
 
+@dataclass
+class _Sweeping:
+    """The sweep that this process is the command of."""
+
+    directory: Path
+    watch: Watch | None
+
+
+_sweeping: _Sweeping | None = None
+
+
+def advice() -> str | None:
+    """How to go on with the sweep of this command, after noting that it was interrupted; None where there is none."""
+    if _sweeping is None:
+        return None
+    if _sweeping.watch is not None:
+        _sweeping.watch.stop()
+    return interrupt_sweep(_sweeping.directory, program())
+
+
+def end_broken_sweep() -> None:
+    """End a sweep whose launcher has failed as any other: table, page, next commands; exits with 1."""
+    global _sweeping
+    if _sweeping is not None:
+        broken, _sweeping = _sweeping, None
+        if broken.watch is not None:
+            broken.watch.stop()
+        end_sweep(broken.directory, program())
+
+
+def forget_sweep() -> None:
+    """What the command did is over."""
+    global _sweeping
+    if _sweeping is not None and _sweeping.watch is not None:
+        _sweeping.watch.stop()
+    _sweeping = None
+
+
 class Jobs(Callback):
     """Gives runs and sweeps directories of their own, and ends a sweep with a table and a page of its jobs.
 
@@ -185,21 +260,34 @@ class Jobs(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the directory of the sweep, for its jobs as well."""
+        global _sweeping
+        for choice in engine_choices(config):
+            if (missing := missing_engine(choice)) is not None:
+                raise SystemExit(report([missing]))
+        check_search(config)
         directory = _claim(config, "hydra.sweep.dir")
         if directory is not None:  # a job is composed anew, from overrides
             quoted = QuotedString(text=str(directory), quote=Quote.single).with_quotes()
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted}")
-        if not process_number():
-            begin_sweep(config)
+        if process_number():
+            return
+        begin_sweep(config)
+        watch = None
+        if not in_this_process(config):
+            config.hydra.overrides.hydra.extend(environment_of_jobs(full_errors()))
+            echo = "submitit" in str(config.hydra.launcher.get("_target_"))
+            watch = Watch(Path(config.hydra.sweep.dir), note_job, echo=echo)
+        _sweeping = _Sweeping(Path(config.hydra.sweep.dir), watch)
 
     def on_job_end(self, config: DictConfig, job_return: Any, **kwargs: Any) -> None:
         """Bring the page of the sweep up to date."""
-        if config.hydra.mode == RunMode.MULTIRUN and not process_number():
+        if config.hydra.mode == RunMode.MULTIRUN and not process_number() and not is_elsewhere(config):
             note_job(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the jobs, the best first, and what to do next; exit with 1 if any job did not complete."""
         if not process_number():
+            forget_sweep()
             end_sweep(Path(config.hydra.sweep.dir), program())
 
 

@@ -44,6 +44,7 @@ def explain(error: Exception, arguments: Sequence[str], conf: Path, config_name:
 
 
 def _problems(error: Exception, arguments: Sequence[str], config_name: str) -> Iterator[str]:
+    from lora_sam.cli.engines import missing_engine
     from lora_sam.core.unknown import unknown_key, unknown_option  # not at the top: --help needs no pydantic
 
     loader = GlobalHydra.instance().config_loader()
@@ -65,7 +66,8 @@ def _problems(error: Exception, arguments: Sequence[str], config_name: str) -> I
             continue
         wrong = [name for name in _chosen(override, error) if name not in options]
         for name in wrong:
-            yield unknown_option(f"{override.key_or_group}={name}", override.key_or_group, name, options)
+            choice = f"{override.key_or_group}={name}"
+            yield missing_engine(choice) or unknown_option(choice, override.key_or_group, name, options)
         if not wrong and not override.is_sweep_override():
             choices.append(str(override.input_line))
     composed = compose(config_name, overrides=choices, return_hydra_config=True)
@@ -132,10 +134,13 @@ def _several_values(override: Override) -> str:
 
 def _reason(error: Exception) -> str:
     """What Hydra says, without its hints for developers."""
+    from lora_sam.cli.engines import missing_engine
     from lora_sam.core.unknown import unknown_option
 
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
+        if (missing := missing_engine(f"{group}={name}")) is not None:
+            return missing
         return unknown_option(f"{group}={name}", group, name, error.options)
     text = str(error) or str(error.__cause__ or type(error).__name__)
     return " ".join(text.partition("\nConfig search path:")[0].split())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ def run(
     overrides: Sequence[str] = (),
     program: str = "python train.py",
     goes_on: bool = False,
+    should_stop: Callable[[int, float], str | None] | None = None,
 ) -> float:
     """Train and evaluate as `settings` say, writing everything into `output_dir`.
 
@@ -46,12 +47,15 @@ def run(
         overrides: What was typed (`key=value`), for the report.
         program: How the trainer was called, for the commands that are proposed.
         goes_on: Go on from the state in `output_dir`, which a job of a sweep has left there with these settings.
+        should_stop: Asked after each validation, with the number of the epoch, from 1, and the validation IoU, whether
+            a sweeper wants no more of this job: why, or None.
 
     Returns:
         The best validation IoU: the objective of sweeps; NaN where only a plan was wanted.
 
     Raises:
         LoraSamError: a mistake in configuration, data, weights or adapter, found before training starts where possible.
+        Pruned: `should_stop` has ended it.
         SystemExit: 130 after SIGINT and 143 after SIGTERM, once the state is saved.
     """
     # settings, and data: the order is that in which mistakes are cheapest to find
@@ -102,7 +106,7 @@ def run(
         # fit
         stop = StopRequest()
         validate = ShownValidation(parts)
-        progress = fit(parts, validate, earlier, stop)
+        progress = fit(parts, validate, earlier, stop, should_stop)
         if not progress.finished:
             parts.say(
                 f"stopped at step {progress.step}; everything is saved. Go on with: {program} resume={output_dir}"

@@ -98,6 +98,12 @@ def _planned(config: DictConfig, overrides: Sequence[str]) -> list[list[str]] | 
     return None
 
 
+def engine_choices(config: DictConfig) -> list[str]:
+    """Launcher and sweeper of a sweep, as they are typed."""
+    choices = config.hydra.runtime.choices
+    return [f"{group}={choices[group]}" for group in ("hydra/launcher", "hydra/sweeper") if group in choices]
+
+
 def earlier_part(directory: Path, status: Status) -> Status | None:
     """What became of this very job before, where it is done or can go on; None where it has to begin.
 
@@ -112,7 +118,8 @@ def earlier_part(directory: Path, status: Status) -> Status | None:
         return None
     run = RunDirectory(directory)
     done = before.status == "completed" and before.objective is not None and run.evaluation.is_file()
-    return before if done or (before.status != "completed" and run.last.is_file()) else None
+    done = done or (before.status == "pruned" and before.objective is not None)
+    return before if done or (before.status not in ("completed", "pruned") and run.last.is_file()) else None
 
 
 def note_job(directory: Path) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from lora_sam.cli import main, report
-from lora_sam.cli.jobs import process_number, program, run_job
+from lora_sam.cli import BUG, at_work, main, report
+from lora_sam.cli.jobs import advice, end_broken_sweep, forget_sweep, process_number, program, run_job
+from lora_sam.cli.search import ShouldStop, pruning
 from lora_sam.cli.sweeps import with_sweep
 from lora_sam.core.conf_files import conf_directory
 from lora_sam.core.errors import LoraSamError
@@ -30,10 +32,12 @@ _WITHOUT_CHOICE = {"--multirun", "-m", "--resolve", "--cfg", "-c", "job", "hydra
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def train(config: DictConfig) -> float:
     """One job of the command line; returns the best validation IoU, which sweepers maximise."""
-    return run_job(config, fine_tune)
+    return run_job(config, partial(fine_tune, should_stop=pruning()))
 
 
-def fine_tune(config: dict[str, Any], output_dir: Path, overrides: Sequence[str]) -> float:
+def fine_tune(
+    config: dict[str, Any], output_dir: Path, overrides: Sequence[str], should_stop: ShouldStop | None = None
+) -> float:
     """Check everything that can be checked without torch, then run."""
     from lora_sam.runs.resuming import resumed_config
     from lora_sam.runs.starting import started_config
@@ -50,7 +54,15 @@ def fine_tune(config: dict[str, Any], output_dir: Path, overrides: Sequence[str]
 
     from lora_sam.cli.run import run  # imports torch
 
-    return run(settings, config=config, output_dir=output_dir, overrides=overrides, program=program(), goes_on=goes_on)
+    return run(
+        settings,
+        config=config,
+        output_dir=output_dir,
+        overrides=overrides,
+        program=program(),
+        goes_on=goes_on,
+        should_stop=should_stop,
+    )
 
 
 def _note_start(directory: Path) -> None:
@@ -72,7 +84,14 @@ def run_train(program: str, arguments: Sequence[str]) -> int:
     if len(chosen) > len(arguments) and "--cfg" not in arguments and "-c" not in arguments:
         print(f"nothing was chosen, so this is the demo ({DEMO}); --help shows what else there is", file=sys.stderr)
     sys.argv = [program, *chosen]
-    return main(train, conf=CONF)
+    try:
+        with at_work(advice):  # between the jobs of a sweep, or while others run them
+            code = main(train, conf=CONF)
+        if code == BUG:
+            end_broken_sweep()
+        return code
+    finally:
+        forget_sweep()
 
 
 def with_job(arguments: Sequence[str]) -> list[str]:

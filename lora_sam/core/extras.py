@@ -10,8 +10,23 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "app": ("gradio",),
     "deploy": ("openvino", "nncf"),
     "onnx": ("onnx",),
+    "joblib": ("hydra-joblib-launcher",),
+    "submitit": ("hydra-submitit-launcher", "submitit"),
+    "optuna": ("optuna",),
+    "ray": ("hydra-ray-launcher",),  # not one of ours, and not tested
+    "mlflow": ("mlflow-skinny",),
+    "trackio": ("trackio",),
+    "wandb": ("wandb",),
 }
-"""Packages of each extra, by the name under which they are both installed and imported."""
+"""Packages of each extra, by the name under which they are installed."""
+
+_MODULES = {
+    "hydra-joblib-launcher": "hydra_plugins.hydra_joblib_launcher",
+    "hydra-submitit-launcher": "hydra_plugins.hydra_submitit_launcher",
+    "hydra-ray-launcher": "hydra_plugins.hydra_ray_launcher",
+    "mlflow-skinny": "mlflow",
+}
+"""Where that is not the name under which they are imported."""
 
 
 def require_extra(extra: str, purpose: str) -> None:
@@ -21,10 +36,17 @@ def require_extra(extra: str, purpose: str) -> None:
         extra: Key of `EXTRAS`.
         purpose: What needs it, the beginning of the message.
     """
-    missing = [name for name in EXTRAS[extra] if find_spec(name) is None]
+    missing = [name for name in EXTRAS[extra] if not _is_there(_MODULES.get(name, name))]
     if missing:
         packages, verb = ("package", "is") if len(missing) == 1 else ("packages", "are")
         raise ConfigError(
             f"{purpose}: needs the {packages} {' and '.join(missing)}, which {verb} not installed: "
             f"pip install {' '.join(missing)}"
         )
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it
+        return False

@@ -19,7 +19,7 @@ from lora_sam.training.examples import EpochBatches, collate
 from lora_sam.training.out_of_memory import Room, tried
 from lora_sam.training.state import Progress, load_state, read_progress, save_state
 from lora_sam.training.step import accumulate_gradients
-from lora_sam.training.stopping import Interruption, StopRequest, should_stop_early, take_base, update_best
+from lora_sam.training.stopping import Interruption, Pruned, StopRequest, should_stop_early, take_base, update_best
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +63,8 @@ class Fit:
         arithmetic: How all of this computes, kept in each state; see `Arithmetic`.
         checkpointed: Blocks of the image encoder whose activations are made again instead of kept.
         base: Validation IoU of the base, the first candidate for the best weights; None where nobody measured it.
+        should_stop: Takes the number of epochs and the validation IoU after them, and returns why no more of this run
+            is wanted, or None.
     """
 
     adapted: AdaptedSam
@@ -83,6 +85,7 @@ class Fit:
     arithmetic: Mapping[str, Any] = field(default_factory=dict)
     checkpointed: frozenset[int] = frozenset()
     base: float | None = None
+    should_stop: Callable[[int, float], str | None] | None = None
 
     def fit(self, resume_from: Path | None = None, stop: StopRequest | None = None) -> Progress:
         """Train until the limits, early stopping, or a signal; `Progress.finished` tells a signal from the rest.
@@ -93,6 +96,7 @@ class Fit:
             stop: Remembers the signal that ended it.
 
         Raises:
+            Pruned: `should_stop` has ended it.
             KeyboardInterrupt: a signal before the first step, or after all is trained and saved.
             TrainingError: too many steps were not finite, or a checkpoint cannot be written.
         """
@@ -322,6 +326,9 @@ class Fit:
                 f"epoch {progress.epoch}, step {progress.step}: validation IoU {value:.4f} "
                 f"(best {progress.best:.4f} at step {progress.best_step}; {time.perf_counter() - clock:.0f} s)"
             )
+            if not done and self.should_stop is not None and (reason := self.should_stop(progress.epoch, value)):
+                assert progress.best is not None
+                raise Pruned(reason, progress.best)
         progress.finished = done or should_stop_early(progress, self.options.early_stopping)
         if progress.finished and not done:
             self.display.message(

@@ -148,7 +148,13 @@ def ready(
             encodings.close()
 
 
-def fit(parts: Parts, validate: Callable[[int], float], resume_from: Path | None, stop: StopRequest) -> Progress:
+def fit(
+    parts: Parts,
+    validate: Callable[[int], float],
+    resume_from: Path | None,
+    stop: StopRequest,
+    should_stop: Callable[[int, float], str | None] | None = None,
+) -> Progress:
     """Train, or go on training from a saved state.
 
     Args:
@@ -156,6 +162,7 @@ def fit(parts: Parts, validate: Callable[[int], float], resume_from: Path | None
         validate: The figure that chooses the best weights, at a step.
         resume_from: State file to go on from; None begins anew.
         stop: Remembers the signal that ended it.
+        should_stop: See `Fit`.
     """
     from lora_sam.models.family import frame_of
     from lora_sam.training.display import Display
@@ -217,6 +224,7 @@ def fit(parts: Parts, validate: Callable[[int], float], resume_from: Path | None
             checkpointed=parts.plan.checkpointed,
             before_epoch=encodings.before_epoch if encodings else lambda _: None,
             base=base,
+            should_stop=should_stop,
         ).fit(resume_from, stop)
 
 

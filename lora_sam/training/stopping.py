@@ -20,6 +20,22 @@ class Interruption(KeyboardInterrupt):
     """The first signal, inside `StopRequest.at_once`."""
 
 
+class Pruned(Exception):  # noqa: N818  # not an error: a sweeper wants no more of the job
+    """A sweeper ends a job early, because others are better at the same epoch.
+
+    Attributes:
+        best: Best validation IoU so far, 0 to 1.
+    """
+
+    def __init__(self, reason: str, best: float) -> None:
+        super().__init__(reason, best)
+        self.best = best
+
+    def __str__(self) -> str:
+        """Why."""
+        return str(self.args[0])
+
+
 class StopRequest:
     """While active, the first SIGINT or SIGTERM is remembered instead of ending the process; the second one ends it."""
 

@@ -68,7 +68,7 @@ def test_it_has_the_configuration_and_all_data_of_the_package(wheel: Path) -> No
         if path.is_file() and "__pycache__" not in path.parts
     }
     own = {name for name in names if ".dist-info/" not in name}
-    assert own == conf | package | {"lora_sam/conf/__init__.py"}
+    assert own == conf | package | {"lora_sam/conf/__init__.py", "hydra_plugins/lora_sam_optuna.py"}
 
 
 def test_the_demo_runs_from_it_in_an_empty_directory(site: Path, tmp_path: Path) -> None:
