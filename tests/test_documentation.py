@@ -150,6 +150,7 @@ def test_a_documented_command_is_valid(page, command, workplace, monkeypatch):
     assert flags <= {"-m", "--multirun", "--help", "--cfg"}
     # of a sweep, the first job; what belongs to Hydra's own command line is left out
     values = [part for part in arguments if "=" in part and not part.startswith("hydra.")]
+    values = [re.sub(r"=(?:tag\(log,)?(?:int\()?interval\(([^,]+),.*", r"=\1", part) for part in values]
     first = [re.sub(r"=(?:range\()?([^\[\]'\",]*),?[^\[\]'\"]*$", r"=\1", part).rstrip(")") for part in values]
     missing = "data.root is not set" if not any("data" in part or "exp" in part for part in first) else None
     try:

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from lora_sam.core.errors import ConfigError, LoraSamError
-from lora_sam.core.extras import require_extra
+from lora_sam.core.extras import is_there, require_extra
 from lora_sam.runs.status import Status, read_status, this_process
 
 TOKEN = "LORA_SAM_SWEEP"
@@ -26,7 +26,6 @@ _NEEDS = {
     "hydra/launcher=joblib": "joblib",
     "hydra/launcher=submitit_local": "submitit",
     "hydra/launcher=submitit_slurm": "submitit",
-    "hydra/launcher=ray": "ray",
     "hydra/sweeper=optuna": "optuna",
 }
 _POLL_SECONDS = 0.5
@@ -43,6 +42,9 @@ def missing_engine(choice: str) -> str | None:
             require_extra(_NEEDS[choice], choice)
         except ConfigError as error:
             return str(error)
+    ray = "hydra_plugins.hydra_ray_launcher"
+    if choice == "hydra/launcher=ray" and not is_there(ray):  # without an extra of ours, because nobody tests it here
+        return f"{choice}: needs the package hydra-ray-launcher, which is not installed: pip install hydra-ray-launcher"
     return None
 
 

@@ -98,15 +98,15 @@ def _is_searched(override: Override) -> bool:
 def _distribution(override: Override) -> BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    value, log = override.value(), "log" in getattr(override.value(), "tags", ())
+    value: Any = override.value()
+    log = "log" in getattr(value, "tags", ())
     try:
         if isinstance(value, IntervalSweep):
-            low, high = value.start, value.end
-            assert low is not None
-            assert high is not None
+            low: Any = value.start
+            high: Any = value.end
             if isinstance(low, int) and isinstance(high, int):
                 return IntDistribution(low, high, log=log)
-            return FloatDistribution(float(low), float(high), log=log)
+            return FloatDistribution(low, high, log=log)
         texts = list(override.sweep_string_iterator())
         numbers = isinstance(value, RangeSweep) and not value.shuffle and value.step > 0 and len(texts) > 1
         if numbers and all(isinstance(part, int) for part in (value.start, value.step)):
@@ -318,8 +318,7 @@ def pruning() -> ShouldStop | None:
     """Whether Optuna wants no more of the job that runs now; None where nobody is to be asked."""
     if not HydraConfig.initialized() or os.environ.get("WORLD_SIZE", "1") != "1":
         return None
-    config = HydraConfig.instance().cfg
-    assert config is not None
+    config: Any = HydraConfig.instance().cfg
     hydra = config.hydra
     if hydra.mode != RunMode.MULTIRUN or not is_search(config) or not hydra.sweeper.prune:
         return None

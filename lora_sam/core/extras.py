@@ -13,7 +13,6 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "joblib": ("hydra-joblib-launcher",),
     "submitit": ("hydra-submitit-launcher", "submitit"),
     "optuna": ("optuna",),
-    "ray": ("hydra-ray-launcher",),  # not one of ours, and not tested
     "mlflow": ("mlflow-skinny",),
     "trackio": ("trackio",),
     "wandb": ("wandb",),
@@ -23,7 +22,6 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 _MODULES = {
     "hydra-joblib-launcher": "hydra_plugins.hydra_joblib_launcher",
     "hydra-submitit-launcher": "hydra_plugins.hydra_submitit_launcher",
-    "hydra-ray-launcher": "hydra_plugins.hydra_ray_launcher",
     "mlflow-skinny": "mlflow",
 }
 """Where that is not the name under which they are imported."""
@@ -36,7 +34,7 @@ def require_extra(extra: str, purpose: str) -> None:
         extra: Key of `EXTRAS`.
         purpose: What needs it, the beginning of the message.
     """
-    missing = [name for name in EXTRAS[extra] if not _is_there(_MODULES.get(name, name))]
+    missing = [name for name in EXTRAS[extra] if not is_there(_MODULES.get(name, name))]
     if missing:
         packages, verb = ("package", "is") if len(missing) == 1 else ("packages", "are")
         raise ConfigError(
@@ -45,7 +43,8 @@ def require_extra(extra: str, purpose: str) -> None:
         )
 
 
-def _is_there(module: str) -> bool:
+def is_there(module: str) -> bool:
+    """Whether a module could be imported; it is not."""
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # the package around it

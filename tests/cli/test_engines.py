@@ -271,7 +271,8 @@ def test_what_cannot_be_searched_is_refused_at_once(
 def test_what_is_not_installed_is_one_line_with_the_command(
     choice: str, command: str, here: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(extras, "_is_there", lambda module: "submitit" in module)
+    monkeypatch.setattr(extras, "is_there", lambda module: False)
+    monkeypatch.setattr(engines, "is_there", lambda module: False)
     done = here(*BASE, *GRID, choice)
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert done.err.startswith(f"error: {choice}: needs the package ")
