@@ -75,6 +75,8 @@ class TrainerOptions:
         overlays: Validation images drawn into the tracker at every validation.
         class_head: Where the data has several classes, fit what tells them apart after training, on at most 100 images,
             and save it with the adapter.
+        shots: Train on so many of the training images, drawn at random; null for all. Val and test stay what they are.
+        draw: Which images those are; those of fewer shots are among those of more.
         max_nonfinite: Steps with a NaN or infinite loss or gradient that are skipped before training stops.
         early_stopping: When to stop before the limits.
     """
@@ -105,6 +107,8 @@ class TrainerOptions:
     log_every_steps: Annotated[int, Field(ge=1)]
     overlays: Annotated[int, Field(ge=0)]
     class_head: bool
+    shots: Annotated[int, Field(ge=1)] | None
+    draw: Annotated[int, Field(ge=0, lt=2**32)]
     max_nonfinite: Annotated[int, Field(ge=0)]
     early_stopping: EarlyStopping
 

@@ -73,8 +73,17 @@ class Settings:
     semantic: bool
 
     def open_data(self) -> Splits:
-        """The labelled images as this run takes them. Raises `DataError` as `DataSource.open` does."""
+        """The labelled images as this run takes them.
+
+        Raises:
+            ConfigError: there are fewer training images than `trainer.shots`.
+            DataError: as `DataSource.open` does.
+        """
         splits = self.data.open(self.seed)
+        if self.trainer.shots is not None:
+            from lora_sam.data.shots import few_shot
+
+            splits = few_shot(splits, self.trainer.shots, self.trainer.draw)
         if self.semantic:
             from lora_sam.data.semantic import by_class
 

@@ -1,0 +1,240 @@
+"""`learning_curve.json`: the tuned model against the number of labelled images, and what more of them would bring."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lora_sam.core.errors import AdapterError
+from lora_sam.core.files import read_json, write_text
+from lora_sam.core.seeds import generator_for
+from lora_sam.evaluation.over_seeds import mean_over_seeds
+
+FILE = "learning_curve.json"
+SCHEMA_VERSION = 1
+RESAMPLES = 1000
+LEAST_SIZES = 3
+"""A curve of fewer sizes is not continued: any three numbers fit a power law."""
+
+_POWERS = np.linspace(0.1, 2.0, 39)
+_MORE = (5, 10, 20, 50, 100)
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Trainings on one number of images.
+
+    Attributes:
+        shots: Labelled images that were trained on.
+        draws: Trainings, each on other images.
+        base: Test IoU per object of the base, the same for every size.
+        tuned: Mean test IoU per object of the tuned models.
+        tuned_interval: 95 % interval of it, over draws and test images.
+        delta: Mean difference of tuned and base.
+        delta_interval: 95 % interval of it, over draws and test images.
+        each: Test IoU of every draw.
+        further: Means of other figures over the draws, base and tuned, by name.
+    """
+
+    shots: int
+    draws: int
+    base: float
+    tuned: float
+    tuned_interval: Interval
+    delta: float
+    delta_interval: Interval
+    each: tuple[float, ...]
+    further: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class More:
+    """What more labelled images would bring, by the curve.
+
+    Attributes:
+        images: How many more.
+        gain: Change of the test IoU.
+        interval: 95 % interval of it over resampled draws and curves.
+    """
+
+    images: int
+    gain: float
+    interval: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningCurve:
+    """The whole curve.
+
+    Attributes:
+        schema_version: Of this file.
+        sizes: By rising number of images.
+        power_law: (a, b, c) of IoU = a - b n^-c; None where it was not fitted.
+        more: What more images would bring; empty where the curve does not tell.
+        failed: Jobs that ended with an error: their name and its one line.
+    """
+
+    schema_version: int
+    sizes: tuple[Size, ...]
+    power_law: tuple[float, float, float] | None
+    more: tuple[More, ...]
+    failed: Mapping[str, str]
+
+    @property
+    def verdict(self) -> str:
+        """One sentence that answers how many images are enough."""
+        if self.sizes and all(size.delta_interval[0] <= 0.0 for size in self.sizes):
+            return (
+                "At none of these sizes the tuned model was measurably better than the base, so the curve says nothing "
+                "of more images: look at the labels with lora-sam check, and try other settings first."
+            )
+        if not self.more:
+            return (
+                f"What more images would bring cannot be told: a curve needs {LEAST_SIZES} sizes of at least two draws "
+                "(the largest may have one)."
+            )
+        ten = next((one for one in self.more if one.images == 10), self.more[0])
+        low, high = ten.interval
+        at = self.sizes[-1].shots
+        interval = f"95 % interval {low:+.3f} to {high:+.3f}"
+        said = f"From {at} images on, {ten.images} more would bring {ten.gain:+.3f} IoU ({interval})"
+        if high - low > 0.1:
+            return f"{said}: too wide to decide by; more draws or sizes narrow it."
+        if high < 0.01:
+            return f"{said}: there is little left to gain by labelling."
+        return f"{said}."
+
+
+def size_of(shots: int, reports: Sequence[Mapping[str, Any]]) -> Size:
+    """What several trainings on `shots` images reached, from their `evaluation.json`."""
+    tuned = [[(one["objects"], one["tuned_iou"]) for one in report["per_image"]] for report in reports]
+    deltas = [
+        [(one["objects"], one["tuned_iou"] - one["base_iou"]) for one in report["per_image"]] for report in reports
+    ]
+    mean, interval = mean_over_seeds(tuned, 0)
+    delta, delta_interval = mean_over_seeds(deltas, 0)
+    return Size(
+        shots=shots,
+        draws=len(reports),
+        base=float(reports[0]["base"]["iou"]),
+        tuned=mean,
+        tuned_interval=interval,
+        delta=delta,
+        delta_interval=delta_interval,
+        each=tuple(float(report["tuned"]["iou"]) for report in reports),
+        further=_further(reports),
+    )
+
+
+def _further(reports: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    names = {
+        "IoU after 3 clicks": ("clicks", "iou_3"),
+        "AP@0.5 without prompts": ("automatic", "ap_50"),
+    }
+    found = {}
+    for name, (group, key) in names.items():
+        pairs = [report[group][key] for report in reports if (report.get(group) or {}).get(key)]
+        if len(pairs) == len(reports):
+            found[name] = tuple(float(np.mean([pair[side] for pair in pairs])) for side in ("base", "tuned"))
+    return {name: (pair[0], pair[1]) for name, pair in found.items()}
+
+
+def curve_of(sizes: Sequence[Size], failed: Mapping[str, str] | None = None) -> LearningCurve:
+    """The curve through `sizes`, continued where there are enough of them.
+
+    IoU = a - b n^-c with 0 <= a <= 1 and b >= 0, an inverse power law (Figueroa et al., 2012; Hestness et al., 2017),
+    by least squares weighted with the number of draws. Its uncertainty is that of curves through resampled draws.
+    """
+    sizes = tuple(sorted(sizes, key=lambda size: size.shots))
+    told = [size for size in sizes if size.draws > 1]
+    fitted, more = None, []
+    if len(sizes) >= LEAST_SIZES and len(told) >= len(sizes) - 1 and len(told) >= 2:
+        shots = np.array([size.shots for size in sizes], np.float64)
+        weights = np.array([size.draws for size in sizes], np.float64)
+        means = np.array([np.mean(size.each) for size in sizes])
+        fitted = power_law(shots, means, weights)
+        resampled = _resampled_curves(sizes, shots, weights)
+        for images in _MORE:
+            gains = [_value(curve, shots[-1] + images) - _value(curve, shots[-1]) for curve in resampled]
+            gain = _value(fitted, shots[-1] + images) - _value(fitted, shots[-1])
+            low, high = np.percentile(gains, [2.5, 97.5]).tolist()
+            more.append(More(images=images, gain=gain, interval=(min(low, gain), max(high, gain))))
+    return LearningCurve(
+        schema_version=SCHEMA_VERSION, sizes=sizes, power_law=fitted, more=tuple(more), failed=dict(failed or {})
+    )
+
+
+def power_law(
+    shots: NDArray[np.float64], means: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    """(a, b, c) of the curve a - b n^-c that is nearest to `means` [S] at `shots` [S], weighted by `weights` [S]."""
+    best, least = (float(np.average(means, weights=weights)), 0.0, 1.0), np.inf
+    for power in _POWERS.tolist():
+        falling = shots**-power
+        x, y = falling - np.average(falling, weights=weights), means - np.average(means, weights=weights)
+        spread = float((weights * x * x).sum())
+        slope = max(0.0, -float((weights * x * y).sum()) / spread) if spread > 0 else 0.0
+        level = float(np.average(means + slope * falling, weights=weights))
+        if level > 1.0:  # no IoU is above 1: the nearest curve that ends there
+            level = 1.0
+            slope = max(0.0, float((weights * (1.0 - means) * falling).sum() / (weights * falling * falling).sum()))
+        error = float((weights * (means - level + slope * falling) ** 2).sum())
+        if error < least - 1e-15:
+            best, least = (level, slope, power), error
+    return best
+
+
+def _value(curve: tuple[float, float, float], shots: float) -> float:
+    level, slope, power = curve
+    return float(level - slope * shots**-power)
+
+
+def _resampled_curves(
+    sizes: Sequence[Size], shots: NDArray[np.float64], weights: NDArray[np.float64]
+) -> list[tuple[float, float, float]]:
+    """Curves through means of draws that were drawn again; a size of one draw varies as the others do on average."""
+    generator = generator_for(0, "learning curve")
+    spreads = [float(np.std(size.each, ddof=1)) for size in sizes if size.draws > 1]
+    usual = float(np.mean(spreads))
+    curves = []
+    for _ in range(RESAMPLES):
+        means = [
+            float(np.mean(generator.choice(size.each, size.draws)))
+            if size.draws > 1
+            else size.each[0] + float(generator.normal(0.0, usual))
+            for size in sizes
+        ]
+        curves.append(power_law(shots, np.array(means), weights))
+    return curves
+
+
+def write_curve(directory: Path, curve: LearningCurve) -> None:
+    """Write `learning_curve.json`. Raises `TrainingError` if the disk is full."""
+    write_text(directory / FILE, json.dumps(asdict(curve), indent=1) + "\n")
+
+
+def read_curve(directory: Path) -> LearningCurve:
+    """The curve of a directory, checked.
+
+    Raises:
+        AdapterError: it is missing, damaged, or of another schema version.
+    """
+    from pydantic import TypeAdapter
+
+    remedy = "give the directory that lora-sam learning-curve has written"
+    values = read_json(directory / FILE, remedy)
+    try:
+        curve: LearningCurve = TypeAdapter(LearningCurve).validate_json(json.dumps(values))
+    except ValueError as error:
+        raise AdapterError(f"{directory / FILE} is damaged ({' '.join(str(error).split()):.200}); {remedy}") from error
+    if curve.schema_version != SCHEMA_VERSION:
+        raise AdapterError(f"{directory / FILE}: schema version {curve.schema_version}; this lora_sam reads 1")
+    return curve
