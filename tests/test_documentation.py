@@ -78,7 +78,7 @@ def steps() -> list[tuple[str, str, str]]:
     """Lines that call a step after training, of all pages, fenced or inline: page, verb, options."""
     found = []
     for page in PAGES:
-        called = r"(?:python -m lora_sam\.|\.venv/bin/lora-sam (?!train))([\w.]+)((?: +[^\s`#]+)*)"
+        called = r"(?:python -m lora_sam\.|\.venv/bin/lora-sam (?!train))([\w.-]+)((?: +[^\s`#]+)*)"
         for match in re.finditer(called, page.read_text(encoding="utf-8")):
             if "..." not in match[2] and "<" not in match[2]:
                 # what stands apart by more than a space explains it

@@ -25,10 +25,11 @@ from lora_sam.core.conf_files import conf_directory
 
 ROOT = Path(__file__).resolve().parents[2]
 
-LISTED = (
-    "Commands: demo, train, check, deploy, embeddings, evaluate, export, merge, predict, preview, quantize, "
-    "robustness, app; lora-sam --help describes them"
+# every file of conf/ with a target is a command, between those of training and the app
+STEPS = sorted(
+    path.stem for path in (ROOT / "conf").glob("*.yaml") if "\n_target_:" in path.read_text(encoding="utf-8")
 )
+LISTED = f"Commands: demo, train, {', '.join(STEPS)}, app; lora-sam --help describes them"
 
 Call = Callable[..., tuple[int, str, str]]
 
