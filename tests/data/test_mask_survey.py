@@ -309,3 +309,44 @@ def test_masks_in_the_alpha_channel(written: Make, tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "torn.png")
     with pytest.raises(DataError, match="colours and transparency tell different things; save it as a grey image"):
         mask_values(tmp_path / "torn.png")
+
+
+def fields_of_view(root: Path, count: int = 5) -> None:
+    """As DRIVE has them: `1st_manual` with the objects, `mask` with what the camera sees."""
+    for index in range(count):
+        values = np.zeros((40, 50), np.uint8)
+        values[5 + index : 15, 8 : 20 + index] = 255
+        seen = np.zeros((40, 50), np.uint8)
+        seen[2:38, 3:47] = 255
+        for folder, pixels in (("images", values // 3), ("1st_manual", values), ("mask", seen)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(root / folder / f"{index}.png")
+
+
+def test_fields_of_view_are_warned_of(option: Callable[..., Any], tmp_path: Path) -> None:
+    fields_of_view(tmp_path)
+    notes = option("data/auto", root=str(tmp_path)).open(0).notes
+    assert any("5 masks that were looked at are nearly the same" in note for note in notes)
+    assert any("not read: 1st_manual (5 files)" in note for note in notes)
+    splits = option("data/folder", root=str(tmp_path), images="images", masks="1st_manual", val="train", test="train")
+    read = splits.open(0)
+    assert not any("nearly the same" in note for note in read.notes)
+    assert {int(read.train[index].masks.sum()) for index in range(5)} == {
+        (10 - index) * (12 + index) for index in range(5)
+    }
+
+
+def test_a_second_mask_of_an_image_is_not_dropped(option: Callable[..., Any], tmp_path: Path) -> None:
+    for index in range(4):
+        values = np.zeros((30, 30), np.uint8)
+        values[4:9, 4 : 9 + index] = 255
+        for end in ("", "_mask", *(["_mask_1"] if index == 1 else [])):
+            Image.fromarray(values).save(tmp_path / f"benign ({index}){end}.png")
+    with pytest.raises(DataError, match=r"another mask, benign \(1\)_mask_1\.png; join .* data=mask_per_object"):
+        option("data/auto", root=str(tmp_path)).open(0)
+    for file in sorted(tmp_path.glob("*.png")):
+        folder = tmp_path / ("masks" if "_mask" in file.name else "images")
+        folder.mkdir(exist_ok=True)
+        file.rename(folder / file.name)
+    read = option("data/mask_per_object", root=str(tmp_path), val="train", test="train").open(0)
+    assert [len(read.train[index].masks) for index in range(4)] == [1, 2, 1, 1]

@@ -14,7 +14,8 @@ from PIL import Image
 from lora_sam.core.structures import Sample
 from lora_sam.data.check.defects import Finding, of_object
 from lora_sam.data.reading.duplicates import Likeness, likeness
-from lora_sam.data.reading.mask_survey import MANY_PARTS, separate_parts
+from lora_sam.data.reading.mask_areas import separate_parts
+from lora_sam.data.reading.mask_survey import MANY_PARTS
 from lora_sam.data.sources import SampleSource
 
 TINY_PIXELS, TINY_SHARE = 10, 1e-4

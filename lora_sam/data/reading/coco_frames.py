@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.coco_masks import EncodedMasks, encode, is_number
+from lora_sam.data.reading.reach import QUARTER, Reach, are_shares
 
 _MOST = 2000  # annotations that are looked at, evenly spaced
 _SHARE = 0.8  # of them must agree
@@ -27,11 +28,13 @@ class Frame:
         swapped: Whether polygons are (y, x).
         relative: Whether the coordinates of polygons are fractions of the image's width and height.
         row_major: Whether RLE runs along rows, not down columns.
+        in_quarter: Whether all of many polygons lie in the left upper quarter of their images.
     """
 
     swapped: bool = False
     relative: bool = False
     row_major: bool = False
+    in_quarter: bool = False
 
     def applied(self, segmentation: object, size: tuple[int, int]) -> object:
         """A segmentation as `encode` takes it. Raises `DataError` as `encode` does."""
@@ -56,6 +59,7 @@ class Frame:
             "polygons are read as (y, x), in which order they fit their boxes": self.swapped,
             "polygons are read as fractions of the image, as which they fit their boxes": self.relative,
             "RLE is read along rows, in which order it fits its boxes": self.row_major,
+            QUARTER: self.in_quarter,
         }
         return [text for text, holds in said.items() if holds]
 
@@ -72,22 +76,31 @@ def frame_of(entries: Sequence[Any], sizes: dict[str, tuple[int, int]], file: ob
         file: The file, for messages.
 
     Raises:
-        DataError: polygons fit their boxes at another scale only: which of the two is right cannot be known.
+        DataError: polygons fit their boxes at another scale only, so which of the two is right cannot be known; or they
+            are fractions of the image, which no box confirms.
     """
     polygons: Counter[str] = Counter()
     runs: Counter[str] = Counter()
     factors: list[float] = []
+    reach, boxless = Reach(), Counter[bool]()
     places = np.unique(np.linspace(0, len(entries) - 1, min(_MOST, len(entries))).round().astype(int))
     for place in places.tolist():
         entry = entries[place]
         size = sizes.get(str(entry.get("image_id"))) if isinstance(entry, dict) else None
-        box = _box(entry.get("bbox")) if size is not None else None
-        if size is None or box is None:
+        if size is None:
             continue
         segmentation = entry.get("segmentation")
+        points = _points(segmentation)
+        if points is not None:
+            reach.add(entry.get("image_id"), points, size)
+        box = _box(entry.get("bbox"))
+        if box is None:
+            if points is not None:
+                boxless[are_shares(points, size)] += 1
+            continue
         if isinstance(segmentation, dict):
             runs[_order(segmentation, size, box)] += 1
-        elif (points := _points(segmentation)) is not None:
+        elif points is not None:
             tight = np.concatenate((points.min(axis=0), points.max(axis=0)))
             kind = _kind(tight, box, size)
             polygons[kind] += 1
@@ -96,6 +109,12 @@ def frame_of(entries: Sequence[Any], sizes: dict[str, tuple[int, int]], file: ob
                 place_ratio = tight[2:] / box[2:]
                 if abs(ratio[0] - ratio[1]) < 0.1 * ratio.max() and abs(place_ratio - ratio).max() < 0.1 * ratio.max():
                     factors.append(float(ratio.mean()))
+    if boxless[True] > 0 == boxless[False] and not polygons:
+        raise DataError(
+            f"{file}: all polygons lie between 0 and 1, so they are fractions of the image, where pixels are needed; "
+            "multiply x by the width and y by the height of the image, or add a bbox in pixels to each annotation.",
+            "bad_polygon",
+        )
     total = polygons.total()
     if len(factors) >= max(3, _SHARE * total) and np.ptp(factors) < 0.1 * max(factors):
         raise DataError(
@@ -111,6 +130,8 @@ def frame_of(entries: Sequence[Any], sizes: dict[str, tuple[int, int]], file: ob
         relative=sure and most == "relative",
         row_major=runs["rows"] >= max(1, _SHARE * runs.total()),
     )
+    if not found.relative:
+        found = replace(found, in_quarter=reach.in_quarter())
     return USUAL if found == USUAL else found
 
 

@@ -67,6 +67,16 @@ _UPRIGHT = {
 }
 
 
+class SeveralPagesError(DataError):
+    """A file has several pictures, where one is needed.
+
+    Attributes:
+        stack: Whether they are pages of a TIFF.
+    """
+
+    stack = False
+
+
 class ImageFile(Protocol):
     """What is needed of a file with a picture: a `pathlib.Path`, or a picture inside another file. `str` names it."""
 
@@ -239,7 +249,7 @@ def _tiff_page(path: ImageFile) -> Iterator[Any]:
                 raise _too_large(path, f"{page.imagewidth}x{page.imagelength} pixels of {page.samplesperpixel} bands")
             full = sum(not other.is_reduced for other in tiff.pages)
             if full > 1:
-                raise _several_pages(path, full)
+                raise _several_pages(path, full, stack=True)
             yield page
 
 
@@ -437,7 +447,7 @@ def _opened(path: ImageFile) -> Iterator[Image.Image]:
                 pages = full_pages(image) if pages > 1 else pages
                 packed = image.info.get("compression")
             if pages > 1:
-                raise _several_pages(path, pages)
+                raise _several_pages(path, pages, stack=image.format == "TIFF")
             yield image
     except DataError:
         raise
@@ -491,11 +501,10 @@ def full_pages(image: Image.Image) -> int:
     return sum(not kind & (_REDUCED | _MASK) for kind in kinds)
 
 
-def _several_pages(path: ImageFile, pages: int) -> DataError:
-    return DataError(
-        f"{path}: has {pages} pages; save one image per file, or train on the slices with data.slices=all.",
-        "unreadable_file",
-    )
+def _several_pages(path: ImageFile, pages: int, *, stack: bool) -> DataError:
+    error = SeveralPagesError(f"{path}: has {pages} pages; save one image per file.", "unreadable_file")
+    error.stack = stack
+    return error
 
 
 def _too_large(path: ImageFile, what: str) -> DataError:

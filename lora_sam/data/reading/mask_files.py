@@ -18,6 +18,7 @@ from lora_sam.data.reading.labelled import check_size
 from lora_sam.data.reading.mask_survey import MANY_PARTS, Survey, blended, place_of, surveyed, void_of
 
 _SOFT_SHARE = 0.8  # of a mask's foreground at 255, with more values below: rather a soft edge than labels
+_SAME_FILES = 4  # so many masks are not the same by chance
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,11 @@ def _warn(
     if options.invert or not survey.files:
         return
     values = survey.values(ignore)
+    if survey.files >= _SAME_FILES and survey.alike == survey.files:
+        notes.append(
+            f"{where}: warning: the {survey.files} masks that were looked at are nearly the same, as a field of view "
+            "is; if the objects lie in another folder, name it with data.masks"
+        )
     if survey.framed >= 0.6 * survey.files and (decided == "binary" or len(values) <= 1):
         notes.append(
             f"{where}: warning: in {survey.framed} of {survey.files} masks the object covers most of the picture and "

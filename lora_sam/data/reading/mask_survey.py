@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.images import ImageFile, MaskValues, image_size, is_jpeg, mask_values
+from lora_sam.data.reading.mask_areas import band_of, separate_parts, strips_of, tally
 from lora_sam.data.reading.skipping import attempt_all
 
 VOIDS = (255, 65535)
 """What tools write where a pixel belongs to nothing."""
 
-MANY_PARTS, PART_SHARE = 4, 0.1
-"""So many separate parts, each of this share of the largest one's pixels, may be objects of their own."""
+MANY_PARTS = 4
+"""So many separate parts, without specks, may be objects of their own."""
 
 _MOST_FILES = 64  # masks that are looked at, evenly spaced
 _MOST_IN_ALL = 2**26  # pixels of them, roughly; at least four masks
-_MOST_PIXELS = 2**20  # of a mask; a band of rows of larger ones
 
 _ALONE = 2  # of the eight neighbours of a pixel of a soft edge, at most so many have its value
 _SOLID_PIXELS, _SOLID_ALONE = 16, 0.3  # a value with so many pixels, few of them alone, fills an area
@@ -30,11 +30,11 @@ _SOFT = 0.4  # of the pixels between background and the largest value, if they a
 _RINGING = 0.6  # of the same pixels alone, where all values are near the two
 _NEAR = 0.06  # of the largest value: how far JPEG moves a value, mostly
 _FEW_PIXELS, _MOSTLY, _BLENDED, _BLENDED_PIXELS = 32, 0.8, 0.04, 50
-_STRIP, _ACROSS = 5, 9  # a strip has no square of so many pixels a side, and both its sides within so many
 _STRIPS, _LEAPS = 0.1, 0.25  # of the pixels at edges; of unequal neighbours, those more than 1 apart
 _STRIP_IDS = 16  # larger steps leave edges of single pixels
 _FEW_IDS, _MOST_IDS, _USED_IDS = 32, 200, 0.3  # beside void: few ids may have gaps, more use this share of the numbers
 _FRAMED = 0.6
+_LARGE, _ALIKE = 0.3, 0.95  # share of the picture, intersection over union
 
 
 @dataclass
@@ -49,6 +49,7 @@ class Survey:
         jpegs: Files that are JPEG.
         transparent: Files whose objects are in their alpha channel.
         framed: Files whose foreground covers most of the border, on all sides, and most of the picture.
+        alike: Files whose foreground is large, and nearly that of the first one.
         no_background: Files without a pixel of 0.
         border: Pixels on the border, of each value.
         rims: Pairs of neighbouring pixels (left and right, above and below) of two values, the smaller first.
@@ -67,11 +68,13 @@ class Survey:
     transparent: int = 0
     framed: int = 0
     no_background: int = 0
+    alike: int = 0
     rims: dict[tuple[int, int], int] = field(default_factory=dict)
     edges: int = 0
     strips: dict[int, int] = field(default_factory=dict)
     apart: dict[int, int] = field(default_factory=dict)
     parts: list[int] = field(default_factory=list)
+    _first: NDArray[np.bool_] | None = None
 
     def add(self, values: NDArray[Any], *, jpeg: bool = False, transparent: bool = False) -> None:
         """Count one mask: integers [H, W]."""
@@ -79,16 +82,18 @@ class Survey:
         self.jpegs += jpeg
         self.transparent += transparent
         foreground = values != 0
+        self._first = foreground if self._first is None else self._first
+        self.alike += _nearly(foreground, self._first)
         sides = [foreground[0], foreground[-1], foreground[:, 0], foreground[:, -1]]
         border = np.concatenate(sides)
         self.framed += bool(
             min(side.any() for side in sides) and border.mean() > _FRAMED and 0.5 < foreground.mean() < 1
         )
         self.no_background += bool(foreground.all())
-        _tally(self.border, np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]]))
-        values = _band(values, foreground)
+        tally(self.border, np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]]))
+        values = band_of(values, foreground)
         self.parts.append(separate_parts(2 * values.astype(np.int64) > int(values.max())))
-        _tally(self.counts, values)
+        tally(self.counts, values)
         if len(np.unique(values)) < 3 and not jpeg:
             return  # nothing lies between two values
         self._meet(values)
@@ -104,12 +109,12 @@ class Survey:
                     np.minimum(low, other, out=low)
                     np.maximum(high, other, out=high)
         alone = same <= _ALONE
-        _tally(self.alone, values[alone])
-        _tally(self.between, values[alone & (low < values) & (high > values)])
+        tally(self.alone, values[alone])
+        tally(self.between, values[alone & (low < values) & (high > values)])
         self.edges += int(np.count_nonzero((low != high) & (values > 0)))
         if int(np.unique(values)[-2]) <= _STRIP_IDS:  # the largest may be void
-            for count, where in zip((self.strips, self.apart), _strips(values), strict=True):
-                _tally(count, values[where])
+            for count, where in zip((self.strips, self.apart), strips_of(values), strict=True):
+                tally(count, values[where])
 
     def _meet(self, values: NDArray[Any]) -> None:
         for one, two in ((values[:, :-1], values[:, 1:]), (values[:-1], values[1:])):
@@ -195,6 +200,14 @@ class Survey:
         return "blended" if edges >= max(_BLENDED * pixels, _BLENDED_PIXELS) else "plain"
 
 
+def _nearly(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
+    """Whether two masks have the same size and nearly the same pixels, many."""
+    if one.shape != other.shape:
+        return False
+    together = int(np.count_nonzero(one | other))
+    return together > _LARGE * one.size and int(np.count_nonzero(one & other)) >= _ALIKE * together
+
+
 def surveyed(files: Sequence[ImageFile], read: Callable[[ImageFile], MaskValues] = mask_values) -> Survey:
     """Look at some of the masks, evenly spaced, as `read` gives them.
 
@@ -262,40 +275,3 @@ def blended(file: ImageFile, otherwise: str) -> DataError:
         f"which are no objects. Export the labels again as PNG, and resize with nearest neighbour; {otherwise}.",
         "ambiguous_mask",
     )
-
-
-def separate_parts(mask: NDArray[np.bool_]) -> int:
-    """How many connected parts a mask [H, W] has, without those small beside the largest; corners connect."""
-    from scipy import ndimage
-
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    areas = np.bincount(labels.ravel(), minlength=2)[1:]
-    return int(np.count_nonzero(areas >= PART_SHARE * areas.max())) if count else 0
-
-
-def _strips(values: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Where values [H, W] above 0 are thin strips between a smaller and a larger value; and thick, no larger near."""
-    from scipy import ndimage
-
-    same = ndimage.maximum_filter(values, _STRIP) == ndimage.minimum_filter(values, _STRIP)
-    thick = ndimage.maximum_filter(same, _STRIP)
-    low, high = ndimage.minimum_filter(values, _ACROSS), ndimage.maximum_filter(values, _ACROSS)
-    strips: NDArray[np.bool_] = (values > 0) & ~thick & (low < values) & (values < high)
-    return strips, thick & (high == values)
-
-
-def _tally(counts: dict[int, int], values: NDArray[Any]) -> None:
-    found, numbers = np.unique(values, return_counts=True)
-    for value, number in zip(found.tolist(), numbers.tolist(), strict=True):
-        counts[value] = counts.get(value, 0) + number
-
-
-def _band(values: NDArray[Any], foreground: NDArray[np.bool_]) -> NDArray[Any]:
-    """All rows, or of a large mask those around the middle of its foreground."""
-    rows = max(3, _MOST_PIXELS // values.shape[1])
-    if values.shape[0] <= rows:
-        return values
-    weights = np.cumsum(foreground.sum(axis=1))
-    middle = int(np.searchsorted(weights, weights[-1] / 2))
-    top = min(max(0, middle - rows // 2), values.shape[0] - rows)
-    return values[top : top + rows]

@@ -11,13 +11,14 @@ import numpy as np
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
-from lora_sam.data.reading.coco_masks import EncodedMasks
+from lora_sam.data.reading.coco_masks import EncodedMasks, as_float, is_number
 from lora_sam.data.reading.datumaro_objects import UNLABELLED, checked
 from lora_sam.data.reading.image_finder import ImageFinder
 from lora_sam.data.reading.images import image_size
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, size_mismatch
 from lora_sam.data.reading.outline import Outline, area_of, encode_mask, scaled
 from lora_sam.data.reading.paths import is_text, shown
+from lora_sam.data.reading.reach import QUARTER, Reach, are_shares
 from lora_sam.data.reading.skipping import Ledger
 from lora_sam.data.splits import Splits, read_splits, spellings
 
@@ -120,6 +121,7 @@ def _read(
 ) -> LabelledImages:
     left_out: Counter[str] = Counter()
     images: list[LabelledImage] = []
+    reach = Reach()
     for entry in entries:
         ledger.saw(images=1)
         try:
@@ -132,6 +134,7 @@ def _read(
             size = image_size(path)
             if entry.size is not None and entry.size != size:
                 raise size_mismatch(str(path), size, f"according to {entry.owner}", entry.size)
+            _look_at(entry, size, reach)
             image = _image(entry, path, path.relative_to(root).as_posix(), size, config.min_area, ledger, left_out)
         except DataError as error:
             ledger.skip_image(error)
@@ -142,9 +145,30 @@ def _read(
         else:
             left_out["images without an object were left out"] += 1
     notes.extend(f"{split}: {count} {reason}" for reason, count in left_out.items() if count)
+    notes.extend([f"{split}: {QUARTER}"] if reach.in_quarter() else [])
     if any(image.classes for image in images):  # classes are of all images or of none
         images = [replace(image, classes=image.classes or (UNLABELLED,) * len(image.object_ids)) for image in images]
     return checked(images, config.check, what, ledger)
+
+
+def _look_at(entry: Picture, size: tuple[int, int], reach: Reach) -> None:
+    """Raise `DataError` where all corners that should be pixels are shares of the image; else count how far they go."""
+    if entry.scale:
+        return
+    corners = []
+    for outline in entry.outlines:
+        for ring in () if isinstance(outline, DataError) else outline.rings:
+            if not isinstance(ring, list) or len(ring) < 6 or len(ring) % 2 or not all(map(is_number, ring)):
+                return  # its reader says what is wrong
+            corners.append(np.array([as_float(value) for value in ring]).reshape(-1, 2))
+    if corners and are_shares(np.concatenate(corners), size):
+        raise DataError(
+            f"{entry.owner}: all coordinates lie between 0 and 1, so they are shares of the image, where pixels are "
+            f"needed; multiply x by its width, {size[1]}, and y by its height, {size[0]}.",
+            "bad_polygon",
+        )
+    for points in corners:
+        reach.add(entry.owner, points, size)
 
 
 def _image(

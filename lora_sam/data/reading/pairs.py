@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +9,16 @@ from typing import Literal, Protocol
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
-from lora_sam.data.options import FormatOptions
-from lora_sam.data.reading.affixes import CHANNEL, Files, stripped, suffix_of, without
-from lora_sam.data.reading.file_types import counted_types, ending, unread_types
+from lora_sam.data.options import FormatOptions, SliceOptions
+from lora_sam.data.reading.file_types import counted_types, unread_types
 from lora_sam.data.reading.images import SUFFIXES, ImageFile, check_pixels, image_size
 from lora_sam.data.reading.label_map import LabelMap
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, StoredMasks, check_mask_memory
+from lora_sam.data.reading.pair_names import by_name, names_in, pair_by_base_name, told_apart, unread_siblings
+from lora_sam.data.reading.pair_slices import offering_slices, only, sliced
 from lora_sam.data.reading.paths import data_root, inside, within
 from lora_sam.data.reading.skipping import Ledger, attempt_all, left_out
-from lora_sam.data.reading.volumes import NIFTI, Slice, Slices, check_alike, chosen, is_volume, slice_count
+from lora_sam.data.reading.volumes import NIFTI, Slice, Slices
 from lora_sam.data.splits import Splits, read_splits
 
 
@@ -196,12 +195,24 @@ def _read_pairs(
 ) -> LabelledImages:
     what = pairing.what
     more = NIFTI if pairing.slices is not None else frozenset()
-    image_files = _by_name(images, SUFFIXES | more, notes)
-    label_files = _by_name(labels, pairing.suffixes | more, notes)
-    _told_apart(image_files, label_files, pairing, images, labels, notes)
-    _pair_by_base_name(image_files, label_files)
+    image_files = by_name(images, SUFFIXES | more, notes)
+    label_files = by_name(labels, pairing.suffixes | more, notes)
+    told_apart(
+        image_files,
+        label_files,
+        images,
+        labels,
+        suffix=pairing.suffix,
+        key=pairing.key,
+        what=what,
+        notes=notes,
+    )
+    splits = [name for name in (config.train, config.val, config.test) if name]
+    beside = unread_siblings(images, labels, splits, pairing.key, what)
+    notes.extend([beside] if beside else [])
+    pair_by_base_name(image_files, label_files)
     unlabelled = sorted(image_files.keys() - label_files.keys())
-    names = [] if image_files else _names_in(images)
+    names = [] if image_files else names_in(images)
     if names:
         raise DataError(
             f"{images}: has no image that can be read; there are {counted_types(names)}.{unread_types(names)}"
@@ -230,156 +241,27 @@ def _read_pairs(
     images_of: Mapping[str, Sequence[ImageFile]] = image_files
     labels_of: Mapping[str, Sequence[ImageFile]] = label_files
     if pairing.slices is not None:
-        images_of, labels_of = _sliced(image_files, label_files, pairing.slices, root, what)
+        images_of, labels_of = sliced(image_files, label_files, pairing.slices, root, what)
     paired = [files[0] for name, files in sorted(labels_of.items()) if name in images_of]
-    try:
-        store = reader(root, images, paired, notes)
-    except DataError:
-        for name in sorted(image_files)[:1] if pairing.slices is None else ():
-            image_size(image_files[name][0])  # an image that is no image says more than what its labels seem to be
-        raise
+    offered = isinstance(config, SliceOptions) and pairing.slices is None
+    with offering_slices(offered):
+        try:
+            store = reader(root, images, paired, notes)
+        except DataError:
+            for name in sorted(image_files)[:1] if pairing.slices is None else ():
+                image_size(image_files[name][0])  # an image that is no image says more than what its labels seem to be
+            raise
 
     def pair(name: str) -> tuple[LabelledImage, int]:
-        image, file = (_only(files.get(name, []), root) for files in (images_of, labels_of))
+        image, file = (only(files.get(name, []), root) for files in (images_of, labels_of))
         assert image is not None or file is not None
         if image is None or file is None:
             raise DataError(
                 f"{file}: has no image {images / name}.(png, jpg, ...); add it, or remove the {what}.",
                 "label_without_image",
             )
-        return described(root, image, store(file), file, config.check)
+        with offering_slices(offered):
+            return described(root, image, store(file), file, config.check)
 
     outcomes = attempt_all(pair, sorted(images_of.keys() | labels_of.keys()))
     return gathered(outcomes, ledger, notes, place=str(images), min_area=config.min_area)
-
-
-def _by_name(folder: Path, suffixes: frozenset[str], notes: list[str]) -> dict[str, list[Path]]:
-    """Files by their path below `folder` without the ending, in one Unicode form; folders below are read too."""
-    files: dict[str, list[Path]] = {}
-    others: list[str] = []
-    seen: set[Path] = set()
-
-    def look(place: Path) -> None:
-        if place.resolve() in seen:
-            return  # a loop of links
-        seen.add(place.resolve())
-        try:
-            entries = sorted(place.iterdir())
-        except OSError as error:
-            raise DataError(f"{place}: cannot be listed ({error.strerror}); correct its permissions.") from error
-        for path in entries:
-            if path.name.startswith("."):
-                continue
-            if (end := ending(path.name)) in suffixes:
-                name = path.relative_to(folder).as_posix()[: -len(end)]
-                files.setdefault(unicodedata.normalize("NFC", name), []).append(path)
-            elif path.is_dir():
-                look(path)
-            else:
-                others.append(path.relative_to(folder).as_posix())
-
-    look(folder)
-    if others:
-        notes.append(f"{folder}: {len(others)} entries that are not images were not read, e.g. {others[0]}")
-    return files
-
-
-def _told_apart(images: Files, labels: Files, pairing: Pairing, folder: Path, other: Path, notes: list[str]) -> None:
-    """Take away what names of labels have behind those of images, and from the images what is a label.
-
-    Raises:
-        DataError: images and labels are the same files.
-    """
-    suffix = suffix_of(images, labels) if pairing.suffix is None else pairing.suffix
-    if folder.resolve() == other.resolve():
-        if not suffix:
-            raise DataError(
-                f"{folder}: data.images and data.{pairing.key} are the same folder, so every image would be its own "
-                f"label; set data.{pairing.key}=<folder of the {pairing.what}s>, or data.mask_suffix=_mask where their "
-                "names end so."
-            )
-        kept = without(images, suffix)
-        images.clear()
-        images.update(kept)
-    if suffix:
-        found = stripped(labels, suffix)
-        others = labels.keys() - {f"{name}{suffix}" for name in found}
-        labels.clear()
-        labels.update(found)
-        notes.append(f"{other}: {pairing.what}s are named as their images with {suffix} behind (data.mask_suffix)")
-        if others and folder.resolve() != other.resolve():
-            lost = f"{plural(len(others), pairing.what)} without {suffix} were not used, e.g. {min(others)}"
-            notes.append(f"{other}: {lost}")
-    elif images and labels and not images.keys() & labels.keys() and all(name.endswith(CHANNEL) for name in images):
-        kept = stripped(images, CHANNEL)
-        images.clear()
-        images.update(kept)
-
-
-def _names_in(folder: Path) -> list[str]:
-    return [path.name for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
-
-
-def _pair_by_base_name(images: Mapping[str, list[Path]], labels: dict[str, list[Path]]) -> None:
-    """Give labels without an image the name of the one that has the same base name, in whatever folder, if only one has
-    on either side."""
-    lonely = [name for name in labels if name not in images]
-    free = [name for name in images if name not in labels]
-    counts = [Counter(_base(name) for name in names) for names in (free, lonely)]
-    known = {_base(name): name for name in free}
-    for name in lonely:
-        base = _base(name)
-        if counts[0][base] == counts[1][base] == 1:
-            labels[known[base]] = labels.pop(name)
-
-
-def _base(name: str) -> str:
-    return name.rpartition("/")[2]
-
-
-def _sliced(
-    images: Mapping[str, list[Path]], labels: Mapping[str, list[Path]], slices: Slices, root: Path, what: str
-) -> tuple[dict[str, list[ImageFile]], dict[str, list[ImageFile]]]:
-    """Images and labels by name, where volumes are parted into their slices.
-
-    Raises:
-        DataError: a volume cannot be read, or does not fit its labels.
-    """
-    parted: tuple[dict[str, list[ImageFile]], dict[str, list[ImageFile]]] = ({}, {})
-    for name in sorted(images.keys() | labels.keys()):
-        image, file = (_only(files.get(name, []), root) for files in (images, labels))
-        if image is None or file is None or not isinstance(image, Path) or not isinstance(file, Path):
-            for files, into in zip((images, labels), parted, strict=True):
-                if name in files:
-                    into[name] = list(files[name])
-            continue
-        volumes = [is_volume(path) for path in (image, file)]
-        if not any(volumes):
-            parted[0][name], parted[1][name] = [image], [file]
-            continue
-        counts = [slice_count(path) for path in (image, file)]
-        if counts[0] != counts[1]:
-            raise DataError(
-                f"{file}: has {plural(counts[1], 'slice')}, and {image.name} has {counts[0]}; a {what} needs "
-                "the slices of its image.",
-                "size_mismatch",
-            )
-        check_alike(image, file)
-        for index in chosen(slices, counts[0], image):
-            place = f"{name}/{index:04d}"
-            parted[0][place], parted[1][place] = [Slice(image, index)], [Slice(file, index, labels=True)]
-    return parted
-
-
-def _only(paths: Sequence[ImageFile], root: Path) -> ImageFile | None:
-    if not paths:
-        return None
-    if len(paths) > 1:
-        first = paths[0]
-        names = " and ".join(path.name for path in paths if isinstance(path, Path))
-        raise DataError(
-            f"{getattr(first, 'parent', first)}: {names} have the same name but for the ending; keep one of them.",
-            "duplicate_id",
-        )
-    path = paths[0]
-    return inside(root, path.relative_to(root).as_posix(), str(path)) if isinstance(path, Path) else path

@@ -91,6 +91,8 @@ class Ledger:
     def _skip(self, error: DataError, *, images: int, objects: int) -> None:
         if self._on_error == "raise":
             text = str(error)
+            if text.endswith(_OTHERWISE):  # of an object, told of its image
+                raise error
             raise DataError(f"{text}{'' if text.endswith('.') else '.'} {_OTHERWISE}", error.kind) from error
         self._skipped["images"] += images
         self._skipped["objects"] += objects

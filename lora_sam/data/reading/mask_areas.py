@@ -1,0 +1,52 @@
+"""Areas of a mask's values: connected parts, thin strips, and how many pixels each value has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PART_SHARE = 0.1
+"""Parts with a smaller share of the largest one's pixels are specks."""
+
+_MOST_PIXELS = 2**20  # of a mask; a band of rows of larger ones
+_STRIP, _ACROSS = 5, 9  # a strip has no square of so many pixels a side, and both its sides within so many
+
+
+def separate_parts(mask: NDArray[np.bool_]) -> int:
+    """How many connected parts a mask [H, W] has, without those small beside the largest; corners connect."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    areas = np.bincount(labels.ravel(), minlength=2)[1:]
+    return int(np.count_nonzero(areas >= PART_SHARE * areas.max())) if count else 0
+
+
+def strips_of(values: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Where values [H, W] above 0 are thin strips between a smaller and a larger value; and thick, no larger near."""
+    from scipy import ndimage
+
+    same = ndimage.maximum_filter(values, _STRIP) == ndimage.minimum_filter(values, _STRIP)
+    thick = ndimage.maximum_filter(same, _STRIP)
+    low, high = ndimage.minimum_filter(values, _ACROSS), ndimage.maximum_filter(values, _ACROSS)
+    strips: NDArray[np.bool_] = (values > 0) & ~thick & (low < values) & (values < high)
+    return strips, thick & (high == values)
+
+
+def tally(counts: dict[int, int], values: NDArray[Any]) -> None:
+    """Add how often each value is there."""
+    found, numbers = np.unique(values, return_counts=True)
+    for value, number in zip(found.tolist(), numbers.tolist(), strict=True):
+        counts[value] = counts.get(value, 0) + number
+
+
+def band_of(values: NDArray[Any], foreground: NDArray[np.bool_]) -> NDArray[Any]:
+    """All rows, or of a large mask those around the middle of its foreground."""
+    rows = max(3, _MOST_PIXELS // values.shape[1])
+    if values.shape[0] <= rows:
+        return values
+    weights = np.cumsum(foreground.sum(axis=1))
+    middle = int(np.searchsorted(weights, weights[-1] / 2))
+    top = min(max(0, middle - rows // 2), values.shape[0] - rows)
+    return values[top : top + rows]

@@ -1,0 +1,160 @@
+"""Files of a folder by name, and which of them is the label of which image."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from lora_sam.core.errors import DataError
+from lora_sam.core.wording import plural
+from lora_sam.data.reading.affixes import CHANNEL, Files, stripped, suffix_of, without
+from lora_sam.data.reading.file_types import ending
+from lora_sam.data.reading.images import SUFFIXES
+from lora_sam.data.splits import spellings
+
+_PICTURES = SUFFIXES | {".gif"}
+_SHOWN = 3
+
+
+def by_name(folder: Path, suffixes: frozenset[str], notes: list[str]) -> dict[str, list[Path]]:
+    """Files by their path below `folder` without the ending, in one Unicode form; folders below are read too."""
+    files: dict[str, list[Path]] = {}
+    others: list[str] = []
+    seen: set[Path] = set()
+
+    def look(place: Path) -> None:
+        if place.resolve() in seen:
+            return  # a loop of links
+        seen.add(place.resolve())
+        try:
+            entries = sorted(place.iterdir())
+        except OSError as error:
+            raise DataError(f"{place}: cannot be listed ({error.strerror}); correct its permissions.") from error
+        for path in entries:
+            if path.name.startswith("."):
+                continue
+            if (end := ending(path.name)) in suffixes:
+                name = path.relative_to(folder).as_posix()[: -len(end)]
+                files.setdefault(unicodedata.normalize("NFC", name), []).append(path)
+            elif path.is_dir():
+                look(path)
+            else:
+                others.append(path.relative_to(folder).as_posix())
+
+    look(folder)
+    if others:
+        notes.append(f"{folder}: {len(others)} entries that are not images were not read, e.g. {others[0]}")
+    return files
+
+
+def told_apart(
+    images: Files,
+    labels: Files,
+    folder: Path,
+    other: Path,
+    *,
+    suffix: str | None,
+    key: str,
+    what: str,
+    notes: list[str],
+) -> None:
+    """Take away what names of labels have behind those of images, and from the images what is a label.
+
+    Args:
+        images: Images by name; changed.
+        labels: Labels by name; changed.
+        folder: Where the images lie.
+        other: Where the labels lie.
+        suffix: What label files have behind the name of their image; None finds it out.
+        key: The option that says where the labels lie.
+        what: What a label file is called in messages.
+        notes: Says what was found out.
+
+    Raises:
+        DataError: images and labels are the same files, or an image has several labels.
+    """
+    suffix = suffix_of(images, labels) if suffix is None else suffix
+    if folder.resolve() == other.resolve():
+        if not suffix:
+            raise DataError(
+                f"{folder}: data.images and data.{key} are the same folder, so every image would be its own "
+                f"label; set data.{key}=<folder of the {what}s>, or data.mask_suffix=_mask where their "
+                "names end so."
+            )
+        kept = without(images, suffix)
+        images.clear()
+        images.update(kept)
+    if suffix:
+        _one_each(labels, suffix, what)
+        found = stripped(labels, suffix)
+        others = labels.keys() - {f"{name}{suffix}" for name in found}
+        labels.clear()
+        labels.update(found)
+        notes.append(f"{other}: {what}s are named as their images with {suffix} behind (data.mask_suffix)")
+        if others and folder.resolve() != other.resolve():
+            lost = f"{plural(len(others), what)} without {suffix} were not used, e.g. {min(others)}"
+            notes.append(f"{other}: {lost}")
+    elif images and labels and not images.keys() & labels.keys() and all(name.endswith(CHANNEL) for name in images):
+        kept = stripped(images, CHANNEL)
+        images.clear()
+        images.update(kept)
+
+
+def _one_each(labels: Files, suffix: str, what: str) -> None:
+    """Raise `DataError` where names go on with a number behind `suffix`: further objects, which would be lost."""
+    for name in sorted(labels):
+        first = re.sub(r"[-_. ]?\(?\d+\)?$", "", name)
+        if first != name and first.endswith(suffix) and first in labels:
+            raise DataError(
+                f"{labels[first][0]}: its image has another {what}, {labels[name][0].name}; join the {what}s of an "
+                "image into one label image with a value for each object, or put images into images/ and masks into "
+                "masks/ for data=mask_per_object.",
+                "duplicate_id",
+            )
+
+
+def unread_siblings(folder: Path, other: Path, splits: Iterable[str], key: str, what: str) -> str | None:
+    """A note about folders beside the labels that have about as many pictures and are not read; None where none has."""
+    parent = other.parent
+    if parent != folder.parent:
+        return None
+    used = {name.casefold() for split in splits for name in spellings(split)}
+    least = max(2, len(names_in(other)) // 2)
+    try:
+        beside = [path for path in sorted(parent.iterdir()) if path.is_dir() and path not in (folder, other)]
+        counted = {
+            path.name: sum(ending(file.name) in _PICTURES for file in path.iterdir())
+            for path in beside
+            if path.name.casefold() not in used and not path.name.startswith(".")
+        }
+    except OSError:
+        return None  # what is not read needs no permission
+    found = [f"{name} ({count} files)" for name, count in counted.items() if count >= least]
+    if not found:
+        return None
+    return f"{parent}: {other.name} has the {what}s, as data.{key} says; not read: {', '.join(found[:_SHOWN])}"
+
+
+def names_in(folder: Path) -> list[str]:
+    """Names of all files below a folder that are not hidden."""
+    return [path.name for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+
+
+def pair_by_base_name(images: Mapping[str, list[Path]], labels: dict[str, list[Path]]) -> None:
+    """Give labels without an image the name of the one that has the same base name, in whatever folder, if only one has
+    on either side."""
+    lonely = [name for name in labels if name not in images]
+    free = [name for name in images if name not in labels]
+    counts = [Counter(_base(name) for name in names) for names in (free, lonely)]
+    known = {_base(name): name for name in free}
+    for name in lonely:
+        base = _base(name)
+        if counts[0][base] == counts[1][base] == 1:
+            labels[known[base]] = labels.pop(name)
+
+
+def _base(name: str) -> str:
+    return name.rpartition("/")[2]

@@ -1,0 +1,79 @@
+"""Volumes and their label volumes as pairs of slices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from lora_sam.core.errors import DataError
+from lora_sam.core.wording import plural
+from lora_sam.data.reading.images import ImageFile, SeveralPagesError
+from lora_sam.data.reading.paths import inside
+from lora_sam.data.reading.volumes import Slice, Slices, check_alike, chosen, is_volume, slice_count
+
+
+@contextmanager
+def offering_slices(offered: bool) -> Iterator[None]:
+    """Name `data.slices` as a remedy where a TIFF stack is refused and the format has that option."""
+    try:
+        yield
+    except SeveralPagesError as error:
+        if not (offered and error.stack):
+            raise
+        raise DataError(
+            f"{str(error).rstrip('.')}, or train on the slices with data.slices=all.", error.kind
+        ) from error
+
+
+def sliced(
+    images: Mapping[str, list[Path]], labels: Mapping[str, list[Path]], slices: Slices, root: Path, what: str
+) -> tuple[dict[str, list[ImageFile]], dict[str, list[ImageFile]]]:
+    """Images and labels by name, where volumes are parted into their slices.
+
+    Raises:
+        DataError: a volume cannot be read, or does not fit its labels.
+    """
+    parted: tuple[dict[str, list[ImageFile]], dict[str, list[ImageFile]]] = ({}, {})
+    for name in sorted(images.keys() | labels.keys()):
+        image, file = (only(files.get(name, []), root) for files in (images, labels))
+        if image is None or file is None or not isinstance(image, Path) or not isinstance(file, Path):
+            for files, into in zip((images, labels), parted, strict=True):
+                if name in files:
+                    into[name] = list(files[name])
+            continue
+        volumes = [is_volume(path) for path in (image, file)]
+        if not any(volumes):
+            parted[0][name], parted[1][name] = [image], [file]
+            continue
+        counts = [slice_count(path) for path in (image, file)]
+        if counts[0] != counts[1]:
+            raise DataError(
+                f"{file}: has {plural(counts[1], 'slice')}, and {image.name} has {counts[0]}; a {what} needs "
+                "the slices of its image.",
+                "size_mismatch",
+            )
+        check_alike(image, file)
+        for index in chosen(slices, counts[0], image):
+            place = f"{name}/{index:04d}"
+            parted[0][place], parted[1][place] = [Slice(image, index)], [Slice(file, index, labels=True)]
+    return parted
+
+
+def only(paths: Sequence[ImageFile], root: Path) -> ImageFile | None:
+    """The file of a name; None for none.
+
+    Raises:
+        DataError: there are several, or it lies outside the root.
+    """
+    if not paths:
+        return None
+    if len(paths) > 1:
+        first = paths[0]
+        names = " and ".join(path.name for path in paths if isinstance(path, Path))
+        raise DataError(
+            f"{getattr(first, 'parent', first)}: {names} have the same name but for the ending; keep one of them.",
+            "duplicate_id",
+        )
+    path = paths[0]
+    return inside(root, path.relative_to(root).as_posix(), str(path)) if isinstance(path, Path) else path

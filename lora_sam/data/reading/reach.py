@@ -1,0 +1,51 @@
+"""How far outlines reach into their images: what tells shares of an image, or another size of it, from pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LEAST_OUTLINES, _LEAST_IMAGES = 20, 5
+_QUARTER = 0.55  # of width and height: some outlines reach a little beyond the middle
+_SMALL = 8  # pixels; in smaller images an object of one pixel may be meant
+
+QUARTER = (
+    "warning: no object reaches beyond the left upper quarter of its image, as when the images were enlarged after "
+    "labelling; look at the preview, and export labels and images at one size"
+)
+
+
+@dataclass
+class Reach:
+    """What is known after a look at many outlines.
+
+    Attributes:
+        outlines: How many there were.
+        images: Of which images.
+        largest: Their largest coordinate.
+        share: The same as a share of the width or the height of its image.
+    """
+
+    outlines: int = 0
+    images: set[object] = field(default_factory=set)
+    largest: float = 0.0
+    share: float = 0.0
+
+    def add(self, image: object, points: NDArray[np.float64], size: tuple[int, int]) -> None:
+        """Look at the corners [N, 2] (x, y) of an outline in an image of `size` (H, W)."""
+        self.outlines += 1
+        self.images.add(image)
+        self.largest = max(self.largest, float(points.max()))
+        self.share = max(self.share, float((points.max(axis=0) / (size[1], size[0])).max()))
+
+    def in_quarter(self) -> bool:
+        """Whether all of many outlines lie in the left upper quarter of their images."""
+        many = self.outlines >= _LEAST_OUTLINES and len(self.images) >= _LEAST_IMAGES
+        return many and self.share <= _QUARTER
+
+
+def are_shares(points: NDArray[np.float64], size: tuple[int, int]) -> bool:
+    """Whether corners [N, 2] that should be pixels of an image of `size` are rather shares of it, from 0 to 1."""
+    return min(size) > _SMALL and bool(points.min() >= 0 and points.max() <= 1)
