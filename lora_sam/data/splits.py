@@ -307,8 +307,9 @@ def _check_volumes(source: SampleSource, splits: int, place: str) -> None:
     """Raise `DataError` where splits cannot be carved without parting a volume."""
     if not isinstance(source, LabelledImages) or not splits:
         return
-    volumes = {image.path.path if isinstance(image.path, Slice) else image.path for image in source.images}
-    if any(isinstance(image.path, Slice) for image in source.images) and len(volumes) <= splits:
+    volumes = {image.path.path for image in source.images if isinstance(image.path, Slice)}
+    others = sum(not isinstance(image.path, Slice) for image in source.images)
+    if volumes and len(volumes) + others <= splits:
         raise DataError(
             f"{place}: {plural(len(volumes), 'volume')} are too few to set aside {splits} splits, as slices of one "
             "volume are too much alike to be parted; add volumes, give these splits, or set data.val=train "
