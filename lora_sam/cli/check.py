@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from lora_sam.cli.training_keys import TrainingKeys
 from lora_sam.core.console import progress
 from lora_sam.core.errors import ConfigError, DataError, TrainingError
 
@@ -19,12 +20,9 @@ if TYPE_CHECKING:
 
 FILES = ("check.json", "check.html")
 
-Group = dict[str, Any]
-_OWN = ("out", "strict", "images", "pictures")
-
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class Check(TrainingKeys):
     """Look for everything that is wrong with labelled images, and show them with masks and prompts. Takes every option
     of training, so the same words can follow either command: data= and prompt= with their keys, experiment=, seed=.
     Ends with 0 if there is no error, and with 1 if there is one.
@@ -40,26 +38,6 @@ class Check:
     strict: bool
     images: Annotated[int, Field(ge=1)] | None
     pictures: Annotated[int, Field(ge=0, le=500)]
-
-    # the keys of conf/train.yaml, checked as training checks them
-    model: Group
-    method: Group
-    data: Group
-    augmentation: Group
-    prompt: Group
-    loss: Group
-    optim: Group
-    trainer: Group
-    cache: Group
-    tracker: Group
-    seed: Any
-    resume: Any
-    init_from: Any
-    evaluate_split: Any
-    evaluate_automatic: Any
-    evaluate_clicks: Any
-    evaluate_images: Any
-    semantic: Any
 
     def perform(self) -> int:
         """Examine the data, write the files and print a table; returns 1 if there are errors, else 0.
@@ -86,7 +64,7 @@ class Check:
     def _settings(self) -> Settings:
         from lora_sam.training.settings import settings_from
 
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _OWN}
+        values = self.training()
         if "checkpoint" in self.model:  # the weights need not be there to look at the data
             values["model"] = {**self.model, "checkpoint": None}
         return settings_from(values)

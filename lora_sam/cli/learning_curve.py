@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import shlex
 import shutil
@@ -10,12 +9,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from lora_sam.cli.training_keys import TrainingKeys
 from lora_sam.core.console import print_table
 from lora_sam.core.errors import ConfigError, LoraSamError
 from lora_sam.core.files import read_json, write_text
@@ -26,14 +26,12 @@ if TYPE_CHECKING:
     from lora_sam.runs.learning_curve import LearningCurve as Curve
     from lora_sam.training.settings import Settings
 
-Group = Annotated[dict[str, Any], Field()]
-_OWN = ("shots", "draws", "steps", "out")
 _VALIDATIONS = 8
 LOG = "train.log"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearningCurve:
+class LearningCurve(TrainingKeys):
     """Train on few, more and all labelled images, and say what more of them would bring.
 
     Takes every option of training. Each size is trained several times, each time on other images that are drawn at
@@ -54,25 +52,6 @@ class LearningCurve:
     steps: Annotated[int, Field(ge=1)] | None
     out: Annotated[str, Field(min_length=1)] | None
 
-    # the keys of conf/train.yaml, checked as training checks them
-    model: Group
-    method: Group
-    data: Group
-    augmentation: Group
-    prompt: Group
-    loss: Group
-    optim: Group
-    trainer: Group
-    cache: Group
-    tracker: Group
-    seed: Any
-    resume: Any
-    evaluate_split: Any
-    evaluate_automatic: Any
-    evaluate_clicks: Any
-    evaluate_images: Any
-    semantic: Any
-
     def check(self) -> None:
         """Raise `ConfigError` where options of training would change what is compared."""
         if not self.shots:
@@ -91,7 +70,7 @@ class LearningCurve:
             ConfigError: an option is wrong, or `out` holds a curve of other settings.
             DataError: the data cannot be read.
         """
-        settings = self._settings(self._values())
+        settings = self._settings(self.training())
         splits = settings.open_data()
         jobs = list(self._jobs(len(splits.train)))
         out = Path("outputs/learning_curve") if self.out is None else Path(self.out).expanduser()
@@ -113,11 +92,6 @@ class LearningCurve:
         curve = _collected(out, jobs, failed)
         self._tell(out, curve)
         return 1 if failed else 0
-
-    def _values(self) -> dict[str, Any]:
-        return {
-            field.name: copy.deepcopy(getattr(self, field.name)) for field in fields(self) if field.name not in _OWN
-        }
 
     @staticmethod
     def _settings(values: Mapping[str, Any]) -> Settings:
@@ -141,7 +115,7 @@ class LearningCurve:
         import json
 
         made_of = {
-            "config": self._values(),
+            "config": self.training(),
             "steps": self.steps,
             "images": hashlib.sha256(repr(ids).encode()).hexdigest(),
         }
@@ -166,7 +140,7 @@ class LearningCurve:
         before = read_status(directory)
         if before is not None and before.status == "completed" and RunDirectory(directory).evaluation.is_file():
             return False
-        config = self._values()
+        config = self.training()
         trainer = config["trainer"]
         trainer.update(shots=shots, draw=draw, overlays=0)
         if self.steps is not None:
