@@ -162,3 +162,23 @@ def test_no_file_holds_a_path_or_an_index_of_one_machine() -> None:
 def test_large_files_stay_out() -> None:
     large = {path.name: path.stat().st_size for path in files_of_the_project() if path.stat().st_size > 20 << 20}
     assert large == {}
+
+
+# --- the image -------------------------------------------------------------------------------------------------------
+
+
+def test_the_image_has_all_that_the_package_is_built_from() -> None:
+    """There is no Docker here; the wheel itself is built and run by tests/integration/test_wheel.py."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    left_out = {line.strip("/") for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").split()}
+    needed = {entry["include"] for entry in project["tool"]["poetry"]["packages"]}
+    needed |= {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml"}
+    assert not needed & left_out
+    assert all((ROOT / name).exists() for name in needed)
+    steps = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    (extra,) = re.findall(r"/tmp/lora_sam\[(\w+)\]", steps)
+    assert extra in project["project"]["optional-dependencies"]
+    (entry,) = re.findall(r'^ENTRYPOINT \["([\w-]+)"\]', steps, re.MULTILINE)
+    assert entry in project["project"]["scripts"]
+    (python,) = re.findall(r"^FROM python:([\d.]+)-slim$", steps, re.MULTILINE)
+    assert python in ("3.11", "3.12", "3.13")
