@@ -72,8 +72,8 @@ class DatumaroImport(FormatOptions):
             used.add(name)
             return _read_subset(self, root, name, subsets[name], ledger, notes)
 
-        # what trains is not held out as well
-        val, test = (None if name == training else name for name in (self.val, self.test))
+        # what trains is not held out as well, unless the user says so
+        val, test = (None if name == training != self.train else name for name in (self.val, self.test))
         splits = read_splits(
             read,
             ledger,

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -158,3 +158,120 @@ def test_common_semantic(option: Options, datumaro: Any, tmp_path: Path) -> None
     assert ours == read_by_datumaro(datumaro, tmp_path, "common_semantic_segmentation")
     imported = option("data/datumaro_import", root=str(tmp_path), format="common_semantic_segmentation").open(0)
     assert read_by_us(imported) == ours
+
+
+WRITTEN: tuple[tuple[str, Literal["masks", "polygons"], str | None], ...] = (
+    ("coco_instances", "polygons", "coco"),
+    ("coco", "polygons", "coco"),
+    ("cvat", "masks", "cvat"),
+    ("cvat", "polygons", "cvat"),
+    ("datumaro", "masks", "datumaro"),
+    ("datumaro", "polygons", "datumaro"),
+    ("voc", "masks", "voc"),
+    ("voc_segmentation", "masks", "voc"),
+    ("segment_anything", "masks", "sa1b"),
+    ("segment_anything", "polygons", "sa1b"),
+    ("datumaro_binary", "masks", None),
+    ("datumaro_binary", "polygons", None),
+    ("coco_panoptic", "masks", None),
+    ("kitti", "masks", None),
+    ("kitti_segmentation", "masks", None),
+    ("label_me", "masks", None),
+    ("label_me", "polygons", None),
+    ("camvid", "masks", None),
+    ("cityscapes", "masks", None),
+)
+"""A format that the package writes and reads, what it is given, and the format of ours that is found, if any."""
+
+
+@pytest.mark.parametrize(("name", "given", "ours"), WRITTEN, ids=["-".join(map(str, row)) for row in WRITTEN])
+def test_what_datumaro_writes(
+    option: Options,
+    datumaro: Any,
+    tmp_path: Path,
+    name: str,
+    given: Literal["masks", "polygons"],
+    ours: str | None,
+) -> None:
+    items = []
+    for index in range(3):
+        rng = np.random.default_rng(index)
+        labels = objects_in(rng, 5)
+        objects = []
+        for number in (number for number in range(1, 6) if (labels == number).any()):
+            about = {"label": number % 3, "id": number, "group": number}
+            if given == "masks":
+                objects.append(datumaro.Mask(labels == number, **about))
+            else:
+                x, y, width, height = (rng.integers(16, 80, 4) / 4).tolist()
+                corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+                objects.append(datumaro.Polygon(corners, **about))
+        picture = datumaro.components.media.Image.from_numpy(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+        items.append(datumaro.DatasetItem(f"p{index}", subset="train", media=picture, annotations=objects))
+    dataset = datumaro.Dataset.from_iterable(items, categories=list(CLASSES))
+    dataset.export(str(tmp_path), name, save_media=True)
+    in_train = {"root": str(tmp_path), "val": "train", "test": "train"}
+    expected = written_to(datumaro, tmp_path, name)
+    assert sum(map(Counter.total, expected.values())) >= 6
+    assert pixels_of(option("data/datumaro_import", format=name, **in_train).open(0)) == expected
+    if ours is not None:
+        found = option("data/auto", **in_train).open(0)
+        assert any(note.startswith(f"read as data={ours}:") for note in found.notes)
+        assert pixels_of(found) == expected
+
+
+def pixels_of(splits: Any) -> dict[str, Counter[tuple[str, bytes]]]:
+    """For every picture of train its objects: class, or none, and pixels."""
+    return {
+        Path(sample.id).stem.removesuffix("_leftImg8bit"): Counter(
+            zip(sample.classes or ("",) * len(sample.masks), map(packed, sample.masks), strict=True)
+        )
+        for sample in splits.train
+    }
+
+
+def written_to(datumaro: Any, root: Path, name: str) -> dict[str, Counter[tuple[str, bytes]]]:
+    """The same by the package alone, whatever it calls pictures."""
+    if name != "segment_anything":
+        return {Path(key).stem: value for key, value in read_by_datumaro(datumaro, root, name).items()}
+    from datumaro.plugins.transforms import PolygonsToMasks
+
+    found = {}
+    for item in datumaro.Dataset.import_from(str(root), name):
+        masks = [
+            entry.image if entry.type.name == "mask" else PolygonsToMasks.convert_polygon(entry, *SIZE).image
+            for entry in item.annotations
+            if entry.type.name in ("mask", "polygon")
+        ]
+        found[Path(item.id).stem] = Counter(("", packed(mask)) for mask in masks)
+    return found
+
+
+def test_coco_masks_are_crowds_to_datumaro(option: Options, datumaro: Any, tmp_path: Path) -> None:
+    """The one difference: the package writes every mask with iscrowd=1; we take them for objects, with a note."""
+    mask = objects_in(np.random.default_rng(0), 1) == 1
+    picture = datumaro.components.media.Image.from_numpy(np.zeros((*SIZE, 3), np.uint8))
+    item = datumaro.DatasetItem("p", subset="train", media=picture, annotations=[datumaro.Mask(mask, label=0, id=1)])
+    dataset = datumaro.Dataset.from_iterable([item], categories=list(CLASSES))
+    dataset.export(str(tmp_path), "coco_instances", save_media=True)
+    found = option("data/auto", root=str(tmp_path), val="train", test="train").open(0)
+    assert np.array_equal(found.train[0].masks, mask[None])
+    assert any("iscrowd" in note and "data.crowd=ignore" in note for note in found.notes)
+    assert not read_by_datumaro(datumaro, tmp_path, "coco_instances")["p"]
+
+
+def test_what_an_error_names_is_known_to_datumaro(datumaro: Any) -> None:
+    from lora_sam.data.reading.unknown_layout import DATUMARO_NEEDS
+
+    assert set(DATUMARO_NEEDS) <= set(datumaro.Environment().importers)
+
+
+def test_one_image_is_train_val_and_test_where_the_user_says_so(option: Options, datumaro: Any, tmp_path: Path) -> None:
+    mask = objects_in(np.random.default_rng(0), 1) == 1
+    picture = datumaro.components.media.Image.from_numpy(np.zeros((*SIZE, 3), np.uint8))
+    item = datumaro.DatasetItem("p", subset="train", media=picture, annotations=[datumaro.Mask(mask, label=1, id=1)])
+    dataset = datumaro.Dataset.from_iterable([item], categories=["background", "a"])
+    dataset.export(str(tmp_path), "datumaro", save_media=True)
+    options = {"root": str(tmp_path), "format": "datumaro"}
+    read = option("data/datumaro_import", **options, val="train", test="train").open(0)
+    assert len(read.train) == len(read.val) == len(read.test) == 1

@@ -29,12 +29,15 @@ DATUMARO_NEEDS: Mapping[str, tuple[str, ...]] = {
     "ade20k2020": ("*.<image>", "*_seg.png", '*.json with "annotation"'),
     "kitti_segmentation": ("image_2/*.png", "semantic_rgb/*.png|instance/*.png|semantic/*.png"),
     "mapillary_vistas_instances": ("images/*.<image>", "instances/*.png"),
-    "mots_png": ("images/*.<image>", "instances/*.png", "labels.txt"),
+    "mots": ("images/*.<image>", "instances/*.png", "labels.txt"),
     "coco_panoptic": ("*.<image>", '*.json with "segments_info"'),
     "open_images": ("*.<image>", "*object-segmentation.csv"),
     "synthia_rand": ("RGB/*.png", "GT/*.png|GT/*.txt"),
     "vott_json": ("*.<image>", '*.json with "assets"'),
-    "tf_detection_api": ("*.tfrecord|*.tfrecord-*",),
+    "camvid": ("label_colors.txt", "*annot/*.png"),
+    "label_me": ("Annotations/*.xml|Annotations/*/*.xml", "Images/*.<image>|Images/*/*.<image>"),
+    "mvtec_segmentation": ("train/*.png|train/*/*.png", "ground_truth/*.png|ground_truth/*/*.png"),
+    "datumaro_binary": ("*.datum",),
     "brats": ("imagesTr/*.nii.gz", "labelsTr/*.nii.gz"),
 }
 """What lies in directories that the package datumaro imports and no format of ours reads, by its names of formats."""
