@@ -145,7 +145,7 @@ def at_work(say: Callable[[], str | None]) -> Iterator[None]:
 
 
 def _words(number: int) -> str:
-    return "terminated" if number == signal.SIGTERM else "interrupted"
+    return "interrupted" if number == signal.SIGINT else "terminated"
 
 
 def report(lines: Sequence[str], prefix: str = "") -> int:

@@ -25,6 +25,7 @@ from lora_sam.training.setup import adapt, choose_attention, describe_data, enco
 from lora_sam.training.stopping import StopRequest
 
 if TYPE_CHECKING:
+    from lora_sam.cli.sharing import Shared
     from lora_sam.training.settings import Settings
 
 
@@ -37,6 +38,7 @@ def run(
     program: str = "python train.py",
     goes_on: bool = False,
     should_stop: Callable[[int, float], str | None] | None = None,
+    shared: Shared | None = None,
 ) -> float:
     """Train and evaluate as `settings` say, writing everything into `output_dir`.
 
@@ -49,6 +51,7 @@ def run(
         goes_on: Go on from the state in `output_dir`, which a job of a sweep has left there with these settings.
         should_stop: Asked after each validation, with the number of the epoch, from 1, and the validation IoU, whether
             a sweeper wants no more of this job: why, or None.
+        shared: Data and base that jobs of this process have in common; None reads and builds them.
 
     Returns:
         The best validation IoU: the objective of sweeps; NaN where only a plan was wanted.
@@ -56,7 +59,7 @@ def run(
     Raises:
         LoraSamError: a mistake in configuration, data, weights or adapter, found before training starts where possible.
         Pruned: `should_stop` has ended it.
-        SystemExit: 130 after SIGINT and 143 after SIGTERM, once the state is saved.
+        SystemExit: 130 after SIGINT, 143 after SIGTERM and 138 after SIGUSR1, once the state is saved.
     """
     # settings, and data: the order is that in which mistakes are cheapest to find
     directory = RunDirectory(output_dir)
@@ -65,7 +68,7 @@ def run(
         earlier: Path | None = directory.last
     else:
         earlier = None if settings.resume is None else copy_state(settings.resume, output_dir)
-    splits = settings.open_data()
+    splits = settings.open_data() if shared is None else shared.data(settings)
     if goes_on:
         check_contents(str(output_dir), directory, splits)
     elif settings.resume is not None:
@@ -80,7 +83,7 @@ def run(
         processes.say(line)
 
     # model and method
-    base = settings.model.build()
+    base = settings.model.build() if shared is None else shared.base(settings)
     adapted = adapt(base, settings, splits, processes)
     begun = None
     if settings.init_from is not None:  # a resumed run has its weights in its own state
@@ -111,6 +114,7 @@ def run(
             parts.say(
                 f"stopped at step {progress.step}; everything is saved. Go on with: {program} resume={output_dir}"
             )
+            stop.hand_over()
             raise SystemExit(exit_code(stop.error()))
 
         if processes.main:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from lora_sam.cli import BUG, at_work, main, report
 from lora_sam.cli.jobs import advice, end_broken_sweep, forget_sweep, process_number, program, run_job
 from lora_sam.cli.search import ShouldStop, pruning
+from lora_sam.cli.sharing import Shared, jobs_share, what_is_shared
 from lora_sam.cli.sweeps import with_sweep
 from lora_sam.core.conf_files import conf_directory
 from lora_sam.core.errors import LoraSamError
@@ -32,11 +33,16 @@ _WITHOUT_CHOICE = {"--multirun", "-m", "--resolve", "--cfg", "-c", "job", "hydra
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def train(config: DictConfig) -> float:
     """One job of the command line; returns the best validation IoU, which sweepers maximise."""
-    return run_job(config, partial(fine_tune, should_stop=pruning()))
+    return run_job(config, partial(fine_tune, should_stop=pruning(), shared=what_is_shared()))
 
 
 def fine_tune(
-    config: dict[str, Any], output_dir: Path, overrides: Sequence[str], should_stop: ShouldStop | None = None
+    config: dict[str, Any],
+    output_dir: Path,
+    overrides: Sequence[str],
+    *,
+    should_stop: ShouldStop | None = None,
+    shared: Shared | None = None,
 ) -> float:
     """Check everything that can be checked without torch, then run."""
     from lora_sam.runs.resuming import resumed_config
@@ -45,6 +51,7 @@ def fine_tune(
 
     config = started_config(resumed_config(config, overrides), overrides, output_dir)
     settings = settings_from(config)
+    settings.tracker.require()
     goes_on = RunDirectory(output_dir).last.is_file()  # a job of a sweep; else nobody may start there
     if goes_on:
         from lora_sam.runs.unchanged import check_config
@@ -62,6 +69,7 @@ def fine_tune(
         program=program(),
         goes_on=goes_on,
         should_stop=should_stop,
+        shared=shared,
     )
 
 
@@ -85,7 +93,8 @@ def run_train(program: str, arguments: Sequence[str]) -> int:
         print(f"nothing was chosen, so this is the demo ({DEMO}); --help shows what else there is", file=sys.stderr)
     sys.argv = [program, *chosen]
     try:
-        with at_work(advice):  # between the jobs of a sweep, or while others run them
+        # the advice is for a signal between the jobs of a sweep, or while others run them
+        with jobs_share(bool({"-m", "--multirun"} & set(chosen))), at_work(advice):
             code = main(train, conf=CONF)
         if code == BUG:
             end_broken_sweep()

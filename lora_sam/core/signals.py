@@ -14,6 +14,10 @@ from typing import Any, Self, TypeAlias
 Handler: TypeAlias = "Callable[[int, FrameType | None], Any] | int | None"
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Windows has neither
+QUEUE_SIGNALS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+"""What queues of clusters send some time before they end a job, so that it saves what it has."""
+_TAKEN = (*SIGNALS, *QUEUE_SIGNALS[:1])
 AGAIN_SECONDS = 3.0
 """After so long the exception is raised once more: code that is called back from C may have swallowed the first."""
 END_SECONDS = 8.0
@@ -21,16 +25,26 @@ END_SECONDS = 8.0
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised as Ctrl-C raises KeyboardInterrupt, so that whoever lets that one pass lets this one pass."""
+    """SIGTERM, raised as Ctrl-C raises KeyboardInterrupt, so that whoever lets that one pass lets this one pass.
+
+    Attributes:
+        number: Of the signal: one of `QUEUE_SIGNALS` is raised so too.
+    """
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def exit_code(error: KeyboardInterrupt) -> int:
     """As shells have it: 128 and the number of the signal."""
-    return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+    return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
 
 
 class Stoppable:
     """While active, SIGTERM raises `Terminated` and SIGINT KeyboardInterrupt, and the process ends within 10 seconds.
+
+    SIGUSR1 is taken as SIGTERM.
 
     Native code keeps Python from handling signals. So a thread watches for them: the operating system writes each into
     a pipe, whatever the main thread does.
@@ -49,7 +63,7 @@ class Stoppable:
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():  # Python allows handlers there only
             return self
-        for number in SIGNALS:
+        for number in _TAKEN:
             self._previous[number] = signal.getsignal(number)
             if self._previous[number] != signal.SIG_IGN:  # nohup, or a job in the background of a shell
                 signal.signal(number, self._raise)
@@ -72,13 +86,13 @@ class Stoppable:
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or number
-        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
     def _watch(self) -> None:
         try:
             while sent := os.read(self._read, 1):
                 number = sent[0]
-                if number not in SIGNALS or signal.getsignal(number) == signal.SIG_IGN or _Patience.takes_one():
+                if number not in _TAKEN or signal.getsignal(number) == signal.SIG_IGN or _Patience.takes_one():
                     continue
                 if not self._over.wait(AGAIN_SECONDS):
                     _thread.interrupt_main(signal.Signals(number))

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
-from lora_sam.core.signals import SIGNALS, Handler, Terminated, takes_a_signal
+from lora_sam.core.signals import QUEUE_SIGNALS, SIGNALS, Handler, Stoppable, Terminated, takes_a_signal
 
 if TYPE_CHECKING:
     from lora_sam.training.options import EarlyStopping
@@ -37,10 +37,15 @@ class Pruned(Exception):  # noqa: N818  # not an error: a sweeper wants no more 
 
 
 class StopRequest:
-    """While active, the first SIGINT or SIGTERM is remembered instead of ending the process; the second one ends it."""
+    """While active, the first SIGINT or SIGTERM is remembered instead of ending the process; the second one ends it.
+
+    SIGUSR1, which queues send some time before they end a job, is remembered too. Where somebody handled it before, or
+    SIGUSR2, as submitit does to put the job back into its queue, he gets it from `hand_over` when all is saved.
+    """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._handled: Handler = None
         self._previous: dict[signal.Signals, Handler] = {}
         self._at_once = False
         self._patience = ExitStack()
@@ -48,7 +53,9 @@ class StopRequest:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # Python allows handlers there only
             self._patience.enter_context(takes_a_signal())
-            self._previous = {number: signal.signal(number, self._remember) for number in SIGNALS}
+            numbers = [*SIGNALS, *QUEUE_SIGNALS[:1]]
+            numbers += [number for number in QUEUE_SIGNALS[1:] if callable(signal.getsignal(number))]
+            self._previous = {number: signal.signal(number, self._remember) for number in numbers}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -68,10 +75,17 @@ class StopRequest:
 
     def error(self) -> KeyboardInterrupt:
         """What the signal would have raised where nobody remembers it."""
-        return Terminated() if self.signal == signal.SIGTERM else KeyboardInterrupt()
+        return KeyboardInterrupt() if self.signal in (None, signal.SIGINT) else Terminated(self.signal)
+
+    def hand_over(self) -> None:
+        """Give the signal to whoever handled it before, now that everything is saved: a queue ends the job itself."""
+        mine = getattr(self._handled, "__self__", None)
+        if self.signal in QUEUE_SIGNALS and callable(self._handled) and not isinstance(mine, Stoppable):
+            self._handled(self.signal, None)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
+        self._handled = self._previous.get(self.signal)
         self._restore()
         if self._at_once:
             raise Interruption

@@ -43,6 +43,10 @@ class Tracker(Protocol):
 class TrackerConfig(Protocol):
     """A file of `conf/tracker/`."""
 
+    def require(self) -> None:
+        """Raise `ConfigError` where a package is not installed; called before a run does anything slow."""
+        ...
+
     def open(self, run_directory: Path) -> Tracker:
         """Start tracking the run in `run_directory`."""
         ...
@@ -58,6 +62,9 @@ class TensorBoard:
 
     directory: Annotated[str, Field(min_length=1)]
 
+    def require(self) -> None:
+        """Its package is one of ours."""
+
     def check(self) -> None:
         """Raise `ConfigError` if `directory` leads out of the run directory."""
         if Path(self.directory).is_absolute() or ".." in Path(self.directory).parts:
@@ -72,12 +79,15 @@ class TensorBoard:
         def start() -> Tracker:
             return _TensorBoardTracker(run_directory / self.directory)
 
-        return _Guarded("TensorBoard", start)
+        return guarded("TensorBoard", start)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoTracker:
     """Nothing but `metrics.jsonl`."""
+
+    def require(self) -> None:
+        """It needs nothing."""
 
     def open(self, run_directory: Path) -> Tracker:
         """A tracker that does nothing."""
@@ -122,6 +132,16 @@ class _TensorBoardTracker:
 
     def close(self) -> None:
         self._writer.close()
+
+
+def guarded(name: str, start: Callable[[], Tracker]) -> Tracker:
+    """What `start` opens, off after its first failure, which is a warning: a tracker never stops a run.
+
+    Args:
+        name: What it is called.
+        start: Opens it; may fail as well.
+    """
+    return _Guarded(name, start)
 
 
 class _Guarded:

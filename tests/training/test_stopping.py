@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from lora_sam.core.signals import Stoppable, exit_code
 from lora_sam.training.options import EarlyStopping
 from lora_sam.training.state import Progress
 from lora_sam.training.stopping import StopRequest, should_stop_early, take_base, update_best
@@ -50,6 +51,32 @@ def test_the_first_signal_is_remembered_and_the_handlers_restored(number: signal
         assert [signal.getsignal(other) for other in BOTH] == [signal.default_int_handler, signal.SIG_DFL]
     assert stop.signal == number
     assert [signal.getsignal(other) for other in BOTH] == [signal.default_int_handler, signal.SIG_DFL]
+
+
+@pytest.mark.parametrize(
+    ("number", "handled"), [(signal.SIGUSR1, False), (signal.SIGUSR1, True), (signal.SIGUSR2, True)]
+)
+def test_the_signal_of_a_queue_is_handed_over_when_all_is_saved(number: signal.Signals, handled: bool) -> None:
+    """submitit handles it to put the job back into its queue, Slurm alone leaves it to the job."""
+    got: list[int] = []
+    before = signal.signal(number, (lambda sent, frame: got.append(sent)) if handled else signal.SIG_DFL)
+    try:
+        with StopRequest() as stop:
+            send(number)
+            assert (stop.signal, got) == (number, [])
+        stop.hand_over()
+        assert got == ([number] if handled else [])
+        assert exit_code(stop.error()) == 128 + number
+    finally:
+        signal.signal(number, before)
+
+
+def test_what_a_command_does_with_it_is_no_queue() -> None:
+    with Stoppable(lambda _: None):
+        with StopRequest() as stop:
+            send(signal.SIGUSR1)
+        stop.hand_over()
+    assert exit_code(stop.error()) == 138
 
 
 def test_without_a_signal_the_handlers_are_restored_at_the_end() -> None:
@@ -119,7 +146,8 @@ def test_a_handler_that_was_not_set_from_python(monkeypatch: pytest.MonkeyPatch)
         patched.setattr(signal, "signal", foreign)
         with StopRequest():
             pass
-    assert calls[2:] == [(signal.SIGINT, signal.SIG_DFL), (signal.SIGTERM, signal.SIG_DFL)]
+    taken = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    assert calls[3:] == [(number, signal.SIG_DFL) for number in taken]
 
 
 # --- validation that no longer improves ------------------------------------------------------------------------------
