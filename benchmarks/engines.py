@@ -1,7 +1,7 @@
 """What becomes of a sweep under each engine where all is well, where a job fails, and where its command is killed.
 
-`python -m benchmarks.engines` writes `benchmarks/engines.json`. The jobs leave what a run leaves, but do not train: this
-looks at which of them run, how often, and what the sweep says of them.
+`python -m benchmarks.engines` writes `benchmarks/engines.json`. The jobs leave what a run leaves, but do not train;
+this looks at which of them run, how often, and what the sweep says of them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def cell(engine: str, fate: str) -> dict[str, Any]:
         words = ("-m", "experiment=smoke", "method=lora", "tracker=none", "hydra.sweep.dir=swept", *ENGINES[engine])
         code, out, err = typed(place, *words, **FATES[fate])
         wanted = {"all good": 0, "one fails": 1, "killed": -signal.SIGKILL}[fate]
-        first = {
+        first: dict[str, Any] = {
             "exit_code": code,
             "states": [job.state for job in read_sweep(sweep).jobs],
             "page": (sweep / "sweep.html").is_file(),

@@ -80,7 +80,9 @@ class StopRequest:
     def hand_over(self) -> None:
         """Give the signal to whoever handled it before, now that everything is saved: a queue ends the job itself."""
         mine = getattr(self._handled, "__self__", None)
-        if self.signal in QUEUE_SIGNALS and callable(self._handled) and not isinstance(mine, Stoppable):
+        if self.signal is None or self.signal not in QUEUE_SIGNALS or isinstance(mine, Stoppable):
+            return
+        if callable(self._handled):
             self._handled(self.signal, None)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
