@@ -126,7 +126,8 @@ def _merged(run: Path) -> Callable[[], str]:
 def _exported(name: str) -> Callable[[Path], Callable[[], str]]:
     def using(run: Path) -> Callable[[], str]:
         def use() -> str:
-            from lora_sam.predictors.openvino_predictor import OpenVINOPredictor, openvino_directory
+            from lora_sam.predictors.openvino_parts import openvino_directory
+            from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
 
             return _masks_of(OpenVINOPredictor(*openvino_directory(run / "openvino" / name), compile_cache=False))
 

@@ -111,7 +111,8 @@ def time_peer(overrides: Sequence[str], threads: int, repeats: int) -> dict[str,
 
 def time_openvino(side: str, directory: Path, threads: int, repeats: int) -> dict[str, Any]:
     """`OpenVINOPredictor.set_image`, pre-processing included as on the peer's side."""
-    from lora_sam.predictors.openvino_predictor import Execution, OpenVINOPredictor, openvino_directory
+    from lora_sam.predictors.openvino_parts import Execution, openvino_directory
+    from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
 
     weights, arithmetic = ENCODERS[side]
     execution: Execution = "f32" if arithmetic == "f32" else "bf16"

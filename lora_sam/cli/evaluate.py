@@ -14,7 +14,7 @@ from lora_sam.core.config import from_conf
 from lora_sam.core.errors import AdapterError, ConfigError, DataError
 from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.evaluation.backends.names import Name, in_order
-from lora_sam.predictors.openvino_predictor import ENCODER, openvino_directory
+from lora_sam.predictors.openvino_parts import ENCODER, openvino_directory
 from lora_sam.runs.manifest import command
 
 if TYPE_CHECKING:

@@ -81,7 +81,8 @@ class Export:
 
     def _write(self, run: RunDirectory, directory: Path, origin: dict[str, str], settings: dict[str, Any]) -> Step:
         from lora_sam.deployment.ir_parts import decoder_ir, encoder_ir, save_ir, save_onnx
-        from lora_sam.predictors.openvino_predictor import DECODER, ENCODER, OpenVINOPredictor
+        from lora_sam.predictors.openvino_parts import DECODER, ENCODER
+        from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
         from lora_sam.predictors.torch_predictor import TorchPredictor
         from lora_sam.runs.adapter_files import find_adapter
         from lora_sam.runs.loading import load_classes

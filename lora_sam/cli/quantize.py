@@ -22,7 +22,7 @@ from lora_sam.deployment.quantizing.compression import Preset, Recipe
 from lora_sam.deployment.quantizing.drop import Validation
 from lora_sam.deployment.quantizing.ladder import Attempt, best
 from lora_sam.evaluation.backends.names import Mode
-from lora_sam.predictors.openvino_predictor import ENCODER
+from lora_sam.predictors.openvino_parts import ENCODER
 from lora_sam.runs.elsewhere import working_copy
 from lora_sam.runs.exported import STEP as EXPORT
 from lora_sam.runs.exported import made_from as made_from_merged

@@ -95,6 +95,7 @@ class Predictor(Protocol):
         boxes: ArrayLike | None = None,
         points: ArrayLike | None = None,
         labels: ArrayLike | None = None,
+        mask_inputs: ArrayLike | None = None,
         multimask: bool = False,
     ) -> Masks:
         """`predict` with prompts given as plain lists; see `lora_sam.predictors.prompting.prompts_from`."""

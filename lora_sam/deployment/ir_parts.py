@@ -19,7 +19,7 @@ from lora_sam.data.transforms import PIXEL_MEAN, PIXEL_STD
 from lora_sam.deployment.class_output import ClassOutput
 from lora_sam.models.decoding import maps_of, masks_from_embeddings
 from lora_sam.models.family import family_of, frame_of
-from lora_sam.predictors.openvino_predictor import CLASS_NAMES, CLASSES, META_NAMES, SQUEEZED, quiet_openvino
+from lora_sam.predictors.openvino_parts import CLASS_NAMES, CLASSES, META_NAMES, SQUEEZED, quiet_openvino
 
 if TYPE_CHECKING:
     import openvino

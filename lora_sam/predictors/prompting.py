@@ -15,7 +15,12 @@ _LEAST_SIDE = 16  # of an image on which coordinates below 1 are noted
 
 
 def prompts_from(
-    boxes: ArrayLike | None, points: ArrayLike | None, labels: ArrayLike | None, size: tuple[int, int]
+    boxes: ArrayLike | None,
+    points: ArrayLike | None,
+    labels: ArrayLike | None,
+    size: tuple[int, int],
+    mask_inputs: ArrayLike | None = None,
+    mask_side: int | None = None,
 ) -> Prompts:
     """Checked prompts for an image of `size` = (height, width), given as plain lists.
 
@@ -28,17 +33,23 @@ def prompts_from(
         labels: 1 foreground, 0 background, -1 padding: [N] for one point per object; [N, K] for K of them, or [K] for
             the same in every object. All foreground if left out.
         size: (height, width) of the image.
+        mask_inputs: `Masks.low_res_logits` of an earlier answer for the same N objects, to be improved: [N, M, M], or
+            [N, 1, M, M] as `SamPredictor` has them.
+        mask_side: What M has to be, S/4 of the model; None takes any.
 
     Raises:
         DataError: neither boxes nor points, shapes that do not fit, or coordinates outside the image.
     """
+    if boxes is None and points is None and mask_inputs is not None:
+        raise DataError("mask_inputs without a prompt: give the boxes or points they were predicted from as well")
     if boxes is None and points is None:
         raise DataError("no prompt: give boxes=[[x1, y1, x2, y2], ...] or points=[[x, y], ...]")
     if points is None and labels is not None:
         raise DataError("labels without points: give points=[[x, y], ...] as well, or leave labels out")
     box_array = None if boxes is None else _as_boxes(boxes, size)
     if points is None:
-        return Prompts(boxes=box_array)
+        assert box_array is not None
+        return Prompts(boxes=box_array, mask_inputs=_as_masks(mask_inputs, len(box_array), mask_side))
     point_array = _as_points(points)
     label_array = _as_labels(labels, point_array.shape[:2])
     if np.ndim(points) == 2 and box_array is None and {0, 1} <= set(label_array.ravel().tolist()):
@@ -55,7 +66,8 @@ def prompts_from(
             f"{len(box_array)} boxes and points for {len(point_array)} objects: give the same number of both; "
             "several points of one object have shape [1, K, 2]"
         )
-    return Prompts(boxes=box_array, points=point_array, labels=label_array)
+    masks = _as_masks(mask_inputs, len(point_array), mask_side)
+    return Prompts(boxes=box_array, points=point_array, labels=label_array, mask_inputs=masks)
 
 
 def checked(prompts: Prompts, size: tuple[int, int]) -> Prompts:
@@ -151,6 +163,24 @@ def _as_labels(values: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.i
         raise DataError(f"labels have shape {given}, must be {allowed}: one for each point")
     _check_labels(labels)
     return labels.astype(np.int64)
+
+
+def _as_masks(values: ArrayLike | None, objects: int, side: int | None) -> NDArray[np.float32] | None:
+    """Logits [N, M, M]."""
+    if values is None:
+        return None
+    masks = _numbers("mask_inputs", values)
+    given = list(masks.shape)
+    if masks.ndim == 4 and masks.shape[1] == 1:
+        masks = masks[:, 0]
+    wanted = masks.shape[-1] if side is None and masks.ndim else side
+    if masks.shape != (objects, wanted, wanted):
+        last = "M, M" if side is None else f"{side}, {side}"
+        raise DataError(
+            f"mask_inputs have shape {given}, must be [{objects}, {last}] or [{objects}, 1, {last}]: low_res_logits of "
+            "an earlier answer for the same objects"
+        )
+    return masks
 
 
 def _numbers(name: str, values: ArrayLike) -> NDArray[np.float32]:

@@ -191,10 +191,12 @@ class TorchPredictor:
         boxes: ArrayLike | None = None,
         points: ArrayLike | None = None,
         labels: ArrayLike | None = None,
+        mask_inputs: ArrayLike | None = None,
         multimask: bool = False,
     ) -> Masks:
         """See `Predictor`."""
-        return self.predict(image, prompts_from(boxes, points, labels, size_of(image)), multimask=multimask)
+        prompts = prompts_from(boxes, points, labels, size_of(image), mask_inputs, self.image_size // 4)
+        return self.predict(image, prompts, multimask=multimask)
 
     def _parts(self, prompts: Prompts) -> Iterator[Prompts]:
         for start in range(0, len(prompts), self._chunk):

@@ -14,7 +14,8 @@ from lora_sam.core.files import sha256_of
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.scores import META, Scores, scores_of
 from lora_sam.evaluation.backends.names import BACK_ENDS, BackEnd, in_order
-from lora_sam.predictors.openvino_predictor import DECODER, ENCODER, OpenVINOPredictor, openvino_directory
+from lora_sam.predictors.openvino_parts import DECODER, ENCODER, openvino_directory
+from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
 from lora_sam.runs.adapter_files import find_adapter, read_facts
 from lora_sam.runs.exported import require_exported
 from lora_sam.runs.manifest import MANIFEST

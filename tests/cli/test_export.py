@@ -14,7 +14,8 @@ from lora_sam.cli.step import run_step
 from lora_sam.core.config import step_from
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.run_directory import RunDirectory
-from lora_sam.predictors.openvino_predictor import OpenVINOPredictor, openvino_directory
+from lora_sam.predictors.openvino_parts import openvino_directory
+from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
 from lora_sam.runs.exported import require_exported
 
 

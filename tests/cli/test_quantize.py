@@ -19,14 +19,8 @@ from lora_sam.core.errors import AdapterError
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.structures import Prompts
 from lora_sam.deployment.quantizing.ladder import PATCHES, Attempt, Rung, Rungs, best, climb, encoder_rungs
-from lora_sam.predictors.openvino_predictor import (
-    DECODER,
-    ENCODER,
-    OpenVINOPredictor,
-    openvino_core,
-    openvino_directory,
-    quiet_openvino,
-)
+from lora_sam.predictors.openvino_parts import DECODER, ENCODER, openvino_core, openvino_directory, quiet_openvino
+from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
 from lora_sam.runs.quantized import require_quantized
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,15 +14,15 @@ from lora_sam.core.structures import Prompts
 from lora_sam.deployment.ir_parts import decoder_ir, encoder_ir, save_ir
 from lora_sam.deployment.quantizing.compression import compressed, read, save
 from lora_sam.predictors.class_head import ClassHead
-from lora_sam.predictors.openvino_predictor import (
+from lora_sam.predictors.openvino_parts import (
     CLASS_NAMES,
     DECODER,
     ENCODER,
-    OpenVINOPredictor,
     openvino_core,
     openvino_directory,
     quiet_openvino,
 )
+from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
 
 SIZES = [(48, 64), (64, 64), (37, 23), (150, 90)]
 

@@ -18,14 +18,8 @@ from lora_sam.core.errors import AdapterError, ConfigError, DataError
 from lora_sam.core.structures import Prompts
 from lora_sam.deployment.ir_parts import PromptedDecoder, decoder_ir, encoder_ir, save_ir, save_onnx
 from lora_sam.models.decoding import decode_all_masks
-from lora_sam.predictors.openvino_predictor import (
-    DECODER,
-    ENCODER,
-    OpenVINOPredictor,
-    openvino_core,
-    openvino_directory,
-    quiet_openvino,
-)
+from lora_sam.predictors.openvino_parts import DECODER, ENCODER, openvino_core, openvino_directory, quiet_openvino
+from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
 from lora_sam.predictors.torch_predictor import TorchPredictor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -356,7 +350,7 @@ def test_damaged_and_foreign_files_are_refused(parts: Callable[..., Path], tmp_p
 
 def test_telemetry_is_off() -> None:
     code = (
-        "from lora_sam.predictors.openvino_predictor import quiet_openvino\n"
+        "from lora_sam.predictors.openvino_parts import quiet_openvino\n"
         "quiet_openvino()\n"
         "import openvino, sys, os\n"
         "from openvino.tools.ovc import telemetry_utils\n"

@@ -30,7 +30,8 @@ from lora_sam.deployment.quantizing.ladder import encoder_rungs
 from lora_sam.evaluation.metrics import mask_iou
 from lora_sam.models.family import family_of
 from lora_sam.predictors.automatic import AutomaticMasks
-from lora_sam.predictors.openvino_predictor import OpenVINOPredictor, frame_in, openvino_directory
+from lora_sam.predictors.openvino_parts import frame_in, openvino_directory
+from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
 from lora_sam.predictors.torch_predictor import TorchPredictor
 from lora_sam.runs.merged import load_merged
 from lora_sam.training.settings import settings_from

@@ -14,7 +14,8 @@ from lora_sam.core.errors import DataError
 from lora_sam.core.predictor import Predictor
 from lora_sam.core.structures import Prompts
 from lora_sam.deployment.ir_parts import decoder_ir, encoder_ir, save_ir
-from lora_sam.predictors.openvino_predictor import OpenVINOPredictor, openvino_directory
+from lora_sam.predictors.openvino_parts import openvino_directory
+from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
 from lora_sam.predictors.torch_predictor import TorchPredictor
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
@@ -134,3 +135,31 @@ def test_boxes_over_the_edge_are_not_clipped(predictors: dict[str, Predictor], b
         for box in ([-20, -10, 30, 40], [0, 0, 30, 40])
     )
     assert np.abs(over - clipped).max() > 1e-4
+
+
+@pytest.mark.parametrize("back_end", ["torch", "openvino"])
+def test_an_earlier_answer_is_a_mask_prompt_on_every_back_end(predictors: dict[str, Predictor], back_end: str) -> None:
+    predictor, boxes = predictors[back_end], [[3, 4, 40, 30], [10, 2, 30, 44]]
+    first = predictor.segment(IMAGE, boxes=boxes)
+    again = predictor.segment(IMAGE, boxes=boxes, mask_inputs=first.low_res_logits)
+    as_sam_predictor = predictor.segment(IMAGE, boxes=boxes, mask_inputs=first.low_res_logits[:, None])
+    expected = predictor.predict(IMAGE, Prompts(floats(*boxes), mask_inputs=first.low_res_logits))
+    assert np.abs(again.low_res_logits - first.low_res_logits).max() > 1e-3, "passes without a mask prompt"
+    for other in (as_sam_predictor, expected):
+        assert np.array_equal(again.low_res_logits, other.low_res_logits)
+    torch_first = predictors["torch"].segment(IMAGE, boxes=boxes)
+    torch_again = predictors["torch"].segment(IMAGE, boxes=boxes, mask_inputs=torch_first.low_res_logits)
+    assert np.abs(again.low_res_logits - torch_again.low_res_logits).max() < 1e-3
+
+
+@pytest.mark.parametrize("back_end", ["torch", "openvino"])
+def test_mask_inputs_that_fit_nothing_are_refused(predictors: dict[str, Predictor], back_end: str) -> None:
+    segment, masks = predictors[back_end].segment, np.zeros((1, 16, 16), np.float32)
+    with pytest.raises(DataError, match=r"mask_inputs have shape \[2, 16, 16\], must be \[1, 16, 16\] or"):
+        segment(IMAGE, boxes=[[1, 2, 9, 9]], mask_inputs=np.zeros((2, 16, 16)))
+    with pytest.raises(DataError, match=r"mask_inputs have shape \[1, 48, 64\]"):
+        segment(IMAGE, points=[[5, 6]], mask_inputs=np.zeros((1, 48, 64)))
+    with pytest.raises(DataError, match="mask_inputs hold NaN"):
+        segment(IMAGE, points=[[5, 6]], mask_inputs=masks * NAN)
+    with pytest.raises(DataError, match="mask_inputs without a prompt: give the boxes or points"):
+        segment(IMAGE, mask_inputs=masks)

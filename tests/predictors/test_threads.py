@@ -18,7 +18,8 @@ from lora_sam.core.predictor import Predictor
 from lora_sam.core.structures import Prompts
 from lora_sam.deployment.ir_parts import decoder_ir, encoder_ir, save_ir
 from lora_sam.predictors.interface import Embeddings
-from lora_sam.predictors.openvino_predictor import OpenVINOPredictor, openvino_directory
+from lora_sam.predictors.openvino_parts import openvino_directory
+from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
 from lora_sam.predictors.torch_predictor import TorchPredictor
 from lora_sam.runs.loading import predictors_for
 

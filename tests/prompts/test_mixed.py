@@ -12,7 +12,8 @@ import pytest
 
 from lora_sam.core.errors import ConfigError
 from lora_sam.core.structures import Prompts, Sample
-from lora_sam.predictors.openvino_predictor import OpenVINOPredictor, openvino_directory
+from lora_sam.predictors.openvino_parts import openvino_directory
+from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
 from lora_sam.predictors.torch_predictor import TorchPredictor
 
 Squares = Callable[..., Sample]

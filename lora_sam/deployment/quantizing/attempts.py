@@ -35,7 +35,8 @@ from lora_sam.deployment.quantizing.ladder import (
     is_enough,
 )
 from lora_sam.evaluation.backends.names import Mode
-from lora_sam.predictors.openvino_predictor import DECODER, ENCODER, OpenVINOPredictor, frame_in
+from lora_sam.predictors.openvino_parts import DECODER, ENCODER, frame_in
+from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
 
 if TYPE_CHECKING:
     import openvino

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from numpy.typing import NDArray
 
 from lora_sam.deployment.quantizing.ladder import CLASS_HEAD, Rung
-from lora_sam.predictors.openvino_predictor import openvino_core, quiet_openvino
+from lora_sam.predictors.openvino_parts import openvino_core, quiet_openvino
 
 if TYPE_CHECKING:
     import openvino
