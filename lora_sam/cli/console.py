@@ -22,7 +22,7 @@ _GROUPS = {
     "Use": ("predict", "app"),
     "Find the best": ("sweep", "learning-curve", "select"),
     "Prove": ("evaluate", "robustness"),
-    "Deploy": ("deploy", "merge", "export", "quantize", "pack", "push"),
+    "Deploy": ("deploy", "merge", "export", "quantize", "pack", "push", "import-adapter", "export-adapter"),
 }
 
 

@@ -29,7 +29,7 @@ def steps() -> dict[str, str]:
         ConfigError: there are no configuration files.
     """
     found = {}
-    for path in sorted(conf_directory().glob("*.yaml")):
+    for path in sorted(conf_directory().glob("*.yaml"), key=lambda path: path.stem):
         text = path.read_text(encoding="utf-8")
         if re.search(r"^_target_:", text, re.MULTILINE):
             found[path.stem] = text.partition("\n")[0].removeprefix("# ")
