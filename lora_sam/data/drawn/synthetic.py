@@ -74,7 +74,7 @@ class _Drawn:
         rng = generator_for(self.seed, "ellipses", self.split, index)
         pixels = rng.normal(70, 20, (self.side, self.side, 3))
         pixels += rng.uniform(-30, 30, 3)
-        layers = [_draw(rng, pixels) for _ in range(self.objects)]
+        layers = [draw_ellipse(rng, pixels) for _ in range(self.objects)]
         masks = []
         for number, mask in enumerate(layers):  # what a later ellipse covers is not seen
             for cover in layers[number + 1 :]:
@@ -85,8 +85,8 @@ class _Drawn:
         return Sample(self.ids[index], pixels.clip(0, 255).astype(np.uint8), np.stack(masks), ids)
 
 
-def _draw(rng: np.random.Generator, pixels: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Draw one ellipse on `pixels`, in place; returns its mask."""
+def draw_ellipse(rng: np.random.Generator, pixels: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Draw one ellipse on square `pixels`, float64 [S, S, 3], in place; returns its mask, bool [S, S]."""
     side = len(pixels)
     y, x = np.mgrid[:side, :side]
     centre = rng.uniform(0.15, 0.85, 2) * side
