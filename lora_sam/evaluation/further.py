@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.scores import Scores
 from lora_sam.evaluation.average_precision import ImageDetections, encode_masks, match_counts
+from lora_sam.evaluation.class_precision import ClassPrecision
 from lora_sam.evaluation.clicks import clicks_to_reach, iou_after_clicks
 from lora_sam.evaluation.further_rows import CLICKS, MOST_CLICKS, REACHED
 from lora_sam.evaluation.metrics import CONFIDENCE, PairedMeans, compare_means, draws_of_clusters, mask_iou
@@ -20,6 +21,7 @@ from lora_sam.evaluation.scoring import some_objects
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
     from lora_sam.core.structures import Prompts, Sample
+    from lora_sam.predictors.class_head import ClassHead
     from lora_sam.prompts.interface import Kind
 
 LEVELS = tuple(np.round(np.arange(0.5, 0.951, 0.05), 2).tolist())
@@ -48,6 +50,8 @@ class Further:
         find: Finds masks [N, H, W] and what ranks them [N] without a prompt, with the thresholds given.
         points_per_side: Points along each side of an image that it takes.
         most_objects: Objects of an image that are clicked and prompted; None for all.
+        head: Names the classes of tuned masks without a prompt; None where there are not several.
+        precision: Average precision of these classes.
     """
 
     predictors: Mapping[str, Predictor]
@@ -58,6 +62,8 @@ class Further:
     find: FindMasks | None = None
     points_per_side: int = 16
     most_objects: int | None = MOST_OBJECTS
+    head: ClassHead | None = None
+    precision: ClassPrecision = field(default_factory=ClassPrecision)
     _counts: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
     _clicked: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
     _iou: dict[tuple[str, str], list[NDArray[np.float64]]] = field(default_factory=dict)
@@ -112,6 +118,12 @@ class Further:
         assert self.find is not None
         masks, scores = self.find(predictor, sample.image, self.scores[name])
         self._empty[name] = self._empty.get(name, 0) + (not len(masks))
+        if self.head is not None:
+            told = None
+            if name == "tuned":
+                likely = self.head.probabilities(predictor, sample.image, masks)
+                told = [self.head.names[place] for place in likely.argmax(axis=1)]
+            self.precision.add(name, sample, masks, scores, told)
         ignored = None if sample.ignored is None else encode_masks(sample.ignored[None])[0]
         return match_counts(ImageDetections(truth, encode_masks(masks), scores, ignored), LEVELS)
 

@@ -118,6 +118,38 @@ class _ClassHead:
     accuracy_interval: Interval
 
 
+@dataclass(frozen=True)
+class _Precision:
+    map: Share
+    map_50: Share
+
+
+@dataclass(frozen=True)
+class _PrecisionOfClass(_Precision):
+    name: str
+    objects: Annotated[int, Field(ge=1, lt=2**63)]
+
+
+@dataclass(frozen=True)
+class _OfBothAgnostic:
+    tuned: _Precision
+    base: _Precision = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class _ClassPrecision(_Precision):
+    """See `lora_sam.evaluation.class_precision.ClassPrecision`."""
+
+    agnostic: _OfBothAgnostic
+    classes: Annotated[list[_PrecisionOfClass], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class _ClassPrecisions:
+    prompted: _ClassPrecision = None  # type: ignore[assignment]
+    automatic: _ClassPrecision = None  # type: ignore[assignment]
+
+
 Clicks = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 DifferenceOfClicks = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
 
@@ -224,6 +256,7 @@ class EvaluationReport:
         delta: Their difference.
         classes: Figures of each class; absent where there are not several.
         class_head: How often the class of an object is told right; absent where there are not several.
+        class_precision: COCO's average precision of each class, with prompts and without; absent likewise.
         validation: Validation IoU of the base, the highest after a step, the step whose weights were kept (0: those of
             the base), and theirs of each image; absent where the base was not measured.
         init_from: The run that this one began with, whose adapter step 0 of `validation` is then; absent for none.
@@ -252,6 +285,7 @@ class EvaluationReport:
     # may be absent, but not null
     classes: _Classes = None  # type: ignore[assignment]
     class_head: _ClassHead = None  # type: ignore[assignment]
+    class_precision: _ClassPrecisions = None  # type: ignore[assignment]
     rounds: _Rounds = None  # type: ignore[assignment]
     validation: _Validation = None  # type: ignore[assignment]
     init_from: str = None  # type: ignore[assignment]

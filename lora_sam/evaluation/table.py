@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.wording import duration, in_bytes, plural
+from lora_sam.evaluation.class_precision import HEADINGS as PRECISION_HEADINGS
+from lora_sam.evaluation.class_precision import precision_rows, precision_title
 from lora_sam.evaluation.further_rows import ROWS as FURTHER
 from lora_sam.evaluation.kinds import where_further
 from lora_sam.evaluation.metrics import ROWS, SIZES
@@ -50,6 +52,7 @@ def render_table(report: Mapping[str, Any]) -> Table:
         parts.append(more)
     if "classes" in report:
         parts.append(_class_table(report))
+    parts += [_precision_table(kind, figures) for kind, figures in report.get("class_precision", {}).items()]
     if len(parts) == 1:
         return overall
     together = Table.grid()
@@ -69,6 +72,15 @@ def _class_table(report: Mapping[str, Any]) -> Table:
     return classes
 
 
+def _precision_table(kind: str, figures: Mapping[str, Any]) -> Table:
+    from rich.text import Text
+
+    table = _table(precision_title(kind), PRECISION_HEADINGS, None)
+    for name, cells in precision_rows(figures, _MOST_CLASSES):
+        table.add_row(Text(name), *(Text(cell) for cell in cells))
+    return table
+
+
 def markdown_table(report: Mapping[str, Any]) -> str:
     """The same tables as GitHub-flavoured Markdown, with the caption below; ends with a newline."""
     lines = _markdown(_HEADINGS, _rows(report))
@@ -77,6 +89,9 @@ def markdown_table(report: Mapping[str, Any]) -> str:
         lines += ["", *_markdown(_FURTHER_HEADINGS, further), "", " ".join(where_further(report))]
     if "classes" in report:
         lines += ["", *_markdown(_CLASS_HEADINGS, _class_rows(report["classes"]))]
+    for kind, figures in report.get("class_precision", {}).items():
+        rows = precision_rows(figures, _MOST_CLASSES)
+        lines += ["", f"{precision_title(kind)}:", "", *_markdown(PRECISION_HEADINGS, rows)]
     return "\n".join(lines) + "\n"
 
 

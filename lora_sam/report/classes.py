@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from lora_sam.core.wording import plural
+from lora_sam.evaluation.class_precision import HEADINGS, precision_rows, precision_title
 from lora_sam.evaluation.naming import naming_line
 from lora_sam.report.markup import Child, element, figures_table
 
@@ -14,12 +15,17 @@ _MOST_CLASSES = 40
 _FIGURES = {"iou": "IoU", "dice": "Dice", "f1": "F1, pooled", "pooled_dice": "Pooled Dice"}
 
 
-def class_section(classes: Mapping[str, Any], head: Mapping[str, Any] | None = None) -> Element:
+def class_section(
+    classes: Mapping[str, Any],
+    head: Mapping[str, Any] | None = None,
+    precision: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Element:
     """The section of a run's page about its classes.
 
     Args:
         classes: `classes` of its `evaluation.json`.
         head: `class_head` of it.
+        precision: `class_precision` of it.
     """
     return element(
         "section",
@@ -27,7 +33,17 @@ def class_section(classes: Mapping[str, Any], head: Mapping[str, Any] | None = N
         None if head is None else element("p", naming_line(head)),
         class_table(classes, "evaluation.json"),
         element("p", class_note(), class_="note"),
+        *(part for kind, figures in (precision or {}).items() for part in _precision(kind, figures)),
     )
+
+
+def _precision(kind: str, figures: Mapping[str, Any]) -> Iterator[Element]:
+    yield element("h3", precision_title(kind))
+    lines = [
+        element("tr", element("th", name, scope="row"), *(element("td", cell) for cell in cells))
+        for name, cells in precision_rows(figures, _MOST_CLASSES)
+    ]
+    yield figures_table(HEADINGS[1:], lines)
 
 
 def class_note() -> str:

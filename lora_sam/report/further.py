@@ -23,12 +23,19 @@ if TYPE_CHECKING:
     from lora_sam.core.scores import MaskChoice, Scores
     from lora_sam.core.structures import Prompts, Sample
     from lora_sam.evaluation.further import Further
+    from lora_sam.predictors.class_head import ClassHead
     from lora_sam.training.parts import Parts
     from lora_sam.training.settings import Settings
 
 
-def further_of(parts: Parts, predictors: Mapping[str, Predictor]) -> Further:
-    """What measures base and tuned of a run, with thresholds chosen where masks without a prompt are wanted."""
+def further_of(parts: Parts, predictors: Mapping[str, Predictor], head: ClassHead | None = None) -> Further:
+    """What measures base and tuned of a run, with thresholds chosen where masks without a prompt are wanted.
+
+    Args:
+        parts: The run.
+        predictors: `base` and `tuned`.
+        head: Names the classes of tuned masks; None where there are not several.
+    """
     from lora_sam.evaluation.further import Further
 
     settings = parts.settings
@@ -46,6 +53,7 @@ def further_of(parts: Parts, predictors: Mapping[str, Predictor]) -> Further:
         clicks=clicks,
         kinds=_kinds(trained, settings.seed),
         points_per_side=per_side,
+        head=head,
     )
 
 

@@ -88,6 +88,7 @@ def evaluate_run(
         validated: IoU of the objects of every validation image with these weights.
         head: What tells classes apart, measured on the tuned masks.
     """
+    from lora_sam.evaluation.class_precision import ClassPrecision
     from lora_sam.evaluation.layout import validate_report
     from lora_sam.evaluation.naming import Naming
     from lora_sam.evaluation.result import evaluation_report
@@ -118,13 +119,19 @@ def evaluate_run(
         base, tuned = (predictors[key].predict(sample.image, prompts_for(sample)).masks for key in ("base", "tuned"))
         return base, tuned
 
-    naming = Naming(() if head is None else head.names)
+    naming, precision = Naming(() if head is None else head.names), ClassPrecision()
 
     def named(which: str, sample: Sample, found: Masks) -> None:
-        if head is not None and which == "tuned" and sample.classes:
-            naming.add(sample.classes, head.probabilities(predictors[which], sample.image, found.masks))
+        if head is None or not sample.classes:
+            return
+        told = None
+        if which == "tuned":
+            likely = head.probabilities(predictors[which], sample.image, found.masks)
+            naming.add(sample.classes, likely)
+            told = [head.names[place] for place in likely.argmax(axis=1)]
+        precision.add(which, sample, found.masks, found.scores, told)
 
-    further = further_of(parts, predictors)
+    further = further_of(parts, predictors, head)
     places = measured_places(settings, len(source))
 
     def more(index: int, sample: Sample) -> None:
@@ -152,6 +159,12 @@ def evaluate_run(
         report["init_from"] = settings.init_from
     if (told := naming.report(settings.seed)) is not None:
         report["class_head"] = told
+    if found := {
+        name: figures
+        for name, part in (("prompted", precision), ("automatic", further.precision))
+        if (figures := part.report()) is not None
+    }:
+        report["class_precision"] = found
     fitted_on = len(measured_places(settings, len(parts.splits.val)))
     report |= further.report(trained_kinds(settings.prompt), len(source), fitted_on)
     validate_report(report)

@@ -82,7 +82,9 @@ def report_html(
         _training(report, log, facts),
         _figures(report, object_iou),
         further_section(report),
-        class_section(report["classes"], report.get("class_head")) if "classes" in report else None,
+        class_section(report["classes"], report.get("class_head"), report.get("class_precision"))
+        if "classes" in report
+        else None,
         *place_of_backends(),
         *place_of_robustness(),
         _settings(report, config, facts, data, notes, overrides),

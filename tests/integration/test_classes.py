@@ -63,12 +63,21 @@ def test_classes_are_learned_measured_and_saved(tmp_path: Path, capsys: pytest.C
     facts = json.loads((directory / "adapter" / "lora_sam.json").read_text())
     assert facts["classes"] == ["dark", "light"]
     assert "class_head.safetensors" in facts["files"]
-    told = json.loads((directory / "evaluation.json").read_text())["class_head"]
+    report = json.loads((directory / "evaluation.json").read_text())
+    told, precision = report["class_head"], report["class_precision"]["prompted"]
     assert told["names"] == ["dark", "light"]
+    assert [one["name"] for one in precision["classes"]] == ["dark", "light"]
+    assert sum(one["objects"] for one in precision["classes"]) == 12
+    assert precision["map"] <= precision["agnostic"]["tuned"]["map"] + 1e-9
+    assert "base" in precision["agnostic"]
     assert told["objects"] == 12
     # the masks of random weights cover nearly everything: the head is asked about these below, on the labels
     assert 0 <= told["accuracy_interval"][0] <= told["accuracy"] <= told["accuracy_interval"][1] <= 1
-    assert "Class told right for" in " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Class told right for" in printed
+    assert "Average precision of classes (COCO)" in printed
+    assert "mean (mAP) no classes" in printed
+    assert "no classes" in (directory / "report.html").read_text()
     assert "Class told right for" in (directory / "report.html").read_text()
     assert "Class told right for" in (directory / "adapter" / "README.md").read_text()
 
