@@ -75,6 +75,8 @@ def tell(work: Work, outcome: Outcome, *, run: Path, again: Callable[..., str]) 
         print(
             f"and {len(outcome.failures) - MOST_NAMED:,} more, all in {output.root}/predictions.json", file=sys.stderr
         )
+    if outcome.unknown_frames and "geojson" in work.formats:
+        print(_unknown_frames(outcome.unknown_frames), file=sys.stderr)
     print(_sentence(outcome))
     width = max(len(name) for name in (*places, "page", "next"))
     for name, place in {**places, "page": str(page)}.items():
@@ -97,6 +99,15 @@ def _about(outcome: Outcome) -> dict[str, Any]:
             "model_seconds": round(outcome.model_seconds, 3),
         },
     }
+
+
+def _unknown_frames(frames: Mapping[str, str]) -> str:
+    name, words = next(iter(frames.items()))
+    said = f", which calls it {words!r:.99}" if words else ""
+    return (
+        f"note: {plural(len(frames), 'image')} with a place on earth, such as {name}{said}, whose frame has no EPSG "
+        "code: their GeoJSON has its coordinates and crs null; set the CRS where you open it"
+    )
 
 
 def _sentence(outcome: Outcome) -> str:

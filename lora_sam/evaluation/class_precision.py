@@ -44,7 +44,7 @@ class _Image:
         assert self.told is not None
         rows = np.flatnonzero(self.told == label)
         truth = [mask for mask, name in zip(self.truth, self.labels, strict=True) if name == label]
-        return ImageDetections(truth, [self.predicted[row] for row in rows], self.scores[rows])
+        return ImageDetections(truth, [self.predicted[row] for row in rows.tolist()], self.scores[rows])
 
 
 @dataclass
@@ -97,7 +97,7 @@ class ClassPrecision:
         if not tuned:
             return None
         labels = sorted({label for image in tuned for label in image.labels})
-        classes = []
+        classes: list[dict[str, Any]] = []
         for label in labels:
             figures = average_precision([image.of(label) for image in tuned])
             count = sum(image.labels.count(label) for image in tuned)

@@ -150,15 +150,15 @@ def test_predict_takes_the_classes_of_the_parts_where_they_are_those_of_the_head
 ) -> None:
     from types import SimpleNamespace
 
-    from lora_sam.deployment.predicting.work import _namer
+    from lora_sam.deployment.predicting.objects import namer
 
     image, masks = picture((48, 64)), np.ones((2, 48, 64), np.bool_)
     told = np.array([[0.2, 0.1, 0.7], [0.1, 0.8, 0.1]], np.float32)
     work: Any = SimpleNamespace(head=head, categories={1: "a", 2: "b", 3: "ü"})
-    assert _namer(work, predictor)(image, masks, told) == ["ü", "b"]
+    assert namer(work, predictor)(image, masks, told) == ["ü", "b"]
     wanted = head.names[int(head.probabilities(predictor, image, masks)[0].argmax())]
-    assert _namer(work, predictor)(image, masks, None) == [wanted] * 2
+    assert namer(work, predictor)(image, masks, None) == [wanted] * 2
     # a head with other names was not exported
     work.head = ClassHead(("x", "y", "z"), head.weight, head.bias)
     other = "xyz"[head.names.index(wanted)]
-    assert _namer(work, predictor)(image, masks, told) == [other] * 2
+    assert namer(work, predictor)(image, masks, told) == [other] * 2

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lora_sam.core.crops import Crop
 from lora_sam.core.files import MAX_JSON_BYTES, write_text
 from lora_sam.data.reading.coco_masks import decompressed, window_of
+from lora_sam.data.reading.georeference import Georeference
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -57,6 +58,7 @@ class FoundImage:
         prompts: Digest of its prompts; empty without.
         coco: Its `id` and `file_name` in the COCO file that lists it.
         files: Paths that were written, relative to the output and with `/`, by the name of the format.
+        place: Where the image lies on earth; None of what is no GeoTIFF.
     """
 
     name: str
@@ -69,6 +71,7 @@ class FoundImage:
     prompts: str
     coco: tuple[int | str, str] | None = None
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    place: Georeference | None = None
 
     @property
     def masks(self) -> NDArray[np.bool_]:

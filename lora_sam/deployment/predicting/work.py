@@ -16,28 +16,24 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import DataError, LoraSamError, TrainingError
 from lora_sam.core.files import digest_of
 from lora_sam.core.predictor import Predictor
+from lora_sam.data.reading.georeference import georeference_of
 from lora_sam.data.reading.images import MAX_TILED_PIXELS, digest_of_file, image_size, read_image, read_up_to
 from lora_sam.data.reading.pixel_scale import PixelScale
 from lora_sam.deployment.predicting.found import (
     FoundImage,
-    FoundObject,
-    objects_from,
-    objects_of_crops,
     read_found,
     write_found,
 )
+from lora_sam.deployment.predicting.objects import found_objects, prompted_objects
 from lora_sam.deployment.predicting.output import Output
-from lora_sam.deployment.predicting.prompted import OBJECT, PromptedObject
+from lora_sam.deployment.predicting.prompted import PromptedObject
 from lora_sam.deployment.predicting.sources import SourceImage
 from lora_sam.deployment.predicting.tiling import NOT_TILED, Tiling
 from lora_sam.deployment.predicting.writers.table import FORMATS
 from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.class_head import ClassHead
-from lora_sam.predictors.tiles import Label, automatic_in_tiles, prompted_in_tiles
-from lora_sam.prompts.objects import batches
 
 _AHEAD = 2  # images that are read before their turn, or written after it
-_MASK_BYTES = 2**28  # of masks at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +80,7 @@ class Outcome:
         there: Images whose masks were there before.
         predicted: Images that went through the model.
         failures: Why, by the name of the image.
+        unknown_frames: What images with a place on earth say about its frame, by name, where that is no EPSG code.
         model_seconds: In which the model worked.
         seconds: From the first image to the last.
     """
@@ -94,6 +91,7 @@ class Outcome:
     there: int = 0
     predicted: int = 0
     failures: dict[str, str] = field(default_factory=dict)
+    unknown_frames: dict[str, str] = field(default_factory=dict)
     model_seconds: float = 0.0
     seconds: float = 0.0
 
@@ -102,6 +100,8 @@ class Outcome:
         self.counts[image.name] = len(image.objects)
         self.scores += [one.score for one in image.objects]
         self.empty += image.empty
+        if image.place is not None and image.place.epsg is None:
+            self.unknown_frames[image.name] = image.place.citation
 
 
 @dataclass(frozen=True)
@@ -284,9 +284,9 @@ def _predicted(work: Work, predictor: Predictor, one: _Ready) -> FoundImage:
     name = one.source.name
     try:
         if work.prompts is None:
-            objects = _found(work, predictor, one.pixels)
+            objects = found_objects(work, predictor, one.pixels)
         else:
-            objects = _prompted(work, predictor, one.pixels, work.prompts[name])
+            objects = prompted_objects(work, predictor, one.pixels, work.prompts[name])
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
     except LoraSamError:
@@ -310,66 +310,10 @@ def _predicted(work: Work, predictor: Predictor, one: _Ready) -> FoundImage:
     )
 
 
-def _namer(work: Work, predictor: Predictor) -> Label:
-    """Says of masks of an image of which class each is."""
-    head, only = work.head, next(iter(work.categories.values()))
-
-    def names(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], told: NDArray[np.float32] | None) -> Sequence[str]:
-        if head is None or not len(masks):
-            return [only] * len(masks)
-        # exported parts tell the classes themselves
-        known = told is not None and getattr(predictor, "class_names", None) == head.names
-        likely = told if told is not None and known else head.probabilities(predictor, pixels, masks)
-        return [head.names[place] for place in likely.argmax(axis=1)]
-
-    return names
-
-
-def _found(work: Work, predictor: Predictor, pixels: NDArray[np.uint8]) -> list[FoundObject | None]:
-    """Objects without prompts."""
-    size = (pixels.shape[0], pixels.shape[1])
-    tiles, names = work.tiling.of(size), _namer(work, predictor)
-    if tiles is None:
-        whole = work.automatic.generate(predictor, pixels)
-        nothing = [None] * len(whole.scores)
-        labels = names(pixels, whole.masks, None)
-        return objects_from(whole.masks, whole.scores, labels, nothing, whole.stability.tolist())
-    found = automatic_in_tiles(work.automatic, predictor, pixels, tile=tiles.tile, halo=tiles.halo, label=names)
-    nothing = [None] * len(found.scores)
-    return objects_of_crops(found.crops, size, found.scores, found.labels, nothing, found.stability.tolist())
-
-
-def _prompted(
-    work: Work, predictor: Predictor, pixels: NDArray[np.uint8], objects: Sequence[PromptedObject]
-) -> list[FoundObject | None]:
-    """Objects in the order of their prompts; those that can be decoded together are."""
-    size, names = (pixels.shape[0], pixels.shape[1]), _namer(work, predictor)
-    tiles = work.tiling.of(size)
-    most = max(1, _MASK_BYTES // (size[0] * size[1])) if tiles is None else len(objects)
-    made: dict[int, FoundObject | None] = {}
-    for places, prompts in batches([one.prompts for one in objects]):
-        for start in range(0, len(places), most):
-            part = places[start : start + most]
-            some, given = prompts[slice(start, start + most)], [objects[place].category for place in part]
-            ids = [objects[place].id for place in part]
-            # what the file of prompts says comes first
-            label = names if work.head is not None and set(given) == {OBJECT} else None
-            if tiles is None:
-                masks = predictor.predict(pixels, some, multimask=work.multimask)
-                told = given if label is None else label(pixels, masks.masks, masks.class_probabilities)
-                found = objects_from(masks.masks, masks.scores, told, ids, [None] * len(part))
-            else:
-                crops, scores, said = prompted_in_tiles(
-                    predictor, pixels, some, tile=tiles.tile, multimask=work.multimask, label=label
-                )
-                told = given if label is None else said
-                found = objects_of_crops(crops, size, scores, told, ids, [None] * len(part))
-            made.update(zip(part, found, strict=True))
-    return [made[place] for place in range(len(objects))]
-
-
 def _write(work: Work, image: FoundImage, one: _Ready) -> FoundImage:
     files = dict(image.files)
+    # read here: records of earlier versions do not have it
+    image = dataclasses.replace(image, place=georeference_of(one.source.path))
 
     def pixels() -> NDArray[np.uint8]:
         assert one.pixels is not None
