@@ -21,7 +21,6 @@ from lora_sam.evaluation.scoring import some_objects
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
     from lora_sam.core.structures import Prompts, Sample
-    from lora_sam.predictors.class_head import ClassHead
     from lora_sam.prompts.interface import Kind
 
 LEVELS = tuple(np.round(np.arange(0.5, 0.951, 0.05), 2).tolist())
@@ -35,6 +34,9 @@ AT_CLICKS = 3
 
 
 FindMasks: TypeAlias = Callable[["Predictor", NDArray[np.uint8], Scores], tuple[NDArray[np.bool_], NDArray[np.float32]]]
+
+TellClasses: TypeAlias = Callable[["Predictor", NDArray[np.uint8], NDArray[np.bool_]], Sequence[str]]
+"""Names the class of each of N masks of an image."""
 
 
 @dataclass
@@ -50,7 +52,7 @@ class Further:
         find: Finds masks [N, H, W] and what ranks them [N] without a prompt, with the thresholds given.
         points_per_side: Points along each side of an image that it takes.
         most_objects: Objects of an image that are clicked and prompted; None for all.
-        head: Names the classes of tuned masks without a prompt; None where there are not several.
+        tell: Names the classes of tuned masks without a prompt; None where there are not several.
         precision: Average precision of these classes.
     """
 
@@ -62,7 +64,7 @@ class Further:
     find: FindMasks | None = None
     points_per_side: int = 16
     most_objects: int | None = MOST_OBJECTS
-    head: ClassHead | None = None
+    tell: TellClasses | None = None
     precision: ClassPrecision = field(default_factory=ClassPrecision)
     _counts: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
     _clicked: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
@@ -118,11 +120,8 @@ class Further:
         assert self.find is not None
         masks, scores = self.find(predictor, sample.image, self.scores[name])
         self._empty[name] = self._empty.get(name, 0) + (not len(masks))
-        if self.head is not None:
-            told = None
-            if name == "tuned":
-                likely = self.head.probabilities(predictor, sample.image, masks)
-                told = [self.head.names[place] for place in likely.argmax(axis=1)]
+        if self.tell is not None:
+            told = self.tell(predictor, sample.image, masks) if name == "tuned" else None
             self.precision.add(name, sample, masks, scores, told)
         ignored = None if sample.ignored is None else encode_masks(sample.ignored[None])[0]
         return match_counts(ImageDetections(truth, encode_masks(masks), scores, ignored), LEVELS)

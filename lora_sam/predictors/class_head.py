@@ -50,6 +50,10 @@ class ClassHead:
         features = features_of(predictor.embedding(image), masks, predictor.frame)
         return self.of_features(features)
 
+    def told(self, predictor: Predictor, image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> list[str]:
+        """The most likely class of each of N masks; arguments as those of `probabilities`."""
+        return [self.names[place] for place in self.probabilities(predictor, image, masks).argmax(axis=1)]
+
     def of_features(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """`probabilities` from features [N, F]."""
         logits = features.astype(np.float64) @ self.weight.T.astype(np.float64) + self.bias

@@ -53,7 +53,7 @@ def further_of(parts: Parts, predictors: Mapping[str, Predictor], head: ClassHea
         clicks=clicks,
         kinds=_kinds(trained, settings.seed),
         points_per_side=per_side,
-        head=head,
+        tell=None if head is None else head.told,
     )
 
 
