@@ -118,7 +118,8 @@ class Predict:
         from lora_sam.cli import at_work
         from lora_sam.cli.predicted import tell
         from lora_sam.core.console import progress
-        from lora_sam.deployment.predicting.work import Outcome, finish, perform
+        from lora_sam.deployment.predicting.outcome import Outcome
+        from lora_sam.deployment.predicting.work import finish, perform
         from lora_sam.runs.opening import open_model
 
         run, images, work = self._prepared()

@@ -17,8 +17,9 @@ from lora_sam.core.wording import duration, plural
 from lora_sam.data.check.samples import spread
 from lora_sam.data.reading.images import MAX_TILED_PIXELS, read_image, read_up_to
 from lora_sam.deployment.predicting.found import read_found
+from lora_sam.deployment.predicting.outcome import Outcome
 from lora_sam.deployment.predicting.output import Output
-from lora_sam.deployment.predicting.work import Outcome, Work
+from lora_sam.deployment.predicting.work import Work
 from lora_sam.deployment.predicting.writers.table import FORMATS
 from lora_sam.report.next_steps import quoted
 from lora_sam.report.predictions import (
@@ -77,6 +78,8 @@ def tell(work: Work, outcome: Outcome, *, run: Path, again: Callable[..., str]) 
         )
     if outcome.unknown_frames and "geojson" in work.formats:
         print(_unknown_frames(outcome.unknown_frames), file=sys.stderr)
+    if outcome.counts and not outcome.scores and outcome.nothing is not None:
+        print(f"nothing was found in any image; the first of them: {outcome.nothing}")
     print(_sentence(outcome))
     width = max(len(name) for name in (*places, "page", "next"))
     for name, place in {**places, "page": str(page)}.items():

@@ -11,6 +11,8 @@ _NAMES = {"box": "boxes", "point": "single points", "clicks": "clicks", "everyth
 def kind_lines(report: Mapping[str, Any]) -> list[str]:
     """A verdict for each kind that was trained, and a warning for each other one that got worse, in one line each.
 
+    Where nothing at all is found without prompts, one line more says what to change.
+
     Better or worse where the 95 % interval of the paired difference does not contain zero.
 
     Args:
@@ -31,7 +33,21 @@ def kind_lines(report: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"Warning: with {name}, which were not trained, tuned is worse: {figures}. {_REMEDY[kind['name']]}"
             )
+    if (found := report.get("automatic")) is not None and found["images"] == found["empty"].get("tuned"):
+        lines.append(_nothing(found))
     return lines
+
+
+def _nothing(found: Mapping[str, Any]) -> str:
+    """What to change where the tuned model found nothing in any image."""
+    least = found["scores"]["tuned"]
+    return (
+        f"Without prompts, tuned found no mask in any of {found['images']:,} images: masks are kept from a score of "
+        f"{least['predicted_iou']:.2f} and a stability of {least['stability']:.2f} on, the best on the validation "
+        f"images. Train with prompt=everything, for longer (trainer.max_epochs), or with more than "
+        f"{found['points_per_side']} points along a side (prompt.points_per_side); predict takes lower ones with "
+        "predicted_iou= and stability=."
+    )
 
 
 _REMEDY = {

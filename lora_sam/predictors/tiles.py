@@ -1,4 +1,4 @@
-"""Images larger than the model's input: prompted tile by tile, and what lies across tiles put together again."""
+"""Images larger than the model's input: all objects, tile by tile, and what lies across tiles put together again."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.crops import Crop, shared
-from lora_sam.core.errors import ConfigError, DataError
+from lora_sam.core.errors import ConfigError
 from lora_sam.core.predictor import Predictor
-from lora_sam.core.structures import Prompts
 from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.prompting import size_of
 
@@ -36,6 +35,7 @@ class FoundCrops:
         stability: See `AutomaticMasks`, float32 [N]; likewise.
         points: The grid point (x, y) that gave each mask, float32 [N, 2]; across tiles that of the largest part.
         labels: What `label` said of each; across tiles of the largest part. Empty texts without.
+        nothing: Where there is no mask: why there is none in the first tile, and what to change; see `FoundMasks`.
     """
 
     size: tuple[int, int]
@@ -44,6 +44,7 @@ class FoundCrops:
     stability: NDArray[np.float32]
     points: NDArray[np.float32]
     labels: tuple[str, ...]
+    nothing: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,12 @@ def automatic_in_tiles(
     size = size_of(image)
     tiles = tiles_of(size, tile, halo)
     parts: list[_Part] = []
+    nothing: str | None = None
     for number, box in enumerate(tiles):
         x1, y1, x2, y2 = box
         pixels = np.ascontiguousarray(image[y1:y2, x1:x2])
         found = automatic.generate(predictor, pixels)
+        nothing = nothing or found.nothing
         labels = [""] * len(found.masks) if label is None else label(pixels, found.masks, None)
         for row, mask in enumerate(found.masks):
             crop = Crop.of(mask, x1, y1)
@@ -139,49 +142,8 @@ def automatic_in_tiles(
         np.array([part.stability for part in objects], np.float32),
         np.array([part.point for part in objects], np.float32).reshape(-1, 2),
         tuple(part.label for part in objects),
+        None if objects else nothing,
     )
-
-
-def prompted_in_tiles(
-    predictor: Predictor,
-    image: NDArray[np.uint8],
-    prompts: Prompts,
-    *,
-    tile: int,
-    multimask: bool = False,
-    label: Label | None = None,
-) -> tuple[list[Crop | None], NDArray[np.float32], list[str]]:
-    """One mask for each of N prompts, from the window around it at the image's own scale.
-
-    A window is `tile` wide and high and has the prompt in its middle, as far as the image reaches. A prompt that fills
-    more than two thirds of that gets a window of one and a half times its extent, which the model sees smaller.
-
-    Returns:
-        N crops in the frame of the image, None for an empty mask; the predicted IoU, float32 [N]; and what `label` says
-        of each, empty texts without.
-
-    Raises:
-        ConfigError: a tile of fewer than 32 pixels.
-        DataError: the image is not uint8 RGB, a prompt is none, or has a mask as input, which belongs to another frame.
-    """
-    size = size_of(image)
-    if tile < LEAST_TILE:
-        raise ConfigError(f"tile={tile}: must be at least {LEAST_TILE} pixels")
-    crops: list[Crop | None] = [None] * len(prompts)
-    scores, labels = np.zeros(len(prompts), np.float32), [""] * len(prompts)
-    windows: dict[Box, list[int]] = {}
-    for row in range(len(prompts)):
-        windows.setdefault(_window(_extent(prompts, row), size, tile), []).append(row)
-    for (x1, y1, x2, y2), rows in windows.items():
-        moved = _moved(prompts[np.array(rows)], x1, y1)
-        pixels = np.ascontiguousarray(image[y1:y2, x1:x2])
-        masks = predictor.predict(pixels, moved, multimask=multimask)
-        told = labels if label is None else label(pixels, masks.masks, masks.class_probabilities)
-        for place, row in enumerate(rows):
-            crops[row] = Crop.of(masks.masks[place], x1, y1)
-            scores[row] = masks.scores[place]
-            labels[row] = "" if label is None else told[place]
-    return crops, scores, labels
 
 
 def _starts(length: int, tile: int, halo: int) -> list[int]:
@@ -273,34 +235,3 @@ def _object(group: Sequence[_Part]) -> _Part:
     score = float(np.average([part.score for part in group], weights=areas))
     stability = float(np.average([part.stability for part in group], weights=areas))
     return _Part(largest.tile, crop, score, stability, largest.point, largest.label, cut=False)
-
-
-def _extent(prompts: Prompts, row: int) -> NDArray[np.float64]:
-    """XYXY of what a prompt names."""
-    places = []
-    if prompts.boxes is not None and not np.isnan(prompts.boxes[row]).any():
-        places.append(prompts.boxes[row].reshape(2, 2))
-    if prompts.points is not None and prompts.labels is not None:
-        places.append(prompts.points[row][prompts.labels[row] >= 0])
-    corners = np.concatenate(places).astype(np.float64)
-    return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
-
-
-def _window(extent: NDArray[np.float64], size: tuple[int, int], tile: int) -> Box:
-    sides = []
-    for low, high, length in ((extent[0], extent[2], size[1]), (extent[1], extent[3], size[0])):
-        side = min(length, max(tile, int(np.ceil(1.5 * (high - low)))))
-        start = int(np.clip(round((low + high - side) / 2), 0, length - side))
-        sides.append((start, start + side))
-    return sides[0][0], sides[1][0], sides[0][1], sides[1][1]
-
-
-def _moved(prompts: Prompts, x: int, y: int) -> Prompts:
-    if prompts.mask_inputs is not None:
-        raise DataError("mask_inputs belong to the frame of the whole image: leave them out, or use tile=off")
-    by = np.array([x, y], np.float32)
-    return Prompts(
-        boxes=None if prompts.boxes is None else prompts.boxes - np.tile(by, 2),
-        points=None if prompts.points is None else prompts.points - by,
-        labels=prompts.labels,
-    )

@@ -127,7 +127,7 @@ def test_predict_keeps_the_place_and_says_what_it_does_not_know(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from lora_sam.cli.predicted import _unknown_frames
-    from lora_sam.deployment.predicting.work import Outcome
+    from lora_sam.deployment.predicting.outcome import Outcome
 
     outcome = Outcome()
     outcome.add(found(saved(tmp_path / "a.tif", *PLACED, *keys(32633))))

@@ -228,3 +228,13 @@ def test_a_page_has_the_section(report: dict[str, Any], older_report: dict[str, 
     assert "With no prompts: better, AP at 0.5 0.500 → 1.000" in text
     assert "+0.500" in text
     assert further_section(older_report) is None
+
+
+def test_a_run_that_finds_nothing_says_what_to_change() -> None:
+    least = {"predicted_iou": 0.05, "stability": 0.3}
+    automatic = {"images": 4, "empty": {"base": 4, "tuned": 4}, "scores": {"tuned": least}, "points_per_side": 16}
+    (line,) = kind_lines({"automatic": automatic})
+    assert "found no mask in any of 4 images" in line
+    assert "a score of 0.05 and a stability of 0.30" in line
+    assert "more than 16 points along a side" in line
+    assert kind_lines({"automatic": automatic | {"empty": {"base": 4, "tuned": 3}}}) == []

@@ -16,7 +16,8 @@ from lora_sam.core.predictor import AllMasks
 from lora_sam.core.scores import Scores
 from lora_sam.core.structures import Masks, Prompts
 from lora_sam.predictors.automatic import AutomaticMasks
-from lora_sam.predictors.tiles import automatic_in_tiles, prompted_in_tiles, tiles_of
+from lora_sam.predictors.tiled_prompts import prompted_in_tiles
+from lora_sam.predictors.tiles import automatic_in_tiles, tiles_of
 from lora_sam.predictors.torch_predictor import TorchPredictor
 
 

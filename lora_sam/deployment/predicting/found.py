@@ -59,6 +59,7 @@ class FoundImage:
         coco: Its `id` and `file_name` in the COCO file that lists it.
         files: Paths that were written, relative to the output and with `/`, by the name of the format.
         place: Where the image lies on earth; None of what is no GeoTIFF.
+        nothing: Where nothing was found without prompts: why, and what to change; see `FoundMasks`.
     """
 
     name: str
@@ -72,6 +73,7 @@ class FoundImage:
     coco: tuple[int | str, str] | None = None
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     place: Georeference | None = None
+    nothing: str | None = None
 
     @property
     def masks(self) -> NDArray[np.bool_]:

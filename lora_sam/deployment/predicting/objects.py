@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from lora_sam.deployment.predicting.found import FoundObject, objects_from, objects_of_crops
 from lora_sam.deployment.predicting.prompted import OBJECT, PromptedObject
-from lora_sam.predictors.tiles import Label, automatic_in_tiles, prompted_in_tiles
+from lora_sam.predictors.tiled_prompts import prompted_in_tiles
+from lora_sam.predictors.tiles import Label, automatic_in_tiles
 from lora_sam.prompts.objects import batches
 
 if TYPE_CHECKING:
@@ -35,18 +36,22 @@ def namer(work: Work, predictor: Predictor) -> Label:
     return names
 
 
-def found_objects(work: Work, predictor: Predictor, pixels: NDArray[np.uint8]) -> list[FoundObject | None]:
-    """Objects without prompts."""
+def found_objects(
+    work: Work, predictor: Predictor, pixels: NDArray[np.uint8]
+) -> tuple[list[FoundObject | None], str | None]:
+    """Objects without prompts, and where there are none, why and what to change."""
     size = (pixels.shape[0], pixels.shape[1])
     tiles, names = work.tiling.of(size), namer(work, predictor)
     if tiles is None:
         whole = work.automatic.generate(predictor, pixels)
         nothing = [None] * len(whole.scores)
         labels = names(pixels, whole.masks, None)
-        return objects_from(whole.masks, whole.scores, labels, nothing, whole.stability.tolist())
+        objects = objects_from(whole.masks, whole.scores, labels, nothing, whole.stability.tolist())
+        return objects, whole.nothing
     found = automatic_in_tiles(work.automatic, predictor, pixels, tile=tiles.tile, halo=tiles.halo, label=names)
     nothing = [None] * len(found.scores)
-    return objects_of_crops(found.crops, size, found.scores, found.labels, nothing, found.stability.tolist())
+    objects = objects_of_crops(found.crops, size, found.scores, found.labels, nothing, found.stability.tolist())
+    return objects, found.nothing
 
 
 def prompted_objects(

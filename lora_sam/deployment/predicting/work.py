@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from lora_sam.deployment.predicting.found import (
     write_found,
 )
 from lora_sam.deployment.predicting.objects import found_objects, prompted_objects
+from lora_sam.deployment.predicting.outcome import Outcome
 from lora_sam.deployment.predicting.output import Output
 from lora_sam.deployment.predicting.prompted import PromptedObject
 from lora_sam.deployment.predicting.sources import SourceImage
@@ -67,41 +68,6 @@ class Work:
     max_pixels: int
     tiling: Tiling = NOT_TILED
     head: ClassHead | None = None
-
-
-@dataclass
-class Outcome:
-    """What became of the images.
-
-    Attributes:
-        counts: Objects by the name of the image.
-        scores: Of all objects.
-        empty: Prompts that gave an empty mask.
-        there: Images whose masks were there before.
-        predicted: Images that went through the model.
-        failures: Why, by the name of the image.
-        unknown_frames: What images with a place on earth say about its frame, by name, where that is no EPSG code.
-        model_seconds: In which the model worked.
-        seconds: From the first image to the last.
-    """
-
-    counts: dict[str, int] = field(default_factory=dict)
-    scores: list[float] = field(default_factory=list)
-    empty: int = 0
-    there: int = 0
-    predicted: int = 0
-    failures: dict[str, str] = field(default_factory=dict)
-    unknown_frames: dict[str, str] = field(default_factory=dict)
-    model_seconds: float = 0.0
-    seconds: float = 0.0
-
-    def add(self, image: FoundImage) -> None:
-        """Count an image that is done."""
-        self.counts[image.name] = len(image.objects)
-        self.scores += [one.score for one in image.objects]
-        self.empty += image.empty
-        if image.place is not None and image.place.epsg is None:
-            self.unknown_frames[image.name] = image.place.citation
 
 
 @dataclass(frozen=True)
@@ -281,10 +247,10 @@ def _predicted(work: Work, predictor: Predictor, one: _Ready) -> FoundImage:
     from lora_sam.training.out_of_memory import out_of_memory
 
     assert one.pixels is not None
-    name = one.source.name
+    name, nothing = one.source.name, None
     try:
         if work.prompts is None:
-            objects = found_objects(work, predictor, one.pixels)
+            objects, nothing = found_objects(work, predictor, one.pixels)
         else:
             objects = prompted_objects(work, predictor, one.pixels, work.prompts[name])
     except DataError as error:
@@ -307,6 +273,7 @@ def _predicted(work: Work, predictor: Predictor, one: _Ready) -> FoundImage:
         content=one.content,
         prompts=one.prompts,
         coco=one.source.coco,
+        nothing=nothing,
     )
 
 

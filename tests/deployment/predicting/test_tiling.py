@@ -18,7 +18,7 @@ from lora_sam.core.predictor import AllMasks
 from lora_sam.data.reading.images import image_size, read_image, read_up_to
 from lora_sam.deployment.predicting.found import FoundImage, objects_from, objects_of_crops
 from lora_sam.deployment.predicting.output import open_output
-from lora_sam.deployment.predicting.tiling import Tiles, Tiling, tiling
+from lora_sam.deployment.predicting.tiling import NOT_TILED, Tiles, Tiling, tiling
 from lora_sam.deployment.predicting.writers import semantic
 from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.class_head import ClassHead
@@ -180,3 +180,17 @@ def test_category_0_is_no_background(found: Callable[..., FoundImage], tmp_path:
     assert classes[3:].tolist() == [[2] * 8] * 5
     semantic.finish(tmp_path, lambda: [image], categories)
     assert (tmp_path / "semantic" / "classes.txt").read_text() == "0 background\n1 zero\n2 seven\n"
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+def test_an_image_without_objects_says_what_to_change(large: Path, tmp_path: Path, tiled: bool) -> None:
+    for path in large.iterdir():
+        Image.fromarray(np.zeros((64, 96), np.uint8)).save(path)
+    changes: dict[str, Any] = {"prompts": None, "categories": {1: "disc"}, "tiling": TILED if tiled else NOT_TILED}
+    outcome, _ = done(work_of(large, output_of(large), **changes), Discs())
+    assert outcome.scores == []
+    assert outcome.nothing is not None
+    assert "Set predicted_iou lower, give more points_per_side" in outcome.nothing
+    # as what is skipped, too
+    again, _ = done(work_of(large, output_of(large), **changes), Discs())
+    assert again.nothing == outcome.nothing

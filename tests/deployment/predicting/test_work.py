@@ -15,10 +15,11 @@ from PIL import Image
 from lora_sam.core.errors import ConfigError, TrainingError
 from lora_sam.data.reading.pixel_scale import PixelScale
 from lora_sam.deployment.predicting.found import read_found
+from lora_sam.deployment.predicting.outcome import Outcome
 from lora_sam.deployment.predicting.output import Output, open_output
 from lora_sam.deployment.predicting.prompts_file import read_prompts
 from lora_sam.deployment.predicting.sources import open_source, stems_of
-from lora_sam.deployment.predicting.work import Outcome, Work, finish, perform
+from lora_sam.deployment.predicting.work import Work, finish, perform
 from lora_sam.deployment.predicting.writers.table import FORMATS
 from lora_sam.predictors.automatic import AutomaticMasks
 
