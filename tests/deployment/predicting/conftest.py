@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from lora_sam.core.frame import Frame
 from lora_sam.core.predictor import AllMasks
 from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Masks, Prompts
@@ -20,6 +21,7 @@ class Boxes:
     """Answers a box with the box as its mask, a point with a square around it; counts the images it was given."""
 
     image_size = 64
+    frame = Frame(64, square=False)
     scores: Scores = META
     encoded = 0
 

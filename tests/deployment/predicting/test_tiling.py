@@ -183,7 +183,8 @@ def test_category_0_is_no_background(found: Callable[..., FoundImage], tmp_path:
 
 
 @pytest.mark.parametrize("tiled", [False, True])
-def test_an_image_without_objects_says_what_to_change(large: Path, tmp_path: Path, tiled: bool) -> None:
+def test_an_image_without_objects_says_what_to_change(large: Path, tiled: bool) -> None:
+    (large.parent / "boxes.csv").write_text("image,x1,y1,x2,y2\na,2,2,10,10\n")
     for path in large.iterdir():
         Image.fromarray(np.zeros((64, 96), np.uint8)).save(path)
     changes: dict[str, Any] = {"prompts": None, "categories": {1: "disc"}, "tiling": TILED if tiled else NOT_TILED}
