@@ -12,24 +12,22 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, Valida
 
 from lora_sam.core.errors import AdapterError
 from lora_sam.evaluation.further_rows import ROWS as FURTHER
+from lora_sam.evaluation.layout_parts import (
+    Classes,
+    ClassHead,
+    ClassPrecisions,
+    Count,
+    Difference,
+    DifferenceInterval,
+    Interval,
+    Paired,
+    Seconds,
+    Share,
+    in_order,
+)
 from lora_sam.evaluation.metrics import METRICS, PER_OBJECT_METRICS, SIZES
 
 SCHEMA_VERSION = 1
-
-
-def _in_order(ends: tuple[float, float]) -> tuple[float, float]:
-    if ends[0] > ends[1]:
-        raise ValueError("low is above high")
-    return ends
-
-
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Difference = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
-# no count or duration is larger; a number beyond would overflow where it is shown
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-Seconds = Annotated[float, Field(ge=0, le=1e10, allow_inf_nan=False)]
-Interval = Annotated[tuple[Share, Share], AfterValidator(_in_order)]
-DifferenceInterval = Annotated[tuple[Difference, Difference], AfterValidator(_in_order)]
 
 
 def _there(mean: float | None, info: ValidationInfo) -> float | None:
@@ -69,87 +67,6 @@ class _Image:
     tuned_iou: Share
 
 
-@dataclass(frozen=True)
-class _Both:
-    base: Share
-    tuned: Share
-
-
-@dataclass(frozen=True)
-class _Paired(_Both):
-    delta: Difference
-    base_interval: Interval
-    tuned_interval: Interval
-    delta_interval: DifferenceInterval
-
-
-@dataclass(frozen=True)
-class _Class:
-    """See `lora_sam.evaluation.classes.OfClass`."""
-
-    name: str
-    images: Count
-    objects: Count
-    iou: _Paired
-    dice: _Paired
-    f1: _Paired
-    pooled_dice: _Both
-
-
-@dataclass(frozen=True)
-class _Classes:
-    """See `lora_sam.evaluation.classes.Classes`."""
-
-    classes: Annotated[list[_Class], Field(min_length=1)]
-    mean_iou: _Both
-    mean_dice: _Both
-    mean_f1: _Both
-    pooled_dice: _Both
-
-
-@dataclass(frozen=True)
-class _ClassHead:
-    """See `lora_sam.evaluation.naming.Naming`."""
-
-    names: Annotated[list[str], Field(min_length=2)]
-    objects: Annotated[int, Field(ge=1, lt=2**63)]
-    most_common: Share
-    accuracy: Share
-    accuracy_interval: Interval
-
-
-@dataclass(frozen=True)
-class _Precision:
-    map: Share
-    map_50: Share
-
-
-@dataclass(frozen=True)
-class _PrecisionOfClass(_Precision):
-    name: str
-    objects: Annotated[int, Field(ge=1, lt=2**63)]
-
-
-@dataclass(frozen=True)
-class _OfBothAgnostic:
-    tuned: _Precision
-    base: _Precision = None  # type: ignore[assignment]
-
-
-@dataclass(frozen=True)
-class _ClassPrecision(_Precision):
-    """See `lora_sam.evaluation.class_precision.ClassPrecision`."""
-
-    agnostic: _OfBothAgnostic
-    classes: Annotated[list[_PrecisionOfClass], Field(min_length=1)]
-
-
-@dataclass(frozen=True)
-class _ClassPrecisions:
-    prompted: _ClassPrecision = None  # type: ignore[assignment]
-    automatic: _ClassPrecision = None  # type: ignore[assignment]
-
-
 Clicks = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 DifferenceOfClicks = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
 
@@ -159,9 +76,9 @@ class _PairedClicks:
     base: Clicks
     tuned: Clicks
     delta: DifferenceOfClicks
-    base_interval: Annotated[tuple[Clicks, Clicks], AfterValidator(_in_order)]
-    tuned_interval: Annotated[tuple[Clicks, Clicks], AfterValidator(_in_order)]
-    delta_interval: Annotated[tuple[DifferenceOfClicks, DifferenceOfClicks], AfterValidator(_in_order)]
+    base_interval: Annotated[tuple[Clicks, Clicks], AfterValidator(in_order)]
+    tuned_interval: Annotated[tuple[Clicks, Clicks], AfterValidator(in_order)]
+    delta_interval: Annotated[tuple[DifferenceOfClicks, DifferenceOfClicks], AfterValidator(in_order)]
 
 
 _Clicking = make_dataclass(
@@ -169,7 +86,7 @@ _Clicking = make_dataclass(
     [
         *((name, Count) for name in ("images", "of_images", "objects", "most")),
         *(
-            (row.name, _PairedClicks if row.name.startswith("noc") else _Paired)
+            (row.name, _PairedClicks if row.name.startswith("noc") else Paired)
             for row in FURTHER
             if row.section == "clicks"
         ),
@@ -182,8 +99,8 @@ _Automatic = make_dataclass(
     [
         *((name, Count) for name in ("images", "of_images", "objects", "fitted_on", "points_per_side")),
         *((name, Mapping[str, Any]) for name in ("scores", "empty")),
-        *((row.name, _Paired) for row in FURTHER if row.section == "automatic"),
-        *((name, _Paired) for name in ("precision_50", "recall_50")),
+        *((row.name, Paired) for row in FURTHER if row.section == "automatic"),
+        *((name, Paired) for name in ("precision_50", "recall_50")),
     ],
     frozen=True,
 )
@@ -196,7 +113,7 @@ class _Kind:
     name: str
     trained: bool
     figure: str
-    compared: _Paired
+    compared: Paired
 
 
 @dataclass(frozen=True)
@@ -283,9 +200,9 @@ class EvaluationReport:
     tuned: _Figures  # type: ignore[valid-type]
     delta: _Rise  # type: ignore[valid-type]
     # may be absent, but not null
-    classes: _Classes = None  # type: ignore[assignment]
-    class_head: _ClassHead = None  # type: ignore[assignment]
-    class_precision: _ClassPrecisions = None  # type: ignore[assignment]
+    classes: Classes = None  # type: ignore[assignment]
+    class_head: ClassHead = None  # type: ignore[assignment]
+    class_precision: ClassPrecisions = None  # type: ignore[assignment]
     rounds: _Rounds = None  # type: ignore[assignment]
     validation: _Validation = None  # type: ignore[assignment]
     init_from: str = None  # type: ignore[assignment]

@@ -16,7 +16,7 @@ from lora_sam.core.version import __version__
 from lora_sam.evaluation.backends.host import Host
 from lora_sam.evaluation.backends.names import BACK_ENDS
 from lora_sam.evaluation.backends.threshold import TunedThreshold
-from lora_sam.evaluation.layout import Count, Difference, Share
+from lora_sam.evaluation.layout_parts import Count, Difference, Share
 from lora_sam.evaluation.metrics import METRICS
 
 _DIGEST = "digest"
