@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.reading.deep_images import deep_pixels, is_tiff
 from lora_sam.data.reading.file_types import type_of
-from lora_sam.data.reading.images import deep_pixels, full_pages, image_size, is_tiff, read_image
+from lora_sam.data.reading.image_file import full_pages
+from lora_sam.data.reading.images import image_size, read_image
 from lora_sam.data.reading.pixel_scale import PixelScale
 
 MAX_BYTES = 32 * 2**20

@@ -15,7 +15,8 @@ from lora_sam.cli.step import as_typed
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import duration, plural
 from lora_sam.data.check.samples import spread
-from lora_sam.data.reading.images import MAX_TILED_PIXELS, read_image, read_up_to
+from lora_sam.data.reading.image_file import MAX_TILED_PIXELS, read_up_to
+from lora_sam.data.reading.images import read_image
 from lora_sam.deployment.predicting.found import read_found
 from lora_sam.deployment.predicting.outcome import Outcome
 from lora_sam.deployment.predicting.output import Output

@@ -15,8 +15,9 @@ from lora_sam.data.reading.coco_frames import USUAL as USUAL_FRAME
 from lora_sam.data.reading.coco_frames import Frame, frame_of
 from lora_sam.data.reading.coco_layouts import USUAL, CocoLayout, find_layout
 from lora_sam.data.reading.coco_masks import EncodedMasks, Rings, encode
+from lora_sam.data.reading.image_file import MAX_PIXELS
 from lora_sam.data.reading.image_finder import ImageFinder
-from lora_sam.data.reading.images import MAX_PIXELS, check_pixels, image_size
+from lora_sam.data.reading.images import check_pixels, image_size
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_mask_memory, size_mismatch
 from lora_sam.data.reading.outlined import split_in
 from lora_sam.data.reading.paths import data_root, inside, is_text, shown, within

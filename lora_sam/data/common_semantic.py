@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.class_table import ClassTable, read_dataset_meta, read_label_lines
-from lora_sam.data.reading.images import ImageFile
+from lora_sam.data.reading.image_file import ImageFile
 from lora_sam.data.reading.label_map import LabelMap
 from lora_sam.data.reading.pairs import Pairing, open_pairs
 from lora_sam.data.reading.paths import inside

@@ -12,7 +12,7 @@ import numpy as np
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import MAX_ANNOTATION_BYTES
-from lora_sam.data.reading.images import MAX_PIXELS
+from lora_sam.data.reading.image_file import MAX_PIXELS
 from lora_sam.data.reading.outline import Bitmap, Outline, ellipse
 from lora_sam.data.reading.outlined import Picture, open_pictures, split_in
 from lora_sam.data.reading.paths import data_root, inside, shown

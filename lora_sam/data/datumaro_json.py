@@ -11,7 +11,8 @@ from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import identifier_of, parsed_json, whole, without_collecting
 from lora_sam.data.reading.datumaro_objects import checked, labels_of, read_objects
-from lora_sam.data.reading.images import MAX_PIXELS, image_size
+from lora_sam.data.reading.image_file import MAX_PIXELS
+from lora_sam.data.reading.images import image_size
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages
 from lora_sam.data.reading.paths import data_root, inside, shown
 from lora_sam.data.reading.skipping import Ledger

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_sam.data.options import FormatOptions, MaskOptions, NameOptions, SliceOptions
-from lora_sam.data.reading.images import ImageFile
+from lora_sam.data.reading.image_file import ImageFile
 from lora_sam.data.reading.mask_files import MaskFile, settled
 from lora_sam.data.reading.pairs import Pairing, open_pairs
 from lora_sam.data.splits import Splits

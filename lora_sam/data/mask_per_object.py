@@ -10,8 +10,9 @@ from pathlib import Path
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
-from lora_sam.data.reading.images import SUFFIXES, image_size, read_mask
+from lora_sam.data.reading.images import SUFFIXES, image_size
 from lora_sam.data.reading.labelled import check_size
+from lora_sam.data.reading.mask_values import read_mask
 from lora_sam.data.reading.outline import Outline, encode_mask
 from lora_sam.data.reading.outlined import Picture, open_pictures, split_in
 from lora_sam.data.reading.paths import data_root, inside

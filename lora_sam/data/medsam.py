@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import DataError
 from lora_sam.data.labels import LabelFile
 from lora_sam.data.options import FormatOptions
-from lora_sam.data.reading.images import MAX_PIXELS
+from lora_sam.data.reading.image_file import MAX_PIXELS
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_mask_memory
 from lora_sam.data.reading.pairs import gathered
 from lora_sam.data.reading.paths import data_root, inside
@@ -94,7 +94,7 @@ def recognise(root: Path) -> str | None:
 
 @dataclass(frozen=True)
 class NpyImage:
-    """A picture in NumPy's file; see `lora_sam.data.reading.images.ImageFile`."""
+    """A picture in NumPy's file; see `lora_sam.data.reading.image_file.ImageFile`."""
 
     path: Path
 

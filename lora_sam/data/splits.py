@@ -17,8 +17,8 @@ from lora_sam.core.structures import Sample
 from lora_sam.core.wording import plural
 from lora_sam.data.contents import fingerprint_of
 from lora_sam.data.options import FormatOptions
+from lora_sam.data.reading.deep_images import DeepPixels, deep_pixels
 from lora_sam.data.reading.duplicates import groups_of_duplicates
-from lora_sam.data.reading.images import DeepPixels, deep_pixels
 from lora_sam.data.reading.labelled import LabelledImages
 from lora_sam.data.reading.pixel_scale import PixelScale, measured
 from lora_sam.data.reading.skipping import Ledger, attempt_all

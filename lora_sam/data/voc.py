@@ -24,9 +24,10 @@ from lora_sam.data.reading.class_table import (
     voc_colour,
     voc_table,
 )
-from lora_sam.data.reading.images import SUFFIXES, image_size, is_jpeg, pixel_kind, read_mask
+from lora_sam.data.reading.images import SUFFIXES, image_size, is_jpeg, pixel_kind
 from lora_sam.data.reading.label_map import LabelMap, numbered
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_size, size_mismatch
+from lora_sam.data.reading.mask_values import read_mask
 from lora_sam.data.reading.pairs import described, gathered
 from lora_sam.data.reading.paths import data_root, inside, shown
 from lora_sam.data.reading.skipping import Ledger, attempt_all

@@ -13,7 +13,8 @@ from PIL import Image
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading import images
-from lora_sam.data.reading.images import image_size, is_jpeg, read_image, read_mask
+from lora_sam.data.reading.images import image_size, is_jpeg, read_image
+from lora_sam.data.reading.mask_values import read_mask
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 GREY = RGB[..., 0]
@@ -184,7 +185,7 @@ def test_pixel_cap_is_judged_by_the_header(tmp_path: Path, monkeypatch: pytest.M
     def exhausted(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(images, "_upright", exhausted)
+    monkeypatch.setattr(images, "upright", exhausted)
     with pytest.raises(DataError, match="more than fits into memory"):
         read_image(saved(tmp_path / "small.png", GREY))
 

@@ -15,8 +15,8 @@ from scipy import ndimage
 from lora_sam.core.errors import DataError
 from lora_sam.data.folder import Folder
 from lora_sam.data.labels import Labels
-from lora_sam.data.reading.images import mask_values, read_mask
 from lora_sam.data.reading.mask_survey import Survey
+from lora_sam.data.reading.mask_values import mask_values, read_mask
 
 from .conftest import configured
 

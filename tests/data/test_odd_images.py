@@ -11,16 +11,9 @@ import pytest
 from PIL import Image, features
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.reading.images import (
-    deep_pixels,
-    image_size,
-    is_jpeg,
-    mask_values,
-    pixel_kind,
-    read_image,
-    read_mask,
-    read_reduced,
-)
+from lora_sam.data.reading.deep_images import deep_pixels
+from lora_sam.data.reading.images import image_size, is_jpeg, pixel_kind, read_image, read_reduced
+from lora_sam.data.reading.mask_values import mask_values, read_mask
 from lora_sam.data.reading.pixel_scale import PixelScale
 
 RGB = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)

@@ -13,7 +13,8 @@ from lora_sam.core.errors import DataError
 from lora_sam.data.check.defects import Finding
 from lora_sam.data.check.samples import Look, fits, mismatch
 from lora_sam.data.reading.class_table import VOID, VOID_COLOUR, colour_codes
-from lora_sam.data.reading.images import pixel_kind, read_mask
+from lora_sam.data.reading.images import pixel_kind
+from lora_sam.data.reading.mask_values import read_mask
 from lora_sam.data.reading.paths import inside
 from lora_sam.data.reading.voc_xml import MAX_XML_BYTES
 from lora_sam.data.voc import ANNOTATIONS, IMAGES, OBJECTS, Voc, masks_folder

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.annotation_files import read_lines, without_repeats
-from lora_sam.data.reading.images import ImageFile, is_jpeg, pixel_kind, read_image, read_mask
+from lora_sam.data.reading.image_file import ImageFile
+from lora_sam.data.reading.images import is_jpeg, pixel_kind, read_image
 from lora_sam.data.reading.label_map import LabelMap, numbered
 from lora_sam.data.reading.labelled import check_size
+from lora_sam.data.reading.mask_values import read_mask
 from lora_sam.data.reading.paths import shown
 
 VOC_CLASSES = (

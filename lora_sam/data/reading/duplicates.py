@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.reading.images import ImageFile, digest_of_pixels, is_jpeg, read_reduced
+from lora_sam.data.reading.image_file import ImageFile
+from lora_sam.data.reading.images import digest_of_pixels, is_jpeg, read_reduced
 from lora_sam.data.reading.skipping import attempt_all
 
 MAX_DISTANCE = 3

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import DataError
 from lora_sam.core.structures import Sample
 from lora_sam.data.contents import short_digest
-from lora_sam.data.reading.images import ImageFile, digest_of_file, image_size, read_image
+from lora_sam.data.reading.image_file import ImageFile
+from lora_sam.data.reading.images import digest_of_file, image_size, read_image
 from lora_sam.data.reading.label_map import LabelMap
 from lora_sam.data.reading.pixel_scale import PixelScale
 

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
 from lora_sam.data.options import Instances, MaskKind, MaskOptions
-from lora_sam.data.reading.images import ImageFile, is_jpeg, mask_values
+from lora_sam.data.reading.image_file import ImageFile
+from lora_sam.data.reading.images import is_jpeg
 from lora_sam.data.reading.label_map import LabelMap, numbered, stored_values
 from lora_sam.data.reading.labelled import check_size
 from lora_sam.data.reading.mask_survey import MANY_PARTS, Survey, blended, place_of, surveyed, void_of
+from lora_sam.data.reading.mask_values import mask_values
 
 _SOFT_SHARE = 0.8  # of a mask's foreground at 255, with more values below: rather a soft edge than labels
 _SAME_FILES = 4  # so many masks are not the same by chance

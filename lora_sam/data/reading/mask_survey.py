@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.reading.images import ImageFile, MaskValues, image_size, is_jpeg, mask_values
+from lora_sam.data.reading.image_file import ImageFile
+from lora_sam.data.reading.images import image_size, is_jpeg
 from lora_sam.data.reading.mask_areas import band_of, separate_parts, strips_of, tally
+from lora_sam.data.reading.mask_values import MaskValues, mask_values
 from lora_sam.data.reading.skipping import attempt_all
 
 VOIDS = (255, 65535)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
-from lora_sam.data.reading.images import ImageFile, SeveralPagesError
+from lora_sam.data.reading.image_file import ImageFile, SeveralPagesError
 from lora_sam.data.reading.paths import inside
 from lora_sam.data.reading.volumes import Slice, Slices, check_alike, chosen, is_volume, slice_count
 

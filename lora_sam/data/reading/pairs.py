@@ -11,7 +11,8 @@ from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
 from lora_sam.data.options import FormatOptions, SliceOptions
 from lora_sam.data.reading.file_types import counted_types, unread_types
-from lora_sam.data.reading.images import SUFFIXES, ImageFile, check_pixels, image_size
+from lora_sam.data.reading.image_file import ImageFile
+from lora_sam.data.reading.images import SUFFIXES, check_pixels, image_size
 from lora_sam.data.reading.label_map import LabelMap
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, StoredMasks, check_mask_memory
 from lora_sam.data.reading.pair_names import by_name, names_in, pair_by_base_name, told_apart, unread_siblings

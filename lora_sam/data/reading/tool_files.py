@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.annotation_files import any_json, ends_of
-from lora_sam.data.reading.images import MAX_PIXELS
+from lora_sam.data.reading.image_file import MAX_PIXELS
 from lora_sam.data.reading.paths import inside, shown
 
 _LOOKED_AT = 5000  # entries of the root that are gone through to recognise a format

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
+from lora_sam.data.reading.deep_images import is_tiff
 from lora_sam.data.reading.file_types import ending
-from lora_sam.data.reading.images import MAX_PIXELS, is_tiff
+from lora_sam.data.reading.image_file import MAX_PIXELS
 
 NIFTI = frozenset({".nii", ".nii.gz"})
 """Lower-case endings of NIfTI files."""
@@ -36,7 +37,7 @@ Slices = Literal["all", "middle"] | tuple[int, ...]
 
 @dataclass(frozen=True)
 class Slice:
-    """One slice of a volume; see `lora_sam.data.reading.images.ImageFile`.
+    """One slice of a volume; see `lora_sam.data.reading.image_file.ImageFile`.
 
     Attributes:
         path: The volume.

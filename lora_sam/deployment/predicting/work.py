@@ -17,7 +17,8 @@ from lora_sam.core.errors import DataError, LoraSamError, TrainingError
 from lora_sam.core.files import digest_of
 from lora_sam.core.predictor import Predictor
 from lora_sam.data.reading.georeference import georeference_of
-from lora_sam.data.reading.images import MAX_TILED_PIXELS, digest_of_file, image_size, read_image, read_up_to
+from lora_sam.data.reading.image_file import MAX_TILED_PIXELS, read_up_to
+from lora_sam.data.reading.images import digest_of_file, image_size, read_image
 from lora_sam.data.reading.pixel_scale import PixelScale
 from lora_sam.deployment.predicting.found import (
     FoundImage,

@@ -22,7 +22,7 @@ from lora_sam.data.check.examination import Examination, examine
 from lora_sam.data.check.opening import refusal
 from lora_sam.data.check.results import passed
 from lora_sam.data.check.samples import spread
-from lora_sam.data.reading import images as images_module
+from lora_sam.data.reading import image_file
 from lora_sam.data.reading.duplicates import alike, likeness
 from tests.data.check.conftest import COUNTS, HEIGHT, WIDTH, Memory, pixels, square
 
@@ -236,7 +236,7 @@ def test_objects_beyond_the_limit(coco_set: Callable[..., Path], examined: Calla
 def test_images_too_large(
     coco_set: Callable[..., Path], examined: Callable[..., Examination], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images_module, "MAX_PIXELS", HEIGHT * WIDTH)
+    monkeypatch.setattr(image_file, "MAX_PIXELS", HEIGHT * WIDTH)
     examination = examined(coco_set(write("0.png", Image.fromarray(pixels(1, 1, size=(HEIGHT, WIDTH + 1))))))
     assert found(examination) == {"too_large": [f"{TRAIN}/0.png"]}
 

@@ -15,7 +15,8 @@ from PIL import Image
 from lora_sam.core.crops import Crop
 from lora_sam.core.errors import ConfigError, DataError
 from lora_sam.core.predictor import AllMasks
-from lora_sam.data.reading.images import image_size, read_image, read_up_to
+from lora_sam.data.reading.image_file import read_up_to
+from lora_sam.data.reading.images import image_size, read_image
 from lora_sam.deployment.predicting.found import FoundImage, objects_from, objects_of_crops
 from lora_sam.deployment.predicting.output import open_output
 from lora_sam.deployment.predicting.tiling import NOT_TILED, Tiles, Tiling, tiling

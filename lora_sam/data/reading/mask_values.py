@@ -1,0 +1,121 @@
+"""The values that a mask file stores, with nothing scaled, inverted or merged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lora_sam.core.errors import DataError
+from lora_sam.data.reading.deep_images import is_unknown_tiff, read_tiff
+from lora_sam.data.reading.image_file import ImageFile, opened_image, upright
+
+_JPEG_COLOUR_NOISE = 32  # chroma error of a grey picture saved as colour JPEG; up to 9 seen
+_PHOTOMETRIC, _BYTE_MAX = 0x0106, 0xFF
+
+
+@dataclass(frozen=True)
+class MaskValues:
+    """What a mask file stores.
+
+    Attributes:
+        values: Integers [H, W]; of a signed type they may be negative.
+        alpha: Whether they are those of the alpha channel.
+    """
+
+    values: NDArray[Any]
+    alpha: bool = False
+
+
+def read_mask(path: ImageFile) -> NDArray[Any]:
+    """The values stored in a mask file, as `mask_values` reads them, none of them negative.
+
+    Raises:
+        DataError: as `mask_values` does, or a value is negative.
+    """
+    values = mask_values(path).values
+    if int(values.min()) < 0:
+        raise DataError(
+            f"{path}: a mask with negative values ({int(values.min())}); use 0 for background, labels > 0.",
+            "ambiguous_mask",
+        )
+    return values
+
+
+def mask_values(path: ImageFile) -> MaskValues:
+    """The values stored in a mask file: integers [H, W], EXIF orientation applied, nothing scaled or inverted.
+
+    1-bit, 8-bit and 16-bit grey give their values, also where TIFF says that white is 0 (PhotometricInterpretation 0);
+    a palette image its indices, and grey stored as RGB one channel. Where all that can be seen has one colour, and
+    nothing else differs, the mask is the alpha channel. A colour JPEG may differ a little between channels.
+
+    Raises:
+        DataError: as `read_image` does, or the mask has colours, bands or fractions.
+    """
+    if is_unknown_tiff(path):  # such as 64 bits
+        deep = read_tiff(path).values
+        if deep.shape[2] != 1:
+            raise DataError(
+                f"{path}: a mask with {deep.shape[2]} bands; save it as a grey image with one value per label.",
+                "ambiguous_mask",
+            )
+        return MaskValues(_whole(deep[..., 0], path))
+    with opened_image(path) as image:
+        noise = _JPEG_COLOUR_NOISE if image.format in ("JPEG", "MPO") else 0
+        # Pillow keeps the high bytes of 16-bit colour only, which would merge labels
+        wide = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())) and not image.mode.startswith("I")
+        white = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC, 0) == 0
+        picture = upright(image, path)
+        values = np.asarray(picture.convert("RGB") if picture.mode in ("CMYK", "YCbCr", "LAB") else picture)
+        if white and picture.mode in ("1", "L"):  # Pillow shows them turned over, and 16 bits as they are
+            values = ~values
+    if values.ndim == 3 and values.shape[2] in (2, 4) and not wide:
+        alpha = values[..., -1]
+        if int(alpha.min()) < _BYTE_MAX and _is_alpha(values[..., :-1], alpha):
+            return MaskValues(np.ascontiguousarray(alpha), alpha=True)
+        if values[..., :-1][alpha == 0].any():
+            raise DataError(
+                f"{path}: a mask whose colours and transparency tell different things; save it as a grey image without "
+                "transparency, with one value per label.",
+                "ambiguous_mask",
+            )
+    if values.ndim == 3:
+        colour = values[..., :3] if values.shape[2] >= 3 else values[..., :1]
+        spread = int((colour.max(axis=2).astype(int) - colour.min(axis=2)).max())
+        if spread > noise or wide:
+            what = "16-bit colour" if wide else "colours"
+            raise DataError(
+                f"{path}: a mask with {what}; save it as a grey or palette image with one value per label.",
+                "ambiguous_mask",
+            )
+        values = values[..., 0]
+    if values.dtype == np.bool_:  # from Pillow, whose True is not always the byte 1
+        values = np.where(values, 1, 0).astype(np.uint8)
+    return MaskValues(_whole(values, path))
+
+
+def _whole(values: NDArray[Any], path: ImageFile) -> NDArray[Any]:
+    """Values as integers of at most 64 bits."""
+    if not np.issubdtype(values.dtype, np.integer):
+        raise DataError(
+            f"{path}: a mask with {values.dtype} values; save it with 8-bit or 16-bit integers.", "ambiguous_mask"
+        )
+    if values.dtype != np.uint64:
+        return values
+    if int(values.max()) > np.iinfo(np.int64).max:
+        raise DataError(f"{path}: a mask with the value {int(values.max())}; use small labels.", "ambiguous_mask")
+    return values.astype(np.int64)
+
+
+def _is_alpha(colour: NDArray[Any], alpha: NDArray[Any]) -> bool:
+    """Whether what a mask shows is in its alpha channel [H, W] and not in its colours [H, W, C]: these are all the
+    same; or they are one colour that is no value of a label, or has soft edges, on nothing."""
+    seen = alpha > 0
+    first = colour[seen][0] if seen.any() else colour[0, 0]
+    same = (colour == first).all(axis=2)
+    if same.all():
+        return True
+    label = len(np.unique(first)) == 1 and bool(((alpha == 0) | (alpha == _BYTE_MAX)).all())
+    return bool(same[seen].all()) and not colour[~seen].any() and not label
