@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lora_sam.core.errors import LoraSamError
 from lora_sam.core.run_directory import RunDirectory
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lora_sam.core.predictor import Predictor
-    from lora_sam.core.structures import Prompts
+    from lora_sam.core.structures import Masks, Prompts
     from lora_sam.training.settings import Settings
 
 
@@ -22,8 +22,16 @@ if TYPE_CHECKING:
 CHECKED_IMAGES, CHECKED_OBJECTS = 4, 8
 
 
+class Answering(Protocol):
+    """What is held against a predictor of ours; each of ours is one as well."""
+
+    def predict(self, image: NDArray[np.uint8], prompts: Prompts) -> Masks:
+        """One mask for each of N prompts, see `Predictor`."""
+        ...
+
+
 def compared(
-    reference: Predictor, exported: Predictor, run: RunDirectory, data_root: str | None = None
+    reference: Predictor, exported: Answering, run: RunDirectory, data_root: str | None = None
 ) -> dict[str, Any]:
     """How far the masks of `exported` are from those of `reference`.
 
