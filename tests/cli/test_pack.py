@@ -95,6 +95,15 @@ def test_a_variant_that_the_registry_lacks_is_named(run: Path, target: str) -> N
     assert not (run / "packs" / target).exists()
 
 
+def test_a_known_variant_of_another_size_is_refused(
+    run: Path, option: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    larger = option("model/tiny_random", image_size=128).empty
+    monkeypatch.setitem(segment_anything.sam_model_registry, "tiny_random", larger)
+    with pytest.raises(AdapterError, match="its weights, for images of 64 pixels, have other shapes there"):
+        pack(run, "sampredictor")
+
+
 def test_other_masks_are_refused_and_the_earlier_pack_stays(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack(run, "transformers")
     before = (run / "packs" / "transformers" / "pack.json").read_bytes()

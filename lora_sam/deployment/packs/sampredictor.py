@@ -44,8 +44,11 @@ def write(packed: Packed, directory: Path) -> Opened:
 
 
 def check_registered(packed: Packed, target: str) -> None:
-    """Raise `AdapterError` unless the variant is one of `sam_model_registry`."""
+    """Raise `AdapterError` unless the variant is one of `sam_model_registry`, with the shapes it has there."""
+    import torch
     from segment_anything import sam_model_registry
+
+    remedy = "SamPredictor(lora_sam.merge.plain_sam(run)) takes models of segment_anything of any size"
 
     known = [name for name in sam_model_registry if name != "default"]
     if packed.variant not in known:
@@ -53,8 +56,15 @@ def check_registered(packed: Packed, target: str) -> None:
             packed,
             target,
             f"sam_model_registry has {', '.join(known)} alone",
-            "SamPredictor(lora_sam.merge.plain_sam(run)) takes models of segment_anything of any size",
+            remedy,
         )
+    with torch.device("meta"):
+        registered = sam_model_registry[packed.variant]().state_dict()
+    if {key: value.shape for key, value in packed.state.items()} != {
+        key: value.shape for key, value in registered.items()
+    }:
+        side = packed.architecture["image_size"]
+        raise refuse(packed, target, f"its weights, for images of {side} pixels, have other shapes there", remedy)
 
 
 class Hosted:
