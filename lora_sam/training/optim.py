@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,7 @@ class Adam:
         decoupled_weight_decay: True for AdamW, False for Adam with L2 regularisation.
         lr: Peak learning rate of adapters and image encoder.
         decoder_lr: Peak learning rate of the mask decoder; null takes `lr`.
+        lora_plus: How many times `lr` LoRA's B trains with (Hayou et al., 2024, take 16); 1 for the same as A.
         weight_decay: Weight decay.
         betas: Decay of the running mean of the gradient, and of its square.
         schedule: After the warm-up: `constant`, `linear` or `cosine` decay down to `final_lr_fraction`.
@@ -35,6 +36,7 @@ class Adam:
     decoupled_weight_decay: bool
     lr: Annotated[float, Field(gt=0)]
     decoder_lr: Annotated[float, Field(gt=0)] | None
+    lora_plus: Annotated[float, Field(gt=0, le=1000)]
     weight_decay: Annotated[float, Field(ge=0)]
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
     schedule: Literal["constant", "linear", "cosine"]
@@ -42,22 +44,27 @@ class Adam:
     final_lr_fraction: Annotated[float, Field(ge=0, le=1)]
 
     def build(self, parameters: Mapping[str, nn.Parameter]) -> Optimizer:
-        """An optimiser over named parameters; group 0 is everything but the mask decoder, group 1 the decoder.
+        """An optimiser over named parameters; first everything but the mask decoder, then the decoder.
+
+        LoRA's B is a group of its own after the one it would be in, where it has another rate (`lora_plus`).
 
         Where all parameters are on a CPU or a CUDA device one kernel does the whole step (`fused`).
         """
         import torch
 
-        encoder = [parameter for name, parameter in parameters.items() if "mask_decoder" not in name]
-        decoder = [parameter for name, parameter in parameters.items() if "mask_decoder" in name]
-        groups = [
-            {"params": encoder, "lr": self.lr, "peak_lr": self.lr},
-            {"params": decoder, "lr": self.decoder_lr or self.lr, "peak_lr": self.decoder_lr or self.lr},
-        ]
+        rates = {False: self.lr, True: self.decoder_lr or self.lr}
+        members: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in parameters.items():
+            faster = self.lora_plus != 1 and ".lora_B." in name
+            members.setdefault(("mask_decoder" in name, faster), []).append(parameter)
+        groups: list[dict[str, Any]] = []
+        for (decoder, faster), found in sorted(members.items(), key=lambda item: item[0]):
+            rate = rates[decoder] * (self.lora_plus if faster else 1)
+            groups.append({"params": found, "lr": rate, "peak_lr": rate})
         cls = torch.optim.AdamW if self.decoupled_weight_decay else torch.optim.Adam
         fused = all(parameter.device.type in _FUSED for parameter in parameters.values())
         optimizer = cls(
-            [group for group in groups if group["params"]],
+            groups,
             betas=self.betas,
             weight_decay=self.weight_decay,
             fused=fused or None,

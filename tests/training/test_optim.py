@@ -89,3 +89,12 @@ def test_counters_from_a_file_are_moved_to_their_parameters():
     optimizer.state[parameter] = {"step": torch.tensor(3.0)}
     optim_module._counters_beside_parameters(optimizer, (), {})
     assert optimizer.state[parameter]["step"].device.type == "meta"
+
+
+def test_lora_plus_is_a_rate_of_its_own_for_b(option):
+    names = ("image_encoder.q.lora_A.default.weight", "image_encoder.q.lora_B.default.weight", "mask_decoder.weight")
+    parameters = {name: nn.Parameter(torch.zeros(2)) for name in names}
+    optimizer = option("optim/adamw", lr=1e-3, decoder_lr=1e-4, lora_plus=16, warmup_steps=0).build(parameters)
+    rates = {id(group["params"][0]): group["peak_lr"] for group in optimizer.param_groups}
+    assert [rates[id(parameters[name])] for name in names] == [1e-3, 16e-3, 1e-4]
+    assert len(option("optim/adamw").build(parameters).param_groups) == 2
