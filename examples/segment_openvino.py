@@ -11,13 +11,19 @@ from PIL import Image
 
 directory, image_file, *box, mask_file = sys.argv[1:]
 core = ov.Core()
-encoder, decoder = (core.compile_model(f"{directory}/{part}.xml", "CPU") for part in ("image_encoder", "mask_decoder"))
+parts = [core.read_model(f"{directory}/{part}.xml") for part in ("image_encoder", "mask_decoder")]
+encoder, decoder = (core.compile_model(part, "CPU") for part in parts)
 side = encoder.input("images").shape[3]
 
 image = Image.open(image_file).convert("RGB")
-scale = side / max(image.size)
-width, height = (max(1, int(length * scale + 0.5)) for length in image.size)
-pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)
+if parts[0].get_rt_info(["model_info", "resize_type"]).astype(str) == "standard":  # SAM 2: squeezed into the square
+    width = height = side
+    bands = [band.convert("F").resize((side, side), Image.Resampling.BILINEAR) for band in image.split()]
+    pixels = np.stack([np.asarray(band) for band in bands], axis=2)
+else:  # SAM: the longer side fills the square
+    scale = side / max(image.size)
+    width, height = (max(1, int(length * scale + 0.5)) for length in image.size)
+    pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)
 pixels = (pixels - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]  # normalised first, then padded with zeros
 images = np.zeros((1, 3, side, side), np.float32)
 images[0, :, :height, :width] = pixels.transpose(2, 0, 1)

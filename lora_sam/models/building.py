@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from lora_sam.models.family import SamModel
 
 PATCH_SIZE = 16
+KEPT_BY_DECODING = (8.1, 7.5)
+"""Of the first SAM's mask decoder, see `lora_sam.models.family.SamModel`."""
+
 PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from lora_sam.core.frame import Frame
     from lora_sam.models.base_model import BaseModel
+    from lora_sam.models.block_shape import BlockShape
 
 Tokens: TypeAlias = "Tensor | tuple[Tensor, ...]"
 """What goes from block to block: tokens [B, side, side, C], and with some families what they need beside them."""
@@ -48,47 +48,6 @@ _FAMILIES: Mapping[str, str] = MappingProxyType(
 )
 FIRST = "vit"
 """The family of adapters that do not name one."""
-
-
-@dataclass(frozen=True)
-class BlockShape:
-    """The shape of a transformer block, as far as time and memory depend on it.
-
-    Attributes:
-        side: Tokens along a side of the image.
-        channels: Channels of a token.
-        heads: Attention heads.
-        window: Side of what a token attends to, in tokens.
-        hidden: Channels inside the MLP.
-        relative: Whether positions are computed from the queries (Li et al., MViTv2) and not looked up.
-        convolutions: Maps of the size of the tokens that convolutions beside attention and MLP keep.
-        then: Side and channels of what the next block gets.
-    """
-
-    side: int
-    channels: int
-    heads: int
-    window: int
-    hidden: int
-    relative: bool
-    convolutions: int
-    then: tuple[int, int]
-
-    @property
-    def tokens(self) -> int:
-        """Of an image."""
-        return self.side**2
-
-    @property
-    def stepping(self) -> int:
-        """Numbers that the step to the next stage keeps of an image: three convolutions, each normalised."""
-        side, channels = self.then
-        return 0 if self.then == (self.side, self.channels) else channels * (3 * self.tokens + 4 * side**2)
-
-    @property
-    def attending(self) -> int:
-        """Tokens of an image that attend: windows are filled up with zeros."""
-        return (-(-self.side // self.window) * self.window) ** 2
 
 
 class SamModel(Protocol):
@@ -169,6 +128,15 @@ class SamModel(Protocol):
     @property
     def stem(self) -> tuple[int, int]:
         """Numbers that are alive at once before the first block, for an image, and those kept if all of it trains."""
+        ...
+
+    @property
+    def kept_by_decoding(self) -> tuple[float, float]:
+        """What decoding a prompt keeps for its backward pass, in maps of (pixels of the embedding x its channels).
+
+        Numbers of fp32, and numbers in the arithmetic of the step, counted with
+        `torch.autograd.graph.saved_tensors_hooks`.
+        """
         ...
 
     def check(self) -> None:

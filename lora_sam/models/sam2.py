@@ -14,8 +14,8 @@ from lora_sam.core.errors import CheckpointError, ConfigError
 from lora_sam.core.frame import Frame
 from lora_sam.core.scores import Scores
 from lora_sam.models.base_model import BaseModel
+from lora_sam.models.block_shape import BlockShape
 from lora_sam.models.building import build, check_weights, differences, draw_positions
-from lora_sam.models.family import BlockShape
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -119,6 +119,11 @@ class Sam2:
     def stem(self) -> tuple[int, int]:
         """See `SamModel`: one convolution, whose result is what the first block gets."""
         return 0, 0
+
+    @property
+    def kept_by_decoding(self) -> tuple[float, float]:
+        """See `SamModel`."""
+        return (21.6, 0.6)  # finer maps are fp32, and so is what they are added to
 
     def architecture(self) -> dict[str, Any]:
         """See `SamModel`."""

@@ -12,7 +12,9 @@ from pydantic import Field
 from lora_sam.core.errors import CheckpointError, ConfigError
 from lora_sam.core.frame import Frame
 from lora_sam.models.base_model import BaseModel
+from lora_sam.models.block_shape import BlockShape
 from lora_sam.models.building import (
+    KEPT_BY_DECODING,
     PATCH_SIZE,
     build,
     check_weights,
@@ -20,7 +22,6 @@ from lora_sam.models.building import (
     draw_positions,
     prompted,
 )
-from lora_sam.models.family import BlockShape
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -117,6 +118,11 @@ class TinyViTSam:
         merging = 3 * self.embed_dims[1] * quarter + 4 * self.embed_dims[1] * quarter // 4
         kept = patches + self.depths[0] * (6 * inside + 4 * quarter * dim) + merging
         return 3 * inside, kept
+
+    @property
+    def kept_by_decoding(self) -> tuple[float, float]:
+        """See `SamModel`."""
+        return KEPT_BY_DECODING
 
     def architecture(self) -> dict[str, Any]:
         """See `SamModel`."""

@@ -12,7 +12,9 @@ from pydantic import Field
 from lora_sam.core.errors import CheckpointError, ConfigError
 from lora_sam.core.frame import Frame
 from lora_sam.models.base_model import BaseModel
+from lora_sam.models.block_shape import BlockShape
 from lora_sam.models.building import (
+    KEPT_BY_DECODING,
     PATCH_SIZE,
     build,
     check_weights,
@@ -20,7 +22,6 @@ from lora_sam.models.building import (
     draw_positions,
     prompted,
 )
-from lora_sam.models.family import BlockShape
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -95,6 +96,11 @@ class ViTSam:
     def stem(self) -> tuple[int, int]:
         """See `SamModel`: one convolution, whose result is what the first block gets."""
         return 0, 0
+
+    @property
+    def kept_by_decoding(self) -> tuple[float, float]:
+        """See `SamModel`."""
+        return KEPT_BY_DECODING
 
     def architecture(self) -> dict[str, Any]:
         """The fields that fix shapes, as saved beside an adapter."""

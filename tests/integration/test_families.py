@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,26 +15,33 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import Sam2Model, Sam2Processor
 
 from lora_sam import load
+from lora_sam.app.scene import Scene
+from lora_sam.app.workbench import Workbench
 from lora_sam.cli.jobs import plain
 from lora_sam.cli.run import run
-from lora_sam.core.config import step_from
+from lora_sam.core.config import from_conf, step_from
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.frame import Frame
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.structures import Prompts
+from lora_sam.data.reading.coco_masks import EncodedMasks
+from lora_sam.data.reading.images import read_image
+from lora_sam.data.transforms import preprocess
 from lora_sam.deployment.merging import plain_sam
 from lora_sam.deployment.quantizing.compression import ends_of, read
 from lora_sam.deployment.quantizing.ladder import encoder_rungs
 from lora_sam.evaluation.metrics import mask_iou
-from lora_sam.models.family import family_of
+from lora_sam.models.family import family_of, frame_of
 from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.openvino_parts import frame_in, openvino_directory
 from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
 from lora_sam.predictors.torch_predictor import TorchPredictor
+from lora_sam.prompts.objects import ObjectPrompts
 from lora_sam.runs.merged import load_merged
 from lora_sam.training.settings import settings_from
 
@@ -154,6 +163,44 @@ def test_int8_stays_close(deployed: Path) -> None:
     assert text.count('type="FakeQuantize"') > 10
 
 
+def test_the_app_shows_base_and_tuned(deployed: Path) -> None:
+    bench = Workbench(deployed.parent, deployed.name)
+    bench.load()
+    assert bench.failure is None
+    objects = (ObjectPrompts(box=(5.0, 6.0, 30.0, 28.0)), ObjectPrompts(points=((40.0, 20.0, 1), (10.0, 40.0, 0))))
+    found = bench.compare(Scene(image="test:0", objects=objects, runs=(deployed.name,)))
+    assert [column.label for column in found.columns] == ["base", "tuned"]
+    image, predictor = found.picture.image, load(deployed)
+    box = predictor.segment(image, boxes=[[5, 6, 30, 28]])
+    points = predictor.segment(image, points=[[[40, 20], [10, 40]]], labels=[[1, 0]])
+    expected = np.concatenate([box.masks, points.masks])
+    patches = found.columns[1].patches
+    shown = np.stack([np.zeros(image.shape[:2], np.bool_) if p is None else p.full(image.shape[:2]) for p in patches])
+    assert np.array_equal(shown, expected)
+
+
+def test_the_predict_command_finds_what_the_library_finds(
+    deployed: Path, blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = json.loads((blobs / "annotations" / "instances_test.json").read_text())
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    where = {"run": str(deployed), "source": str(blobs / "images" / "test"), "prompts": "boxes.json"}
+    for backend in ("torch", "fp16"):
+        step = from_conf("predict", **where, output=backend, backend=backend)
+        assert step.perform() == 0
+    first = content["images"][0]
+    boxes = [one["bbox"] for one in content["annotations"] if one["image_id"] == first["id"]]
+    corners = [[x, y, x + w, y + h] for x, y, w, h in boxes]
+    expected = load(deployed).segment(read_image(blobs / "images" / "test" / first["file_name"]), boxes=corners)
+    written = json.loads((tmp_path / "torch" / "coco.json").read_text())
+    (image,) = [one for one in written["images"] if one["file_name"] == first["file_name"]]
+    rles = [one["segmentation"]["counts"].encode() for one in written["annotations"] if one["image_id"] == image["id"]]
+    found = EncodedMasks(tuple(rles)).read((image["height"], image["width"]))
+    assert np.array_equal(found, expected.masks[expected.masks.any(axis=(1, 2))])
+    assert (tmp_path / "fp16" / "coco.json").is_file()
+
+
 def test_the_first_and_the_last_block_are_those_of_all_stages(family: str, deployed: Path) -> None:
     encoder = read(deployed / "openvino" / "fp32" / "image_encoder.xml")
     ends = {"tiny_vit": ("layers.1.blocks.0", "layers.3.blocks.0"), "sam2": ("blocks.0", "blocks.7")}[family]
@@ -177,6 +224,15 @@ def test_masks_without_prompts(deployed: Path) -> None:
 def test_what_transformers_does_not_have_is_refused(deployed: Path) -> None:
     with pytest.raises(AdapterError, match=r"format = transformers: .* no SAM with a TinyViT; leave format out"):
         perform("merge", deployed, format="transformers")
+
+
+@pytest.mark.parametrize("family", ["tiny_vit"], indirect=True)
+def test_onnx_parts_compute_what_torch_computes(deployed: Path) -> None:
+    pytest.importorskip("onnx", reason="the optional package onnx is not installed")
+    assert perform("export", deployed, format="onnx", precision="fp32") == 0
+    checks = json.loads((deployed / "onnx" / "manifest.json").read_text())["checks"]
+    assert checks["mask_iou"] >= 0.9999
+    assert checks["logit_difference"] <= 1e-4
 
 
 @pytest.mark.parametrize("family", ["sam2"], indirect=True)
@@ -216,3 +272,19 @@ def test_files_say_that_images_are_squeezed(deployed: Path) -> None:
         path = deployed / "openvino" / name / "image_encoder.xml"
         assert frame_in(read(path), path) == Frame(64, square=True)
         assert 'model_type value="sam2_image_encoder"' in path.read_text()
+
+
+def test_the_example_of_the_documentation_looks_at_images_as_the_family_does(
+    deployed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With OpenVINO and NumPy alone, from what the files say."""
+    Image.fromarray(picture()).save(tmp_path / "image.png")
+    words = [str(deployed / "openvino" / "fp32"), str(tmp_path / "image.png"), "3", "4", "40", "30"]
+    monkeypatch.setattr(sys, "argv", ["segment_openvino.py", *words, str(tmp_path / "mask.png")])
+    found = runpy.run_path(str(ROOT / "examples" / "segment_openvino.py"))
+    pixels = preprocess(picture(), frame_of(load(deployed).sam)).numpy()
+    assert np.abs(found["images"][0] - pixels).max() < 1e-5
+    wanted = load(deployed).segment(picture(), boxes=[[3, 4, 40, 30]]).masks[0]
+    mask = np.asarray(Image.open(tmp_path / "mask.png"))
+    assert mask.shape == wanted.shape
+    assert (mask == wanted).mean() > 0.98  # the CPU may have computed it in bf16

@@ -9,14 +9,14 @@ from lora_sam.models.attention.split import MASK_BYTES
 from lora_sam.training.planning.workload import Step, grid_of
 
 if TYPE_CHECKING:
+    from lora_sam.models.block_shape import BlockShape
     from lora_sam.models.device import Precision
-    from lora_sam.models.family import BlockShape, SamModel
+    from lora_sam.models.family import SamModel
 
 _FP32 = 4
 # Kept for the backward pass, in maps of (pixels of the embedding x its channels) numbers, counted with
 # `torch.autograd.graph.saved_tensors_hooks`: numbers of fp32, and numbers in the arithmetic of the step.
 _NECK = (2.8, 3.0)
-_DECODER = (8.1, 7.5)
 # Numbers of fp32 that the losses keep for a pixel of the logits.
 _LOSS = 11
 # What allocators take beyond what is asked for, by the precision: holes between tensors that live differently long.
@@ -155,7 +155,7 @@ def kept_by_decoder(step: Step) -> int:
     prompts, side = step.decoded_together, step.model.image_size
     compared = side if step.input_loss else side // 4
     of_loss = prompts * (_LOSS * compared**2 + side**2) * _FP32
-    return _maps(step, _DECODER, prompts) + of_loss
+    return _maps(step, step.model.kept_by_decoding, prompts) + of_loss
 
 
 def _maps(step: Step, maps: tuple[float, float], count: int) -> int:

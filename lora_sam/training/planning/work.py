@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from lora_sam.models.family import BlockShape, SamModel
+    from lora_sam.models.block_shape import BlockShape
+    from lora_sam.models.family import SamModel
 
 # Share of the measured rate of large matrix products that the parts of a step reach: the mask decoder is made of small
 # products, and waits for memory. Measured on a CPU with AVX512-BF16 (encoder 0.6 to 0.8); on GPUs set by experience.
