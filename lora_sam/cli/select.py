@@ -1,0 +1,301 @@
+"""Which images to label next: the options of the command, and its order."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from lora_sam.core.console import note, progress
+from lora_sam.core.errors import ConfigError, DataError, LoraSamError
+
+if TYPE_CHECKING:
+    from lora_sam.core.predictor import Predictor
+    from lora_sam.core.run_directory import RunDirectory
+    from lora_sam.data.reading.duplicates import Likeness
+    from lora_sam.data.reading.pixel_scale import PixelScale
+    from lora_sam.deployment.predicting.sources import Source, SourceImage
+
+FILES = ("selection.json", "selection.csv", "selection.png", "selection.html")
+PRE_ANNOTATIONS = "pre_annotations"
+SOME_FAILED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Select:
+    """Choose the unlabelled images that are worth labelling next, and make masks of them to begin from.
+
+    Images are ranked by how far their embeddings are from those of the training images and of what was chosen before
+    them, by where the masks of adapter and base differ, or by both. Nothing is drawn: the same images give the same
+    list. An image that looks like a training image, or like one that was chosen, is left out: hashes that differ in at
+    most 3 of 64 bits, and brightness by at most 8 of 255. Ends with 3 where images could not be read.
+
+    Attributes:
+        run: Run directory, or latest; of a sweep its best job.
+        source: A folder with all below it, a pattern in quotes ('scans/**/*.tif'), an image, or a COCO file that lists
+            images.
+        n: How many images to choose.
+        by: coverage of what is labelled, disagreement of adapter and base at a grid of points, or both: their product.
+        out: Directory to write to; null for selections/<name of the source>.
+        overwrite: Replace an earlier selection there.
+        pre_annotate: Also write the masks that the run finds on the chosen images, as COCO.
+        data_root: Where the images of the run lie now; null for where they were.
+        max_megapixels: Larger images are left out and listed.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        threads: Threads to compute with; null leaves it to torch.
+        base: Checkpoint of the base weights; null takes the file that the run used.
+    """
+
+    run: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    n: Annotated[int, Field(ge=1, le=100_000)]
+    by: Literal["coverage", "disagreement", "both"]
+    out: Annotated[str, Field(min_length=1)] | None
+    overwrite: bool
+    pre_annotate: bool
+    data_root: Annotated[str, Field(min_length=1)] | None
+    max_megapixels: Annotated[float, Field(gt=0, le=64)]
+    device: Annotated[str, Field(min_length=1)]
+    threads: Annotated[int, Field(ge=1, le=4096)] | None
+    base: str | None
+
+    def perform(self) -> int:
+        """Rank, write and print; returns 0, or 3 where images could not be read.
+
+        Raises:
+            AdapterError: the run has no adapter.
+            CheckpointError: the base weights are not found.
+            ConfigError: the device is not there, or `out` is in use.
+            DataError: no image is there, none can be read, or those of the run are gone.
+            TrainingError: nothing can be written.
+        """
+        from lora_sam.cli.predict import subject_of
+        from lora_sam.core.run_directory import find_run
+        from lora_sam.data.reading.duplicates import alike
+        from lora_sam.data.reading.pixel_scale import PixelScale
+        from lora_sam.deployment.predicting.sources import open_source, readable
+        from lora_sam.evaluation.choosing import ranked
+        from lora_sam.runs.adapter_files import find_adapter
+        from lora_sam.runs.opening import check_device, open_model
+        from lora_sam.runs.places import opened
+        from lora_sam.runs.resuming import settings_of
+
+        run = find_run(self.run)
+        adapter = find_adapter(run.root)
+        source = open_source(self.source, None if self.out is None else Path(self.out))
+        readable(source.images, self.source)
+        out = Path("selections") / subject_of(source) if self.out is None else Path(self.out).expanduser()
+        self._check_free(out)
+        check_device("tuned", self.device)
+        training = opened(run, settings_of(run, self.data_root), self.data_root).train
+
+        base = None if self.base is None else Path(self.base)
+        tuned = open_model(run, "tuned", base=base, device=self.device, threads=self.threads)
+        other = None
+        if self.by != "coverage":
+            other = open_model(run, "base", base=base, device=self.device, threads=self.threads)
+        scale = PixelScale.of_run(adapter)
+        with progress("looking at labelled images", "images") as on_image:
+            known = []
+            for place in range(len(training)):
+                known.append(_Seen.of(training[place].image, tuned, None))
+                on_image(place + 1, len(training))
+        seen, places, failures = self._looked_at(source, scale, tuned, other)
+        if not seen:
+            raise DataError(
+                f"source = {self.source}: no image could be used; the first: {next(iter(failures.values()))}"
+            )
+
+        likenesses = [one.likeness for one in seen]
+        labelled = {place for _, place in alike([one.likeness for one in known], likenesses)}
+        fresh = [place for place in range(len(seen)) if place not in labelled]
+        if not fresh:
+            raise DataError(f"source = {self.source}: every image looks like one that the run was trained on")
+
+        def same(one: int, two: int) -> bool:
+            first, second = likenesses[fresh[one]], likenesses[fresh[two]]
+            return first.pixels == second.pixels or any(True for _ in alike([first], [second]))
+
+        chosen = ranked(
+            np.stack([one.features for one in known]),
+            np.stack([seen[place].features for place in fresh]),
+            None if other is None else np.array([seen[place].differs for place in fresh]),
+            self.n,
+            same,
+            coverage=self.by != "disagreement",
+        )
+        picked = [(places[fresh[place]], seen[fresh[place]], score) for place, score in chosen]
+        left_out = len(seen) - len(fresh)
+        self._write(out, source, picked, failures, len(training), len(seen), left_out)
+        self._tell(out, run, source, picked, failures, left_out)
+        return SOME_FAILED if failures else 0
+
+    def _check_free(self, out: Path) -> None:
+        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+            return
+        if not (out / FILES[0]).is_file():
+            raise ConfigError(f"out = {out}: holds something else and is left as it is; choose another with out=...")
+        if not self.overwrite:
+            raise ConfigError(
+                f"out = {out}: holds an earlier selection; choose another out=..., or replace it with overwrite=true"
+            )
+
+    def _looked_at(
+        self, source: Source, scale: PixelScale | None, tuned: Predictor, other: Predictor | None
+    ) -> tuple[list[_Seen], list[SourceImage], dict[str, str]]:
+        from lora_sam.data.reading.images import image_size, read_image
+
+        seen, places, failures = [], [], {}
+        with progress("looking at unlabelled images", "images") as on_image:
+            for number, image in enumerate(source.images, 1):
+                try:
+                    if image.path is None:
+                        raise DataError(str(image.problem))
+                    height, width = image_size(image.path)
+                    if height * width > self.max_megapixels * 1e6:
+                        raise DataError(f"{image.path}: has more than max_megapixels = {self.max_megapixels:g}")
+                    pixels = read_image(image.path, scale)
+                except DataError as error:
+                    failures[image.name] = str(error)
+                else:
+                    seen.append(_Seen.of(pixels, tuned, other))
+                    places.append(image)
+                on_image(number, len(source.images))
+        return seen, places, failures
+
+    def _write(
+        self,
+        out: Path,
+        source: Source,
+        picked: list[tuple[SourceImage, _Seen, float]],
+        failures: dict[str, str],
+        labelled: int,
+        usable: int,
+        left_out: int,
+    ) -> None:
+        from lora_sam.core.files import atomic_directory
+        from lora_sam.report.selection import Picked, selection_html, sheet
+
+        rows = [
+            Picked(number, image.name, round(score, 6), seen.differs, seen.picture)
+            for number, (image, seen, score) in enumerate(picked, 1)
+        ]
+        images = [
+            {"rank": row.rank, "image": row.name, "score": row.score, "disagreement": row.differs} for row in rows
+        ]
+        content = {
+            "schema_version": 1,
+            "run": self.run,
+            "source": str(source.root),
+            "by": self.by,
+            "labelled": labelled,
+            "usable": usable,
+            "like_labelled": left_out,
+            "images": images,
+            "failures": failures,
+        }
+        table = io.StringIO()
+        writer = csv.DictWriter(table, ["rank", "image", "score", "disagreement"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(images)
+        with atomic_directory(out) as directory:
+            (directory / FILES[0]).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            (directory / FILES[1]).write_text(table.getvalue(), encoding="utf-8", errors="replace")
+            picture = sheet(rows)
+            picture.save(directory / FILES[2], format="PNG")
+            page = selection_html(rows, content, picture)
+            (directory / FILES[3]).write_text(page, encoding="utf-8", errors="replace")
+
+    def _tell(
+        self,
+        out: Path,
+        run: RunDirectory,
+        source: Source,
+        picked: list[tuple[SourceImage, _Seen, float]],
+        failures: dict[str, str],
+        left_out: int,
+    ) -> None:
+        for name, reason in list(failures.items())[:10]:
+            print(f"left out: {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
+        if len(failures) > 10:
+            print(f"and {len(failures) - 10:,} more, all in {out / FILES[0]}", file=sys.stderr)
+        for number, (image, _, score) in enumerate(picked, 1):
+            print(f"{number:>4}  {score:8.4f}  {image.name}")
+        if left_out:
+            print(f"{left_out:,} look like training images and are left out")
+        if len(picked) < self.n:
+            print(f"only {len(picked)} of n = {self.n}: there are no more that are not near duplicates")
+        if self.pre_annotate:
+            self._annotate(out, [image.name for image, _, _ in picked])
+        print(f"list   {out / FILES[1]}")
+        print(f"page   {out / FILES[3]}", flush=True)
+
+    def _annotate(self, out: Path, names: list[str]) -> None:
+        """Masks on the chosen images, by predict."""
+        from lora_sam.cli.predict import Predict
+        from lora_sam.core.config import from_conf
+
+        wanted = set(names)
+
+        class OfChosen(Predict):
+            def _prepared(self) -> Any:
+                run, images, work = super()._prepared()
+                chosen = tuple(image for image in images if image.name in wanted)
+                return run, chosen, replace(work, images=chosen)
+
+        usual = from_conf(
+            "predict",
+            run=self.run,
+            source=self.source,
+            output=str(out / PRE_ANNOTATIONS),
+            device=self.device,
+            threads=self.threads,
+            base=self.base,
+            max_megapixels=self.max_megapixels,
+        )
+        try:
+            OfChosen(**vars(usual)).done()
+        except LoraSamError as error:
+            note(f"no masks to begin from: {error}")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is kept of an image.
+
+    Attributes:
+        features: Of its embedding, [2 C].
+        likeness: To compare it with others.
+        differs: Disagreement of adapter and base; None where it was not asked for.
+        picture: Small, for the sheet, uint8 [h, w, 3].
+    """
+
+    features: NDArray[np.float64]
+    likeness: Likeness
+    differs: float | None
+    picture: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, image: NDArray[np.uint8], tuned: Predictor, other: Predictor | None) -> _Seen:
+        from lora_sam.core.structures import Prompts
+        from lora_sam.data.reading.duplicates import likeness
+        from lora_sam.evaluation.choosing import PER_SIDE, described, disagreement
+        from lora_sam.predictors.automatic import grid_points
+
+        size = (image.shape[0], image.shape[1])
+        features = described(tuned.embedding(image), tuned.frame.extent(size), tuned.frame.side)
+        differs = None
+        if other is not None:
+            points = grid_points(PER_SIDE, size)[:, None]
+            prompts = Prompts(points=points, labels=np.ones(points.shape[:2], np.int64))
+            differs = round(disagreement(tuned.predict(image, prompts).masks, other.predict(image, prompts).masks), 6)
+        step = max(1, max(size) // 256)
+        return cls(features, likeness(image), differs, image[::step, ::step].copy())
