@@ -16,8 +16,16 @@ from lora_sam.app.scene import MAX_CHARACTERS, Scene, objects_json, scene_from
 from lora_sam.app.uploads import MAX_BYTES
 from lora_sam.app.workbench import Workbench
 from lora_sam.core.errors import DataError, LoraSamError
+from lora_sam.prompts.interface import trained_kinds
 
 Answer = dict[str, Any]
+
+_TRAINED_WITH: dict[str, str] = {
+    "box": "boxes",
+    "point": "single points",
+    "clicks": "correcting clicks",
+    "everything": "masks without prompts",
+}
 
 
 class Answers:
@@ -48,13 +56,19 @@ class Answers:
                 except LoraSamError as error:
                     scene, note = Scene(runs=scene.runs or (next(iter(bench.runs)),)), str(error)
                     scene = replace(scene, runs=tuple(name for name in scene.runs if name in bench.runs))
-            return {"examples": self._examples(self._run(scene)), "scene": self._plain(scene), "note": note}
+            run = self._run(scene)
+            return {
+                "examples": self._examples(run),
+                "scene": self._plain(scene),
+                "note": note,
+                "trained": self._trained(run),
+            }
 
         return _answered(answer)
 
     def examples(self, run: str) -> Answer:
         """Thumbnails of test images of a run."""
-        return _answered(lambda: {"examples": self._examples(run)})
+        return _answered(lambda: {"examples": self._examples(run), "trained": self._trained(run)})
 
     def open_picture(self, id: str, run: str) -> Answer:
         """An image by its id, with the prompts to begin with; an empty id opens the first example."""
@@ -134,6 +148,15 @@ class Answers:
         shown = order if len(order) <= EXAMPLES else [*order[: EXAMPLES - 3], *order[-3:]]
         return [images.thumbnail(index) for index in shown]
 
+    def _trained(self, run: str) -> Answer:
+        """The tool to begin with, and a sentence on what the run was trained with; neither where that is not known."""
+        try:
+            kinds = trained_kinds(self.workbench.evaluated(run).settings.prompt)
+        except LoraSamError:
+            kinds = ()
+        told = " and ".join(_TRAINED_WITH[kind] for kind in kinds)
+        return {"tool": "box" if "box" in kinds else "+", "note": f"This run was trained with {told}." if told else ""}
+
     def _plain(self, scene: Scene) -> Answer:
         return {
             "image": scene.image,
@@ -181,6 +204,7 @@ def _columns(comparison: Comparison, known: Collection[str] = ()) -> list[Answer
             "label": column.label,
             "masks": [None if patch is None else patch.packed(known) for patch in column.patches],
             "scores": list(column.scores),
+            "names": list(column.names),
             "encode_ms": 1e3 * column.encode_seconds,
             "decode_ms": 1e3 * column.decode_seconds,
         }

@@ -32,6 +32,7 @@ class Column:
         scores: IoU as the model predicts it, per object.
         encode_seconds: Time spent encoding the image; 0 where it was remembered.
         decode_seconds: Time spent answering prompts, enlarging masks included.
+        names: Class of each mask as a class head tells it; none where there is none.
     """
 
     key: str
@@ -40,6 +41,7 @@ class Column:
     scores: tuple[float | None, ...]
     encode_seconds: float
     decode_seconds: float
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

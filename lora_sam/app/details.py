@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.app import downloads
-from lora_sam.app.drawing import overlay
+from lora_sam.app import collected, downloads
+from lora_sam.app.comparison import scaled
+from lora_sam.app.drawing import overlay, tagged
+from lora_sam.app.figures import means, table
+from lora_sam.app.patches import Patch
+from lora_sam.app.pictures import Picture
 from lora_sam.app.runs import curves_html, leaderboard
 from lora_sam.app.scene import HEADINGS, Scene, objects_json, objects_of, rows_of, scene_from
 from lora_sam.app.workbench import Workbench
 from lora_sam.core.errors import DataError, LoraSamError
+from lora_sam.core.wording import plural
 from lora_sam.evaluation.result import verdict
 from lora_sam.evaluation.table import markdown_table
 from lora_sam.report.markup import element, serialize
@@ -61,8 +66,15 @@ def slider_images(bench: Workbench, text: str) -> tuple[NDArray[np.uint8], NDArr
     """The image with the masks of base, and with those of the first tuned model."""
     scene, opacity = state_of(bench, text)
     comparison = bench.compare(scene, "slider")
-    base, tuned = (overlay(comparison.picture.image, column.patches, opacity) for column in comparison.columns[:2])
-    return base, tuned
+    rows = table(comparison)
+    drawn = []
+    objects = [scaled(one, comparison.picture.scale) for one in comparison.objects]
+    columns = list(zip(comparison.columns, means(rows, len(comparison.columns)), strict=True))[:2]
+    for place, (column, mean) in enumerate(columns):
+        tag = ("tuned" if place else "base") + ("" if mean is None else f" · IoU {mean:.3f}")
+        image = overlay(comparison.picture.image, column.patches, opacity)
+        drawn.append(tagged(image, tag, objects, right=bool(place)))
+    return drawn[0], drawn[1]
 
 
 def files(bench: Workbench, text: str) -> dict[str, bytes]:
@@ -71,6 +83,54 @@ def files(bench: Workbench, text: str) -> dict[str, bytes]:
     if all(one.empty for one in scene.objects):
         raise DataError("there are no prompts yet: click an object, or drag a box around it")
     return downloads.files_of(*_in_order(scene, *bench.whole(scene)))
+
+
+def keep(bench: Workbench, text: str, which: str, names: str) -> list[str]:
+    """Keep the masks of a model as training data; says how many, and the command that trains on with them.
+
+    Args:
+        bench: What is shown.
+        text: The state: masks of prompts, or with `everything` those found without, except the places `left_out`.
+        which: Key of the model.
+        names: One class for all masks, or one for each, with commas.
+
+    Raises:
+        DataError: there are no such masks, or they cannot be kept.
+    """
+    scene, _ = state_of(bench, text)
+    given = json.loads(text)
+    if given.get("everything"):
+        found = bench.found(scene)
+        column = next((one for one in found.columns if one.key == which), found.columns[-1])
+        skipped = set(given.get("left_out") or ())
+        patches = [patch for place, patch in enumerate(column.patches) if patch is not None and place not in skipped]
+        told = [name for place, name in enumerate(column.names) if place not in skipped]
+        if not patches:
+            raise DataError("all masks are left out; click some of them to take them back")
+        picture = found.picture
+        masks = np.stack([_at_original(patch, picture) for patch in patches])
+    else:
+        picture, by_model, _ = bench.whole(scene)
+        which = which if which in by_model else list(by_model)[-1]
+        masks, told = by_model[which], []
+    made = collected.collect(bench.folder, picture, masks, collected.names_for(names, len(masks), told))
+    run = bench.runs[scene.runs[0]].directory.root
+    sentence = (
+        f"{plural(made.kept, 'object')} of {picture.name} kept in {made.folder}, which now holds "
+        f"{plural(made.objects, 'object')} in {plural(made.images, 'image')}."
+    )
+    return [sentence, collected.tune_again(bench.program, run, made.folder)]
+
+
+def _at_original(patch: Patch, picture: Picture) -> NDArray[np.bool_]:
+    mask = patch.full(picture.shown_size)
+    if picture.shown_size == picture.size:
+        return mask
+    rows, columns = (
+        np.minimum((np.arange(whole) * (shown / whole)).astype(np.intp), shown - 1)
+        for whole, shown in zip(picture.size, picture.shown_size, strict=True)
+    )
+    return mask[rows[:, None], columns]
 
 
 def metrics(bench: Workbench, runs: Sequence[str]) -> list[Any]:

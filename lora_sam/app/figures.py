@@ -38,9 +38,9 @@ def true_object(one: ObjectPrompts, picture: Picture) -> int | None:
 def table(comparison: Comparison) -> list[dict[str, Any]]:
     """A row per object, ready for JSON.
 
-    Keys: `object`, `truth` (whether there is a label), and `columns`: a mapping per model with `score` (IoU as the
-    model predicts it), `area` in pixels of the original, `iou` with the truth, `dice` with the base's mask; each None
-    where there is no such number.
+    Keys: `object`, `truth` (whether there is a label), `label` (its place in the truth), and `columns`: a mapping per
+    model with `score` (IoU as the model predicts it), `area` in pixels of the original, `iou` with the truth, `dice`
+    with the base's mask; each None where there is no such number.
     """
     picture = comparison.picture
     per_pixel = 1 / (picture.scale[0] * picture.scale[1])
@@ -60,7 +60,7 @@ def table(comparison: Comparison) -> list[dict[str, Any]]:
                     "dice": None if patch is None or base is None else dice(base, patch),
                 }
             )
-        rows.append({"object": place + 1, "truth": index is not None, "columns": cells})
+        rows.append({"object": place + 1, "truth": index is not None, "label": index, "columns": cells})
     return rows
 
 

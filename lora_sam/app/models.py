@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lora_sam.app.backends import TORCH, backends_of, why_not
 from lora_sam.app.runs import Run
@@ -15,6 +17,7 @@ from lora_sam.core.errors import DataError
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
     from lora_sam.methods.adapted import AdaptedSam, Strength
+    from lora_sam.predictors.class_head import ClassHead
 
 EMBEDDING_BYTES = 64 * 2**20
 """What the encoded images of one predictor may take; one of a ViT at 1024 pixels takes 4 MiB."""
@@ -40,6 +43,20 @@ class Model:
     alpha: float = 1.0
     measured: dict[str, tuple[float, float]] = field(default_factory=dict)
     _strength: Strength | None = None
+
+    @cached_property
+    def class_head(self) -> ClassHead | None:
+        """What tells classes apart; None where the run has none. Raises `AdapterError` if it is damaged."""
+        from lora_sam.runs.loading import load_classes
+
+        return load_classes(self.run.directory.root)
+
+    def classes(self, predictor: Predictor, image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> tuple[str, ...]:
+        """The class of each of the masks bool [N, H, W]; nothing where the run tells none."""
+        if self.class_head is None or not len(masks):
+            return ()
+        likely = self.class_head.probabilities(predictor, image, masks).argmax(axis=1)
+        return tuple(self.class_head.names[place] for place in likely)
 
     def predictor(self, name: str) -> Predictor:
         """A predictor by name. `DataError`: no such back end; `AdapterError`: stale or damaged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,20 @@ from lora_sam.core.errors import LoraSamError
 from lora_sam.core.files import read_json
 from lora_sam.core.metrics_log import read_metrics
 from lora_sam.core.run_directory import SWEEP, RunDirectory, find_run
+from lora_sam.core.wording import plural
 from lora_sam.evaluation.layout import validate_report
+from lora_sam.evaluation.result import verdict
 from lora_sam.runs.adapter_files import adapter_bytes, read_facts
+from lora_sam.runs.resuming import flat
 
 _DEPTHS = 4  # outputs/<date>/<time>, multirun/<date>/<time>/<job>
+_MOST_VARIED = 8
+# paths, limits of the machine, and what only shows
+_NOT_VARIED = frozenset(("cache", "tracker", "resume", "evaluate_automatic", "evaluate_clicks", "evaluate_images"))
 LEADERBOARD = (
     "run",
+    "what differs",
+    "validation IoU",
     "model",
     "method",
     "weights trained",
@@ -84,6 +93,11 @@ def find_runs(outputs: Path, wanted: str | None = None) -> list[Run]:
             if not root.is_symlink():
                 name = root.relative_to(outputs).as_posix()
                 found.setdefault(root.resolve(), Run(outputs.name if name == "." else name, RunDirectory(root)))
+    for sweep in (outputs.parent / "multirun").glob(f"*/*/{SWEEP}"):
+        for job in sweep.parent.glob("*/adapter/lora_sam.json"):
+            root = job.parent.parent
+            if not root.is_symlink():
+                found.setdefault(root.resolve(), Run(root.as_posix(), RunDirectory(root)))
     latest = outputs / "latest"
     first = [latest.resolve()] if latest.is_dir() else []
     # the best job of a sweep, which lies elsewhere
@@ -93,8 +107,9 @@ def find_runs(outputs: Path, wanted: str | None = None) -> list[Run]:
         asked = str(inside if inside.is_dir() else wanted)
         run = find_run(asked)
         read_facts(run.adapter)
-        if (Path(asked) / SWEEP).is_file():
-            for job in sorted(Path(asked).glob("*/adapter/lora_sam.json")):
+        sweep = Path(asked) if (Path(asked) / SWEEP).is_file() else run.root.parent
+        if (sweep / SWEEP).is_file():
+            for job in sorted(sweep.glob("*/adapter/lora_sam.json")):
                 root = job.parent.parent
                 if not root.is_symlink():
                     found.setdefault(root.resolve(), Run(root.as_posix(), RunDirectory(root)))
@@ -121,8 +136,12 @@ def described(run: Run) -> str:
 
 
 def leaderboard(runs: Sequence[Run]) -> list[list[Any]]:
-    """One row per run with the columns `LEADERBOARD`, the best tuned IoU first; runs without an evaluation last."""
+    """One row per run with the columns `LEADERBOARD`, the best validation IoU first; runs without one last.
+
+    The split of the final table is not what chooses: who picks the best of many by it flatters it.
+    """
     rows = []
+    differing = varied(runs)
     for run in runs:
         try:
             facts = run.facts
@@ -130,22 +149,98 @@ def leaderboard(runs: Sequence[Run]) -> list[list[Any]]:
         except (LoraSamError, OSError):
             continue
         model, method = facts["architecture"].get("variant", "?"), facts["method"].get("name", "?")
-        report = run.report
+        report, different = run.report, differing.get(run.name, "")
+        validated = facts.get("validation_iou")
+        rank, shown = (-1.0, "") if validated is None else (float(validated), f"{validated:.3f}")
         if report is None:
-            rows.append((-1.0, [run.name, model, method, "", size, "", "", "", "", "not evaluated", ""]))
+            head = [run.name, different, shown, model, method]
+            rows.append((rank, [*head, "", size, "", "", "", "", "not evaluated", ""]))
             continue
         delta, (low, high) = report["delta"]["iou"], report["delta"]["iou_interval"]
         rows.append(
             (
-                report["tuned"]["iou"],
+                rank,
                 [
-                    run.name, model, method, f"{report['trainable_parameters']:,}", size, report["split"],
+                    run.name, different, shown, model, method,
+                    f"{report['trainable_parameters']:,}", size, report["split"],
                     f"{report['base']['iou']:.3f}", f"{report['tuned']['iou']:.3f}", f"{delta:+.3f}",
                     f"{low:+.3f} to {high:+.3f}", f"{report['seconds'] / 60:.1f}",
                 ],
             )
         )  # fmt: skip
     return [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
+
+
+def varied(runs: Sequence[Run]) -> dict[str, str]:
+    """What differs between the configurations of runs, as `key=value`, by the name of a run."""
+    configs = {run.name: flat(found) for run in runs if (found := configuration(run)) is not None}
+    keys = sorted({key for values in configs.values() for key in values if key.split(".")[0] not in _NOT_VARIED})
+    told: dict[str, list[str]] = {name: [] for name in configs}
+    for key in keys:
+        if key.endswith("_target_"):
+            continue
+        if len({json.dumps(values.get(key)) for values in configs.values()}) > 1:
+            for name, values in configs.items():
+                if key in values:
+                    told[name].append(f"{key}={_plain(values[key])}")
+    return {
+        name: " ".join(words[:_MOST_VARIED]) + (" …" if len(words) > _MOST_VARIED else "")
+        for name, words in told.items()
+    }
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def headline(run: Run) -> dict[str, str]:
+    """What stands above everything: `run`, `model`, `data`, a `claim` in few words, `figures`, the whole `verdict`."""
+    try:
+        facts = run.facts
+    except LoraSamError:
+        return {"run": run.name, "claim": "damaged"}
+    config = configuration(run) or {}
+    data = config.get("data") or {}
+    root = data.get("root") or str(data.get("_target_", "")).rpartition(".")[2].lower()
+    made = {
+        "run": run.name,
+        "model": f"{facts['architecture'].get('variant', '?')}, {facts['method'].get('name', '?')}",
+        "data": str(root),
+        "claim": "not evaluated",
+        "figures": "",
+        "verdict": "",
+    }
+    report = run.report
+    if report is None:
+        return made
+    delta, (low, high) = report["delta"]["iou"], report["delta"]["iou_interval"]
+    made["claim"] = "tuned is better" if low > 0 else "tuned is worse" if high < 0 else "no measurable difference"
+    made["figures"] = (
+        f"IoU {report['base']['iou']:.3f} → {report['tuned']['iou']:.3f}, {delta:+.3f} (95 % interval {low:+.3f} to "
+        f"{high:+.3f}), {plural(report['objects'], 'object')} in {plural(report['images'], 'image')}"
+    )
+    made["verdict"] = verdict(report).replace("->", "→")
+    return made
+
+
+def headline_html(run: Run) -> str:
+    """The header of the page."""
+    from lora_sam.report.markup import element, serialize
+
+    told = headline(run)
+    better = {"tuned is better": "good", "tuned is worse": "bad"}.get(told["claim"], "even")
+    return serialize(
+        element(
+            "header",
+            element("h1", "lora_sam"),
+            element("span", told["run"], class_="ls-run", title="run"),
+            element("span", told.get("model", ""), title="model and method"),
+            element("span", told.get("data", ""), title="data"),
+            element("p", element("strong", told["claim"], class_=f"ls-{better}"), f" {told.get('figures', '')}",
+                    title=told.get("verdict", "")),
+            class_="ls-head",
+        )
+    )  # fmt: skip
 
 
 def ranked_images(report: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
     from lora_sam.predictors.automatic import AutomaticMasks
 
-_MODELS, _PICTURES, _MASKS, _DEEP = 3, 32, 4096, 4
+_MODELS, _PICTURES, _MASKS, _DEEP, _FOUND = 3, 32, 4096, 4, 4
 _PICTURE_BYTES = 2**29
+COLLECTED = Path("data") / "corrected"
 
 
 class Workbench:
@@ -41,13 +42,24 @@ class Workbench:
         outputs: Directory of runs.
         wanted: The run to begin with; None for the latest.
         waiting: How many heavy jobs may wait for the one that works.
+        folder: Where accepted masks are kept as training data.
+        program: How training is called, for the command that goes on with them.
 
     Raises:
         AdapterError: there is no run.
     """
 
-    def __init__(self, outputs: Path, wanted: str | None = None, *, waiting: int = WAITING) -> None:
+    def __init__(
+        self,
+        outputs: Path,
+        wanted: str | None = None,
+        *,
+        waiting: int = WAITING,
+        folder: Path = COLLECTED,
+        program: str = "python train.py",
+    ) -> None:
         self.outputs, self._wanted = outputs, wanted
+        self.folder, self.program = folder, program
         self.turns = Turns(waiting)
         self.ready = threading.Event()
         self.failure: str | None = None
@@ -58,6 +70,7 @@ class Workbench:
         self._pictures: Kept[Picture] = Kept(_PICTURES, most_bytes=_PICTURE_BYTES, size=lambda one: one.nbytes)
         self._deep: Kept[tuple[str, bytes]] = Kept(_DEEP)  # name and content of uploads that each run reads its own way
         self._masks: Kept[tuple[Patch, float]] = Kept(_MASKS)
+        self._found: Kept[Comparison] = Kept(_FOUND)
         self.runs: dict[str, Run] = {}
         self.refresh()
         if not self.runs:
@@ -167,8 +180,16 @@ class Workbench:
                 patches = tuple(patch_of(mask) for mask in found.masks[:most])
                 scores = tuple(float(score) for score in found.scores[:most])
                 seconds = time.perf_counter() - encoded
-                columns.append(Column(key, label, patches, scores, encoded - start, seconds))
-        return Comparison(picture, (), tuple(columns), tuple(notes))
+                names = () if key == "base" else self._model(key).classes(predictor, picture.image, found.masks[:most])
+                columns.append(Column(key, label, patches, scores, encoded - start, seconds, names))
+        return self._found.put(_what_is_looked_at(scene), Comparison(picture, (), tuple(columns), tuple(notes)))
+
+    def found(self, scene: Scene) -> Comparison:
+        """What `everything` found last for this image and these models. Raises `DataError` if it is forgotten."""
+        known = self._found.get(_what_is_looked_at(scene))
+        if known is None:
+            raise DataError("these masks are not here any more; find everything again")
+        return known
 
     def whole(self, scene: Scene, ticket: str = "whole") -> tuple[Picture, dict[str, NDArray[np.bool_]], Any]:
         """Picture, masks bool [N, H, W] at its original size by column, and predicted IoU [N] by column."""
@@ -273,3 +294,7 @@ class Workbench:
                     found[new[place]] = self._masks.put(keys[new[place]], (patch_of(mask), float(score)))
         patches = tuple(None if one is None else one[0] for one in found)
         return Column(key, label, patches, tuple(None if one is None else one[1] for one in found), encode, decode)
+
+
+def _what_is_looked_at(scene: Scene) -> Hashable:
+    return scene.image, scene.runs, scene.alpha, scene.backend

@@ -24,6 +24,10 @@ def _parser(program: str | None) -> argparse.ArgumentParser:
     made.add_argument("--port", type=int, default=7860, help="port (default: 7860)")
     made.add_argument("--auth", metavar="USER:PASSWORD", default=os.environ.get("LORA_SAM_AUTH"), help="ask for these")
     made.add_argument("--share", action="store_true", help="a public link; only with --auth")
+    made.add_argument(
+        "--collect", type=Path, default=Path("data") / "corrected", metavar="DIRECTORY",
+        help="where accepted masks are kept as training data (default: data/corrected)",
+    )  # fmt: skip
     made.add_argument("--open", action="store_true", help="open the browser")
     return made
 
@@ -36,6 +40,7 @@ def serve_app(arguments: Sequence[str], program: str | None = None) -> int:
         program: How it was called; None for the name of the script.
     """
     given = _parser(program).parse_args(arguments)
+    given.trainer = "python train.py" if program is None else "lora-sam train"
     user, colon, password = (given.auth or "").partition(":")
     if given.auth and not (user and colon and password):
         return _refuse("--auth is not USER:PASSWORD")
@@ -61,7 +66,8 @@ def _until_stopped(given: argparse.Namespace, auth: tuple[str, str] | None) -> i
     from lora_sam.core.errors import LoraSamError
 
     try:
-        bench = Workbench(given.outputs, (given.run or "").removeprefix("run=") or None)
+        wanted = (given.run or "").removeprefix("run=") or None
+        bench = Workbench(given.outputs, wanted, folder=given.collect, program=given.trainer)
         page = serve(bench, host=given.host, port=given.port, auth=auth, share=given.share, inbrowser=given.open)
     except (LoraSamError, OSError) as error:
         hint = "; choose another one with --port" if isinstance(error, OSError) else ""

@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 
 from lora_sam.app import details
 from lora_sam.app.downloads import label_image, snippet
-from lora_sam.app.drawing import GAINED, LOST, difference, overlay
+from lora_sam.app.drawing import BROKEN, CHANGED, FIXED, difference, overlay, tagged
 from lora_sam.app.patches import patch_of
 from lora_sam.app.scene import Scene, objects_from, to_json
 from lora_sam.app.workbench import Workbench
@@ -126,11 +126,32 @@ def test_masks_are_filled_and_outlined_in_the_colour_of_their_object() -> None:
     assert not drawn[0].any()
 
 
-def test_gained_and_lost_pixels_have_colours_of_their_own() -> None:
-    image = np.zeros((1, 4, 3), np.uint8)
-    before, after = (patch_of(np.array([row], np.bool_)) for row in ([0, 1, 1, 0], [0, 0, 1, 1]))
-    drawn = difference(image, [before], [after], 1.0)
-    assert [tuple(pixel) for pixel in drawn[0]] == [(0, 0, 0), LOST, (0, 0, 0), GAINED]
+def test_what_is_put_right_and_newly_wrong_has_colours_that_no_object_has() -> None:
+    image = np.zeros((1, 6, 3), np.uint8)
+    before, after, truth = (
+        patch_of(np.array([row], np.bool_)) for row in ([0, 1, 1, 0, 0, 1], [0, 0, 1, 1, 1, 0], [0, 0, 1, 1, 0, 1])
+    )
+    drawn = difference(image, [before], [after], [truth], 1.0)
+    black = (0, 0, 0)
+    assert [tuple(pixel) for pixel in drawn[0]] == [black, FIXED, black, FIXED, BROKEN, BROKEN]
+    unknown = difference(image, [before], [after], [None], 1.0)
+    assert [tuple(pixel) for pixel in unknown[0]] == [black, CHANGED, black, CHANGED, CHANGED, CHANGED]
+    # two objects on one pixel: what is wrong is seen
+    both = difference(image, [before, None, after], [after, after, before], [truth, truth, truth], 1.0)
+    assert tuple(both[0, 1]) == BROKEN
+    for colour in (FIXED, BROKEN, CHANGED):
+        assert min(np.abs(np.subtract(colour, one)).sum() for one in PALETTE) > 100
+
+
+def test_the_slider_has_tags_and_prompts() -> None:
+    image = np.zeros((100, 120, 3), np.uint8)
+    drawn = tagged(image, "base · IoU 0.512", [ObjectPrompts(box=(30.0, 40.0, 60.0, 70.0))], right=False)
+    assert tuple(drawn[40, 45]) == PALETTE[0]
+    assert drawn[:15, :60].max() == 255
+    assert not drawn[80:].any()
+    right = tagged(image, "tuned", [], right=True)
+    assert right[:15, 80:].max() == 255
+    assert not right[:, :60].any()
 
 
 def test_metrics_tell_the_run(bench: Workbench) -> None:

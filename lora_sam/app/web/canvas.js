@@ -1,6 +1,6 @@
 // Prompts in, masks out: the part of the page that has to be quick. Masks arrive as bits and are drawn here, so that
 // opacity, difference and truth cost no request. `element`, `trigger` and `server` come from gr.HTML.
-const PALETTE = __PALETTE__, GAINED = __GAINED__, LOST = __LOST__;
+const PALETTE = __PALETTE__, FIXED = __FIXED__, BROKEN = __BROKEN__, CHANGED = __CHANGED__;
 const root = element.querySelector('.ls-root');
 const find = (selector) => root.querySelector(selector);
 const panels = find('.ls-panels'), status = find('.ls-status');
@@ -8,7 +8,7 @@ const ticket = Math.random().toString(36).slice(2);
 const state = {
   scene: { image: '', objects: [], runs: [], alpha: 1, backend: 'torch', choice: 'single' },
   picture: null, photograph: null, answer: null, everything: null, active: 0, past: [], tool: '+', view: 'masks',
-  opacity: 0.45, truth: false, cross: null, corner: null, drag: null,
+  opacity: 0.45, truth: false, cross: null, corner: null, drag: null, zoom: 1, left: 0, top: 0, out: new Set(),
 };
 const timings = [];
 let busy = false, again = false, clicked = null;
@@ -72,6 +72,9 @@ const actions = {
   },
   delete() { remove(state.active); },
   clear() { if (state.scene.objects.length || state.everything) change(() => { state.scene.objects = []; state.active = 0; }); },
+  closer() { zoom(1.5); },
+  farther() { zoom(1 / 1.5); },
+  whole() { zoom(0); },
   truth() { state.truth = !state.truth; press(); paint(); },
   choose() { find('.ls-file').click(); },
   async paste() {
@@ -105,6 +108,28 @@ const actions = {
     find('.ls-camera').hidden = true;
   },
 };
+
+// the visible part of the image begins at (left, top), in its pixels; a factor of 0 shows all of it
+function zoom(factor, x = null, y = null) {
+  if (!state.picture) return;
+  const { width, height } = state.picture, before = state.zoom;
+  state.zoom = factor ? Math.min(Math.max(before * factor, 1), 32) : 1;
+  x ??= state.left + width / before / 2; y ??= state.top + height / before / 2;
+  look(x - (x - state.left) * before / state.zoom, y - (y - state.top) * before / state.zoom);
+}
+
+function look(left, top) {
+  const { width, height } = state.picture;
+  state.left = Math.min(Math.max(left, 0), width - width / state.zoom);
+  state.top = Math.min(Math.max(top, 0), height - height / state.zoom);
+  root.toggleAttribute('data-close', state.zoom * state.picture.shown[0] / width > 2.5);
+  frame(); marks();
+}
+
+function frame() {
+  const { width, height } = state.picture;
+  for (const one of panels.querySelectorAll('.ls-image')) one.style.transform = state.zoom === 1 ? '' : `scale(${state.zoom}) translate(${-100 * state.left / width}%, ${-100 * state.top / height}%)`;
+}
 
 function remove(index) {
   if (index < state.scene.objects.length) change(() => { state.scene.objects.splice(index, 1); state.active = Math.max(0, index - 1); });
@@ -181,7 +206,7 @@ async function show(picture, objects) {
   const photograph = new Image();
   photograph.src = picture.url;
   await photograph.decode();
-  Object.assign(state, { picture, photograph, plain: null, answer: null, everything: null, past: [], active: 0, cross: null, corner: null });
+  Object.assign(state, { picture, photograph, plain: null, answer: null, everything: null, past: [], active: 0, cross: null, corner: null, zoom: 1, left: 0, top: 0 });
   state.scene.image = picture.id;
   state.scene.objects = objects ?? picture.objects;
   root.dataset.state = 'ready';
@@ -211,8 +236,10 @@ async function everything(options) {
   const answer = await waiting(server.everything([plain(), JSON.stringify(options), ticket]));
   if (answer.error) return say(answer.error, true);
   state.everything = whole(answer);
+  state.out.clear();
   paint();
-  say(answer.columns.map((one) => `${one.label}: ${one.masks.length} masks`).join(', ') + '. Undo, or a prompt, leads back.');
+  const notes = answer.notes.length ? ` ${answer.notes.join(' ')}` : '';
+  say(answer.columns.map((one) => `${one.label}: ${one.masks.length} masks`).join(', ') + `. A click leaves a mask out or takes it back; Undo leads back.${notes}`);
 }
 
 // the address always leads back to what is shown
@@ -283,6 +310,8 @@ function paint() {
   if (!state.picture) return;
   const { columns } = shown(), difference = state.view === 'difference';
   const drawn = difference ? columns.slice(1) : columns, [width, height] = state.picture.shown;
+  panels.removeAttribute('aria-busy');
+  for (const one of panels.querySelectorAll('.ls-skeleton')) one.remove();
   while (panels.children.length > drawn.length) panels.lastChild.remove();
   while (panels.children.length < drawn.length) panels.append(panel());
   drawn.forEach((column, index) => {
@@ -293,23 +322,19 @@ function paint() {
     figure.querySelector('span').textContent = state.everything ? `${column.masks.length} masks` : mean === null ? '' : `mean IoU ${mean.toFixed(3)}`;
     const stack = figure.querySelector('.ls-stack');
     stack.style.aspectRatio = `${width} / ${height}`;
-    stack.style.maxWidth = `calc(78vh * ${width / height})`;
+    stack.style.maxWidth = `calc(max(240px, 100vh - 330px) * ${width / height})`;
     if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
     canvas.setAttribute('aria-label', `${state.picture.name} with the masks of ${column.label}`);
     const context = canvas.getContext('2d', { willReadFrequently: true });
     const data = new Uint8ClampedArray(untouched(context, width, height)), image = new ImageData(data, width, height);
     if (difference) {
-      const side = new Uint8Array(width * height), parts = [[], [], [], []];
-      [columns[0], column].forEach((one, bit) => {
-        for (const mask of one.masks) if (mask) for (const part of Object.values(pixels(mask))) for (const at of part) side[at] |= 1 << bit;
-      });
-      side.forEach((which, at) => parts[which].push(at));
-      blend(data, parts[1], LOST, Math.max(state.opacity, 0.3));
-      blend(data, parts[2], GAINED, Math.max(state.opacity, 0.3));
+      const strong = Math.max(state.opacity, 0.6), { fixed, broken, changed } = differences(columns[0], column, width * height);
+      for (const [places, colour] of [[changed, CHANGED], [fixed, FIXED], [broken, BROKEN]]) blend(data, places, colour, strong);
     } else {
       const order = column.masks.map((mask, number) => [mask, number]).filter(([mask]) => mask);
       order.sort(([one], [other]) => other.box[2] * other.box[3] - one.box[2] * one.box[3]);
       for (const [mask, number] of order) {
+        if (state.everything && index && state.out.has(number)) continue;
         const { inside, edge } = pixels(mask), colour = PALETTE[number % PALETTE.length];
         blend(data, inside, colour, state.opacity);
         blend(data, edge, colour, 1);
@@ -323,7 +348,28 @@ function paint() {
     context.putImageData(image, 0, 0);
   });
   find('.ls-legend').hidden = !difference;
-  table(); marks();
+  frame(); table(); marks();
+}
+
+// pixels that differ between two models: put right, newly wrong, or changed where nobody knows; object by object
+function differences(before, after, size) {
+  const kinds = new Uint8Array(size), rows = shown().table, found = { fixed: [], broken: [], changed: [] };
+  const fill = (masks, bit, side) => { for (const mask of masks) if (mask) for (const part of Object.values(pixels(mask))) for (const at of part) side[at] |= bit; };
+  const whole = !!state.everything; // masks that nobody asked for have no partners
+  const objects = whole ? [[before.masks, after.masks, null]] : before.masks.map((mask, place) => [[mask], [after.masks[place]], rows[place]?.label ?? null]);
+  for (const [one, other, label] of objects) {
+    if (!whole && (!one[0] || !other[0])) continue;
+    const side = new Uint8Array(size);
+    fill(one, 1, side); fill(other, 2, side);
+    const truth = label === null ? null : state.picture.truth[label];
+    if (truth) fill([truth], 4, side);
+    side.forEach((which, at) => {
+      const base = which & 1, tuned = which >> 1 & 1;
+      if (base !== tuned) kinds[at] = Math.max(kinds[at], !truth ? 1 : tuned === (which >> 2) ? 2 : 3);
+    });
+  }
+  kinds.forEach((kind, at) => { if (kind) found[['', 'changed', 'fixed', 'broken'][kind]].push(at); });
+  return found;
 }
 
 function panel() {
@@ -338,13 +384,16 @@ function panel() {
 
 function marks() {
   if (!state.picture) return;
-  for (const canvas of panels.querySelectorAll('.ls-marks')) {
+  const boards = [...panels.querySelectorAll('.ls-marks')];
+  for (const canvas of boards) {
     const { width, height } = canvas.getBoundingClientRect(), dense = window.devicePixelRatio || 1;
     if (!width) continue;
     canvas.width = Math.round(width * dense);
     canvas.height = Math.round(height * dense);
-    const context = canvas.getContext('2d'), scale = width / state.picture.width;
+    const context = canvas.getContext('2d'), scale = state.zoom * width / state.picture.width;
     context.scale(dense, dense);
+    if (state.everything) labels(context, state.everything.columns[boards.indexOf(canvas) + (state.view === 'difference' ? 1 : 0)], width / state.picture.shown[0]);
+    context.translate(-state.left * scale, -state.top * scale);
     if (!state.everything) state.scene.objects.forEach((one, number) => {
       const colour = `rgb(${PALETTE[number % PALETTE.length]})`, active = number === state.active;
       if (one.box) rectangle(context, one.box.map((side) => side * scale), colour, active);
@@ -362,6 +411,19 @@ function marks() {
       }
     }
   }
+}
+
+// score, and class where one is told, in the corner of every mask that is large enough
+function labels(context, column, scale) {
+  const [wide, high] = [state.picture.shown[0] / state.picture.width * state.left, state.picture.shown[1] / state.picture.height * state.top];
+  context.font = '11px system-ui, sans-serif'; context.textBaseline = 'top';
+  column.masks.forEach((mask, place) => {
+    if (!mask || mask.box[2] * scale * state.zoom < 26) return;
+    const text = [column.names?.[place], column.scores[place]?.toFixed(2)].filter(Boolean).join(' ');
+    const x = (mask.box[0] - wide) * scale * state.zoom, y = (mask.box[1] - high) * scale * state.zoom;
+    context.fillStyle = 'rgb(0 0 0 / .7)'; context.fillRect(x, y, context.measureText(text).width + 6, 15);
+    context.fillStyle = '#fff'; context.fillText(text, x + 3, y + 2);
+  });
 }
 
 function rectangle(context, [x1, y1, x2, y2], colour, active) {
@@ -444,15 +506,25 @@ function listen(canvas) {
   const place = (event) => {
     const frame = canvas.getBoundingClientRect(), { width, height } = state.picture;
     const inside = (value, limit) => Math.min(Math.max(value, 0), limit);
-    return [inside((event.clientX - frame.left) / frame.width * width, width), inside((event.clientY - frame.top) / frame.height * height, height)];
+    const x = state.left + (event.clientX - frame.left) / frame.width * width / state.zoom, y = state.top + (event.clientY - frame.top) / frame.height * height / state.zoom;
+    return [inside(x, width), inside(y, height)];
   };
   canvas.addEventListener('pointerdown', (event) => {
-    if (event.button || !state.picture) return;
+    if (!state.picture || event.button > 1) return;
+    if (event.button === 1 || state.tool === 'pan') {
+      state.drag = { pan: [state.left, state.top], at: [event.clientX, event.clientY] };
+      canvas.setPointerCapture(event.pointerId);
+      return event.preventDefault();
+    }
     state.drag = { from: place(event), at: [event.clientX, event.clientY], box: null, boxes: event.pointerType !== 'touch' || state.tool === 'box' };
     if (state.drag.boxes) canvas.setPointerCapture(event.pointerId);
   });
   canvas.addEventListener('pointermove', (event) => {
     const drag = state.drag;
+    if (drag?.pan) {
+      const frame = canvas.getBoundingClientRect(), { width, height } = state.picture;
+      return look(drag.pan[0] - (event.clientX - drag.at[0]) / frame.width * width / state.zoom, drag.pan[1] - (event.clientY - drag.at[1]) / frame.height * height / state.zoom);
+    }
     if (!drag?.boxes) return;
     if (drag.box || Math.hypot(event.clientX - drag.at[0], event.clientY - drag.at[1]) > 5) { drag.box = [...drag.from, ...place(event)]; marks(); }
   });
@@ -460,7 +532,7 @@ function listen(canvas) {
   canvas.addEventListener('pointerup', (event) => {
     const drag = state.drag;
     state.drag = null;
-    if (!drag) return;
+    if (!drag || drag.pan) return;
     clicked = performance.now();
     if (drag.box) {
       const [x1, y1, x2, y2] = drag.box;
@@ -468,11 +540,32 @@ function listen(canvas) {
     }
     if (Math.hypot(event.clientX - drag.at[0], event.clientY - drag.at[1]) > 12) return;
     state.cross = drag.from;
+    if (state.everything) return leaveOut(...drag.from);
     point(...drag.from, event.shiftKey || state.tool === '-' ? 0 : 1);
   });
+  canvas.addEventListener('wheel', (event) => {
+    if (!state.picture || !(event.ctrlKey || event.metaKey || state.tool === 'pan')) return;
+    event.preventDefault();
+    zoom(Math.exp(-event.deltaY / 400), ...place(event));
+  }, { passive: false });
   canvas.addEventListener('focus', () => { state.cross ??= state.picture && [state.picture.width / 2, state.picture.height / 2]; marks(); });
   canvas.addEventListener('blur', () => marks());
   canvas.addEventListener('keydown', key);
+}
+
+// of the tuned masks that nobody asked for, the smallest one here: out, or back again
+function leaveOut(x, y) {
+  const [wide, high] = state.picture.shown, at = Math.floor(y * high / state.picture.height) * wide + Math.floor(x * wide / state.picture.width);
+  let best = null;
+  state.everything.columns.at(-1).masks.forEach((mask, place) => {
+    if (!mask) return;
+    const { inside, edge } = pixels(mask);
+    if ((inside.includes(at) || edge.includes(at)) && (best === null || inside.length + edge.length < best[1])) best = [place, inside.length + edge.length];
+  });
+  if (best === null) return say('No mask of the tuned model is here.');
+  if (!state.out.delete(best[0])) state.out.add(best[0]);
+  paint();
+  say(`Mask ${best[0] + 1} is ${state.out.has(best[0]) ? 'left out' : 'back'}; ${state.everything.columns.at(-1).masks.length - state.out.size} of the tuned masks stay.`);
 }
 
 function key(event) {
@@ -490,7 +583,12 @@ function key(event) {
   } else if (name === 'b') {
     if (!state.corner) { state.corner = [...cross]; say('Move the cross to the opposite corner and press B again.'); }
     else { const [x, y] = state.corner; state.corner = null; if (x !== cross[0] && y !== cross[1]) box(x, y, ...cross); else marks(); }
-  } else if (name === 'n') actions.add();
+  } else if (name === '+' || name === '=') zoom(1.5, ...cross);
+  else if (name === '-') zoom(1 / 1.5, ...cross);
+  else if (name === '0') zoom(0);
+  else if (name === 'd') { state.view = state.view === 'difference' ? 'masks' : 'difference'; press(); paint(); }
+  else if (name === 't') { if (state.picture.truth.length) actions.truth(); }
+  else if (name === 'n') actions.add();
   else if (name === 'u') actions.undo();
   else if (name === 'Delete' || name === 'Backspace') actions.delete();
   else if (/^[1-9]$/.test(name)) { if (state.scene.objects[name - 1]) { state.active = name - 1; table(); marks(); } }
@@ -519,8 +617,8 @@ document.addEventListener('paste', (event) => {
 
 window.loraSam = {
   timings, open, everything, actions,
-  json: () => JSON.stringify({ scene: state.scene, opacity: state.opacity }),
-  state: () => ({ ...state.scene, active: state.active, answer: state.answer, everything: state.everything, view: state.view, busy }),
+  json: () => JSON.stringify({ scene: state.scene, opacity: state.opacity, everything: !!state.everything, left_out: [...state.out] }),
+  state: () => ({ ...state.scene, active: state.active, answer: state.answer, everything: state.everything, view: state.view, tool: state.tool, zoom: [state.zoom, state.left, state.top], busy }),
   link: () => location.href,
   objects(text) { if (text) change(() => { state.scene.objects = JSON.parse(text); state.active = 0; }); },
   async set(settings) {
@@ -530,17 +628,27 @@ window.loraSam = {
       state.scene.backend = 'torch';
       const answer = await server.examples(state.scene.runs[0]);
       strip(answer.examples ?? []);
+      trained(answer.trained);
       if (state.scene.image.startsWith('test:')) return open('');
     }
     await ask();
   },
 };
 
+// the tool of what the run was trained with
+function trained(told) {
+  if (!told) return;
+  state.tool = told.tool;
+  find('.ls-trained').textContent = told.note;
+  press();
+}
+
 press();
 (async () => {
   const opening = await waiting(server.opening(new URL(location.href).searchParams.get('scene') ?? ''));
   if (opening.error) return say(opening.error, true);
   strip(opening.examples);
+  trained(opening.trained);
   Object.assign(state.scene, opening.scene);
   if (opening.scene.image) await open(opening.scene.image, opening.scene.objects);
   else if (opening.examples.length) await open(opening.examples[0].id);

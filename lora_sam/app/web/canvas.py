@@ -10,14 +10,14 @@ from typing import Any
 import gradio as gr
 
 from lora_sam.app.answers import Answer, Answers
-from lora_sam.app.drawing import GAINED, LOST
+from lora_sam.app.drawing import BROKEN, CHANGED, FIXED
 from lora_sam.core.painting import PALETTE
 
 
 def canvas(answers: Answers) -> gr.HTML:
     """The component; it triggers `opened`, `settled` when new masks are shown, and `slide` while it is hidden."""
     script = _text("canvas.js")
-    for name, value in {"PALETTE": PALETTE, "GAINED": GAINED, "LOST": LOST}.items():
+    for name, value in {"PALETTE": PALETTE, "FIXED": FIXED, "BROKEN": BROKEN, "CHANGED": CHANGED}.items():
         script = script.replace(f"__{name}__", json.dumps(value))
     return gr.HTML(
         html_template=_text("canvas.html"),

@@ -13,7 +13,7 @@ import gradio as gr
 
 from lora_sam.app import details
 from lora_sam.app.answers import Answers
-from lora_sam.app.runs import LEADERBOARD, described
+from lora_sam.app.runs import LEADERBOARD, described, headline_html
 from lora_sam.app.scene import HEADINGS, MAX_ALPHA, MAX_RUNS
 from lora_sam.app.turns import WAITING
 from lora_sam.app.web.api import endpoints
@@ -61,7 +61,7 @@ def build(bench: Workbench) -> gr.Blocks:
     with gr.Blocks(
         title="lora_sam: base and tuned", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True
     ) as page:
-        gr.Markdown("# Base and tuned, prompt by prompt\nClick or drag on an image: both models answer.")
+        head = gr.HTML(headline_html(next(iter(bench.runs.values()))), elem_id="head")
         with gr.Tabs(selected="compare"):
             with gr.Tab("Compare", id="compare"):
                 with gr.Row():
@@ -75,6 +75,7 @@ def build(bench: Workbench) -> gr.Blocks:
                     with gr.Column(scale=1, min_width=290):
                         controls = _controls(bench)
                         found = _everything()
+                kept = _kept(bench)
                 table, files, link, code = _results()
             with gr.Tab("Metrics", id="metrics") as metrics:
                 shown = _metrics()
@@ -120,6 +121,17 @@ def build(bench: Workbench) -> gr.Blocks:
             "own ? { points_per_side } : { points_per_side, predicted_iou, stability }); }",
         )  # fmt: skip
 
+        controls["runs"].input(
+            lambda runs: headline_html(bench.runs[runs[0]]) if runs and runs[0] in bench.runs else gr.skip(),
+            controls["runs"], head, **quiet,
+        )  # fmt: skip
+        kept["keep"].click(
+            _safe(lambda text, which, names: details.keep(bench, text, _column(bench, text, which), names)),
+            [state, kept["which"], kept["names"]], [kept["told"], kept["again"]],
+            js="(text, which, names) => [window.loraSam ? window.loraSam.json() : '', which, names]",
+            api_visibility="private", **heavy,
+        )  # fmt: skip
+
         metrics.select(
             _safe(lambda runs: details.metrics(bench, runs)), controls["runs"], list(shown.values()), **quiet
         )
@@ -155,6 +167,26 @@ def _everything() -> dict[str, Any]:
             "stability": gr.Slider(0, 1, value=0.85, step=0.01, label="least stability"),
             "find": gr.Button("Find everything"),
         }
+
+
+def _kept(bench: Workbench) -> dict[str, Any]:
+    with gr.Accordion("Keep as training data, and tune again", open=False), gr.Row():
+        with gr.Column(min_width=260):
+            which = gr.Radio(["tuned", "base"], value="tuned", label="masks of")
+            names = gr.Textbox(
+                "", label="class names", max_lines=2,
+                info="one for all, or one for each object with commas; nothing: as told, or “object”",
+            )  # fmt: skip
+            keep = gr.Button("Keep these masks")
+        with gr.Column(min_width=260):
+            told = gr.Textbox(label=f"kept in {bench.folder}", interactive=False, lines=2)
+            again = gr.Textbox(label="tune again with", interactive=False, lines=2, buttons=["copy"])
+    return {"which": which, "names": names, "keep": keep, "told": told, "again": again}
+
+
+def _column(bench: Workbench, text: str, which: str) -> str:
+    scene, _ = details.state_of(bench, text)
+    return "base" if which == "base" else scene.runs[0]
 
 
 def _results() -> tuple[Any, dict[str, Any], dict[str, Any], Any]:
