@@ -112,10 +112,12 @@ def inside(objects: Sequence[ObjectPrompts], size: tuple[int, int]) -> tuple[Obj
 
 
 def prompts_of(prompts: Prompts) -> tuple[ObjectPrompts, ...]:
-    """One object per prompt; padding points are left out."""
+    """One object per prompt; padding points, and boxes that are none (NaN), are left out."""
     made = []
     for row in range(len(prompts)):
         box = None if prompts.boxes is None else tuple(float(side) for side in prompts.boxes[row])
+        if box is not None and all(side != side for side in box):  # NaN: this object has no box, others do
+            box = None
         points: tuple[Any, ...] = ()
         if prompts.points is not None and prompts.labels is not None:
             points = tuple(

@@ -97,6 +97,16 @@ def test_only_prompts_of_one_shape_share_a_batch() -> None:
     assert found[(4,)].points is not None
 
 
+def test_objects_without_a_box_among_others_have_none() -> None:
+    nan = float("nan")
+    mixed = Prompts(
+        boxes=np.array([[1, 2, 3, 4], [nan] * 4], np.float32),
+        points=np.array([[[0, 0]], [[5, 6]]], np.float32),
+        labels=np.array([[-1], [1]]),
+    )
+    assert prompts_of(mixed) == (ObjectPrompts(box=(1, 2, 3, 4)), ObjectPrompts(points=((5, 6, 1),)))
+
+
 def test_prompts_become_objects_without_padding() -> None:
     prompts = Prompts(
         points=np.array([[[1, 2], [0, 0]], [[3, 4], [5, 6]]], np.float32), labels=np.array([[1, -1], [0, 1]])
