@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from lora_sam.app.web.server import LOCAL, serve
 from lora_sam.core.errors import ConfigError
 from lora_sam.core.extras import require_extra
-from lora_sam.core.signals import Stoppable, exit_code
+from lora_sam.core.signals import SIGNALS, Stoppable, exit_code
 
 
 def _parser(program: str | None) -> argparse.ArgumentParser:
@@ -73,8 +75,23 @@ def _until_stopped(given: argparse.Namespace, auth: tuple[str, str] | None) -> i
         hint = "; choose another one with --port" if isinstance(error, OSError) else ""
         return _refuse(f"{error}{hint}")
     sys.stderr.write(f"{page.local_url} (stop with Ctrl + C)\n")
+    _end_at_once()
     page.block_thread()
     return 0
+
+
+def _end_at_once() -> None:
+    """From now on a signal ends the process: files appear whole or not at all, and threads that compute would go on.
+
+    Gradio would wait for open connections, and Python for its threads.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        os._exit(128 + number)
+
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
 
 
 def _refuse(message: str) -> int:
