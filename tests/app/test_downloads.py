@@ -147,10 +147,10 @@ def test_the_slider_has_tags_and_prompts() -> None:
     image = np.zeros((100, 120, 3), np.uint8)
     drawn = tagged(image, "base · IoU 0.512", [ObjectPrompts(box=(30.0, 40.0, 60.0, 70.0))], right=False)
     assert tuple(drawn[40, 45]) == PALETTE[0]
-    assert drawn[:15, :60].max() == 255
+    assert drawn[:15, :60].max() > 200
     assert not drawn[80:].any()
     right = tagged(image, "tuned", [], right=True)
-    assert right[:15, 80:].max() == 255
+    assert right[:15, 80:].max() > 200
     assert not right[:, :60].any()
 
 
