@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader
 
-from lora_sam.core.errors import TrainingError
-from lora_sam.models.device import Precision, autocast
+from lora_sam.models.device import Precision
 from lora_sam.training.averaging import RunningMean
 from lora_sam.training.examples import EpochBatches, collate
-from lora_sam.training.out_of_memory import Room, tried
+from lora_sam.training.gradients import added, average_gradients, count_skipped, gradients_of_batch, stopped_anywhere
+from lora_sam.training.out_of_memory import Room
 from lora_sam.training.state import Progress, load_state, read_progress, save_state
-from lora_sam.training.step import accumulate_gradients
 from lora_sam.training.stopping import Interruption, Pruned, StopRequest, should_stop_early, take_base, update_best
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from lora_sam.core.run_directory import RunDirectory
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.training.display import Display
-    from lora_sam.training.examples import Example, TrainingExamples
+    from lora_sam.training.examples import TrainingExamples
     from lora_sam.training.losses import Loss
     from lora_sam.training.optim import Adam
     from lora_sam.training.options import TrainerOptions
@@ -186,7 +185,7 @@ class Fit:
         sums: dict[str, float] = {}
         clock = time.perf_counter()
         for keys, examples in zip(batches, loader, strict=True):
-            sums = _added(sums, self._accumulate(examples, earlier, progress, room))
+            sums = added(sums, gradients_of_batch(self, examples, earlier, progress, room))
             earlier.append(keys)
             ids.extend(example.id for example in examples)
             progress.batch += 1
@@ -198,65 +197,11 @@ class Fit:
                 mean.update(parameters, progress.step)
             progress.seconds += time.perf_counter() - clock
             self._report(progress, optimizer)
-            if self._interrupted(stop) or progress.step >= total:
+            if stopped_anywhere(stop, self.accelerator) or progress.step >= total:
                 break
             if self.options.save_every_steps and progress.step % self.options.save_every_steps == 0:
                 self._save_last(progress, parameters, optimizer, mean)
             clock = time.perf_counter()
-
-    def _accumulate(
-        self,
-        examples: Sequence[Example],
-        earlier: Sequence[Sequence[tuple[int, int]]],
-        progress: Progress,
-        room: Room,
-    ) -> dict[str, float]:
-        """Gradients of one batch, weighted so that those of a step add up to their mean; the batch's share of the loss.
-
-        Where memory runs out, gradients are incomplete in a way that cannot be undone. All are dropped, and what the
-        step has seen so far, `earlier` and `examples`, is computed again with less of it at once. Examples are
-        functions of their keys, so that none has to be kept for this.
-        """
-        first = progress.batch // self.options.accumulate * self.options.accumulate
-        share = min(self.options.accumulate, self.batches_per_epoch - first)
-        parts = tried(lambda: self._gradients(examples, share, room))
-        while parts is None:
-            self.adapted.peft.zero_grad(set_to_none=True)
-            change = room.shrink(len(examples), max(len(example.targets) for example in examples))
-            if progress.arithmetic:
-                progress.arithmetic |= {"images": room.images, "prompts": room.prompts}
-            self.display.message(f"out of memory at step {progress.step + 1}: {change}; the effective batch stays")
-            parts = tried(lambda: self._gradients_again(earlier, examples, share, room))
-        return parts
-
-    def _gradients_again(
-        self, earlier: Sequence[Sequence[tuple[int, int]]], examples: Sequence[Example], share: int, room: Room
-    ) -> dict[str, float]:
-        for keys in earlier:
-            self._gradients(collate([self.examples[key] for key in keys]), share, room)
-        return self._gradients(examples, share, room)
-
-    def _gradients(self, examples: Sequence[Example], share: int, room: Room) -> dict[str, float]:
-        """Gradients and losses of a batch, divided by `share`; in parts, each weighted by its number of objects."""
-        objects = sum(len(example.targets) for example in examples)
-        sums: dict[str, float] = {}
-        for part in room.parts(examples):
-            weight = sum(len(example.targets) for example in part) / objects
-            values = accumulate_gradients(
-                self.adapted,
-                self.loss,
-                part,
-                chunk=room.prompts,
-                multimask_points=self.options.multimask_points,
-                multimask=self.options.multimask,
-                background_iou=self.options.background_iou,
-                background_mask=self.options.background_mask,
-                scale=weight / share,
-                autocast=autocast(self.accelerator.device, self.precision),
-                checkpointed=self.checkpointed,
-            )
-            sums = _added(sums, {name: weight * value / share for name, value in values.items()})
-        return sums
 
     def _optimizer_step(
         self,
@@ -268,10 +213,7 @@ class Fit:
         ids: Sequence[str],
     ) -> None:
         """One step; skipped, and counted, where loss or gradient is not finite."""
-        if self.accelerator.num_processes > 1:
-            for parameter in parameters.values():
-                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                parameter.grad = self.accelerator.reduce(gradient, reduction="mean")
+        average_gradients(self.accelerator, parameters)
         limit = math.inf if self.options.clip_norm is None else self.options.clip_norm
         norm = float(torch.nn.utils.clip_grad_norm_(list(parameters.values()), limit))
         if math.isfinite(norm) and math.isfinite(losses["loss"]):
@@ -280,19 +222,9 @@ class Fit:
             for name, value in {**losses, "gradient_norm": norm, "count": 1.0}.items():
                 progress.sums[name] = progress.sums.get(name, 0.0) + value
         else:
-            self._skip(progress, losses["loss"], norm, ids)
+            count_skipped(self, progress, losses["loss"], norm, ids)
         optimizer.zero_grad(set_to_none=True)
         progress.step += 1
-
-    def _skip(self, progress: Progress, loss: float, norm: float, ids: Sequence[str]) -> None:
-        progress.nonfinite += 1
-        where = f"step {progress.step + 1}: loss {loss:.4g}, gradient norm {norm:.4g} on {', '.join(ids)}"
-        self.display.message(f"skipped {where}")
-        if progress.nonfinite > self.options.max_nonfinite:
-            raise TrainingError(
-                f"{progress.nonfinite} steps were not finite (trainer.max_nonfinite = {self.options.max_nonfinite}), "
-                f"the last at {where}; lower optim.lr, set trainer.precision=fp32, or look at those images"
-            )
 
     def _report(self, progress: Progress, optimizer: Optimizer) -> None:
         self.display.step(progress.step)
@@ -358,19 +290,3 @@ class Fit:
         if self.accelerator.is_main_process:
             save_state(path, progress, parameters, optimizer, mean)
         self.accelerator.wait_for_everyone()
-
-    def _interrupted(self, stop: StopRequest) -> bool:
-        """Whether any process got a signal; all of them stop at the same step."""
-        if self.accelerator.num_processes == 1:
-            return stop.signal is not None
-        flag = torch.tensor(float(stop.signal is not None), device=self.accelerator.device)
-        if float(self.accelerator.reduce(flag, reduction="sum")) > 0:
-            import signal
-
-            stop.signal = stop.signal or signal.SIGTERM
-        return stop.signal is not None
-
-
-def _added(sums: Mapping[str, float], values: Mapping[str, float]) -> dict[str, float]:
-    """Sums by name; a name that is missing counts as 0."""
-    return {name: sums.get(name, 0.0) + values.get(name, 0.0) for name in {**sums, **values}}

@@ -160,11 +160,11 @@ def test_what_it_says_is_checked(change: dict[str, Any]) -> None:
 
 def test_memory_that_ran_out_is_remembered(make_fit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that had to be done in smaller parts makes all later ones smaller, in the resumed run too."""
-    from lora_sam.training import loop
+    from lora_sam.training import gradients
 
     fit = make_fit("run", max_epochs=1)
     object.__setattr__(fit, "arithmetic", replace(THEN, images=2, prompts=16).to_json())
-    accumulate, failed = loop.accumulate_gradients, []
+    accumulate, failed = gradients.accumulate_gradients, []
 
     def once(*arguments: Any, **options: Any) -> Any:
         if not failed:
@@ -172,7 +172,7 @@ def test_memory_that_ran_out_is_remembered(make_fit: Callable[..., Any], monkeyp
             raise torch.OutOfMemoryError("out of memory")
         return accumulate(*arguments, **options)
 
-    monkeypatch.setattr(loop, "accumulate_gradients", once)
+    monkeypatch.setattr(gradients, "accumulate_gradients", once)
     fit.fit()
     then = Arithmetic.from_json(read_progress(fit.run.last).arithmetic)
     assert then is not None

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lora_sam.core.errors import TrainingError
-from lora_sam.training import loop
+from lora_sam.training import gradients
 from lora_sam.training.loop import Fit
 from lora_sam.training.out_of_memory import Room, out_of_memory, tried
 
@@ -58,7 +58,7 @@ def make(make_fit):
 @pytest.fixture
 def fail(monkeypatch):
     """Lets memory run out, after gradients were added, wherever a condition on (call, images, chunk) holds."""
-    original = loop.accumulate_gradients
+    original = gradients.accumulate_gradients
 
     def install(condition) -> list[tuple[int, int]]:
         calls: list[tuple[int, int]] = []
@@ -70,7 +70,7 @@ def fail(monkeypatch):
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
             return parts
 
-        monkeypatch.setattr(loop, "accumulate_gradients", accumulate_gradients)
+        monkeypatch.setattr(gradients, "accumulate_gradients", accumulate_gradients)
         return calls
 
     return install
@@ -94,7 +94,7 @@ def test_gradients_of_parts_are_those_of_the_whole_batch(make_fit, method):
         examples[index] = replace(one, boxes=one.boxes[:1], targets=one.targets[:1], object_ids=one.object_ids[:1])
     found = {}
     for images in (4, 3, 1):
-        values = fit._gradients(examples, 2, Room(images, 16))
+        values = gradients.gradients(fit, examples, 2, Room(images, 16))
         trained = fit.adapted.trainable()
         found[images] = values, {name: part.grad for name, part in trained.items() if part.grad is not None}
         fit.adapted.peft.zero_grad(set_to_none=True)
