@@ -13,7 +13,6 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -38,6 +37,7 @@ from lora_sam.cli.engines import (
     wait_for_another,
 )
 from lora_sam.cli.search import check_search
+from lora_sam.cli.sweeping import forget_sweep, sweep_begins
 from lora_sam.cli.sweeps import (
     begin_sweep,
     earlier_part,
@@ -210,44 +210,6 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return named
 
 
-@dataclass
-class _Sweeping:
-    """The sweep that this process is the command of."""
-
-    directory: Path
-    watch: Watch | None
-
-
-_sweeping: _Sweeping | None = None
-
-
-def advice() -> str | None:
-    """How to go on with the sweep of this command, after noting that it was interrupted; None where there is none."""
-    if _sweeping is None:
-        return None
-    if _sweeping.watch is not None:
-        _sweeping.watch.stop()
-    return interrupt_sweep(_sweeping.directory, program())
-
-
-def end_broken_sweep() -> None:
-    """End a sweep whose launcher has failed as any other: table, page, next commands; exits with 1."""
-    global _sweeping
-    if _sweeping is not None:
-        broken, _sweeping = _sweeping, None
-        if broken.watch is not None:
-            broken.watch.stop()
-        end_sweep(broken.directory, program())
-
-
-def forget_sweep() -> None:
-    """What the command did is over."""
-    global _sweeping
-    if _sweeping is not None and _sweeping.watch is not None:
-        _sweeping.watch.stop()
-    _sweeping = None
-
-
 class Jobs(Callback):
     """Gives runs and sweeps directories of their own, and ends a sweep with a table and a page of its jobs.
 
@@ -260,7 +222,6 @@ class Jobs(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the directory of the sweep, for its jobs as well."""
-        global _sweeping
         for choice in engine_choices(config):
             if (missing := missing_engine(choice)) is not None:
                 raise SystemExit(report([missing]))
@@ -277,7 +238,7 @@ class Jobs(Callback):
             config.hydra.overrides.hydra.extend(environment_of_jobs(full_errors()))
             echo = "submitit" in str(config.hydra.launcher.get("_target_"))
             watch = Watch(Path(config.hydra.sweep.dir), note_job, echo=echo)
-        _sweeping = _Sweeping(Path(config.hydra.sweep.dir), watch)
+        sweep_begins(Path(config.hydra.sweep.dir), watch)
 
     def on_job_end(self, config: DictConfig, job_return: Any, **kwargs: Any) -> None:
         """Bring the page of the sweep up to date."""

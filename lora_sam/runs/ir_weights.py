@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from lora_sam.core.errors import AdapterError
-from lora_sam.predictors.openvino_predictor import ENCODER
+from lora_sam.predictors.openvino_parts import ENCODER
 
 # element types of OpenVINO IR by the precision of what is stored so
 _PRECISIONS = {"f32": "fp32", "f16": "fp16", **dict.fromkeys(("i8", "u8"), "int8")}

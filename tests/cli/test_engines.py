@@ -22,7 +22,8 @@ from optuna.study import load_study
 
 from lora_sam.cli import engines
 from lora_sam.cli.engines import TOKEN, is_taken_over, wait_for_another
-from lora_sam.cli.search import STUDY, space_of
+from lora_sam.cli.search import space_of
+from lora_sam.cli.study import STUDY
 from lora_sam.cli.train import run_train
 from lora_sam.core import extras
 from lora_sam.core.errors import ConfigError
