@@ -19,7 +19,6 @@ from lora_sam.core.errors import ConfigError, DataError, LoraSamError
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
-    from lora_sam.core.run_directory import RunDirectory
     from lora_sam.data.reading.duplicates import Likeness
     from lora_sam.data.reading.pixel_scale import PixelScale
     from lora_sam.deployment.predicting.sources import Source, SourceImage
@@ -133,9 +132,8 @@ class Select:
             coverage=self.by != "disagreement",
         )
         picked = [(places[fresh[place]], seen[fresh[place]], score) for place, score in chosen]
-        left_out = len(seen) - len(fresh)
-        self._write(out, source, picked, failures, len(training), len(seen), left_out)
-        self._tell(out, run, source, picked, failures, left_out)
+        self._write(out, source, picked, failures, len(training), len(seen), len(labelled))
+        self._tell(out, picked, failures, len(labelled))
         return SOME_FAILED if failures else 0
 
     def _check_free(self, out: Path) -> None:
@@ -217,8 +215,6 @@ class Select:
     def _tell(
         self,
         out: Path,
-        run: RunDirectory,
-        source: Source,
         picked: list[tuple[SourceImage, _Seen, float]],
         failures: dict[str, str],
         left_out: int,
