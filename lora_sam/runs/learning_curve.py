@@ -62,7 +62,7 @@ class More:
     Attributes:
         images: How many more.
         gain: Change of the test IoU.
-        interval: 95 % interval of it over resampled draws and curves.
+        interval: 95 % interval of it, over draws.
     """
 
     images: int
@@ -151,7 +151,8 @@ def curve_of(sizes: Sequence[Size], failed: Mapping[str, str] | None = None) -> 
     """The curve through `sizes`, continued where there are enough of them.
 
     IoU = a - b n^-c with 0 <= a <= 1 and b >= 0, an inverse power law (Figueroa et al., 2012; Hestness et al., 2017),
-    by least squares weighted with the number of draws. Its uncertainty is that of curves through resampled draws.
+    by least squares weighted with the number of draws. Its uncertainty is that of curves through means
+    that differ as means of so few draws do.
     """
     sizes = tuple(sorted(sizes, key=lambda size: size.shots))
     told = [size for size in sizes if size.draws > 1]
@@ -200,20 +201,18 @@ def _value(curve: tuple[float, float, float], shots: float) -> float:
 def _resampled_curves(
     sizes: Sequence[Size], shots: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> list[tuple[float, float, float]]:
-    """Curves through means of draws that were drawn again; a size of one draw varies as the others do on average."""
+    """Curves through means that differ from those found as means of so few draws do.
+
+    Draws of all sizes tell together how far apart draws are; a few of one size would say too little, and drawing again
+    among three of them hardly moves their mean. The errors are Student's t with the degrees of freedom of all.
+    """
     generator = generator_for(0, "learning curve")
-    spreads = [float(np.std(size.each, ddof=1)) for size in sizes if size.draws > 1]
-    usual = float(np.mean(spreads))
-    curves = []
-    for _ in range(RESAMPLES):
-        means = [
-            float(np.mean(generator.choice(size.each, size.draws)))
-            if size.draws > 1
-            else size.each[0] + float(generator.normal(0.0, usual))
-            for size in sizes
-        ]
-        curves.append(power_law(shots, np.array(means), weights))
-    return curves
+    freedom = sum(size.draws - 1 for size in sizes)
+    squares = sum(float(np.sum((np.array(size.each) - np.mean(size.each)) ** 2)) for size in sizes)
+    errors = np.sqrt(squares / freedom) / np.sqrt(weights)
+    means = np.array([np.mean(size.each) for size in sizes])
+    drawn = means + errors * generator.standard_t(freedom, size=(RESAMPLES, len(sizes)))
+    return [power_law(shots, row, weights) for row in drawn]
 
 
 def write_curve(directory: Path, curve: LearningCurve) -> None:
