@@ -99,7 +99,7 @@ def test_mistakes_are_one_sentence(answers: Answers, scene: MakeScene) -> None:
         assert set(answers.masks(text, "t")) == {"error"}
     assert set(answers.open_picture("file:///etc/passwd", "first")) == {"error"}
     assert set(answers.open_picture("", "unknown")) == {"error"}
-    assert answers.examples("unknown") == {"examples": []}
+    assert answers.examples("unknown") == {"examples": [], "trained": {"tool": "+", "note": ""}}
 
 
 def test_options_of_everything_are_checked() -> None:
