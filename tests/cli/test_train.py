@@ -23,6 +23,8 @@ from lora_sam.training.settings import Settings
 from tests.conftest import Done
 
 ROOT = Path(__file__).resolve().parents[2]
+METHODS = sorted(path.stem for path in (ROOT / "conf" / "method").glob("*.yaml"))
+ALL_METHODS = f"Options of method: {', '.join(METHODS)}"
 
 
 pytestmark = pytest.mark.usefixtures("quiet_logging")
@@ -116,13 +118,13 @@ def test_run_gets_checked_settings_and_its_directory(
         ),
         (
             ["method=lorra"],
-            ["unknown option method=lorra; did you mean method=lora? Options of method: decoder, full, lora, lora_all"],
+            [f"unknown option method=lorra; did you mean method=lora? {ALL_METHODS}"],
         ),
-        (["method=3"], ["unknown option method=3. Options of method: decoder, full, lora, lora_all"]),
+        (["method=3"], [f"unknown option method=3. {ALL_METHODS}"]),
         (["method=null"], ["unknown option method=null*"]),
         (["method={rnk:3}", "data.root=x"], ["unknown key method.rnk; did you mean method.rank? *"]),
         (["method={rank:3}", "method.rnk=4"], ["unknown key method.rnk; did you mean method.rank? *"]),
-        (["method=???"], ["unknown option method=???. Options of method: decoder, full, lora, lora_all"]),
+        (["method=???"], [f"unknown option method=???. {ALL_METHODS}"]),
         (["experiment=typo"], ["unknown option experiment=typo*Options of experiment: *"]),
         (["experiment=[typo,slip]"], ["unknown option experiment=typo*", "unknown option experiment=slip*"]),
         (
@@ -141,7 +143,7 @@ def test_run_gets_checked_settings_and_its_directory(
         ),
         (["method=decoder", "method.rank=4"], ["unknown key method.rank*"]),
         (["hydra.rn.dir=x"], ["unknown key hydra.rn.dir; did you mean hydra.run.dir? *"]),
-        (["hydra/launcher=x"], ["unknown option hydra/launcher=x. Options of hydra/launcher: basic"]),
+        (["hydra/launcher=x"], ["unknown option hydra/launcher=x. Options of hydra/launcher: basic*"]),
         (
             ["method=lorra", "lr=1", "modl=nano"],
             [
@@ -207,7 +209,7 @@ def test_mistakes_in_files_of_the_users_own(command_line: CommandLine, runs: lis
     assert done.code == 2
     assert done.err == (
         "error: unknown option method=lorra; did you mean method=lora? "
-        "Options of method: decoder, full, lora, lora_all, mine\n"
+        f"Options of method: {', '.join(sorted([*METHODS, 'mine']))}\n"
     )
     done = command_line(f"--config-dir={own}", "experiment=broken")
     assert (done.code, done.err.count("\n")) == (2, 1)
