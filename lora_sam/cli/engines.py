@@ -179,3 +179,8 @@ class Watch:
                 print(f"job {job.job}: error: {job.error}", file=sys.stderr, flush=True)
             elif job.state in ("killed", "interrupted", "pruned"):
                 print(f"job {job.job}: {job.state} {job.error or ''}".rstrip(), file=sys.stderr, flush=True)
+
+
+def program() -> str:
+    """How the training command was called: `python train.py`, or `lora-sam train` of an installed package."""
+    return "lora-sam train" if Path(sys.argv[0]).name.startswith("lora-sam") else "python train.py"

@@ -34,6 +34,7 @@ from lora_sam.cli.engines import (
     is_taken_over,
     missing_engine,
     process_of_job,
+    program,
     wait_for_another,
 )
 from lora_sam.cli.search import check_search
@@ -183,11 +184,6 @@ def _stopped(status: Status, directory: Path) -> str | None:
     if not RunDirectory(directory).last.is_file():
         return None
     return f"what was trained is saved. Go on with: {program()} resume={shlex.quote(str(directory))}"
-
-
-def program() -> str:
-    """How the training command was called: `python train.py`, or `lora-sam train` of an installed package."""
-    return "lora-sam train" if Path(sys.argv[0]).name.startswith("lora-sam") else "python train.py"
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lora_sam.core.scores import Scores
     from lora_sam.deployment.predicting.prompts_file import PromptsFile
     from lora_sam.deployment.predicting.sources import Source, SourceImage
-    from lora_sam.deployment.predicting.work import Work
+    from lora_sam.deployment.predicting.task import Work
     from lora_sam.predictors.automatic import AutomaticMasks
 
 STEP = "predict"
@@ -151,8 +151,8 @@ class Predict:
         from lora_sam.deployment.predicting.output import open_output
         from lora_sam.deployment.predicting.prompted import OBJECT
         from lora_sam.deployment.predicting.sources import open_source, readable, stems_of
+        from lora_sam.deployment.predicting.task import Work
         from lora_sam.deployment.predicting.tiling import tiling
-        from lora_sam.deployment.predicting.work import Work
         from lora_sam.methods.peft_config import CLASS_HEAD
         from lora_sam.predictors.automatic import AutomaticMasks
         from lora_sam.runs.adapter_files import find_adapter, read_facts

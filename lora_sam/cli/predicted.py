@@ -20,7 +20,7 @@ from lora_sam.data.reading.images import read_image
 from lora_sam.deployment.predicting.found import read_found
 from lora_sam.deployment.predicting.outcome import Outcome
 from lora_sam.deployment.predicting.output import Output
-from lora_sam.deployment.predicting.work import Work
+from lora_sam.deployment.predicting.task import Work
 from lora_sam.deployment.predicting.writers.table import FORMATS
 from lora_sam.report.next_steps import quoted
 from lora_sam.report.predictions import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_sam.cli.engines import Watch
+from lora_sam.cli.engines import Watch, program
 from lora_sam.cli.sweeps import end_sweep, interrupt_sweep
 
 
@@ -32,7 +32,7 @@ def advice() -> str | None:
         return None
     if _sweeping.watch is not None:
         _sweeping.watch.stop()
-    return interrupt_sweep(_sweeping.directory, _program())
+    return interrupt_sweep(_sweeping.directory, program())
 
 
 def end_broken_sweep() -> None:
@@ -42,7 +42,7 @@ def end_broken_sweep() -> None:
         broken, _sweeping = _sweeping, None
         if broken.watch is not None:
             broken.watch.stop()
-        end_sweep(broken.directory, _program())
+        end_sweep(broken.directory, program())
 
 
 def forget_sweep() -> None:
@@ -51,9 +51,3 @@ def forget_sweep() -> None:
     if _sweeping is not None and _sweeping.watch is not None:
         _sweeping.watch.stop()
     _sweeping = None
-
-
-def _program() -> str:
-    from lora_sam.cli.jobs import program
-
-    return program()

@@ -12,7 +12,8 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from lora_sam.cli import BUG, at_work, main, report
-from lora_sam.cli.jobs import process_number, program, run_job
+from lora_sam.cli.engines import program
+from lora_sam.cli.jobs import process_number, run_job
 from lora_sam.cli.sharing import Shared, jobs_share, what_is_shared
 from lora_sam.cli.study import ShouldStop, pruning
 from lora_sam.cli.sweeping import advice, end_broken_sweep, forget_sweep

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from torch import nn
 
     from lora_sam.training.examples import Example
-    from lora_sam.training.loop import Fit
+    from lora_sam.training.fitting import Fitting
     from lora_sam.training.state import Progress
     from lora_sam.training.stopping import StopRequest
 
 
 def gradients_of_batch(
-    fit: Fit,
+    fit: Fitting,
     examples: Sequence[Example],
     earlier: Sequence[Sequence[tuple[int, int]]],
     progress: Progress,
@@ -51,14 +51,14 @@ def gradients_of_batch(
 
 
 def _again(
-    fit: Fit, earlier: Sequence[Sequence[tuple[int, int]]], examples: Sequence[Example], share: int, room: Room
+    fit: Fitting, earlier: Sequence[Sequence[tuple[int, int]]], examples: Sequence[Example], share: int, room: Room
 ) -> dict[str, float]:
     for keys in earlier:
         gradients(fit, collate([fit.examples[key] for key in keys]), share, room)
     return gradients(fit, examples, share, room)
 
 
-def gradients(fit: Fit, examples: Sequence[Example], share: int, room: Room) -> dict[str, float]:
+def gradients(fit: Fitting, examples: Sequence[Example], share: int, room: Room) -> dict[str, float]:
     """Gradients and losses of a batch, divided by `share`; in parts, each weighted by its number of objects."""
     objects = sum(len(example.targets) for example in examples)
     sums: dict[str, float] = {}
@@ -89,7 +89,7 @@ def average_gradients(accelerator: Accelerator, parameters: Mapping[str, nn.Para
             parameter.grad = accelerator.reduce(gradient, reduction="mean")
 
 
-def count_skipped(fit: Fit, progress: Progress, loss: float, norm: float, ids: Sequence[str]) -> None:
+def count_skipped(fit: Fitting, progress: Progress, loss: float, norm: float, ids: Sequence[str]) -> None:
     """Count a step whose loss or gradient is not finite, and say so. Raises `TrainingError` where they are too many."""
     progress.nonfinite += 1
     where = f"step {progress.step + 1}: loss {loss:.4g}, gradient norm {norm:.4g} on {', '.join(ids)}"

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.data import DataLoader
 
-from lora_sam.models.device import Precision
 from lora_sam.training.averaging import RunningMean
-from lora_sam.training.examples import EpochBatches, collate
+from lora_sam.training.examples import collate
+from lora_sam.training.fitting import Fitting
 from lora_sam.training.gradients import added, average_gradients, count_skipped, gradients_of_batch, stopped_anywhere
 from lora_sam.training.out_of_memory import Room
 from lora_sam.training.state import Progress, load_state, read_progress, save_state
@@ -23,68 +23,13 @@ from lora_sam.training.stopping import Interruption, Pruned, StopRequest, should
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from accelerate import Accelerator
     from torch import nn
     from torch.optim import Optimizer
 
-    from lora_sam.core.run_directory import RunDirectory
-    from lora_sam.methods.adapted import AdaptedSam
-    from lora_sam.training.display import Display
-    from lora_sam.training.examples import TrainingExamples
-    from lora_sam.training.losses import Loss
-    from lora_sam.training.optim import Adam
-    from lora_sam.training.options import TrainerOptions
-
-Log = Callable[[int, Mapping[str, float]], None]
-
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
-    """One fitting of one model: what it needs, and the loop that runs it.
-
-    Attributes:
-        adapted: The model with its adapter, on its device.
-        examples: Training images with prompts and targets.
-        loss: Loss per object.
-        optim: Optimiser and schedule.
-        options: Limits, intervals, arithmetic.
-        precision: Arithmetic of the forward pass.
-        seed: Seed of the order of images.
-        run: Where checkpoints go.
-        accelerator: Processes and devices.
-        validate: Takes the step, returns the validation IoU of the model as it is.
-        log: Takes (step, values) for the record.
-        display: Shows progress.
-        before_epoch: Called with the number of an epoch before it begins.
-        at_once: Images of a batch that go through the model together at first, fewer where memory runs out; None for
-            all of them. The gradient is that of the whole batch.
-        prompts: Prompts that are decoded together at first; None for what the options say.
-        arithmetic: How all of this computes, kept in each state; see `Arithmetic`.
-        checkpointed: Blocks of the image encoder whose activations are made again instead of kept.
-        base: Validation IoU of the base, the first candidate for the best weights; None where nobody measured it.
-        should_stop: Takes the number of epochs and the validation IoU after them, and returns why no more of this run
-            is wanted, or None.
-    """
-
-    adapted: AdaptedSam
-    examples: TrainingExamples
-    loss: Loss
-    optim: Adam
-    options: TrainerOptions
-    precision: Precision
-    seed: int
-    run: RunDirectory
-    accelerator: Accelerator
-    validate: Callable[[int], float]
-    log: Log
-    display: Display
-    before_epoch: Callable[[int], None] = lambda _: None
-    at_once: int | None = None
-    prompts: int | None = None
-    arithmetic: Mapping[str, Any] = field(default_factory=dict)
-    checkpointed: frozenset[int] = frozenset()
-    base: float | None = None
-    should_stop: Callable[[int, float], str | None] | None = None
+class Fit(Fitting):
+    """One fitting of one model: what it needs, and the loop that runs it."""
 
     def fit(self, resume_from: Path | None = None, stop: StopRequest | None = None) -> Progress:
         """Train until the limits, early stopping, or a signal; `Progress.finished` tells a signal from the rest.
@@ -139,22 +84,6 @@ class Fit:
         """A signal ends what is inside at once; of several processes none may leave the others waiting."""
         return stop.at_once() if self.accelerator.num_processes == 1 else nullcontext()
 
-    @property
-    def batches_per_epoch(self) -> int:
-        """Micro-batches that each process gets in an epoch."""
-        return len(self._batches(0))
-
-    def _batches(self, epoch: int, start: int = 0) -> EpochBatches:
-        return EpochBatches(
-            len(self.examples),
-            batch_size=self.options.batch_size,
-            seed=self.seed,
-            epoch=epoch,
-            start=start,
-            rank=self.accelerator.process_index,
-            world_size=self.accelerator.num_processes,
-        )
-
     def _epoch(
         self,
         progress: Progress,
@@ -170,7 +99,7 @@ class Fit:
             return
         with self._interruptible(stop):
             self.before_epoch(progress.epoch)
-        batches = self._batches(progress.epoch, progress.batch)
+        batches = self.batches(progress.epoch, progress.batch)
         loader = DataLoader(
             self.examples,
             batch_sampler=batches,

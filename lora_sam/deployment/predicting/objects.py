@@ -16,7 +16,7 @@ from lora_sam.prompts.objects import batches
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
-    from lora_sam.deployment.predicting.work import Work
+    from lora_sam.deployment.predicting.task import Work
 
 _MASK_BYTES = 2**28  # of masks at once
 

@@ -19,7 +19,6 @@ from lora_sam.core.predictor import Predictor
 from lora_sam.data.reading.georeference import georeference_of
 from lora_sam.data.reading.image_file import MAX_TILED_PIXELS, read_up_to
 from lora_sam.data.reading.images import digest_of_file, image_size, read_image
-from lora_sam.data.reading.pixel_scale import PixelScale
 from lora_sam.deployment.predicting.found import (
     FoundImage,
     read_found,
@@ -27,48 +26,11 @@ from lora_sam.deployment.predicting.found import (
 )
 from lora_sam.deployment.predicting.objects import found_objects, prompted_objects
 from lora_sam.deployment.predicting.outcome import Outcome
-from lora_sam.deployment.predicting.output import Output
-from lora_sam.deployment.predicting.prompted import PromptedObject
 from lora_sam.deployment.predicting.sources import SourceImage
-from lora_sam.deployment.predicting.tiling import NOT_TILED, Tiling
+from lora_sam.deployment.predicting.task import Work
 from lora_sam.deployment.predicting.writers.table import FORMATS
-from lora_sam.predictors.automatic import AutomaticMasks
-from lora_sam.predictors.class_head import ClassHead
 
 _AHEAD = 2  # images that are read before their turn, or written after it
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What is to be done.
-
-    Attributes:
-        images: The images, in order.
-        stems: Path without ending of what is written for each, by its name.
-        output: Where to.
-        formats: What is written.
-        categories: Names by id.
-        automatic: How masks are made without prompts.
-        prompts: Prompted objects by the name of the image; None for automatic masks.
-        multimask: With prompts: the best of the three masks for ambiguous prompts instead of the single one.
-        scale: How values of more than 8 bits become grey levels: that of the training.
-        max_pixels: Images with more are left out, unless they are cut into tiles.
-        tiling: Which images are cut into tiles, and how.
-        head: Names the class of a mask; None where what is found has one class.
-    """
-
-    images: Sequence[SourceImage]
-    stems: Mapping[str, str]
-    output: Output
-    formats: Sequence[str]
-    categories: Mapping[int, str]
-    automatic: AutomaticMasks
-    prompts: Mapping[str, Sequence[PromptedObject]] | None
-    multimask: bool
-    scale: PixelScale | None
-    max_pixels: int
-    tiling: Tiling = NOT_TILED
-    head: ClassHead | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from lora_sam.deployment.predicting.outcome import Outcome
 from lora_sam.deployment.predicting.output import Output, open_output
 from lora_sam.deployment.predicting.prompts_file import read_prompts
 from lora_sam.deployment.predicting.sources import open_source, stems_of
-from lora_sam.deployment.predicting.work import Work, finish, perform
+from lora_sam.deployment.predicting.task import Work
+from lora_sam.deployment.predicting.work import finish, perform
 from lora_sam.deployment.predicting.writers.table import FORMATS
 from lora_sam.predictors.automatic import AutomaticMasks
 
