@@ -124,7 +124,7 @@ def test_the_last_two_images_are_remembered(tiny_sam: Callable[[], Any]) -> None
 
 
 def test_more_images_are_remembered_within_their_bytes(tiny_sam: Callable[[], Any]) -> None:
-    embedder = ImageEmbedder(tiny_sam(), 64)
+    embedder = ImageEmbedder(tiny_sam())
     embedder.remember(4 * 32 * 4 * 4 * 4)  # of four embeddings in float32
     images = [picture(seed=seed) for seed in range(5)]
     for image in images[:4] * 2:
