@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lora_sam.core.console import note
 from lora_sam.core.errors import CheckpointError
 from lora_sam.models import sam2_layouts
+from lora_sam.models.transformers_names import POSITIONS, PROMPTED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,27 +28,9 @@ _NAMES = (
     ("neck.3.", "neck.layer_norm2."),
     (".norm_final_attn.", ".layer_norm_final_attn."),
     ("prompt_encoder.point_embeddings.", "prompt_encoder.point_embed."),
-    ("mask_downscaling.0.", "mask_embed.conv1."),
-    ("mask_downscaling.1.", "mask_embed.layer_norm1."),
-    ("mask_downscaling.3.", "mask_embed.conv2."),
-    ("mask_downscaling.4.", "mask_embed.layer_norm2."),
-    ("mask_downscaling.6.", "mask_embed.conv3."),
-    ("output_upscaling.0.", "upscale_conv1."),
-    ("output_upscaling.1.", "upscale_layer_norm."),
-    ("output_upscaling.3.", "upscale_conv2."),
-    ("output_hypernetworks_mlps.#.layers.0.", "output_hypernetworks_mlps.#.proj_in."),
-    ("output_hypernetworks_mlps.#.layers.1.", "output_hypernetworks_mlps.#.layers.0."),
-    ("output_hypernetworks_mlps.#.layers.2.", "output_hypernetworks_mlps.#.proj_out."),
-    ("iou_prediction_head.layers.0.", "iou_prediction_head.proj_in."),
-    ("iou_prediction_head.layers.1.", "iou_prediction_head.layers.0."),
-    ("iou_prediction_head.layers.2.", "iou_prediction_head.proj_out."),
+    *PROMPTED,
 )
 _POSITIONS = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
-# one tensor, which transformers names twice
-_THEIR_POSITIONS = (
-    "shared_image_embedding.positional_embedding",
-    "prompt_encoder.shared_embedding.positional_embedding",
-)
 # What every SAM of a family begins with, in all layouts.
 _PLAIN_VIT = r"image_encoder\.patch_embed\.proj\.weight$|vision_encoder\.patch_embed\.projection\.weight$"
 _ENTRANCES = {
@@ -92,7 +75,7 @@ def transformers_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():
         if key == _POSITIONS:
-            renamed.update(dict.fromkeys(_THEIR_POSITIONS, value))
+            renamed.update(dict.fromkeys(POSITIONS, value))
             continue
         for ours, theirs in _NAMES:
             key = _replaced(key, ours, theirs)
@@ -160,10 +143,10 @@ def _from_transformers(state: Mapping[str, Tensor], path: Path) -> dict[str, Ten
 
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():
-        if key in _THEIR_POSITIONS:
+        if key in POSITIONS:
             if _POSITIONS in renamed and not torch.equal(renamed[_POSITIONS], value):
                 raise CheckpointError(
-                    f"{path}: {' and '.join(_THEIR_POSITIONS)} differ, where SAM has one tensor; save the model again "
+                    f"{path}: {' and '.join(POSITIONS)} differ, where SAM has one tensor; save the model again "
                     "with save_pretrained"
                 )
             key = _POSITIONS

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ from lora_sam.core.scores import Scores
 from lora_sam.models.base_model import BaseModel
 from lora_sam.models.block_shape import BlockShape
 from lora_sam.models.building import build, check_weights, differences, draw_positions
+from lora_sam.models.options import WeightOptions, check_encoder
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -30,7 +31,7 @@ _POOLED = 32  # pixels of a token of the last stage, along a side
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sam2:
+class Sam2(WeightOptions):
     """Architecture and weights of a SAM 2 or SAM 2.1, for images (Ravi et al., 2024, appendix D.1).
 
     Images are squeezed into the square input, as `SAM2ImagePredictor` and `Sam2Processor` do, not padded. A single mask
@@ -47,19 +48,9 @@ class Sam2:
         window_sizes: Side of a window in tokens, of the four stages; the first block of a stage has that of the stage
             before.
         background_size: Side of the table of positions that is enlarged to the image.
-        prompt_embed_dim: Channels of image and prompt embeddings, a multiple of 8.
-        decoder_mlp_dim: Hidden channels of the mask decoder's transformer.
-        prompt_frequency: Standard deviation of the random spatial frequencies that encode positions in the prompt
-            encoder (Tancik et al., 2020); only random weights are drawn with it, a checkpoint brings its own.
-        weights: `pretrained`, or `random` (drawn with `weights_seed`; for tests and benchmarks).
-        weights_seed: Seed of random weights.
         checkpoint: Path of a `.safetensors`, `.pth`, `.pt`, `.bin` or `.ckpt` file with the weights of such a model, as
             the package `sam2` or `transformers` names them, with or without the part for videos; null takes the
             published file from the cache directory, downloading it once.
-        offline: Never download.
-        url: Where weights are published, https; null where they are not. The end of it is the name of the file.
-        size: Of that file in bytes.
-        sha256: Of that file, 64 hexadecimal digits.
     """
 
     variant: Annotated[str, Field(min_length=1, pattern=r"^[a-z0-9_]+$")]
@@ -70,28 +61,11 @@ class Sam2:
     global_attention: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=64)]
     window_sizes: tuple[_Window, _Window, _Window, _Window]
     background_size: Annotated[int, Field(ge=1, le=256)]
-    prompt_embed_dim: Annotated[int, Field(ge=32, le=2048, multiple_of=8)]
-    decoder_mlp_dim: Annotated[int, Field(ge=1, le=16384)]
-    prompt_frequency: Annotated[float, Field(gt=0, le=100)]
-    weights: Literal["pretrained", "random"]
-    weights_seed: Annotated[int, Field(ge=0, lt=2**63)]
     checkpoint: str | None
-    offline: bool
-    url: Annotated[str, Field(pattern=r"^https?://[^\s]+/[A-Za-z0-9_.-]+\.(pth|pt|safetensors)$")] | None
-    size: Annotated[int, Field(ge=1)] | None
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
 
     def check(self) -> None:
         """Raise `ConfigError` where fields contradict each other, or a checkpoint file is not there."""
-        if self.embed_dim % self.num_heads:
-            raise ConfigError(
-                f"model.embed_dim = {self.embed_dim}: must be a multiple of model.num_heads = {self.num_heads}"
-            )
-        outside = [block for block in self.global_attention if block >= self.depth]
-        if outside:
-            raise ConfigError(
-                f"model.global_attention = {list(self.global_attention)}: blocks are numbered 0 to {self.depth - 1}"
-            )
+        check_encoder(self.embed_dim, self.num_heads, self.global_attention, self.depth)
         if (self.image_size // 4) % self.window_sizes[0]:
             raise ConfigError(
                 f"model.image_size = {self.image_size}: a quarter of it must be a multiple of "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lora_sam.core.console import note
 from lora_sam.core.errors import CheckpointError
+from lora_sam.models.transformers_names import POSITIONS, PROMPTED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,31 +35,13 @@ _TRANSFORMERS = (
     (".out_proj.", ".o_proj."),
     (".mlp.layers.0.", ".mlp.proj_in."),
     (".mlp.layers.1.", ".mlp.proj_out."),
-    ("mask_downscaling.0.", "mask_embed.conv1."),
-    ("mask_downscaling.1.", "mask_embed.layer_norm1."),
-    ("mask_downscaling.3.", "mask_embed.conv2."),
-    ("mask_downscaling.4.", "mask_embed.layer_norm2."),
-    ("mask_downscaling.6.", "mask_embed.conv3."),
-    ("output_upscaling.0.", "upscale_conv1."),
-    ("output_upscaling.1.", "upscale_layer_norm."),
-    ("output_upscaling.3.", "upscale_conv2."),
-    ("output_hypernetworks_mlps.#.layers.0.", "output_hypernetworks_mlps.#.proj_in."),
-    ("output_hypernetworks_mlps.#.layers.1.", "output_hypernetworks_mlps.#.layers.0."),
-    ("output_hypernetworks_mlps.#.layers.2.", "output_hypernetworks_mlps.#.proj_out."),
-    ("iou_prediction_head.layers.0.", "iou_prediction_head.proj_in."),
-    ("iou_prediction_head.layers.1.", "iou_prediction_head.layers.0."),
-    ("iou_prediction_head.layers.2.", "iou_prediction_head.proj_out."),
+    *PROMPTED,
     ("pred_obj_score_head.layers.0.", "pred_obj_score_head.proj_in."),
     ("pred_obj_score_head.layers.1.", "pred_obj_score_head.layers.0."),
     ("pred_obj_score_head.layers.2.", "pred_obj_score_head.proj_out."),
     ("no_mem_embed", "no_memory_embedding"),
 )
 _POSITIONS = "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
-# one tensor, which transformers names twice
-_THEIR_POSITIONS = (
-    "shared_image_embedding.positional_embedding",
-    "prompt_encoder.shared_embedding.positional_embedding",
-)
 _POINTS = "sam_prompt_encoder.point_embeddings.{}.weight"  # four, which transformers stacks
 _THEIR_POINTS = "prompt_encoder.point_embed.weight"
 VIDEO = re.compile(
@@ -124,7 +107,7 @@ def transformers_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     points = [_POINTS.format(kind) for kind in range(4)]
     for key, value in state.items():
         if key == _POSITIONS:
-            renamed.update({name: value.clone() for name in _THEIR_POSITIONS})  # which it does not tie
+            renamed.update({name: value.clone() for name in POSITIONS})  # which it does not tie
         elif key == points[0]:
             renamed[_THEIR_POINTS] = torch.cat([state[name] for name in points])
         elif key not in points:
@@ -144,10 +127,10 @@ def from_transformers(state: Mapping[str, Tensor], path: Path) -> dict[str, Tens
 
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():
-        if key in _THEIR_POSITIONS:
+        if key in POSITIONS:
             if _POSITIONS in renamed and not torch.equal(renamed[_POSITIONS], value):
                 raise CheckpointError(
-                    f"{path}: {' and '.join(_THEIR_POSITIONS)} differ, where SAM 2 has one tensor; save the model "
+                    f"{path}: {' and '.join(POSITIONS)} differ, where SAM 2 has one tensor; save the model "
                     "again with save_pretrained"
                 )
             renamed[_POSITIONS] = value

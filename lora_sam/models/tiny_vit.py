@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ from lora_sam.models.building import (
     draw_positions,
     prompted,
 )
+from lora_sam.models.options import WeightOptions
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -31,7 +32,7 @@ _Channels = Annotated[int, Field(ge=8, le=2048, multiple_of=2)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TinyViTSam:
+class TinyViTSam(WeightOptions):
     """Architecture and weights of a SAM whose image encoder is a TinyViT (Zhang et al., 2023: MobileSAM).
 
     Attributes:
@@ -43,18 +44,8 @@ class TinyViTSam:
         num_heads: Attention heads of a block, of the three stages with attention.
         window_sizes: Side of a window in tokens, of the three stages with attention.
         num_classes: Classes of the classifier in the published file; it is kept and not used.
-        prompt_embed_dim: Channels of image and prompt embeddings, a multiple of 8.
-        decoder_mlp_dim: Hidden channels of the mask decoder's transformer.
-        prompt_frequency: Standard deviation of the random spatial frequencies that encode positions in the prompt
-            encoder (Tancik et al., 2020); only random weights are drawn with it, a checkpoint brings its own.
-        weights: `pretrained`, or `random` (drawn with `weights_seed`; for tests and benchmarks).
-        weights_seed: Seed of random weights.
         checkpoint: Path of a `.safetensors`, `.pth`, `.pt`, `.bin` or `.ckpt` file with the weights of such a SAM under
             the names of `mobile_sam.pt`; null takes the published file from the cache directory, downloading it once.
-        offline: Never download.
-        url: Where weights are published, https; null where they are not. The end of it is the name of the file.
-        size: Of that file in bytes.
-        sha256: Of that file, 64 hexadecimal digits.
     """
 
     variant: Annotated[str, Field(min_length=1, pattern=r"^[a-z0-9_]+$")]
@@ -73,16 +64,7 @@ class TinyViTSam:
         Annotated[int, Field(ge=1, le=256)], Annotated[int, Field(ge=1, le=256)], Annotated[int, Field(ge=1, le=256)]
     ]
     num_classes: Annotated[int, Field(ge=1, le=100_000)]
-    prompt_embed_dim: Annotated[int, Field(ge=32, le=2048, multiple_of=8)]
-    decoder_mlp_dim: Annotated[int, Field(ge=1, le=16384)]
-    prompt_frequency: Annotated[float, Field(gt=0, le=100)]
-    weights: Literal["pretrained", "random"]
-    weights_seed: Annotated[int, Field(ge=0, lt=2**63)]
     checkpoint: str | None
-    offline: bool
-    url: Annotated[str, Field(pattern=r"^https?://[^\s]+/[A-Za-z0-9_.-]+\.(pth|pt|safetensors)$")] | None
-    size: Annotated[int, Field(ge=1)] | None
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
 
     def check(self) -> None:
         """Raise `ConfigError` where fields contradict each other, or a checkpoint file is not there."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from lora_sam.core.errors import CheckpointError, ConfigError
+from lora_sam.core.errors import CheckpointError
 from lora_sam.core.frame import Frame
 from lora_sam.models.base_model import BaseModel
 from lora_sam.models.block_shape import BlockShape
@@ -22,6 +22,7 @@ from lora_sam.models.building import (
     draw_positions,
     prompted,
 )
+from lora_sam.models.options import WeightOptions, check_encoder
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViTSam:
+class ViTSam(WeightOptions):
     """Architecture and weights of a SAM whose image encoder is a plain ViT (Kirillov et al., 2023, appendix A).
 
     Attributes:
@@ -41,19 +42,9 @@ class ViTSam:
         num_heads: Attention heads of a block.
         global_attention: Indices of the blocks that attend to the whole image; the others attend within windows.
         window_size: Side of a window in tokens.
-        prompt_embed_dim: Channels of image and prompt embeddings, a multiple of 8.
-        decoder_mlp_dim: Hidden channels of the mask decoder's transformer.
-        prompt_frequency: Standard deviation of the random spatial frequencies that encode positions in the prompt
-            encoder (Tancik et al., 2020); only random weights are drawn with it, a checkpoint brings its own.
-        weights: `pretrained`, or `random` (drawn with `weights_seed`; for tests and benchmarks).
-        weights_seed: Seed of random weights.
         checkpoint: Path of a `.safetensors`, `.pth`, `.pt`, `.bin` or `.ckpt` file with the weights of such a SAM, in
             any layout that `lora_sam.models.layouts.plain_state` knows; null takes the file that comes with the package
             (`nano`), or the official one of the variant from the cache directory, downloading it once.
-        offline: Never download.
-        url: Where weights are published, https; null where they are not. The end of it is the name of the file.
-        size: Of that file in bytes.
-        sha256: Of that file, 64 hexadecimal digits.
     """
 
     variant: Annotated[str, Field(min_length=1, pattern=r"^[a-z0-9_]+$")]
@@ -63,28 +54,11 @@ class ViTSam:
     num_heads: Annotated[int, Field(ge=1, le=64)]
     global_attention: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=64)]
     window_size: Annotated[int, Field(ge=1, le=256)]
-    prompt_embed_dim: Annotated[int, Field(ge=32, le=2048, multiple_of=8)]
-    decoder_mlp_dim: Annotated[int, Field(ge=1, le=16384)]
-    prompt_frequency: Annotated[float, Field(gt=0, le=100)]
-    weights: Literal["pretrained", "random"]
-    weights_seed: Annotated[int, Field(ge=0, lt=2**63)]
     checkpoint: str | None
-    offline: bool
-    url: Annotated[str, Field(pattern=r"^https?://[^\s]+/[A-Za-z0-9_.-]+\.(pth|pt|safetensors)$")] | None
-    size: Annotated[int, Field(ge=1)] | None
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
 
     def check(self) -> None:
         """Raise `ConfigError` where fields contradict each other, or a checkpoint file is not there."""
-        if self.embed_dim % self.num_heads:
-            raise ConfigError(
-                f"model.embed_dim = {self.embed_dim}: must be a multiple of model.num_heads = {self.num_heads}"
-            )
-        outside = [block for block in self.global_attention if block >= self.depth]
-        if outside:
-            raise ConfigError(
-                f"model.global_attention = {list(self.global_attention)}: blocks are numbered 0 to {self.depth - 1}"
-            )
+        check_encoder(self.embed_dim, self.num_heads, self.global_attention, self.depth)
         check_weights(self)
 
     @property
