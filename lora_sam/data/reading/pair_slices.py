@@ -8,9 +8,10 @@ from pathlib import Path
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
+from lora_sam.data.reading.file_types import ending
 from lora_sam.data.reading.image_file import ImageFile, SeveralPagesError
 from lora_sam.data.reading.paths import inside
-from lora_sam.data.reading.volumes import Slice, Slices, check_alike, chosen, is_volume, slice_count
+from lora_sam.data.reading.volumes import NIFTI, Slice, Slices, check_alike, chosen, slice_count
 
 
 @contextmanager
@@ -42,11 +43,10 @@ def sliced(
                 if name in files:
                     into[name] = list(files[name])
             continue
-        volumes = [is_volume(path) for path in (image, file)]
-        if not any(volumes):
+        counts = [slice_count(path) for path in (image, file)]
+        if counts == [1, 1] and not any(ending(path.name) in NIFTI for path in (image, file)):
             parted[0][name], parted[1][name] = [image], [file]
             continue
-        counts = [slice_count(path) for path in (image, file)]
         if counts[0] != counts[1]:
             raise DataError(
                 f"{file}: has {plural(counts[1], 'slice')}, and {image.name} has {counts[0]}; a {what} needs "

@@ -98,11 +98,6 @@ class Slice:
         return file
 
 
-def is_volume(path: Path) -> bool:
-    """Whether a file is a NIfTI file or a TIFF of several images. Raises `DataError` as `slice_count` does."""
-    return ending(path.name) in NIFTI or slice_count(path) > 1
-
-
 def slice_count(path: Path) -> int:
     """How many slices a file has; 1 for an image that is no volume.
 
