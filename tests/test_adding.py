@@ -109,7 +109,7 @@ from lora_sam.cli.evaluate import Evaluate
 from lora_sam.cli.jobs import plain
 from lora_sam.core.config import from_conf
 from lora_sam.core.errors import ConfigError
-from lora_sam.data.auto import formats
+from lora_sam.data.detection import formats
 from lora_sam.data.check.examination import examine
 from lora_sam.training.settings import settings_from
 from pathlib import Path

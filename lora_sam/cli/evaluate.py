@@ -78,7 +78,7 @@ class Evaluate:
 
     def check(self) -> None:
         """Raise `ConfigError` where options contradict each other, or a format is unknown."""
-        from lora_sam.data.auto import formats
+        from lora_sam.data.detection import formats
 
         known = ("auto", *formats())
         if self.data_format not in known:

@@ -8,6 +8,7 @@ from typing import Any, cast
 from xml.etree.ElementTree import Comment, Element
 
 from lora_sam.core.files import write_text
+from lora_sam.core.wording import plural
 from lora_sam.evaluation.backends.result import MEASURED_METRICS
 from lora_sam.evaluation.metrics import ROWS
 from lora_sam.report.markup import element, figures_table, serialize
@@ -108,8 +109,8 @@ def backends_section(content: Mapping[str, Any], verdicts: Sequence[str]) -> Ele
 def _how(content: Mapping[str, Any]) -> str:
     text = (
         "The model before training (base), after it (tuned), and what was made of that to be deployed; all on the "
-        f"same {content['images']:,} {content['split']} images with {content['objects']:,} objects, and with the "
-        "same prompts."
+        f"same {plural(content['images'], content['split'] + ' image')} with {plural(content['objects'], 'object')}, "
+        "and with the same prompts."
     )
     threshold = content["mask_threshold"]
     tuned = content["tuned_threshold"]

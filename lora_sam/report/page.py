@@ -103,7 +103,11 @@ def _header(report: Mapping[str, Any]) -> Element:
     tiles = (
         (f"{report['base']['iou']:.3f} → {report['tuned']['iou']:.3f}", f"IoU on the {report['split']} images"),
         (f"{delta:+.3f}", f"difference, 95 % interval {low:+.3f} to {high:+.3f}"),
-        (f"{report['objects']:,}", f"objects in {report['images']:,} images, same prompts for both"),
+        (
+            f"{report['objects']:,}",
+            f"{plural(report['objects'], 'object').partition(' ')[2]} in {plural(report['images'], 'image')}, same "
+            "prompts for both",
+        ),
         (f"{trained:,}", f"weights trained, {100 * trained / max(1, total):.1f} % of the model"),
         (_megabytes(report["adapter_bytes"]), "adapter file"),
         (_minutes(report["seconds"]), "of training"),
@@ -257,7 +261,7 @@ def _table(report: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
             for part, form in parts:
                 value = part["by_size"][size][key]
                 cells.append("–" if value is None else f"{value:{form}}")
-            rows.append((f"{_METRICS[key][0]}, {size} objects", f"{_SIZES[size]}: {count:,} objects", cells))
+            rows.append((f"{_METRICS[key][0]}, {size} objects", f"{_SIZES[size]}: {plural(count, 'object')}", cells))
     return rows
 
 
@@ -290,7 +294,9 @@ def _settings(
         ("seed", str(facts["seed"])),
     ]
     for split, (images, objects) in (data or {}).items():
-        rows.append((f"{split} images", f"{images:,}" if objects is None else f"{images:,} with {objects:,} objects"))
+        rows.append(
+            (f"{split} images", f"{images:,}" if objects is None else f"{images:,} with {plural(objects, 'object')}")
+        )
     rows.append(("peak memory", "unknown" if memory is None else f"{memory / 1e9:.2f} GB"))
     rows.append(("versions", ", ".join(f"{name} {number}" for name, number in facts["versions"].items())))
     lines = [element("tr", element("th", name, scope="row"), element("td", value)) for name, value in rows]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 from xml.etree.ElementTree import Comment, Element
 
+from lora_sam.core.wording import plural
 from lora_sam.evaluation.result import FEW_IMAGES
 from lora_sam.report.backends import put_section
 from lora_sam.report.charts import line_chart
@@ -41,7 +42,7 @@ def robustness_section(content: Mapping[str, Any]) -> Element:
     """
     forgetting, classes, charts = content["forgetting"], content["classes"], _charts(content)
     trust = " So few images make intervals too narrow." if content["images"] < FEW_IMAGES else ""
-    few = f"{content['images']:,} {content['split']} images with {content['objects']:,} objects"
+    few = f"{plural(content['images'], content['split'] + ' image')} with {plural(content['objects'], 'object')}"
     return element(
         "section",
         element("h2", "Robustness"),

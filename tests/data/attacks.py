@@ -23,15 +23,18 @@ from attack_annotations import COCO_FILE, DATUMARO_FILE, class_attacks, json_att
 from attack_layouts import TOOLS, layout_attacks
 from attack_pictures import array_attacks, picture_attacks
 from attack_tools import ATTACKS, Damage, replaced
+from attack_volumes import VOLUMES, volume_attacks
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lora_sam.core.errors import DataError
 
 ADDRESS_SPACE = 6 * 2**30
-NEEDS = {"hf": "datasets", "hf_disk": "datasets", "voc": "defusedxml"}
+NEEDS = {
+    "hf": "datasets", "hf_disk": "datasets", "voc": "defusedxml", "cvat": "defusedxml", "labels_of_nifti": "nibabel",
+}  # fmt: skip
 FORMATS = [name for name in sets.WRITERS if importlib.util.find_spec(NEEDS.get(name, "numpy"))]
-ALL = [*FORMATS, *(name for name in TOOLS if name != "cvat" or importlib.util.find_spec("defusedxml"))]
+ALL = [*FORMATS, *(name for name in TOOLS | VOLUMES if importlib.util.find_spec(NEEDS.get(name, "numpy")))]
 
 
 class Arena:
@@ -42,8 +45,9 @@ class Arena:
         self.results: list[dict[str, Any]] = []
         for name in (*ALL, *FORMATS[-1:]):  # notes are counted of the last
             (root / "good" / name).mkdir(parents=True, exist_ok=True)
-            (sets.WRITERS | TOOLS)[name](root / "good" / name)
-            splits = sets.opened(name, root / "good" / name)
+            (sets.WRITERS | TOOLS | VOLUMES)[name](root / "good" / name)
+            options = {"slices": "middle"} if name in VOLUMES else {}
+            splits = sets.opened(name, root / "good" / name, **options)
             assert images_and_objects(splits) == (sets.IMAGES, sets.OBJECTS), (name, images_and_objects(splits))
             self.notes = len(splits.notes)
 
@@ -96,6 +100,7 @@ def named_attacks(arena: Arena) -> None:
         class_attacks,
         table_attacks,
         layout_attacks,
+        volume_attacks,
     ):
         build()
     gc.freeze()

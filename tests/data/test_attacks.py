@@ -43,8 +43,8 @@ def test_every_attack_is_answered_soon_and_in_little_memory(tmp_path: Path) -> N
     ]
     assert not faults, "\n".join([f"{len(faults)} of {len(results)}", *faults])
     assert not slow, "\n".join(slow)
-    assert report["named"] >= 380
-    assert len({(one["format"], one["title"]) for one in results}) >= 530
+    assert report["named"] >= 470
+    assert len({(one["format"], one["title"]) for one in results}) >= 620
     refused = [one for one in results if one["message"]]
     assert len(refused) > 300
     assert all("\n" not in one["message"] and len(one["message"]) < 2000 for one in refused)

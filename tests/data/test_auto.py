@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,8 +17,9 @@ from PIL import Image
 
 from lora_sam.core.errors import ConfigError, DataError
 from lora_sam.data import auto as auto_module
-from lora_sam.data.auto import Auto, detected
+from lora_sam.data.auto import Auto
 from lora_sam.data.coco import Coco
+from lora_sam.data.detection import detected, stored_option
 from lora_sam.data.folder import Folder
 from lora_sam.data.reading.class_table import VOC_CLASSES, voc_colour
 from lora_sam.data.splits import Splits, class_counts
@@ -220,7 +222,7 @@ def test_the_defaults_of_auto_are_those_of_every_format(option: str) -> None:
     names = own.keys() & other.keys() - {"_target_", "val"}  # Hugging Face calls it validation
     assert {name: own[name] for name in names} == {name: other[name] for name in names}
     assert other["val"] in ("val", "validation")
-    target, values = auto_module.stored_option(option)
+    target, values = stored_option(option)
     assert target == other["_target_"]
     assert values == {key: value for key, value in other.items() if key != "_target_"}
 
@@ -319,10 +321,33 @@ def test_a_directory_without_labels_is_refused_with_what_was_looked_for(tmp_path
 
 def test_a_data_set_one_level_below_is_pointed_out(tmp_path: Path) -> None:
     tree(tmp_path, "VOCdevkit/VOC2012/JPEGImages/a.png", "VOCdevkit/VOC2012/SegmentationClass/a.png")
-    with pytest.raises(DataError, match=r"It is in VOC2012, so set data\.root=.*/VOCdevkit/VOC2012\. Looked for"):
+    with pytest.raises(DataError, match=r"It is in VOCdevkit/VOC2012, so set data\.root=.*/VOC2012\. Looked for"):
         auto(tmp_path).open(0)
     with pytest.raises(DataError, match=r"data\.root=.*VOC2012\."):
         auto(tmp_path / "VOCdevkit").open(0)
+
+
+def test_all_data_sets_below_are_named_and_may_be_splits(tmp_path: Path) -> None:
+    for site in "abc":
+        for name in ("images", "masks"):
+            save(np.eye(20, dtype=np.uint8) * 255, tmp_path / "sites" / site / name / f"{site}.png")
+    with pytest.raises(DataError) as raised:
+        auto(tmp_path).open(0)
+    told = str(raised.value)
+    assert "There are sites/a/...: 2 .png; sites/b/...: 2 .png; sites/c/...: 2 .png." in told
+    assert "It holds 3 data sets: sites/a, sites/b, sites/c. Set data.root to one of them" in told
+    root, *options = re.search(
+        r"read with data\.root=(\S+) data\.train=(\w) data\.val=(\w) data\.test=(\w)\.", told
+    ).groups()  # type: ignore[union-attr]
+    splits = auto(Path(root), **dict(zip(("train", "val", "test"), options, strict=True))).open(0)
+    assert [source.ids for source in (splits.train, splits.val, splits.test)] == [
+        (f"{site}/images/{site}.png",) for site in "abc"
+    ]
+    tree(tmp_path, "sites/d/images/a.png", "sites/d/masks/a.png")
+    with pytest.raises(
+        DataError, match=r"4 data sets: a, b, c, d\. Set data\.root to one of them, as data\.root=\S+/a\. "
+    ):
+        auto(tmp_path / "sites").open(0)
 
 
 def test_several_formats_are_refused_by_name(tmp_path: Path) -> None:
@@ -363,10 +388,10 @@ def test_a_pipe_is_not_read(tmp_path: Path) -> None:
 def test_an_installation_without_its_files_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lora_sam.core.conf_files._PACKAGE", tmp_path / "lora_sam")
     with pytest.raises(ConfigError, match=r"no configuration file .*coco\.yaml; install lora_sam again"):
-        auto_module.stored_option("coco")
+        stored_option("coco")
     (tmp_path / "conf/data").mkdir(parents=True)
     (tmp_path / "conf/data/x.yaml").write_text("_target_: lora_sam.x\nlist: [1, 2]\n")
-    assert auto_module.stored_option("x") == ("lora_sam.x", {"list": (1, 2)})
+    assert stored_option("x") == ("lora_sam.x", {"list": (1, 2)})
 
 
 def test_splits_are_those_of_the_format(tmp_path: Path, scenes: Scenes) -> None:

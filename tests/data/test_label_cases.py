@@ -31,7 +31,7 @@ import pytest
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.structures import Sample
-from lora_sam.data.auto import stored_option
+from lora_sam.data.detection import stored_option
 from lora_sam.data.splits import Splits
 
 CASES = Path(os.environ.get("LORA_SAM_DATA", Path(__file__).parents[2] / "../shared/data")) / "label_cases"
@@ -208,6 +208,45 @@ def test_read_with_a_warning(case: Case) -> None:
     notes = opened(case).notes
     assert case.note is not None
     assert any(case.note in note for note in notes), notes
+
+
+@pytest.mark.parametrize("case", parameters((Case("tiff_zstack", options={"slices": "all"}),)))
+def test_every_slice_of_the_stacks_is_read(case: Case) -> None:
+    """The slices of each stack differ in brightness alone: the truth of an image holds for each of them."""
+    splits = opened(case)
+    found = [source[index] for source in (splits.train, splits.val, splits.test) for index in range(len(source))]
+    with np.load(CASES / f"{case.name}.npz") as truth:
+        names = [key[2:] for key in truth.files if key[:2] == "m:"]
+        assert sorted(sample.id for sample in found) == [
+            f"images/{name}.tif/{k:04d}" for name in sorted(names) for k in range(4)
+        ]
+        for sample in found:
+            name = PurePosixPath(sample.id).parent.stem
+            table = overlaps(sample.masks, truth[f"m:{name}"])
+            assert table.shape == (len(truth[f"m:{name}"]),) * 2
+            assert table.max(axis=0).min() == 1
+            off = np.abs(sample.image.astype(float) - truth[f"i:{name}"].mean(-1, keepdims=True)).mean()
+            assert off <= MOST_GREY
+
+
+@pytest.mark.skipif(find_spec("nibabel") is None, reason="the package nibabel is not installed")
+@pytest.mark.parametrize("case", parameters((Case("nifti", options={"slices": "all"}),)))
+def test_every_slice_of_nifti_is_read(case: Case) -> None:
+    """Held against nibabel itself: there is no truth beside them. The first axis runs along the rows."""
+    import nibabel
+
+    splits = opened(case)
+    found = [source[index] for source in (splits.train, splits.val, splits.test) for index in range(len(source))]
+    assert len(found) == 6
+    for sample in found:
+        name = PurePosixPath(sample.id).parent.name
+        stored, pixels = (
+            np.asarray(nibabel.load(CASES / case.name / folder / name).dataobj)[:, :, 0].T
+            for folder in ("labelsTr", "imagesTr")
+        )
+        expected = np.stack([stored == value for value in np.unique(stored) if value])
+        assert np.array_equal(sample.masks, expected)
+        assert np.abs(sample.image.mean(-1) - pixels).mean() <= MOST_GREY
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason=f"no {CASES.name}")

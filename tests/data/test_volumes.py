@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.reading import volumes
+from lora_sam.data.reading import volume_limits
 from lora_sam.data.reading.volumes import Slice, slice_count
 
 DEPTH, HEIGHT, WIDTH = 5, 24, 40
@@ -237,7 +238,7 @@ def test_limits(tmp_path: Path, opened: Callable[..., Any], monkeypatch: pytest.
     import nibabel
 
     root = niftis(tmp_path / "set", 1)
-    monkeypatch.setattr(volumes, "MAX_BYTES", 1000)
+    monkeypatch.setattr(volume_limits, "MAX_BYTES", 1000)
     with pytest.raises(DataError, match="as a whole"):
         opened(root, slices="all")
     four = nibabel.Nifti1Image(np.zeros((4, 4, 4, 3), np.int16), np.eye(4))
@@ -254,3 +255,57 @@ def test_the_same_slice_has_the_same_bytes(tmp_path: Path) -> None:
     one, other = (Slice(root / "images/v0.tif", 1).open("rb").read() for _ in range(2))
     assert one == other
     assert one != Slice(root / "images/v0.tif", 2).open("rb").read()
+
+
+def test_the_scale_of_a_volume_counts(tmp_path: Path, opened: Callable[..., Any]) -> None:
+    """nibabel takes slope and offset out of the header that it returns; labels of which 300 mean 1 are 1."""
+    import nibabel
+
+    root = niftis(tmp_path / "set", 1)
+    stored = nibabel.Nifti1Image(labels(0).transpose(2, 1, 0).astype(np.int16) * 2, np.diag([1.0, 1.0, 3.0, 1.0]))
+    stored.header.set_slope_inter(0.5, 0)
+    content = bytearray(stored.to_bytes())
+    content[112:120] = np.array([0.5, 0], "<f4").tobytes()
+    (root / "labels/v0.nii.gz").write_bytes(gzip.compress(content))
+    assert opened(root, slices="all").train[0].object_ids == ("1", "700")
+    content[112:120] = np.array([0.3, 0], "<f4").tobytes()
+    (root / "labels/v0.nii.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(DataError, match="no whole numbers"):
+        opened(root, slices="all")
+
+
+def test_turned_bits_of_a_packed_volume_are_found(tmp_path: Path, opened: Callable[..., Any]) -> None:
+    root = niftis(tmp_path / "set", 1)
+    content = (root / "labels/v0.nii.gz").read_bytes()
+    (root / "labels/v0.nii.gz").write_bytes(content[:-8] + b"\1\2\3\4" + content[-4:])
+    with pytest.raises(DataError, match="CRC check failed"):
+        opened(root, slices="all")
+
+
+@pytest.mark.parametrize("shown", ["images", "labels"])
+def test_labels_on_another_grid_are_refused_before_they_are_unpacked(
+    tmp_path: Path, opened: Callable[..., Any], shown: str
+) -> None:
+    import nibabel
+
+    root = niftis(tmp_path / "set", 1)
+    small = nibabel.Nifti1Image(np.zeros((20, 12, DEPTH), np.int16), np.diag([2.0, 2.0, 3.0, 1.0]))
+    nibabel.save(small, root / shown / "v0.nii.gz")
+    with pytest.raises(DataError, match="has slices of .* pixels, and v0.nii.gz of .*; resample the labels"):
+        opened(root, slices="all")
+
+
+@pytest.mark.parametrize("depth", [3, 4])
+def test_stacks_that_tifffile_took_for_colour(tmp_path: Path, opened: Callable[..., Any], depth: int) -> None:
+    """Three or four pages become planes of one RGB page, or channels; labels have neither."""
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    tifffile.imwrite(tmp_path / "images/v0.tif", pixels(0, depth), metadata={"axes": "CYX"}, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "labels/v0.tif", labels(0, depth), photometric="rgb", planarconfig="separate")
+    with tifffile.TiffFile(tmp_path / "labels/v0.tif") as file:
+        assert file.series[0].axes == "SYX"
+    splits = opened(tmp_path, slices="all")
+    assert [int(Path(name).name) for name in splits.train.ids] == [k for k in range(depth) if k != 2]
+    for k, sample in zip((0, 1), splits.train, strict=False):
+        assert np.array_equal(sample.masks[1], labels(0)[k] == 700)
+        assert np.array_equal(sample.image[..., 0], pixels(0, depth)[k])

@@ -120,7 +120,7 @@ def verdict(examination: Examination, strict: bool) -> str:
     images, objects = len(examination.looks), sum(len(look.areas) for look in examination.looks)
     counts = [(total(examination.groups, severity), severity) for severity in SEVERITIES[:2]]
     problems = " and ".join(plural(count, name) for count, name in counts if count)
-    looked = f"{images:,} images with {objects:,} objects"
+    looked = f"{plural(images, 'image')} with {plural(objects, 'object')}"
     if not problems:
         return f"no error and no warning in {looked}"
     strictly = ", which strict=true counts as errors" if strict and not counts[0][0] else ""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
-from lora_sam.data.reading.file_types import ending
 from lora_sam.data.reading.image_file import ImageFile, SeveralPagesError
+from lora_sam.data.reading.nifti import check_alike, is_nifti
 from lora_sam.data.reading.paths import inside
-from lora_sam.data.reading.volumes import NIFTI, Slice, Slices, check_alike, chosen, slice_count
+from lora_sam.data.reading.volumes import Slice, Slices, chosen, slice_count
 
 
 @contextmanager
@@ -43,8 +43,8 @@ def sliced(
                 if name in files:
                     into[name] = list(files[name])
             continue
-        counts = [slice_count(path) for path in (image, file)]
-        if counts == [1, 1] and not any(ending(path.name) in NIFTI for path in (image, file)):
+        counts, planes = _counts(image, file)
+        if counts == (1, 1) and not any(map(is_nifti, (image, file))):
             parted[0][name], parted[1][name] = [image], [file]
             continue
         if counts[0] != counts[1]:
@@ -56,8 +56,22 @@ def sliced(
         check_alike(image, file)
         for index in chosen(slices, counts[0], image):
             place = f"{name}/{index:04d}"
-            parted[0][place], parted[1][place] = [Slice(image, index)], [Slice(file, index, labels=True)]
+            parted[0][place] = [Slice(image, index, planes=planes[0])]
+            parted[1][place] = [Slice(file, index, labels=True, planes=planes[1])]
     return parted
+
+
+def _counts(image: Path, labels: Path) -> tuple[tuple[int, int], tuple[bool, bool]]:
+    """How many slices two files have, and whether those are channels, which they may be where only so they fit."""
+    plain = slice_count(image), slice_count(labels)
+    if plain[0] == plain[1] > 1 or any(map(is_nifti, (image, labels))):
+        return plain, (False, False)
+    parted = slice_count(image, planes=True), slice_count(labels, planes=True)
+    for planes in ((False, True), (True, False), (True, True)):
+        counts = tuple(found[way] for found, way in zip(zip(plain, parted, strict=True), planes, strict=True))
+        if counts[0] == counts[1] > 1:
+            return (counts[0], counts[1]), planes
+    return plain, (False, False)
 
 
 def only(paths: Sequence[ImageFile], root: Path) -> ImageFile | None:

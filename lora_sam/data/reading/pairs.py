@@ -15,11 +15,12 @@ from lora_sam.data.reading.image_file import ImageFile
 from lora_sam.data.reading.images import SUFFIXES, check_pixels, image_size
 from lora_sam.data.reading.label_map import LabelMap
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, StoredMasks, check_mask_memory
+from lora_sam.data.reading.nifti import NIFTI
 from lora_sam.data.reading.pair_names import by_name, names_in, pair_by_base_name, told_apart, unread_siblings
 from lora_sam.data.reading.pair_slices import offering_slices, only, sliced
 from lora_sam.data.reading.paths import data_root, inside, within
 from lora_sam.data.reading.skipping import Ledger, attempt_all, left_out
-from lora_sam.data.reading.volumes import NIFTI, Slice, Slices
+from lora_sam.data.reading.volumes import Slice, Slices
 from lora_sam.data.splits import Splits, read_splits
 
 

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.wording import plural
 from lora_sam.data.reading.annotation_files import any_json, ends_of
 from lora_sam.data.reading.file_types import counted_types, unread_types
 from lora_sam.data.reading.images import SUFFIXES
@@ -16,7 +17,7 @@ from lora_sam.data.reading.paths import shown
 
 _IMAGE = ".<image>"
 _MAX_SHOWN = 8  # folders whose files are named
-_MAX_FOLDERS = 50  # that are looked at for it
+_LEVELS = 2  # of folders that are told apart
 _MAX_FILES = 20_000  # that needs are compared with
 _MAX_OPENED = 20  # files that are looked into for a word
 _MAX_NEAR = 3
@@ -59,43 +60,56 @@ class Layout:
     needs: tuple[str, ...]
 
 
-def unknown_layout(root: Path, below: Path | None, layouts: Sequence[Layout]) -> DataError:
+def unknown_layout(root: Path, below: Sequence[Path], as_splits: Sequence[str], layouts: Sequence[Layout]) -> DataError:
     """The error for a directory without a known format.
 
     Args:
         root: As returned by `data_root`.
-        below: A directory in it that has one.
+        below: Directories in it that have one.
+        as_splits: Options that read them as splits of one data set, where that is possible.
         layouts: The formats that were looked for.
 
     Raises:
         OSError: a directory cannot be listed.
     """
-    if below is not None:
-        hint = f"It is in {below.name}, so set data.root={below}."
-    else:
-        hint = "Put it into one of these, or name the places with data=<format> and its options (docs/data.md)."
     looked = "; ".join(f"data={layout.option}, {layout.what}" for layout in layouts)
-    near = "" if below is not None else _near(root, layouts)
-    there = _what_is_there(root)
+    paths = _paths(root)
+    near = "" if below else _near(root, paths, layouts)
+    there = _what_is_there(paths)
+    hint = _where(root, below, as_splits)
     return DataError(f"{root}: has no labelled images in a known layout. {there}{near}{hint} Looked for: {looked}.")
 
 
-def _what_is_there(root: Path) -> str:
+def _where(root: Path, below: Sequence[Path], as_splits: Sequence[str]) -> str:
+    """Where to look instead; a sentence."""
+    if not below:
+        return "Put it into one of these, or name the places with data=<format> and its options (docs/data.md)."
+    names = [place.relative_to(root).as_posix() for place in below]
+    if len(names) == 1:
+        return f"It is in {names[0]}, so set data.root={below[0]}."
+    told = ", ".join(names[:_MAX_SHOWN]) + (f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else "")
+    hint = f"It holds {len(names)} data sets: {told}. Set data.root to one of them, as data.root={below[0]}"
+    splits = f"; as splits of one set they are read with data.root={below[0].parent} {' '.join(as_splits)}"
+    return f"{hint}{splits if as_splits else ''}."
+
+
+def _what_is_there(paths: Iterable[str]) -> str:
     """Folders of two levels with the types of their files, and what to do with types that are not read; a sentence."""
-    places = [root, *sorted(path for path in (*root.glob("*"), *root.glob("*/*")) if path.is_dir())]
-    parts: list[str] = []
-    names: list[str] = []
-    for place in places[:_MAX_FOLDERS]:
-        files = [path.name for path in place.iterdir() if path.is_file() and not path.name.startswith(".")]
-        names += files
-        if files and len(parts) < _MAX_SHOWN:
-            parts.append(f"{place.relative_to(root).as_posix()}: {counted_types(files)}")
-    return f"There are {'; '.join(parts)}.{unread_types(names)} " if parts else "It is empty. "
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        *parents, name = path.split("/")
+        deeper = ["..."] if len(parents) > _LEVELS else []
+        folders.setdefault("/".join(parents[:_LEVELS] + deeper) or ".", []).append(name)
+    if not folders:
+        return "It is empty. "
+    parts = [f"{folder}: {counted_types(folders[folder])}" for folder in sorted(folders)[:_MAX_SHOWN]]
+    more = f"; and files in {plural(len(folders) - _MAX_SHOWN, 'more folder')}" if len(folders) > _MAX_SHOWN else ""
+    names = [name for files in folders.values() for name in files]
+    return f"There are {'; '.join(parts)}{more}.{unread_types(names)} "
 
 
-def _near(root: Path, layouts: Sequence[Layout]) -> str:
+def _near(root: Path, paths: Sequence[str], layouts: Sequence[Layout]) -> str:
     """Which formats it is near and what they miss, also those of datumaro, and what unknown JSON holds; sentences."""
-    paths = _paths(root)
     found = []
     for layout in layouts:
         missing = [need for need in layout.needs if not _met(root, paths, need)]

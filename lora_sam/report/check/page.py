@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from lora_sam.core.wording import plural
 from lora_sam.data.check.defects import SEVERITIES, Group, Severity, total
 from lora_sam.data.check.examination import Examination
 from lora_sam.data.check.results import MOST_IDS, passed, verdict
@@ -23,6 +24,11 @@ _MOST_CLASSES = 100
 _BINS = 24
 _FIRST = 5  # cases that are listed without unfolding
 _KINDS = ("train", "val", "test")
+_EXPLAINED: Mapping[Severity, tuple[str, str]] = {
+    "error": ("error", ": training stops, or its figures are wrong"),
+    "warning": ("warning", ": may do harm"),
+    "info": ("remark", ": worth knowing"),
+}
 
 
 def check_html(
@@ -75,12 +81,16 @@ def _header(examination: Examination, name: str, root: str, strict: bool) -> Ele
         claim = f"{name} should be mended first"
     tone = "bad" if not good else "good" if not counts[1][0] else "even"
     tiles = [
-        (f"{len(source):,}", f"images in {split}, with {_objects(examination, split):,} objects")
+        _counted(len(source), "image", f" in {split}, with {plural(_objects(examination, split), 'object')}")
         for split, source in examination.sources.items()
     ]
-    tiles += [(f"{count:,}", _explained(severity)) for count, severity in counts]
+    tiles += [_counted(count, *_EXPLAINED[severity]) for count, severity in counts]
     looked, images = len(examination.looks), sum(len(source) for source in examination.sources.values())
-    part = "" if looked == images else f" {looked:,} of {images:,} images were looked at."
+    part = (
+        ""
+        if looked == images
+        else f" {looked:,} of {plural(images, 'image')} {'was' if looked == 1 else 'were'} looked at."
+    )
     return element(
         "header",
         element("p", "lora_sam · data check", class_="kicker"),
@@ -91,9 +101,10 @@ def _header(examination: Examination, name: str, root: str, strict: bool) -> Ele
     )
 
 
-def _explained(severity: Severity) -> str:
-    meaning = {"error": "errors: training stops, or its figures are wrong", "warning": "warnings: may do harm"}
-    return meaning.get(severity, "remarks: worth knowing")
+def _counted(count: int, noun: str, rest: str) -> tuple[str, str]:
+    """A figure, and what it counts."""
+    number, _, what = plural(count, noun).partition(" ")
+    return number, f"{what}{rest}"
 
 
 def _objects(examination: Examination, split: str) -> int:
@@ -122,7 +133,11 @@ def _table(groups: Sequence[Group]) -> Element:
 
 
 def _sheet(sheet: Sequence[tuple[str, Thumbnail]], prompt: str, most: int | None) -> Element:
-    part = "" if most is None else f" Where an image has more than {most:,} objects, one step draws so many of them."
+    part = (
+        ""
+        if most is None
+        else f" Where an image has more than {plural(most, 'object')}, one step draws so many of them."
+    )
     section = element(
         "section",
         element("h2", "Contact sheet"),
