@@ -80,7 +80,8 @@ class Export:
         return 0
 
     def _write(self, run: RunDirectory, directory: Path, origin: dict[str, str], settings: dict[str, Any]) -> Step:
-        from lora_sam.deployment.ir_parts import decoder_ir, encoder_ir, save_ir, save_onnx
+        from lora_sam.deployment.ir_parts import decoder_ir, encoder_ir, save_ir
+        from lora_sam.deployment.onnx_parts import save_onnx
         from lora_sam.predictors.openvino_parts import DECODER, ENCODER
         from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
         from lora_sam.predictors.torch_predictor import TorchPredictor

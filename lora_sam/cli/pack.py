@@ -9,8 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from lora_sam.core.run_directory import find_run
-from lora_sam.core.unknown import known_name
-from lora_sam.deployment.packs import TARGETS
+from lora_sam.deployment.packs import known_target
 from lora_sam.deployment.packs.packing import write_pack
 
 
@@ -24,13 +23,15 @@ class Pack:
     Attributes:
         run: Run directory, or latest; its adapter has to be merged.
         target: Who opens it. sampredictor is a .pth for segment_anything's sam_model_registry, transformers a
-            directory for Hugging Face's SamModel.from_pretrained, micro_sam a .pt for micro-sam.
+            directory for Hugging Face's SamModel.from_pretrained, peft an adapter for such a model, micro_sam a .pt for
+            micro-sam, model_api two IR parts for OpenVINO Model API, x_anylabeling a YAML file and two ONNX files, cvat
+            a function of nuclio, label_studio an ML backend.
         output: Directory to write; null for packs/<target> in the run.
         overwrite: Replace an earlier pack there. Anything else that is there stays.
     """
 
     run: Annotated[str, Field(min_length=1)]
-    target: Annotated[str, AfterValidator(known_name(TARGETS))]
+    target: Annotated[str, AfterValidator(known_target)]
     output: Annotated[str, Field(min_length=1)] | None
     overwrite: bool
 
@@ -40,8 +41,10 @@ class Pack:
         output = run.root / "packs" / self.target if self.output is None else Path(self.output).expanduser().absolute()
         told = write_pack(run, self.target, output, overwrite=self.overwrite)
         print(f"{output}: {', '.join(told['files'])}")
-        if told["mask_iou"] is None:
-            print(f"  {told['host']}: not run ({told['why_not_run']}); checked against {told['opened_by']}")
+        iou = told["mask_iou"]
+        measured = "" if iou is None else f": mask IoU {iou:.5f} on {told['masks']} masks"
+        if told["why_not_run"] is None:
+            print(f"  {told['host']}, {told['opened_by']}{measured}")
         else:
-            print(f"  {told['host']}, {told['opened_by']}: mask IoU {told['mask_iou']:.5f} on {told['masks']} masks")
+            print(f"  {told['host']}: not run ({told['why_not_run']}); checked: {told['opened_by']}{measured}")
         return 0

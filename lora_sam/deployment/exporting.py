@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from lora_sam.core.structures import Masks, Prompts
     from lora_sam.training.settings import Settings
 
+    Case = tuple[NDArray[np.uint8], list[Prompts]]
+
 
 # Enough to notice a wrong constant; the whole test split is what `python -m lora_sam.evaluate` looks at.
 CHECKED_IMAGES, CHECKED_OBJECTS = 4, 8
@@ -55,12 +57,7 @@ def compared(
 
     from lora_sam.evaluation.metrics import mask_iou
 
-    try:
-        cases, of = list(_validation_cases(settings_of(run, data_root))), "validation"
-    except LoraSamError:
-        if data_root is not None:
-            raise
-        cases, of = list(_random_cases()), "random"
+    cases, of = cases_of(run, data_root)
     ious: list[float] = []
     difference = 0.0
     for image, prompts in cases:
@@ -77,7 +74,17 @@ def compared(
     }
 
 
-def _validation_cases(settings: Settings) -> Iterator[tuple[NDArray[np.uint8], list[Prompts]]]:
+def cases_of(run: RunDirectory, data_root: str | None = None) -> tuple[list[Case], str]:
+    """Images and prompts to compare on, and `validation` or `random`; arguments and errors as those of `compared`."""
+    try:
+        return list(_validation_cases(settings_of(run, data_root))), "validation"
+    except LoraSamError:
+        if data_root is not None:
+            raise
+        return list(_random_cases()), "random"
+
+
+def _validation_cases(settings: Settings) -> Iterator[Case]:
     from lora_sam.evaluation.scoring import some_objects
     from lora_sam.prompts import PointPrompt
 
@@ -88,7 +95,7 @@ def _validation_cases(settings: Settings) -> Iterator[tuple[NDArray[np.uint8], l
         yield sample.image, [kind.evaluation_prompts(sample, settings.seed) for kind in kinds]
 
 
-def _random_cases() -> Iterator[tuple[NDArray[np.uint8], list[Prompts]]]:
+def _random_cases() -> Iterator[Case]:
     import numpy as np
 
     from lora_sam.core.structures import Prompts

@@ -1,4 +1,4 @@
-"""SAM's two deployable parts: as traceable torch modules, and from those to OpenVINO IR or ONNX."""
+"""SAM's two deployable parts: as traceable torch modules, and from those to OpenVINO IR."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,7 +19,7 @@ from lora_sam.data.transforms import PIXEL_MEAN, PIXEL_STD
 from lora_sam.deployment.class_output import ClassOutput
 from lora_sam.models.decoding import maps_of, masks_from_embeddings
 from lora_sam.models.family import family_of, frame_of
-from lora_sam.predictors.openvino_parts import CLASS_NAMES, CLASSES, META_NAMES, SQUEEZED, quiet_openvino
+from lora_sam.predictors.openvino_parts import CLASS_NAMES, CLASSES, SQUEEZED, quiet_openvino
 
 if TYPE_CHECKING:
     import openvino
@@ -225,58 +225,11 @@ def save_ir(model: openvino.Model, path: Path, *, half: bool) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
-def save_onnx(sam: Sam, image_size: int, directory: Path, *, multimask: bool) -> None:
-    """Write `image_encoder.onnx` and `mask_decoder.onnx`, with the names of `segment_anything`'s ONNX export.
-
-    Shapes and types of the inputs are also its own: `has_mask_input` [1], `orig_im_size` float32 [2].
-
-    Raises:
-        ImportError: the package `onnx` is not installed.
-    """
-    import onnx  # noqa: F401  # torch asks for it only after the work is done
-
-    meta = [META_NAMES.get(name, name) for name in (*DECODER_INPUTS, *DECODER_OUTPUTS)]
-    prompts = {0: "prompts"}
-    *tensors, _, size = decoder_example(sam, image_size)
-    example = (*tensors, torch.zeros(1), size.flatten().float())
-    axes = {
-        "point_coords": {0: "prompts", 1: "points"},
-        "point_labels": {0: "prompts", 1: "points"},
-        "mask_input": {0: "masks", 2: "mask_height", 3: "mask_width"},
-        "masks": {0: "prompts", 2: "height", 3: "width"},
-        "iou_predictions": prompts,
-        "low_res_masks": prompts,
-    }
-    parts: tuple[tuple[str, nn.Module, tuple[Tensor, ...], Sequence[str], Sequence[str], dict[str, Any]], ...] = (
-        ("image_encoder", sam.image_encoder, encoder_example(image_size), ENCODER_INPUTS, ENCODER_OUTPUTS, {}),
-        (
-            "mask_decoder",
-            PromptedDecoder(sam, image_size, multimask=multimask),
-            example,
-            meta[: len(DECODER_INPUTS)],
-            meta[len(DECODER_INPUTS) :],
-            axes,
-        ),
-    )
-    for name, module, inputs_of_part, inputs, outputs, dynamic in parts:
-        with torch.no_grad(), _without_tracer_warnings():
-            torch.onnx.export(
-                module.eval(),
-                inputs_of_part,
-                str(directory / f"{name}.onnx"),
-                input_names=list(inputs),
-                output_names=list(outputs),
-                dynamic_axes=dynamic,
-                opset_version=17,
-                dynamo=False,
-            )
-
-
 def _converted(module: nn.Module, example: tuple[Tensor, ...], shapes: list[str]) -> openvino.Model:
     quiet_openvino()
     import openvino
 
-    with torch.no_grad(), _without_tracer_warnings():
+    with torch.no_grad(), without_tracer_warnings():
         # traced here, because `convert_model` would run the module once more to check the trace
         traced = torch.jit.trace(module.eval(), example, check_trace=False)
         inputs = [openvino.PartialShape(f"[{shape}]") for shape in shapes]
@@ -284,7 +237,7 @@ def _converted(module: nn.Module, example: tuple[Tensor, ...], shapes: list[str]
 
 
 @contextmanager
-def _without_tracer_warnings() -> Iterator[None]:
+def without_tracer_warnings() -> Iterator[None]:
     """Tracing warns of every branch on a size; those here are constant, or followed by OpenVINO (tests change them)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -16,7 +16,7 @@ from lora_sam.cli.step import run_step
 from lora_sam.core.config import from_conf
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.structures import Prompts
-from lora_sam.deployment.packs import TARGETS, packing, sampredictor
+from lora_sam.deployment.packs import packing, sampredictor, targets
 from lora_sam.predictors.torch_predictor import TorchPredictor
 from lora_sam.runs.loading import load
 
@@ -133,4 +133,4 @@ def test_an_unmerged_run_and_an_unknown_target_are_named(
     with pytest.raises(AdapterError, match="python -m lora_sam.merge run="):
         pack(tmp_path / "run", "transformers")
     assert run_step("pack", "lora-sam pack", [f"run={tmp_path / 'run'}", "target=transformer"]) == 2
-    assert f"must be one of {', '.join(TARGETS)}; did you mean transformers?" in capsys.readouterr().err
+    assert f"must be one of {', '.join(targets())}; did you mean transformers?" in capsys.readouterr().err

@@ -49,7 +49,7 @@ def base() -> dict[str, Any]:
 
 def test_settings_are_the_groups_and_the_keys_of_train_yaml(base: dict[str, Any]) -> None:
     assert set(base) == {*GROUPS, *RUN_KEYS}
-    assert {path.name for path in CONF.iterdir() if path.is_dir()} == {*GROUPS, "experiment", "hydra"}
+    assert {path.name for path in CONF.iterdir() if path.is_dir()} == {*GROUPS, "experiment", "hydra", "pack"}
     settings = settings_from(base)
     assert settings.seed == 0
     assert settings.resume is None

@@ -16,7 +16,8 @@ from PIL import Image
 
 from lora_sam.core.errors import AdapterError, ConfigError, DataError
 from lora_sam.core.structures import Prompts
-from lora_sam.deployment.ir_parts import PromptedDecoder, decoder_ir, encoder_ir, save_ir, save_onnx
+from lora_sam.deployment.ir_parts import PromptedDecoder, decoder_ir, encoder_ir, save_ir
+from lora_sam.deployment.onnx_parts import save_onnx
 from lora_sam.models.decoding import decode_all_masks
 from lora_sam.predictors.openvino_parts import DECODER, ENCODER, openvino_core, openvino_directory, quiet_openvino
 from lora_sam.predictors.openvino_predictor import OpenVINOPredictor

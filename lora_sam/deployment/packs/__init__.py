@@ -1,15 +1,16 @@
-"""The tuned model as files that other tools open: one module for each tool, and the list of them."""
+"""The tuned model as files that other tools open: one module and one file of `conf/pack` for each tool."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from lora_sam.core.conf_files import conf_directory
+from lora_sam.core.unknown import known_name
 
-TARGETS: Mapping[str, str] = MappingProxyType(
-    {
-        "sampredictor": "lora_sam.deployment.packs.sampredictor",
-        "transformers": "lora_sam.deployment.packs.transformers",
-        "micro_sam": "lora_sam.deployment.packs.micro_sam",
-    }
-)
-"""The module of each target by its name; it has a function `write` as in `lora_sam.deployment.packs.packing.Writer`."""
+
+def targets() -> tuple[str, ...]:
+    """Names of the tools: the files of `conf/pack`. Raises `ConfigError` where the installation is incomplete."""
+    return tuple(sorted(file.stem for file in (conf_directory() / "pack").glob("*.yaml")))
+
+
+def known_target(name: str) -> str:
+    """`name`, if it is one of `targets`; raises `ValueError` with all of them and the nearest."""
+    return known_name(targets())(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from collections.abc import Mapping
@@ -10,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lora_sam.core.config import from_conf
 from lora_sam.core.errors import AdapterError, ConfigError, TrainingError
 from lora_sam.core.files import atomic_directory, sha256_of
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.version import __version__
-from lora_sam.deployment.packs import TARGETS
 from lora_sam.runs.adapter_files import find_adapter, read_facts
 from lora_sam.runs.merged import load_merged, require_merged
 
@@ -34,8 +33,8 @@ class Opened:
 
     Attributes:
         host: The package that opens it, with its version where it is installed.
-        by: What of the host opened it, or what its format was checked against.
-        mask_iou: Mean IoU of the host's masks with ours; None where the host was not run.
+        by: What of the host opened it, or what was checked in its place.
+        mask_iou: Mean IoU with ours of the masks that came from the pack's files; None where nothing computed any.
         masks: How many were compared.
         why_not_run: Why the host was not run, in one line; None where it was.
     """
@@ -69,14 +68,15 @@ class Packed:
         return str(self.architecture["variant"])
 
 
-class Writer(Protocol):
-    """What the module of a target offers as `write`."""
+class Target(Protocol):
+    """What the class that a file of `conf/pack` names offers."""
 
-    def __call__(self, packed: Packed, directory: Path) -> Opened:
+    def write(self, packed: Packed, directory: Path) -> Opened:
         """Write the pack into an empty directory and have its host open it.
 
         Raises:
             AdapterError: the host cannot take this variant.
+            ConfigError: a package that writes its format is not installed.
         """
         ...
 
@@ -86,7 +86,7 @@ def write_pack(run: RunDirectory, target: str, output: Path, *, overwrite: bool 
 
     Args:
         run: A run with merged weights.
-        target: A key of `TARGETS`.
+        target: One of `lora_sam.deployment.packs.targets`.
         output: Directory of the pack.
         overwrite: Replace an earlier pack there.
 
@@ -98,11 +98,10 @@ def write_pack(run: RunDirectory, target: str, output: Path, *, overwrite: bool 
         ConfigError: something is at `output` and may not be replaced, or it cannot be written.
     """
     _check_output(output, overwrite)
-    packed = _packed(run)
-    writer: Writer = importlib.import_module(TARGETS[target]).write
+    packed, writer = _packed(run), target_of(target)
     try:
         with atomic_directory(output) as directory:
-            opened = writer(packed, directory)
+            opened = writer.write(packed, directory)
             iou = opened.mask_iou
             if iou is not None and not iou >= LEAST_IOU:
                 raise AdapterError(
@@ -133,6 +132,12 @@ def write_pack(run: RunDirectory, target: str, output: Path, *, overwrite: bool 
             f"output = {output}: cannot be written: {error.__cause__ or error}; give another directory"
         ) from error
     return told
+
+
+def target_of(name: str) -> Target:
+    """The target of this name, as `conf/pack` has it."""
+    found: Target = from_conf(f"pack/{name}")
+    return found
 
 
 def refuse(packed: Packed, target: str, reason: str, remedy: str) -> AdapterError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,28 +20,32 @@ if TYPE_CHECKING:
 _PACKAGE = "segment_anything"
 
 
-def write(packed: Packed, directory: Path) -> Opened:
-    """See `lora_sam.deployment.packs.packing.Writer`; writes `sam_<variant>.pth`, the bare state dict."""
-    import torch
-    from segment_anything import SamPredictor, sam_model_registry
+@dataclass(frozen=True, kw_only=True)
+class SamPredictorPack:
+    """A `.pth` for `sam_model_registry` of segment_anything."""
 
-    from lora_sam.deployment.exporting import compared
-    from lora_sam.predictors.torch_predictor import TorchPredictor
+    def write(self, packed: Packed, directory: Path) -> Opened:
+        """See `lora_sam.deployment.packs.packing.Target`; writes `sam_<variant>.pth`, the bare state dict."""
+        import torch
+        from segment_anything import SamPredictor, sam_model_registry
 
-    check_registered(packed, "sampredictor")
-    path = directory / f"sam_{packed.variant}.pth"
-    torch.save(dict(packed.state), path)
-    # the registry loads with strict=True; before it does, the file has to be one without code in it
-    torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    sam = sam_model_registry[packed.variant](checkpoint=str(path)).eval()
-    ours = TorchPredictor(packed.base.sam, packed.base.image_size)
-    found = compared(ours, Hosted(SamPredictor(sam), ours.frame), packed.run)
-    return Opened(
-        host=f"{_PACKAGE} {version(_PACKAGE)}",
-        by="sam_model_registry and SamPredictor",
-        mask_iou=found["mask_iou"],
-        masks=found["prompts"],
-    )
+        from lora_sam.deployment.exporting import compared
+        from lora_sam.predictors.torch_predictor import TorchPredictor
+
+        check_registered(packed, "sampredictor")
+        path = directory / f"sam_{packed.variant}.pth"
+        torch.save(dict(packed.state), path)
+        # the registry loads with strict=True; before it does, the file has to be one without code in it
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        sam = sam_model_registry[packed.variant](checkpoint=str(path)).eval()
+        ours = TorchPredictor(packed.base.sam, packed.base.image_size)
+        found = compared(ours, Hosted(SamPredictor(sam), ours.frame), packed.run)
+        return Opened(
+            host=f"{_PACKAGE} {version(_PACKAGE)}",
+            by="sam_model_registry and SamPredictor",
+            mask_iou=found["mask_iou"],
+            masks=found["prompts"],
+        )
 
 
 def check_registered(packed: Packed, target: str) -> None:

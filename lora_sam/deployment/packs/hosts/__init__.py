@@ -1,0 +1,1 @@
+"""Programs that go into packs as they are: they import nothing of this package."""

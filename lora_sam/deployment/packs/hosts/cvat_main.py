@@ -1,0 +1,37 @@
+"""Masks of a tuned SAM for CVAT's interactors; nuclio calls `init_context` once and `handler` for each request."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from segmenter import Segmenter
+
+
+def init_context(context: Any) -> None:
+    """Load the model."""
+    context.user_data.model = Segmenter(Path(__file__).parent)
+
+
+def handler(context: Any, event: Any) -> Any:
+    """The mask of one object, {"mask": rows of 0 and 1}, of an image in base64 with points, a box, or both."""
+    data = event.body
+    image = np.asarray(Image.open(io.BytesIO(base64.b64decode(data["image"]))).convert("RGB"))
+    on, beside = data.get("pos_points") or [], data.get("neg_points") or []
+    corners = data.get("obj_bbox")
+    box = None
+    if corners:
+        sides = np.asarray(corners, np.float64).reshape(2, 2)
+        box = [*sides.min(axis=0), *sides.max(axis=0)]
+    if not on and box is None:
+        told, status = {"error": "draw a box, or click on the object"}, 400
+    else:
+        labels = [1] * len(on) + [0] * len(beside)
+        mask, _ = context.user_data.model(image, box=box, points=[*on, *beside], labels=labels)
+        told, status = {"mask": mask.astype(np.uint8).tolist()}, 200
+    return context.Response(body=json.dumps(told), headers={}, content_type="application/json", status_code=status)
