@@ -59,7 +59,7 @@ class Auto(SliceOptions, FormatOptions):
             matches = detected(root, self.train)
             if not matches:
                 below = _below(root, self.train)
-                raise unknown_layout(root, below, _as_splits(below, self.train), _known(self.train))
+                raise unknown_layout(root, below, _as_splits(below, self.train), _known(self.train), self.train)
         except OSError as error:
             raise DataError(f"{root}: cannot be looked into ({error.strerror}); check its permissions.") from error
         if len(matches) > 1:

@@ -26,6 +26,7 @@ from lora_sam.data.splits import Splits, read_splits
 
 _NO_CROWDS = "crowd annotations (iscrowd) are not objects"
 _CROWDS = "masks marked as crowds (iscrowd) are taken for objects; data.crowd=ignore leaves them out"
+_NOT_STATED = (None, 0, "", -1)  # what some converters write for the sides of an image
 _MOST_CROWDS = 0.2  # COCO itself has 1.2 %
 
 NEEDS = ("*.<image>", '*.json with "annotations"')
@@ -200,7 +201,10 @@ def _read_images(
 
 
 def _read_image_entry(entry: dict[str, Any], root: Path, folder: Path, owner: str, finder: ImageFinder) -> _Image:
-    height, width = (whole(entry.get(key)) for key in ("height", "width"))
+    stated = [entry.get(key) for key in ("height", "width")]
+    height, width = map(whole, stated)
+    if all(value in _NOT_STATED for value in stated) and isinstance(name := entry.get("file_name"), str):
+        height, width = image_size(_path(name, root, folder, owner, finder))
     if height is None or width is None or height * width > MAX_PIXELS:
         found = f"width {shown(entry.get('width'))}, height {shown(entry.get('height'))}"
         raise DataError(

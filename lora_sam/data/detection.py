@@ -11,7 +11,7 @@ from typing import Any
 
 from lora_sam.core.conf_files import conf_directory, conf_places
 from lora_sam.core.errors import ConfigError, DataError
-from lora_sam.data import mask_per_object
+from lora_sam.data import mask_per_object, medsam
 from lora_sam.data.common_semantic import CLASS_FILES
 from lora_sam.data.labels import LABEL_SUFFIXES
 from lora_sam.data.reading.affixes import suffix_of
@@ -27,8 +27,9 @@ from lora_sam.data.voc import CLASSES, IMAGES, OBJECTS
 _IMAGE_FOLDERS = ("images", "imgs", "image", "img", "img_dir", "imagesTr")
 _MASK_FOLDERS = ("masks", "mask", "ann_dir", "annotations", "annotation", "gt", "gts", "ground_truth", "groundtruth")
 _LABEL_FOLDERS = ("labels", "label", "labelsTr")
+_ARRAYS = frozenset({".npy"})
 _SPELLED = (str, str.capitalize, str.upper)
-_WHOLE = ("_mask", "_gt", "_segmentation", "_seg", "_annotation")
+_WHOLE = ("_mask", "-mask", "_gt", "_segmentation", "_seg", "_annotation")
 _FORMS = ("{split}/%s", "%s/{split}", "{split}_%s", "%s_{split}", "%s")
 _PARQUET = ("*.parquet", "*/*.parquet")
 
@@ -93,13 +94,22 @@ def _voc(root: Path, train: str) -> Found | None:
 def _common_semantic(root: Path, train: str) -> Found | None:
     folders = _folders(root, train, _MASK_FOLDERS, SUFFIXES)
     if folders is None:
-        return None
+        return _classes_beside(root, train)
     places = [root, *(root / split for split in spellings(train))]
     lists = [name for place in places for name in CLASS_FILES if (place / name).is_file()]
     if not lists:
         return None
     images, masks = folders
     return Found("common_semantic", f"{images}, {masks} and {lists[0]}", {"images": images, "masks": masks})
+
+
+def _classes_beside(root: Path, train: str) -> Found | None:
+    """Class masks beside their images with a list of classes, as Roboflow has them."""
+    for split in spellings(train):
+        found = [name for name in CLASS_FILES if (root / split / name).is_file()]
+        if found and suffix_of(names := [path.stem for path in (root / split).iterdir()], names):
+            return Found("common_semantic", f"{split}/{found[0]}", {"images": "{split}", "masks": "{split}"})
+    return None
 
 
 def _datumaro(root: Path, train: str) -> Found | None:
@@ -112,6 +122,8 @@ def _datumaro(root: Path, train: str) -> Found | None:
 
 def _labels(root: Path, train: str) -> Found | None:
     folders = _folders(root, train, _LABEL_FOLDERS, LABEL_SUFFIXES)
+    if folders is None and medsam.recognise(root) is None:
+        folders = _folders(root, train, _MASK_FOLDERS, _ARRAYS)
     if folders is None:
         return _beside(root, train)
     images, labels = folders
@@ -128,6 +140,8 @@ def _folder(root: Path, train: str) -> Found | None:
 
 def _beside(root: Path, train: str) -> Found | None:
     """Labels that lie beside their images, told apart by the end of their names, as cellpose has them."""
+    if _classes_beside(root, train) is not None:
+        return None
     for place in (*spellings(train), "."):
         files = [path for path in (root / place).iterdir() if path.is_file()] if (root / place).is_dir() else []
         names = [path.stem for path in files if path.suffix.lower() in LABEL_SUFFIXES]
@@ -218,5 +232,6 @@ def _folders(root: Path, train: str, kinds: Iterable[str], suffixes: frozenset[s
 
 
 def _has_file(folder: Path, suffixes: frozenset[str]) -> bool:
-    known = suffixes | NIFTI  # which data.slices reads, and whose remedy is told without it
+    # NIfTI is read with data.slices, and its remedy is told without it
+    known = suffixes | (NIFTI if suffixes != _ARRAYS else frozenset())
     return folder.is_dir() and any(ending(path.name) in known for path in folder.iterdir())

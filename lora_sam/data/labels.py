@@ -16,8 +16,9 @@ from lora_sam.data.reading.image_file import MAX_PIXELS, ImageFile
 from lora_sam.data.reading.images import SUFFIXES, is_jpeg
 from lora_sam.data.reading.label_map import LabelMap, numbered, stored_values
 from lora_sam.data.reading.labelled import check_size, size_mismatch
-from lora_sam.data.reading.mask_survey import blended, surveyed, void_of
+from lora_sam.data.reading.mask_survey import blended, place_of, surveyed, void_of
 from lora_sam.data.reading.mask_values import MaskValues, mask_values
+from lora_sam.data.reading.mask_warnings import odd_values
 from lora_sam.data.reading.pairs import Pairing, open_pairs
 from lora_sam.data.splits import Splits
 
@@ -80,6 +81,7 @@ class Labels(IgnoreOptions, NameOptions, SliceOptions, FormatOptions):
             if kind == "blended":
                 remedy = f"data=folder data.mask_values=labels data.images='{self.images}' data.masks='{self.labels}'"
                 raise blended(files[0], f"{remedy} takes every value for an object")
+            notes.extend(odd_values(survey, ignored, place_of(files)))
             return lambda file: LabelFile(file, self.instances == "components", self.min_area, ignored)
 
         return open_pairs(

@@ -29,9 +29,10 @@ _NUMBER = re.compile(r"(\d+)$")
 class MaskPerObject(FormatOptions):
     """Every mask file is one object of the image that it is named after.
 
-    Masks lie in `<image>/masks/` beside `<image>/images/`, in `masks/<image>/`, or in `masks/` under names that begin
-    with that of their image, such as `<image>_1.png`. Label Studio's `task-7-annotation-...` belongs to the image whose
-    name ends in 7, where all tasks and all images fit each other so. Folders called train, val or test are splits.
+    Masks lie in `<image>/masks/` beside `<image>/images/`, in `masks/<image>/`, in `masks/<class>/` under the name of
+    their image, or in `masks/` under names that begin with it, such as `<image>_1.png`. Label Studio's
+    `task-7-annotation-...` belongs to the image whose name ends in 7, where all tasks and all images fit each other so.
+    Folders called train, val or test are splits.
     """
 
     def open(self, seed: int) -> Splits:
@@ -79,8 +80,22 @@ def _masks_of(root: Path) -> dict[Path, list[Path]]:
             for picture in pictures:
                 found[picture] += inner.get(picture.stem, [])
             continue
+        if len(inner) > 1 and not _files(masks):  # masks/<class>/<image>
+            found.update(_by_class(pictures, [mask for files in inner.values() for mask in files]))
+            continue
         found.update(_by_name(pictures, _files(masks)))
     return dict(found)
+
+
+def _by_class(images: list[Path], masks: list[Path]) -> dict[Path, list[Path]]:
+    """Masks by the image that has their name; nothing where one belongs to none."""
+    stems = {path.stem: path for path in images}
+    found: dict[Path, list[Path]] = {path: [] for path in images}
+    for mask in masks:
+        if mask.stem not in stems:
+            return {}
+        found[stems[mask.stem]].append(mask)
+    return found
 
 
 def _folders(root: Path) -> list[Path]:
@@ -131,7 +146,7 @@ def _pictures(root: Path, found: dict[Path, list[Path]]) -> Iterator[Picture | D
             continue
         for mask in masks:
             try:
-                outlines.append(_outline(mask, size, root))
+                outlines.append(_outline(mask, size, root, mask.parent.name if mask.stem == image.stem else None))
             except DataError as error:
                 outlines.append(DataError(f"({mask.name}) {error}", error.kind))
         yield Picture(
@@ -140,10 +155,11 @@ def _pictures(root: Path, found: dict[Path, list[Path]]) -> Iterator[Picture | D
             size=size,
             outlines=outlines,
             split=split_in(image, root),
+            files=tuple(masks),
         )
 
 
-def _outline(mask: Path, size: tuple[int, int], root: Path) -> Outline:
+def _outline(mask: Path, size: tuple[int, int], root: Path, label: str | None) -> Outline:
     path = inside(root, mask.relative_to(root).as_posix(), str(mask))
     check_size(path, size)
     values = read_mask(path)
@@ -151,5 +167,5 @@ def _outline(mask: Path, size: tuple[int, int], root: Path) -> Outline:
     counts = encode_mask(values > int(values.max()) // 2)
     task = _TASK.fullmatch(mask.stem)
     return Outline(
-        name=mask.stem, label=task[2] if task else None, rle={"size": list(size), "counts": counts.decode("ascii")}
+        name=mask.stem, label=task[2] if task else label, rle={"size": list(size), "counts": counts.decode("ascii")}
     )

@@ -13,6 +13,7 @@ from typing import Any
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import ends_of, read_lines
+from lora_sam.data.reading.image_finder import ImageFinder
 from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.outline import Outline
 from lora_sam.data.reading.outlined import Picture, open_pictures
@@ -21,6 +22,7 @@ from lora_sam.data.reading.tool_files import files_below
 from lora_sam.data.splits import Splits, spellings
 
 _TABLES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_NAME_LISTS = ("classes.txt", "obj.names")
 _BOX = 5  # numbers of a line that is a box
 _MAX_TABLE = 2**20  # bytes
 _MAX_DEPTH = 32
@@ -120,7 +122,7 @@ def _table(root: Path) -> dict[str, Any]:
 def _names(table: dict[str, Any], root: Path) -> dict[int, str]:
     stored = table.get("names")
     if stored is None:
-        return {}
+        return _listed_names(root)
     entries = dict(enumerate(stored)) if isinstance(stored, list) else stored
     if not isinstance(entries, dict) or not all(
         str(key).isdecimal() and isinstance(name, str | int) and is_text(str(name)) for key, name in entries.items()
@@ -130,6 +132,16 @@ def _names(table: dict[str, Any], root: Path) -> dict[int, str]:
             "bad_annotation",
         )
     return {int(key): str(name) for key, name in entries.items()}
+
+
+def _listed_names(root: Path) -> dict[int, str]:
+    """The classes in a text beside the labels, one a line, as Label Studio and darknet have them; none where it is not
+    there."""
+    for name in _NAME_LISTS:
+        if (root / name).is_file():
+            lines = [line.strip() for line in read_lines(root / name)]
+            return {number: line for number, line in enumerate(lines) if line}
+    return {}
 
 
 def _places(table: dict[str, Any], root: Path, config: Yolo) -> Iterator[tuple[str, list[Path]]]:
@@ -170,11 +182,9 @@ def _images(entry: object, table: dict[str, Any], root: Path) -> list[Path]:
         if path.is_dir():
             return files_below(path, *SUFFIXES)
         if path.is_file() and path.suffix == ".txt":
-            lines = read_lines(path, _MAX_LABELS)
-            names = [
-                "/".join(part for part in line.replace("\\", "/").split("/") if part not in ("", ".")) for line in lines
-            ]
-            return [inside(root, name, str(path)) for name in names if name]
+            finder = ImageFinder(root)
+            lines = [line.strip() for line in read_lines(path, _MAX_LABELS)]
+            return [finder.find(line, f"{path}: line {number}") for number, line in enumerate(lines, start=1) if line]
     raise DataError(
         f"{table['']}: names the images {shown(entry)}, which are not under {root}; correct the path.", "missing_file"
     )
@@ -251,6 +261,7 @@ def _outline(words: list[str], names: dict[int, str]) -> Outline:
         ) from error
     if names and number not in names:
         raise DataError(
-            f"has the class {number}, and data.yaml names {', '.join(map(str, sorted(names)))}", "bad_annotation"
+            f"has the class {number}, and the list of classes names {', '.join(map(str, sorted(names)))}",
+            "bad_annotation",
         )
     return Outline(label=names.get(number, str(number)), rings=(corners,))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,33 +72,6 @@ def test_every_tool_s_files_give_the_same_masks(name: str, tmp_path: Path, opene
             assert difference <= (2 if option in ("yolo", "label_studio") else 0)
         assert sample.classes == (() if option in ("sa1b", "medsam") else ("ring", "tri"))
     assert samples(opened(tmp_path, option)).keys() == found.keys()
-
-
-def rows() -> dict[str, list[str]]:
-    """What docs/data.md says each tool leaves, by the option that its command names."""
-    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
-    section = page.partition("## What labelling tools leave")[2].partition("\n## ")[0]
-    found = {}
-    for line in section.splitlines():
-        cells = [cell.strip() for cell in line.split("|")]
-        command = (
-            re.fullmatch(r"`python train\.py data=(\w+) data\.root=my_data`", cells[3]) if len(cells) > 4 else None
-        )
-        if command:
-            found[command[1]] = re.findall(r"`([^`]+)`", cells[2])
-    return found
-
-
-def test_the_documentation_names_every_tool() -> None:
-    assert rows().keys() == {*(option for option, _ in TOOLS.values()), "mask_per_object"}
-
-
-@pytest.mark.parametrize("data", ["yolo", "labelme", "cvat", "via", "qupath", "supervisely", "label_studio", "sa1b",
-                                  "medsam", "mask_per_object"])  # fmt: skip
-def test_what_the_documentation_says_lies_there_is_read(data: str, tmp_path: Path, opened) -> None:
-    (by_folder if data == "mask_per_object" else TOOLS[data][1])(tmp_path)
-    assert all(any(tmp_path.glob(name)) for name in rows()[data])
-    assert samples(opened(tmp_path)).keys() == samples(opened(tmp_path, data)).keys()
 
 
 def one(splits: Splits) -> Any:

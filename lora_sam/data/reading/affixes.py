@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-KNOWN = ("_masks", "_cp_masks", "_mask", "_labels", "_label", "_gt", "_segmentation", "_seg", "_annotation")
+KNOWN = (
+    "_masks", "_cp_masks", "_mask", "-mask", "_labels", "-labels", "_label", "_labelled", "-labelled", "_gt",
+    "_segmentation", "_seg", "_annotation", "_Simple Segmentation", "_Object Identities", "_label_ground-truth",
+)  # fmt: skip
 """Endings by which labels are told from the images that they lie beside."""
 
 CHANNEL = "_0000"
 """What nnU-Net writes behind the name of an image, for its first channel."""
+
+LABELS = re.compile(r"mask|gt|truth|label|annot|seg|trimap|manual|target", re.IGNORECASE)
+"""What names of files and folders of labels have in them."""
+
+_NUMBERED = re.compile(r"(.*?)(\d+)", re.DOTALL)
 
 Files = dict[str, list[Path]]
 
@@ -36,6 +45,30 @@ def suffix_of(images: Iterable[str], labels: Iterable[str]) -> str:
     (suffix, count), *_ = [*counts.most_common(1), ("", 0)]
     # one name may begin with another by chance
     return suffix if count * 2 >= len(others) - (len(known & others) - count if known == others else 0) else ""
+
+
+def beginnings_of(images: Iterable[str], labels: Iterable[str]) -> tuple[str, str] | None:
+    """What the names of images and of labels have before the number that they share: `img_` and `mask_`.
+
+    Args:
+        images: Names without ending.
+        labels: Likewise.
+
+    Returns:
+        None where not all names are a word and a number, that of labels says nothing of labels, or they have numbers
+        that no image has.
+    """
+    found = []
+    numbers = []
+    for names in (list(images), list(labels)):
+        parts = [_NUMBERED.fullmatch(name) for name in names]
+        words = {part[1] for part in parts if part}
+        if not names or not all(parts) or len(words) != 1:
+            return None
+        found.append(words.pop())
+        numbers.append({part[2] for part in parts if part})
+    told = found[0] != found[1] and LABELS.search(found[1]) is not None and numbers[1] <= numbers[0]
+    return (found[0], found[1]) if told else None
 
 
 def stripped(labels: Mapping[str, list[Path]], suffix: str) -> Files:

@@ -202,6 +202,22 @@ def read_label_lines(file: Path) -> ClassTable:
     return class_table(entries, set(), file.name)
 
 
+def read_class_values(file: Path) -> ClassTable:
+    """The classes in Roboflow's `_classes.csv`: a line of headings, then lines `value, name`.
+
+    Raises:
+        DataError: it cannot be read, or a line has no value and name.
+    """
+    entries: list[tuple[int, str, Colour | None]] = []
+    for number, line in enumerate(read_lines(file), start=1):
+        value, _, name = (part.strip() for part in line.partition(","))
+        if value.isdecimal() and int(value) <= VOID and name:
+            entries.append((int(value), name, None))
+        elif line.strip() and number > 1:
+            raise DataError(f"{file}: line {number} is {shown(line)}; it takes a value of 0 to 255 and a name.")
+    return class_table(entries, set(), str(file))
+
+
 def read_dataset_meta(file: Path) -> ClassTable:
     """A table out of `dataset_meta.json` of Common Semantic Segmentation.
 

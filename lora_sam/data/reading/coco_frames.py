@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.coco_masks import EncodedMasks, encode, is_number
-from lora_sam.data.reading.reach import QUARTER, Reach, are_shares
+from lora_sam.data.reading.reach import Reach, are_shares
 
 _MOST = 2000  # annotations that are looked at, evenly spaced
 _SHARE = 0.8  # of them must agree
@@ -28,13 +28,13 @@ class Frame:
         swapped: Whether polygons are (y, x).
         relative: Whether the coordinates of polygons are fractions of the image's width and height.
         row_major: Whether RLE runs along rows, not down columns.
-        in_quarter: Whether all of many polygons lie in the left upper quarter of their images.
+        warnings: What else a user should look at; see `lora_sam.data.reading.reach`.
     """
 
     swapped: bool = False
     relative: bool = False
     row_major: bool = False
-    in_quarter: bool = False
+    warnings: tuple[str, ...] = ()
 
     def applied(self, segmentation: object, size: tuple[int, int]) -> object:
         """A segmentation as `encode` takes it. Raises `DataError` as `encode` does."""
@@ -59,9 +59,8 @@ class Frame:
             "polygons are read as (y, x), in which order they fit their boxes": self.swapped,
             "polygons are read as fractions of the image, as which they fit their boxes": self.relative,
             "RLE is read along rows, in which order it fits its boxes": self.row_major,
-            QUARTER: self.in_quarter,
         }
-        return [text for text, holds in said.items() if holds]
+        return [*(text for text, holds in said.items() if holds), *self.warnings]
 
 
 USUAL = Frame()
@@ -131,7 +130,7 @@ def frame_of(entries: Sequence[Any], sizes: dict[str, tuple[int, int]], file: ob
         row_major=runs["rows"] >= max(1, _SHARE * runs.total()),
     )
     if not found.relative:
-        found = replace(found, in_quarter=reach.in_quarter())
+        found = replace(found, warnings=tuple(reach.warnings()))
     return USUAL if found == USUAL else found
 
 

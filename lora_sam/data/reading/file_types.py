@@ -17,6 +17,7 @@ _BY_ENDING = {
     ".svs": "whole-slide image", ".ndpi": "whole-slide image", ".mrxs": "whole-slide image",
     ".czi": "Zeiss CZI", ".lif": "Leica LIF", ".nd2": "Nikon ND2", ".oib": "Olympus OIB", ".vsi": "Olympus VSI",
     ".ims": "Imaris", ".zarr": "Zarr", ".h5": "HDF5", ".hdf5": "HDF5", ".nc": "NetCDF", ".img": "ERDAS image",
+    ".npz": "NumPy archive", ".pkl": "pickle", ".pt": "pickle",
     ".mat": "MATLAB", ".mp4": "video", ".avi": "video", ".mov": "video", ".mkv": "video",
     ".zip": "archive", ".tar": "archive", ".gz": "archive", ".7z": "archive", ".rar": "archive",
 }  # fmt: skip
@@ -66,6 +67,8 @@ def remedy_for(kind: str) -> str:
         return "train on its slices with data.slices=all, or save them as PNG or TIFF"
     if kind in _VOLUMES:
         return "save their slices or frames as PNG or TIFF"
+    if kind in ("NumPy archive", "pickle"):
+        return "save label images as PNG, TIFF or .npy"
     if kind == "archive":
         return "unpack them"
     if kind == "pointer of Git LFS":

@@ -10,17 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
-from lora_sam.core.wording import plural
 from lora_sam.data.options import Instances, MaskKind, MaskOptions
 from lora_sam.data.reading.image_file import ImageFile
 from lora_sam.data.reading.images import is_jpeg
 from lora_sam.data.reading.label_map import LabelMap, numbered, stored_values
 from lora_sam.data.reading.labelled import check_size
-from lora_sam.data.reading.mask_survey import MANY_PARTS, Survey, blended, place_of, surveyed, void_of
+from lora_sam.data.reading.mask_survey import Survey, blended, place_of, surveyed, void_of
 from lora_sam.data.reading.mask_values import mask_values
+from lora_sam.data.reading.mask_warnings import warn
 
 _SOFT_SHARE = 0.8  # of a mask's foreground at 255, with more values below: rather a soft edge than labels
-_SAME_FILES = 4  # so many masks are not the same by chance
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def settled(options: MaskOptions, min_area: int, files: Sequence[ImageFile], not
         notes.append(f"{where}: no mask reaches data.threshold={options.threshold}, so they are cut at {threshold}")
     if survey.transparent:
         notes.append(f"{where}: masks are read from their alpha channel, as their colours are all the same")
-    _warn(survey, options, decided, ignore, where, notes)
+    warn(survey, options, decided, ignore, where, notes)
     return MaskRules(decided, options.instances, threshold, min_area, options.invert, ignore)
 
 
@@ -87,43 +86,6 @@ def _decided(
             f"{options.threshold}; data.mask_values=labels takes every value for an object"
         )
     return "binary"
-
-
-def _warn(
-    survey: Survey, options: MaskOptions, decided: MaskKind, ignore: tuple[int, ...], where: str, notes: list[str]
-) -> None:
-    """Notes about what is read as it is stored, and may be meant otherwise."""
-    if options.invert or not survey.files:
-        return
-    values = survey.values(ignore)
-    if survey.files >= _SAME_FILES and survey.alike == survey.files:
-        notes.append(
-            f"{where}: warning: the {survey.files} masks that were looked at are nearly the same, as a field of view "
-            "is; if the objects lie in another folder, name it with data.masks"
-        )
-    if survey.framed >= 0.6 * survey.files and (decided == "binary" or len(values) <= 1):
-        notes.append(
-            f"{where}: warning: in {survey.framed} of {survey.files} masks the object covers most of the picture and "
-            "of its border; if that is the background, set data.invert=true"
-        )
-        return
-    if decided != "binary" and len(values) > 1:
-        if survey.no_background == survey.files:
-            outside = survey.on_the_border(values)
-            notes.append(
-                f"{where}: warning: no mask has a pixel of 0, and {outside} covers most of the borders; if it is the "
-                f"background, set data.ignore=[{outside}]"
-            )
-        elif len(values) == 2 and survey.is_rim(values[0], values[1]):
-            notes.append(
-                f"{where}: warning: {values[0]} lies around {values[1]}, as the unsure edge of a trimap does; if it is "
-                f"no object, set data.ignore=[{values[0]}]"
-            )
-    elif options.instances == "auto" and survey.usual_parts >= MANY_PARTS:
-        notes.append(
-            f"{where}: warning: a mask is one object, of {plural(survey.usual_parts, 'separate part')} in the median; "
-            "if the parts are objects, set data.instances=components"
-        )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from lora_sam.data.reading.images import image_size
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, size_mismatch
 from lora_sam.data.reading.outline import Outline, area_of, encode_mask, scaled
 from lora_sam.data.reading.paths import is_text, shown
-from lora_sam.data.reading.reach import QUARTER, Reach, are_shares
+from lora_sam.data.reading.reach import Reach, are_shares
 from lora_sam.data.reading.skipping import Ledger
 from lora_sam.data.splits import Splits, read_splits, spellings
 
@@ -38,6 +38,7 @@ class Picture:
         left_out: What is no object, counted by reason.
         split: Name of its split, as the tool has it; None where it has none.
         scale: Whether coordinates are shares of width and height (0 to 1) instead of pixels.
+        files: Pictures that are its labels, and no images.
     """
 
     owner: str
@@ -48,6 +49,7 @@ class Picture:
     left_out: Counter[str] = field(default_factory=Counter)
     split: str | None = None
     scale: bool = False
+    files: tuple[Path, ...] = ()
 
 
 def open_pictures(
@@ -102,7 +104,8 @@ def open_pictures(
     if parted:
         others = Counter(entry.split or "no split" for entry in entries if (entry.split or "").casefold() not in known)
         notes += [f"{count} images of {name} are not used" for name, count in others.items()]
-    unnamed = finder.unnamed(path for paths in used.values() for path in paths)
+    labels = [path for entry in entries for path in entry.files]
+    unnamed = finder.unnamed([*labels, *(path for paths in used.values() for path in paths)])
     if unnamed and not parted:
         notes.append(f"{unnamed} images under {root} have no entry in {what} and were left out")
     return replace(splits, notes=tuple(notes))
@@ -145,7 +148,7 @@ def _read(
         else:
             left_out["images without an object were left out"] += 1
     notes.extend(f"{split}: {count} {reason}" for reason, count in left_out.items() if count)
-    notes.extend([f"{split}: {QUARTER}"] if reach.in_quarter() else [])
+    notes.extend(f"{split}: {text}" for text in reach.warnings())
     if any(image.classes for image in images):  # classes are of all images or of none
         images = [replace(image, classes=image.classes or (UNLABELLED,) * len(image.object_ids)) for image in images]
     return checked(images, config.check, what, ledger)
@@ -153,15 +156,15 @@ def _read(
 
 def _look_at(entry: Picture, size: tuple[int, int], reach: Reach) -> None:
     """Raise `DataError` where all corners that should be pixels are shares of the image; else count how far they go."""
-    if entry.scale:
-        return
     corners = []
     for outline in entry.outlines:
         for ring in () if isinstance(outline, DataError) else outline.rings:
             if not isinstance(ring, list) or len(ring) < 6 or len(ring) % 2 or not all(map(is_number, ring)):
                 return  # its reader says what is wrong
             corners.append(np.array([as_float(value) for value in ring]).reshape(-1, 2))
-    if corners and are_shares(np.concatenate(corners), size):
+    if entry.scale:
+        corners = [points * (size[1], size[0]) for points in corners]
+    elif corners and are_shares(np.concatenate(corners), size):
         raise DataError(
             f"{entry.owner}: all coordinates lie between 0 and 1, so they are shares of the image, where pixels are "
             f"needed; multiply x by its width, {size[1]}, and y by its height, {size[0]}.",
@@ -169,6 +172,8 @@ def _look_at(entry: Picture, size: tuple[int, int], reach: Reach) -> None:
         )
     for points in corners:
         reach.add(entry.owner, points, size)
+    if entry.scale and corners:
+        reach.share = 1.0  # no shares of a smaller image
 
 
 def _image(

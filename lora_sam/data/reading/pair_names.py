@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
-from lora_sam.data.reading.affixes import CHANNEL, Files, stripped, suffix_of, without
+from lora_sam.data.reading.affixes import CHANNEL, Files, beginnings_of, stripped, suffix_of, without
 from lora_sam.data.reading.file_types import ending
 from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.splits import spellings
@@ -97,6 +97,12 @@ def told_apart(
         if others and folder.resolve() != other.resolve():
             lost = f"{plural(len(others), what)} without {suffix} were not used, e.g. {min(others)}"
             notes.append(f"{other}: {lost}")
+    elif images and labels and not images.keys() & labels.keys() and (words := beginnings_of(images, labels)):
+        renamed = {f"{words[0]}{name.removeprefix(words[1])}": files for name, files in labels.items()}
+        labels.clear()
+        labels.update(renamed)
+        said = " and ".join(f"{word}..." for word in words)
+        notes.append(f"{other}: {what}s belong to the images of the same number: they are called {said}")
     elif images and labels and not images.keys() & labels.keys() and all(name.endswith(CHANNEL) for name in images):
         kept = stripped(images, CHANNEL)
         images.clear()

@@ -8,12 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LEAST_OUTLINES, _LEAST_IMAGES = 20, 5
+_LEAST_BOXES, _MOSTLY = 8, 0.9
 _QUARTER = 0.55  # of width and height: some outlines reach a little beyond the middle
 _SMALL = 8  # pixels; in smaller images an object of one pixel may be meant
 
 QUARTER = (
     "warning: no object reaches beyond the left upper quarter of its image, as when the images were enlarged after "
     "labelling; look at the preview, and export labels and images at one size"
+)
+
+
+BOXES = (
+    "warning: nearly all outlines are upright rectangles, as boxes are that were exported as polygons; from boxes no "
+    "masks are learned: look at the preview, and outline the objects"
 )
 
 
@@ -26,17 +33,20 @@ class Reach:
         images: Of which images.
         largest: Their largest coordinate.
         share: The same as a share of the width or the height of its image.
+        rectangles: How many outlines are rectangles with upright sides.
     """
 
     outlines: int = 0
     images: set[object] = field(default_factory=set)
     largest: float = 0.0
     share: float = 0.0
+    rectangles: int = 0
 
     def add(self, image: object, points: NDArray[np.float64], size: tuple[int, int]) -> None:
         """Look at the corners [N, 2] (x, y) of an outline in an image of `size` (H, W)."""
         self.outlines += 1
         self.images.add(image)
+        self.rectangles += _is_upright_rectangle(points)
         self.largest = max(self.largest, float(points.max()))
         self.share = max(self.share, float((points.max(axis=0) / (size[1], size[0])).max()))
 
@@ -44,6 +54,25 @@ class Reach:
         """Whether all of many outlines lie in the left upper quarter of their images."""
         many = self.outlines >= _LEAST_OUTLINES and len(self.images) >= _LEAST_IMAGES
         return many and self.share <= _QUARTER
+
+    def are_boxes(self) -> bool:
+        """Whether nearly all outlines are rectangles with upright sides."""
+        return self.outlines >= _LEAST_BOXES and self.rectangles >= _MOSTLY * self.outlines
+
+    def warnings(self) -> list[str]:
+        """What a user should look at."""
+        found = {QUARTER: self.in_quarter(), BOXES: self.are_boxes()}
+        return [text for text, holds in found.items() if holds]
+
+
+def _is_upright_rectangle(points: NDArray[np.float64]) -> bool:
+    if len(points) == 5 and (points[0] == points[4]).all():
+        points = points[:4]
+    if len(points) != 4:
+        return False
+    steps = np.abs(points - np.roll(points, 1, axis=0)) > 1e-6 * np.abs(points).max()
+    # every side goes along one axis, in turns
+    return bool((steps.sum(axis=1) == 1).all() and (steps[0] == steps[2]).all() and (steps[0] != steps[1]).all())
 
 
 def are_shares(points: NDArray[np.float64], size: tuple[int, int]) -> bool:

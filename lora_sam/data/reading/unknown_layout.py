@@ -10,10 +10,11 @@ from pathlib import Path
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
-from lora_sam.data.reading.annotation_files import any_json, ends_of
+from lora_sam.data.reading.annotation_files import ends_of
 from lora_sam.data.reading.file_types import counted_types, unread_types
+from lora_sam.data.reading.foreign import foreign_files, unknown_keys
 from lora_sam.data.reading.images import SUFFIXES
-from lora_sam.data.reading.paths import shown
+from lora_sam.data.reading.likely_pairs import likely_pairs
 
 _IMAGE = ".<image>"
 _MAX_SHOWN = 8  # folders whose files are named
@@ -21,8 +22,6 @@ _LEVELS = 2  # of folders that are told apart
 _MAX_FILES = 20_000  # that needs are compared with
 _MAX_OPENED = 20  # files that are looked into for a word
 _MAX_NEAR = 3
-_MAX_JSON = 2**20  # bytes; keys of larger files are not named
-_MAX_KEYS = 6
 
 DATUMARO_NEEDS: Mapping[str, tuple[str, ...]] = {
     "cityscapes": ("leftImg8bit/*.png|*_leftImg8bit.png", "gtFine/*.png|*_gtFine_*.png"),
@@ -60,7 +59,9 @@ class Layout:
     needs: tuple[str, ...]
 
 
-def unknown_layout(root: Path, below: Sequence[Path], as_splits: Sequence[str], layouts: Sequence[Layout]) -> DataError:
+def unknown_layout(
+    root: Path, below: Sequence[Path], as_splits: Sequence[str], layouts: Sequence[Layout], train: str
+) -> DataError:
     """The error for a directory without a known format.
 
     Args:
@@ -68,13 +69,14 @@ def unknown_layout(root: Path, below: Sequence[Path], as_splits: Sequence[str], 
         below: Directories in it that have one.
         as_splits: Options that read them as splits of one data set, where that is possible.
         layouts: The formats that were looked for.
+        train: Name of the training split.
 
     Raises:
         OSError: a directory cannot be listed.
     """
     looked = "; ".join(f"data={layout.option}, {layout.what}" for layout in layouts)
     paths = _paths(root)
-    near = "" if below else _near(root, paths, layouts)
+    near = "" if below else _near(root, paths, layouts, train)
     there = _what_is_there(paths)
     hint = _where(root, below, as_splits)
     return DataError(f"{root}: has no labelled images in a known layout. {there}{near}{hint} Looked for: {looked}.")
@@ -108,8 +110,9 @@ def _what_is_there(paths: Iterable[str]) -> str:
     return f"There are {'; '.join(parts)}{more}.{unread_types(names)} "
 
 
-def _near(root: Path, paths: Sequence[str], layouts: Sequence[Layout]) -> str:
-    """Which formats it is near and what they miss, also those of datumaro, and what unknown JSON holds; sentences."""
+def _near(root: Path, paths: Sequence[str], layouts: Sequence[Layout], train: str) -> str:
+    """Which tool it is of, which folders may be pairs, which formats it is near and what they miss; sentences."""
+    first = foreign_files(root, paths) + likely_pairs(root, paths, train)
     found = []
     for layout in layouts:
         missing = [need for need in layout.needs if not _met(root, paths, need)]
@@ -126,9 +129,9 @@ def _near(root: Path, paths: Sequence[str], layouts: Sequence[Layout]) -> str:
     if theirs:
         options = " or ".join(f"data=datumaro_import data.format={name}" for name in theirs[:_MAX_NEAR])
         text += f"The package datumaro may read it: {options} (pip install datumaro). "
-    if not texts and not theirs:
-        text += _keys(root, paths)
-    return text
+    if not texts and not theirs and not first:
+        text += unknown_keys(root, paths)
+    return first + text
 
 
 def _paths(root: Path) -> list[str]:
@@ -161,19 +164,3 @@ def _met(root: Path, paths: Iterable[str], need: str) -> bool:
 
 def _listed(needs: Sequence[str]) -> str:
     return " and ".join(need.partition("|")[0].replace(_IMAGE, ".png") for need in needs)
-
-
-def _keys(root: Path, paths: Iterable[str]) -> str:
-    """What the first JSON file holds; a sentence."""
-    file = next((root / path for path in paths if path.casefold().endswith(".json")), None)
-    try:
-        small = file is not None and file.resolve().is_relative_to(root) and file.stat().st_size <= _MAX_JSON
-        content = any_json(file) if small and file is not None else None
-    except (DataError, OSError):
-        return ""
-    first = content[0] if isinstance(content, list) and content else content
-    if file is None or not isinstance(first, dict) or not first:
-        return ""
-    keys = ", ".join(shown(key) for key in list(first)[:_MAX_KEYS])
-    where = "entries with the keys" if isinstance(content, list) else "the keys"
-    return f"{file.relative_to(root).as_posix()} has {where} {keys}, which are those of no format that is read. "

@@ -1,0 +1,104 @@
+"""Which two folders of an unknown layout may be images and their masks, told by the names of their files."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+from pathlib import Path, PurePosixPath
+
+from lora_sam.data.reading.affixes import LABELS, suffix_of
+from lora_sam.data.reading.images import SUFFIXES
+from lora_sam.data.splits import spellings
+
+_MOST_FOLDERS = 24
+_TYPED = re.compile(r"[\w./-]+")  # what needs no quotes, neither in a shell nor in an override
+_SEPARATORS = "_-. "
+_GREY = ("1", "L", "P", "I", "I;16")
+
+
+def likely_pairs(root: Path, paths: Iterable[str], train: str) -> str:
+    """What to type where masks seem to lie beside images under names that are not looked for; a sentence or nothing.
+
+    Args:
+        root: The directory.
+        paths: Of the files below it, relative.
+        train: Name of the training split.
+    """
+    folders: dict[str, dict[str, str]] = defaultdict(dict)
+    for path in map(PurePosixPath, paths):
+        if path.suffix.lower() in SUFFIXES:
+            folders[path.parent.as_posix()][path.stem] = path.name
+    if not 1 <= len(folders) <= _MOST_FOLDERS:
+        return ""
+    found = _two_folders(folders) or _one_folder(root, folders)
+    if found is None:
+        return ""
+    images, labels, suffix = found
+    images, labels = _as_template(images, labels, train)
+    typed = [f"data.images={images}", f"data.masks={labels}", *([f"data.mask_suffix={suffix}"] if suffix else [])]
+    if not all(_TYPED.fullmatch(word.partition("=")[2].replace("{split}", "split")) for word in typed):
+        return ""
+    words = " ".join(f"'{word}'" if "{" in word else word for word in typed)
+    said = f"{labels} has the masks of {images}" if images != labels else f"names with {suffix} behind are masks"
+    return f"If {said}, type data=folder {words}. "
+
+
+def _two_folders(folders: Mapping[str, Mapping[str, str]]) -> tuple[str, str, str] | None:
+    """The two folders with the most files of the same names, as (images, labels, no suffix): it is found again."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for one, other in combinations(sorted(folders), 2):
+        places = [(one, other)] if bool(LABELS.search(other)) > bool(LABELS.search(one)) else []
+        places += [(other, one)] if bool(LABELS.search(one)) > bool(LABELS.search(other)) else []
+        for images, labels in places:
+            suffix = suffix_of(folders[images], folders[labels])
+            shared = sum(name.removesuffix(suffix) in folders[images] for name in folders[labels])
+            if shared * 2 >= len(folders[labels]):
+                counts[_without_common_end(images, labels)] += shared
+    return (*counts.most_common(1)[0][0], "") if counts else None
+
+
+def _one_folder(root: Path, folders: Mapping[str, Mapping[str, str]]) -> tuple[str, str, str] | None:
+    """A folder where as many files are named as another one with something behind, in grey."""
+    for folder, files in folders.items():
+        ends = Counter(
+            name[cut:]
+            for name in files
+            for cut in range(1, len(name))
+            if name[cut] in _SEPARATORS and name[:cut] in files
+        )
+        suffix, count = next(iter(ends.most_common(1)), ("", 0))
+        if count * 3 >= len(files) and count > 1 and _is_grey(root / folder, files, suffix):
+            return folder, folder, suffix
+    return None
+
+
+def _is_grey(folder: Path, files: Mapping[str, str], suffix: str) -> bool:
+    from PIL import Image
+
+    name = next(file for stem, file in sorted(files.items()) if stem.endswith(suffix))
+    try:
+        with Image.open(folder / name) as image:
+            return image.mode in _GREY
+    except Exception:  # what cannot be read is no hint
+        return False
+
+
+def _without_common_end(one: str, other: str) -> tuple[str, str]:
+    """Two folders without the folders in them that are called alike: folders within folders are read too."""
+    first, second = one.split("/"), other.split("/")
+    while len(first) > 1 and len(second) > 1 and first[-1] == second[-1]:
+        first.pop()
+        second.pop()
+    return "/".join(first), "/".join(second)
+
+
+def _as_template(images: str, labels: str, train: str) -> tuple[str, str]:
+    """With `{split}` where both folders lie in one that is called like the training split."""
+    first, second = images.split("/"), labels.split("/")
+    for place, (one, other) in enumerate(zip(first, second, strict=False)):
+        if one == other and one in spellings(train):
+            first[place] = second[place] = "{split}"
+            return "/".join(first), "/".join(second)
+    return images, labels
