@@ -16,7 +16,8 @@ from lora_sam.core.errors import DataError
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
-    from lora_sam.methods.adapted import AdaptedSam, Strength
+    from lora_sam.methods.adapted import AdaptedSam
+    from lora_sam.methods.strength import Strength
     from lora_sam.predictors.class_head import ClassHead
 
 EMBEDDING_BYTES = 64 * 2**20

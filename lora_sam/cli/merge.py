@@ -70,13 +70,23 @@ class Merge:
 
     def perform(self) -> int:
         """Do it unless it was done before, and say so; returns 0. Raises as `merge_run` does."""
+        from lora_sam.models.checkpoints import load_layers
+
         run = working_copy(find_run(self.run), self.output)
         path = run.merged / FILE
         if is_merged(run, self):
             print(f"{path}: already there, made from the same adapter and base with the same options; nothing to do")
             return 0
         step = merge_run(run, self)
-        print(f"{path}: plain SAM weights, {path.stat().st_size / 1e6:.1f} MB")
+        layers, size = load_layers(path), f"{path.stat().st_size / 1e6:.1f} MB"
+        if layers is None:
+            print(f"{path}: plain SAM weights, {size}")
+        else:
+            print(f"{path}: weights of SAM and, beside them, the layers of the adapter, {size}")
+            print(
+                f"  method {layers['kind']} does not fold: lora_sam and the exported parts have its layers, and other "
+                "programs refuse the file"
+            )
         print(f"  as base and adapter compute: {told(step.checks['merged'])}")
         if self.format == TRANSFORMERS:
             print(f"{run.merged / TRANSFORMERS}: the same for Hugging Face's SamModel and SamProcessor")

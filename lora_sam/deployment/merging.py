@@ -179,7 +179,7 @@ def _write(directory: Path, sources: Sequence[Source], options: MergeOptions) ->
     """Write the merged weights into `directory`; returns what was measured of them."""
     from lora_sam.deployment.proof import FOLDED, OTHER_KERNELS, answers, compare, probe
     from lora_sam.models.family import family_of, frame_by
-    from lora_sam.models.projections import fuse_state_dict
+    from lora_sam.models.projections import check_plain, fuse_state_dict
     from lora_sam.runs.loading import build_with
 
     first = sources[0]
@@ -189,6 +189,7 @@ def _write(directory: Path, sources: Sequence[Source], options: MergeOptions) ->
     agreement = compare(expected, answers(model.sam, questions))
     checks = {"merged": _proven(agreement, FOLDED, first, "the merged model")}
     if options.format == TRANSFORMERS:
+        check_plain(model.sam)
         from lora_sam.deployment.transformers_layout import read_transformers, transformers_answers, write_transformers
 
         place = directory / TRANSFORMERS
@@ -205,7 +206,10 @@ def _fold(path: Path, sources: Sequence[Source], options: MergeOptions, question
     from safetensors.torch import save_file
 
     from lora_sam.deployment.proof import answers
+    from lora_sam.models.building import LAYERS
     from lora_sam.models.family import family_of
+    from lora_sam.models.inserted import describe, take_out
+    from lora_sam.models.projections import fuse_projections
 
     first = sources[0]
     tuned = _adapted(sources, options)
@@ -216,13 +220,20 @@ def _fold(path: Path, sources: Sequence[Source], options: MergeOptions, question
         merged = tuned.merge()
     except NotImplementedError as error:
         raise AdapterError(f"{first.described()} cannot be folded into the weights: {error}") from error
+    # layers that do not fold go beside the weights, under names which no other program takes
+    layers = describe(merged)
+    beside = {f"{LAYERS}.{name}": value for name, value in take_out(merged).items()}
+    if layers is not None:
+        fuse_projections(merged)
     state = {
         key: (value.float() if value.is_floating_point() else value).contiguous()
-        for key, value in family_of(merged.image_encoder).published(merged.state_dict()).items()
+        for key, value in (family_of(merged.image_encoder).published(merged.state_dict()) | beside).items()
     }
     about = {"architecture": first.facts["architecture"], "base": first.base, "step": STEP}
     if first.facts.get("scores") is not None:
         about["scores"] = first.facts["scores"]
+    if layers is not None:
+        about["layers"] = layers.to_json()
     # one key, since safetensors writes several in any order
     save_file(state, str(path), {"lora_sam": json.dumps(about, sort_keys=True)})
     return expected

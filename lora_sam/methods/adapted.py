@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper
 from torch import Tensor, nn
 
 from lora_sam.core.errors import AdapterError, ConfigError
+from lora_sam.methods.layer_files import put_in_saved
+from lora_sam.methods.layer_files import save as save_layers
 from lora_sam.methods.peft_config import FILE, WEIGHTS, check_config, check_saved
+from lora_sam.methods.strength import Strength
+from lora_sam.models.inserted import describe, fold
 from lora_sam.models.projections import fuse_projections
 from lora_sam.models.stages import Stage, frozen_stage
 
@@ -95,7 +98,7 @@ class AdaptedSam:
         Raises:
             AdapterError: the adapter is not a difference to the base: DoRA, or trained biases of the base.
         """
-        return Strength(self)
+        return Strength(self.peft, started=bool(self.taken))
 
     def save(self, directory: Path) -> None:
         """Write `adapter_model.safetensors` and `adapter_config.json`, for the base as it was before the method.
@@ -106,6 +109,9 @@ class AdaptedSam:
         Raises:
             SafetensorError: the disk is full.
         """
+        if describe(self.sam) is not None:
+            save_layers(self.sam, self.peft, directory)
+            return
         if not self.taken:
             # PEFT would ask a hub about embedding layers, which SAM does not have
             self.peft.save_pretrained(str(directory), safe_serialization=True, save_embedding_layers=False)
@@ -132,19 +138,24 @@ class AdaptedSam:
     def merge(self) -> Sam:
         """Fold the adapter into the weights and fuse the projections, in place; the adapter is gone afterwards.
 
+        Layers that do not fold stay in the model, which stays split then; see `lora_sam.models.inserted`.
+
         Returns:
             A SAM whose `state_dict()` loads with `strict=True` into the architecture of `segment_anything`.
 
         Raises:
             AdapterError: a folded weight is not finite.
         """
-        if any(config.peft_type != "LORA" for config in _configs(self)):
+        if any(config.peft_type != "LORA" for config in self.peft.peft_config.values()):
             self._keep_trained_parts()  # PEFT would ask them for a weight as if they were layers
         try:
             merged = self.peft.merge_and_unload(safe_merge=True)
         except ValueError as error:  # PEFT's word for NaN in a merged weight
             raise AdapterError(f"cannot merge: {error}; the adapter holds values that are not finite") from error
-        sam: Sam = fuse_projections(merged)
+        sam: Sam = merged
+        fold(sam)
+        if describe(sam) is None:
+            fuse_projections(sam)
         for name, value in sam.state_dict().items():
             if not bool(torch.isfinite(value).all()):
                 raise AdapterError(f"cannot merge: {name} is not finite; train again, with a lower optim.lr")
@@ -160,74 +171,32 @@ class AdaptedSam:
             setattr(self.sam.get_submodule(parent), own, module.modules_to_save["default"])
 
 
-class Strength:
-    """Scales an adapter in place: W + a (W' - W), for LoRA layers and for whole parts that were trained.
-
-    Args:
-        adapted: The model with its adapter, at full strength.
-
-    Raises:
-        AdapterError: the adapter is not a difference to the base: DoRA, or trained biases of the base.
-    """
-
-    def __init__(self, adapted: AdaptedSam) -> None:
-        for config in _configs(adapted):
-            if config.peft_type != "LORA":
-                tuner = str(config.peft_type).rpartition(".")[2].lower()
-                raise AdapterError(
-                    f"an adapter of the tuner {tuner} cannot be scaled or combined, only LoRA and parts that were "
-                    "trained whole can. Merge it alone, with alpha=1"
-                )
-        obstacles = [text for config in _configs(adapted) for text in _not_differences(config)]
-        if adapted.taken:
-            obstacles.append("a start that was taken out of the base (method.init)")
-        if obstacles:
-            raise AdapterError(
-                f"an adapter with {' and '.join(obstacles)} cannot be scaled or combined: it is not a difference that "
-                "is added to the base. Merge it alone, with alpha=1"
-            )
-        self._scalings: list[tuple[dict[str, float], dict[str, float]]] = [
-            (module.scaling, dict(module.scaling)) for module in adapted.peft.modules() if isinstance(module, LoraLayer)
-        ]
-        self._parts: list[tuple[nn.Parameter, Tensor, Tensor]] = [
-            (trained, base.detach(), trained.detach().clone())
-            for module in adapted.peft.modules()
-            if isinstance(module, ModulesToSaveWrapper)
-            for copy in module.modules_to_save.values()
-            for trained, base in zip(copy.parameters(), module.original_module.parameters(), strict=True)
-        ]
-        self.alpha = 1.0
-
-    def set(self, alpha: float) -> None:
-        """Let the model compute at strength `alpha`; image embeddings made before are no longer its own."""
-        for scaling, trained in self._scalings:
-            scaling.update({name: alpha * value for name, value in trained.items()})
-        with torch.no_grad():
-            for parameter, base, full in self._parts:
-                # exactly the trained weights at 1
-                parameter.copy_(full if alpha == 1 else torch.lerp(base, full, alpha))
-        self.alpha = alpha
+def check_free(sam: Sam) -> None:
+    """Raise `ConfigError` where a SAM has layers of a method already, around which no other finds its modules."""
+    if (there := describe(sam)) is not None:
+        raise ConfigError(
+            f"model.checkpoint: these weights have layers of method={there.kind} in them, which do not fold; train on "
+            "the weights that they were made from, or go on with init_from=<that run>"
+        )
 
 
-def _configs(adapted: AdaptedSam) -> list[PeftConfig]:
-    return list(adapted.peft.peft_config.values())
-
-
-def _not_differences(config: PeftConfig) -> Iterator[str]:
-    """What an adapter has, in the words of `conf/method/`, that is not added to weights of the base."""
-    if getattr(config, "use_dora", False):
-        yield "DoRA (method.dora=true)"
-    bias = getattr(config, "bias", "none")
-    if bias != "none":
-        yield f"trained biases of the base (method.bias={bias})"
-
-
-def insert(sam: Sam, config: PeftConfig, *, trains_encoder: bool, eva: bool = False) -> AdaptedSam:
+def insert(
+    sam: Sam, config: PeftConfig, *, trains_encoder: bool, eva: bool = False, layers: bool = False
+) -> AdaptedSam:
     """Freeze `sam` and insert the adapter that `config` describes, in place.
 
+    Args:
+        sam: The base.
+        config: Of PEFT.
+        trains_encoder: Whether the image embedding depends on trainable weights.
+        eva: See `AdaptedSam`.
+        layers: Whether it is about layers that were put into `sam`.
+
     Raises:
-        ConfigError: PEFT refuses the configuration.
+        ConfigError: PEFT refuses the configuration, or there are layers of another method.
     """
+    if not layers:
+        check_free(sam)
     sam.requires_grad_(False)
     try:
         with warnings.catch_warnings():
@@ -256,6 +225,8 @@ def load(sam: Sam, directory: Path, *, trains_encoder: bool, trainable: bool = F
         if not (directory / name).is_file():
             raise AdapterError(f"{directory}: {name} is missing; give a directory that holds a saved adapter")
     check_config(directory)
+    check_free(sam)
+    put_in_saved(sam, directory)
     sam.requires_grad_(False)
     try:
         with warnings.catch_warnings():

@@ -102,20 +102,15 @@ class PeftTuner:
 
     def _names(self, encoder: nn.Module) -> Iterator[str]:
         """Full names of the modules that the tuner changes."""
-        from torch import nn
-
+        from lora_sam.methods.places import linears, norms
         from lora_sam.models.family import family_of
 
-        family = family_of(encoder)
-        blocks = block_indices(self.blocks, len(family.blocks(encoder)))
         if self.targets[0] == "norm":
-            for name, module in encoder.named_modules():
-                if isinstance(module, nn.LayerNorm) and family.block_of(encoder, f"{name}.weight") in blocks:
-                    yield f"image_encoder.{name}"
+            yield from norms(encoder, self.blocks)
             return
-        pattern = re.compile(family.target_pattern(encoder, blocks, self.targets))
-        for name, _ in encoder.named_modules(prefix="image_encoder"):
-            if pattern.fullmatch(name) and not (self.tuner == "ia3" and _second(family, name) is False):
+        family = family_of(encoder)
+        for name in linears(encoder, self.blocks, self.targets):
+            if not (self.tuner == "ia3" and _second(family, name) is False):
                 yield name
 
 

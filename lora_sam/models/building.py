@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lora_sam.core.errors import CheckpointError, ConfigError
 from lora_sam.core.files import recorded_sha256, sha256_of
@@ -24,6 +25,10 @@ KEPT_BY_DECODING = (8.1, 7.5)
 """Of the first SAM's mask decoder, see `lora_sam.models.family.SamModel`."""
 
 PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
+LAYERS = "layers"
+"""What the names of tensors of layers that did not fold begin with, in merged weights."""
+
+_Layers: TypeAlias = "tuple[Any, dict[str, Tensor]]"
 
 
 def build(
@@ -60,6 +65,7 @@ def build(
             sam, source = draw(), "random"
             sha256 = _digest(sam.state_dict())
             tensors: str | None = sha256
+            layers = None
         else:
             path, published = _locate(model)
             source, found = path.name, load_scores(path)
@@ -67,20 +73,23 @@ def build(
             # hashing leaves the interpreter to others: it is over before the layers are there
             with ThreadPoolExecutor(1) as aside:
                 of_file = aside.submit(sha256_of, path)
-                state = _read(path, family)
-                of_tensors = None if expected is not None else aside.submit(_digest, state)
+                state, layers = _read(path, family)
+                of_tensors = None if expected is not None else aside.submit(_digest, state, layers)
                 sam = fill(state, path)
                 sha256 = of_file.result()
                 if of_tensors is not None:
                     tensors = of_tensors.result()
                 else:
-                    tensors = None if sha256 == expected else _digest(state)
+                    tensors = None if sha256 == expected else _digest(state, layers)
             if published not in (None, sha256):
                 raise CheckpointError(
                     f"{path} is damaged: its SHA-256 is {sha256[:12]}, it was {published[:12]} when it was "
                     "written; delete it, and get or make it again"
                 )
-        split = split_projections(sam).eval().requires_grad_(False)
+        split = split_projections(sam)
+        if layers is not None:
+            _put_back(split, layers, path)
+        split.eval().requires_grad_(False)
         return BaseModel(split, model.variant, model.image_size, sha256, source, tensors, scores)
 
 
@@ -126,17 +135,36 @@ def _locate(model: SamModel) -> tuple[Path, str | None]:
     return path, official.sha256
 
 
-def _read(path: Path, family: str) -> dict[str, Tensor]:
-    """The weights in a file, sound, in fp32, with the keys of the upstream package."""
-    from lora_sam.models.checkpoints import load_state_dict
+def _read(path: Path, family: str) -> tuple[dict[str, Tensor], _Layers | None]:
+    """The weights in a file, sound, in fp32, with the keys of the upstream package; and layers that did not fold."""
+    from lora_sam.models.checkpoints import load_layers, load_state_dict
     from lora_sam.models.layouts import plain_state
     from lora_sam.models.soundness import check_sound
 
-    state = plain_state(load_state_dict(path), path, family)
+    found, layers = load_state_dict(path), load_layers(path)
+    beside: dict[str, Tensor] = {}
+    if layers is not None:
+        start = f"{LAYERS}."
+        beside = {key.removeprefix(start): found.pop(key) for key in list(found) if key.startswith(start)}
+        check_sound({f"{key}.": value for key, value in beside.items()}, path)  # a layer may be zero throughout
+    state = plain_state(found, path, family)
     # anything else does not fit, and is refused for that
     own = {key: value for key, value in state.items() if key.partition(".")[0] in PARTS and not is_count(key)}
     check_sound(own, path)
-    return {**state, **{key: value.float() for key, value in own.items()}}
+    whole = {**state, **{key: value.float() for key, value in own.items()}}
+    return whole, None if layers is None else (layers, {key: value.float() for key, value in beside.items()})
+
+
+def _put_back(sam: Sam, layers: _Layers, path: Path) -> None:
+    """Put layers that a file has beside its weights into a split `sam`. Raises `CheckpointError` if they do not fit."""
+    from lora_sam.models.inserted import Description, put_back
+
+    described, tensors = layers
+    try:
+        description = Description.from_json(described, {name: value.shape for name, value in tensors.items()})
+        put_back(sam, description, tensors)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}; merge again") from error
 
 
 def is_count(key: str) -> bool:
@@ -173,9 +201,12 @@ def differences(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path:
     return f"{surplus[0]!r:.150} is not of this model" + (f", nor are {len(surplus) - 1} others" if surplus[1:] else "")
 
 
-def _digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of weights in fp32: their names in order, each followed by its values."""
+def _digest(state: Mapping[str, Tensor], layers: _Layers | None = None) -> str:
+    """SHA-256 of weights in fp32: their names in order, each followed by its values; with layers, of those too."""
     digest = hashlib.sha256()
+    if layers is not None:
+        digest.update(json.dumps(layers[0], sort_keys=True).encode())
+        state = {**state, **{f"{LAYERS}.{key}": value for key, value in layers[1].items()}}
     for key in sorted(state):
         digest.update(key.encode())
         digest.update(state[key].reshape(-1).numpy().data)

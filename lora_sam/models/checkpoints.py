@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import zipfile
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.conf_files import conf_directory
 from lora_sam.core.errors import CheckpointError
@@ -142,19 +143,40 @@ def load_scores(path: Path) -> Scores:
     Raises:
         CheckpointError: the file is damaged, or says what cannot be.
     """
-    if path.suffix.lower() != ".safetensors":
+    metadata = _metadata(path)
+    if metadata is None:
         return META
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata()
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from error
     try:
         return from_metadata(metadata)
     except ValueError as error:
         raise CheckpointError(f"{path}: metadata {METADATA_KEY!r}: {error}; write the file again") from error
+
+
+def load_layers(path: Path) -> Any:
+    """What a weights file says in its metadata of layers that it has beside SAM's; None where it says nothing.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    try:
+        about = json.loads((_metadata(path) or {}).get(METADATA_KEY, "{}"))
+    except ValueError:
+        return None  # whoever reads its scores says so
+    return about.get("layers") if isinstance(about, dict) else None
+
+
+def _metadata(path: Path) -> dict[str, str] | None:
+    """Of a safetensors file."""
+    if path.suffix.lower() != ".safetensors":
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata: dict[str, str] | None = file.metadata()
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+    return metadata
 
 
 def _listed(words: tuple[str, ...]) -> str:

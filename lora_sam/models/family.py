@@ -176,7 +176,7 @@ class Family(Protocol):
     cannot: Mapping[str, str]
     """What this family cannot do, and why: `transformers` (merge with `format=transformers`), `onnx` (export with
     `format=onnx`), `frame` (pre-training with `method.frame`), `SamPredictor` (being given to that class), `flat`
-    (tuners of PEFT that want tokens of three dimensions)."""
+    (tuners of PEFT that want tokens of three dimensions), `prompt_tokens` (method=vpt)."""
 
     def owns(self, encoder: nn.Module) -> bool:
         """Whether `encoder` is an image encoder of this family."""

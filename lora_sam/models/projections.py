@@ -9,8 +9,10 @@ from segment_anything.modeling import Sam
 from segment_anything.modeling.image_encoder import Attention
 from torch import Tensor, nn
 
+from lora_sam.core.errors import AdapterError
 from lora_sam.models.attention.split import SplitAttention
 from lora_sam.models.family import family_of
+from lora_sam.models.inserted import describe
 
 _PROJECTIONS = ("q", "k", "v")
 # A table of positions for each head, which only TinyViT has, says that the rows of `qkv` are laid out head by head.
@@ -24,9 +26,23 @@ def split_projections(sam: Sam) -> Sam:
 
 
 def fuse_projections(sam: Sam) -> Sam:
-    """The inverse of `split_projections`, in place: afterwards the keys are those of the upstream package."""
+    """The inverse of `split_projections`, in place: afterwards the keys are those of the upstream package.
+
+    Raises:
+        AdapterError: the model has layers that are no part of SAM, which a fused model would lose.
+    """
+    check_plain(sam)
     family_of(sam.image_encoder).fuse(sam.image_encoder)
     return sam
+
+
+def check_plain(sam: nn.Module) -> None:
+    """Raise `AdapterError` where a model has layers of a method, which no other program's SAM has."""
+    if (there := describe(sam)) is not None:
+        raise AdapterError(
+            f"method {there.kind} does not fold into the weights of SAM: its layers stay in the model, which only "
+            "lora_sam and its exported parts have; for another program train with a method that folds, like method=lora"
+        )
 
 
 def split_attention(fused: nn.Module) -> SplitAttention:

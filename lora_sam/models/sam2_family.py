@@ -37,6 +37,7 @@ class Sam2Family:
             "onnx": "ONNX files do not say that images are squeezed into a square, as SAM 2 wants them",
             "frame": _NO_FRAME,
             "flat": "attention of SAM 2 hands its projections tokens of four dimensions, to it an image",
+            "prompt_tokens": "attention of SAM 2 pools its queries, so that prompt tokens have no place in them",
             "SamPredictor": "segment_anything's SamPredictor pads images, and SAM 2 wants them squeezed into a square",
         }
     )

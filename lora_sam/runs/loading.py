@@ -94,11 +94,17 @@ def load_adapted(path: str | PathLike[str] = "latest", *, base: str | PathLike[s
 def load_base(path: str | PathLike[str] = "latest", *, base: str | PathLike[str] | None = None) -> BaseModel:
     """The base that an adapter was trained on, with split projections, as stock PEFT needs it.
 
+    Where the method puts layers of its own into the model they are there, and change nothing yet.
+
     `PeftModel.from_pretrained(load_base(directory).sam, directory)` is the adapted model. Arguments and errors are
     those of `load`.
     """
+    from lora_sam.methods.layer_files import put_in_saved
+
     directory = _adapter_directory(path)
-    return build_base(directory, read_facts(directory), base)
+    model = build_base(directory, read_facts(directory), base)
+    put_in_saved(model.sam, directory)
+    return model
 
 
 def build_base(directory: Path, facts: dict[str, Any], base: str | PathLike[str] | None = None) -> BaseModel:

@@ -159,9 +159,10 @@ def _check_output(output: Path, overwrite: bool) -> None:
 
 def _packed(run: RunDirectory) -> Packed:
     from lora_sam.models.family import family_of
-    from lora_sam.models.projections import fuse_state_dict
+    from lora_sam.models.projections import check_plain, fuse_state_dict
 
     base = load_merged(run)
+    check_plain(base.sam)
     state = family_of(base.sam.image_encoder).published(fuse_state_dict(base.sam.state_dict()))
     state = {key: value.float().contiguous() for key, value in state.items()}
     return Packed(run=run, base=base, state=state, architecture=read_facts(find_adapter(run.root))["architecture"])

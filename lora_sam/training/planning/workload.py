@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from lora_sam.models.building import PATCH_SIZE
 from lora_sam.models.family import family_of
+from lora_sam.models.inserted import NAME
 
 if TYPE_CHECKING:
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.device import Precision
-    from lora_sam.models.family import Linear, SamModel
+    from lora_sam.models.family import Family, Linear, SamModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,15 @@ class Trained:
     decoder: bool
 
 
+def _linear(name: str, family: Family) -> Linear | None:
+    """The Linear whose input a parameter of an adapter needs kept; a layer around an MLP needs that of its first."""
+    around = {f".mlp.{NAME}.": "lin1", f".attn.{NAME}.": "q"}
+    for part, linear in around.items():
+        if part in name:
+            return cast("Linear", linear)
+    return family.linear_of(name) if ".lora_" in name or f".{NAME}." in name else None
+
+
 def trained_in(adapted: AdaptedSam) -> Trained:
     """What trains in a model, read off its parameters."""
     names = list(adapted.trainable())
@@ -49,7 +59,7 @@ def trained_in(adapted: AdaptedSam) -> Trained:
         held=sum(parameter.numel() for parameter in adapted.peft.parameters()),
         first_block=0 if stage is None else stage.block,
         whole_encoder=any("image_encoder.modules_to_save" in name for name in names),
-        adapted=frozenset(linear for name in names if ".lora_" in name and (linear := family.linear_of(name))),
+        adapted=frozenset(linear for name in names if (linear := _linear(name, family)) is not None),
         decoder=any("mask_decoder" in name for name in names),
     )
 
