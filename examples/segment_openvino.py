@@ -13,10 +13,16 @@ directory, image_file, *box, mask_file = sys.argv[1:]
 core = ov.Core()
 parts = [core.read_model(f"{directory}/{part}.xml") for part in ("image_encoder", "mask_decoder")]
 encoder, decoder = (core.compile_model(part, "CPU") for part in parts)
-side = encoder.input("images").shape[3]
+side, grid = encoder.input("images").shape[3], encoder.output("image_embeddings").shape[3]
+
+
+def fact(name: str) -> str:
+    """What the file of the encoder says of its input."""
+    return parts[0].get_rt_info(["model_info", name]).astype(str)
+
 
 image = Image.open(image_file).convert("RGB")
-if parts[0].get_rt_info(["model_info", "resize_type"]).astype(str) == "standard":  # SAM 2: squeezed into the square
+if fact("resize_type") == "standard":  # SAM 2 and SAM 3: squeezed into the square
     width = height = side
     bands = [band.convert("F").resize((side, side), Image.Resampling.BILINEAR) for band in image.split()]
     pixels = np.stack([np.asarray(band) for band in bands], axis=2)
@@ -24,7 +30,8 @@ else:  # SAM: the longer side fills the square
     scale = side / max(image.size)
     width, height = (max(1, int(length * scale + 0.5)) for length in image.size)
     pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)
-pixels = (pixels - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]  # normalised first, then padded with zeros
+mean, std = (np.array(fact(name).split(), float) for name in ("mean_values", "scale_values"))
+pixels = (pixels - mean) / std  # normalised first, then padded with zeros
 images = np.zeros((1, 3, side, side), np.float32)
 images[0, :, :height, :width] = pixels.transpose(2, 0, 1)
 embedding = encoder({"images": images})["image_embeddings"]  # once for an image, however many prompts follow
@@ -35,7 +42,7 @@ result = decoder(
         "image_embeddings": embedding,
         "point_coords": corners.astype(np.float32),
         "point_labels": np.array([[2, 3]], np.float32),  # a box is two points
-        "mask_input": np.zeros((1, 1, side // 4, side // 4), np.float32),
+        "mask_input": np.zeros((1, 1, 4 * grid, 4 * grid), np.float32),
         "has_mask_input": np.zeros((1, 1), np.float32),
         "orig_size": np.array([[image.height, image.width]], np.int64),
     }

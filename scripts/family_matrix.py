@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "models.md"
 MARKS = "<!-- families -->", "<!-- /families -->"
-VARIANTS = {"vit": "tiny_random", "tiny_vit": "tiny_vit_random", "sam2": "sam2_random"}
+VARIANTS = {"vit": "tiny_random", "tiny_vit": "tiny_vit_random", "sam2": "sam2_random", "sam3": "sam3_random"}
 """The drawn weights of each family that tests run with."""
 
 FILES = ("tests/models/test_families.py", "tests/training/test_families.py", "tests/integration/test_families.py")
@@ -66,6 +66,7 @@ CHECKS = (
         {
             "vit": "tests/deployment/test_transformers_layout.py::test_the_same_answers",
             "sam2": "tests/models/test_sam2.py::test_maps_and_masks_are_those_of_transformers",
+            "sam3": "tests/models/test_sam3.py::test_maps_and_masks_are_those_of_transformers",
         },
         {"tiny_vit": "transformers has no SAM with a TinyViT"},
     ),
@@ -82,6 +83,7 @@ CHECKS = (
             "vit": "tests/data/test_transforms.py::test_preprocess_equals_segment_anything",
             "tiny_vit": "tests/data/test_transforms.py::test_preprocess_equals_segment_anything",
             "sam2": "tests/data/test_square_frame.py::test_images_and_prompts_are_those_of_the_processor",
+            "sam3": "tests/models/test_sam3.py::test_images_prompts_and_masks_go_as_upstream",
         },
     ),
     Check(
@@ -103,7 +105,7 @@ CHECKS = (
         "export with `format=onnx`",
         "test_onnx_parts_compute_what_torch_computes",
         _vit("cli/test_export.py::test_onnx"),
-        {"sam2": "ONNX files do not say that images are squeezed"},
+        dict.fromkeys(("sam2", "sam3"), "ONNX files do not say that images are squeezed"),
     ),
     Check(
         "masks without prompts",

@@ -63,8 +63,7 @@ def console() -> int:
         return run_step(name, program, arguments)
     from lora_sam.cli.train import DEMO, run_train
 
-    chosen = name != "demo" or any(word.startswith("experiment=") for word in arguments)
-    return run_train(f"{sys.argv[0]} {name}", arguments if chosen else [DEMO, *arguments])
+    return run_train(f"{sys.argv[0]} {name}", [DEMO, *arguments] if name == "demo" else arguments)
 
 
 def _usage(known: Mapping[str, str]) -> str:

@@ -3,7 +3,8 @@
 Two frames: the original image, and the input frame of S x S pixels that the model sees (`lora_sam.core.frame.Frame`).
 The first SAM: the image is scaled so that its longer side is S and padded at the bottom and right
 (`ResizeLongestSide.apply_image`, `Sam.preprocess` and `Sam.postprocess_masks` of the `segment-anything` package).
-SAM 2: it is squeezed into the square (`SAM2Transforms` of the package `sam2`). Both normalise with the same numbers.
+SAM 2 and SAM 3: it is squeezed into the square (`SAM2Transforms` of the packages `sam2` and `sam3`). The frame says
+which numbers normalise.
 """
 
 from __future__ import annotations
@@ -20,12 +21,6 @@ from lora_sam.core.structures import Prompts, tight_boxes
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-PIXEL_MEAN = (123.675, 116.28, 103.53)
-"""Mean of R, G, B (0 to 255) that is subtracted from an image."""
-
-PIXEL_STD = (58.395, 57.12, 57.375)
-"""Standard deviation of R, G, B that an image is divided by."""
 
 _CHUNK = 16  # masks enlarged to S x S at once: 64 MiB at S = 1024
 
@@ -57,7 +52,7 @@ def preprocess_array(image: NDArray[np.uint8], frame: Frame) -> NDArray[np.float
     padded[:, height:] = 0
     padded[:, :height, width:] = 0
     # channel by channel and in place: fresh memory of this size takes longer than the arithmetic
-    for channel, plane, mean, std in zip(channels, padded, PIXEL_MEAN, PIXEL_STD, strict=True):
+    for channel, plane, mean, std in zip(channels, padded, frame.mean, frame.std, strict=True):
         inside = plane[:height, :width]
         np.subtract(np.asarray(channel), np.float32(mean), out=inside)
         np.divide(inside, np.float32(std), out=inside)
@@ -115,14 +110,14 @@ def masks_to_input_frame(masks: NDArray[np.bool_], frame: Frame, boxes: NDArray[
 
 
 def mask_inputs_to_input_frame(prompts: Prompts, size: tuple[int, int], frame: Frame) -> NDArray[np.float32] | None:
-    """Mask prompts as the prompt encoder takes them, float32 [N, S/4, S/4], bilinear; unchanged where they are so.
+    """Mask prompts as the prompt encoder takes them, `Frame.mask_side` wide, bilinear; unchanged where they are so.
 
     Args:
         prompts: N prompts for an image; None comes back where they have no mask.
         size: (height, width) of that image.
         frame: The input frame.
     """
-    masks, side = prompts.mask_inputs, frame.side // 4
+    masks, side = prompts.mask_inputs, frame.mask_side
     if masks is None:
         return None
     if frame.square and prompts.masks_padded:  # what they have of padding is not there

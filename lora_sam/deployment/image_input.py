@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lora_sam.core.frame import Frame
-from lora_sam.data.transforms import PIXEL_MEAN, PIXEL_STD
 from lora_sam.predictors.openvino_parts import quiet_openvino
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def takes_images(encoder: openvino.Model, frame: Frame) -> openvino.Model:
         values = _scaled(values, ops.concat(list(sizes), 0))
         if not frame.square:  # SAM 2 keeps fractions of grey levels, where the first SAM rounds
             values = ops.floor(ops.add(values, ops.constant(np.float32(0.5))))
-    mean, std = (ops.constant(np.array(numbers, np.float32)) for numbers in (PIXEL_MEAN, PIXEL_STD))
+    mean, std = (ops.constant(np.array(numbers, np.float32)) for numbers in (frame.mean, frame.std))
     values = ops.divide(ops.subtract(values, mean), std)
     missing = ops.subtract(side, extent)
     before = ops.constant(np.zeros(4, np.int64))

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lora_sam.data.transforms import PIXEL_MEAN, PIXEL_STD
 from lora_sam.deployment.class_output import ClassOutput
 from lora_sam.models.decoding import maps_of, masks_from_embeddings
 from lora_sam.models.family import family_of, frame_of
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 ENCODER_INPUTS, ENCODER_OUTPUTS = ("images",), ("image_embeddings",)
 DECODER_INPUTS = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input", "orig_size")
 DECODER_OUTPUTS = ("upscaled_masks", "iou_predictions", "low_res_masks")
-PADDING = round(sum(PIXEL_MEAN) / 3)
-"""Grey level that is nearest to SAM's padding, for tools that pad before they normalise."""
 
 
 class PromptedDecoder(nn.Module):
@@ -151,12 +148,13 @@ def encoder_example(image_size: int) -> tuple[Tensor, ...]:
 def decoder_example(sam: Sam, image_size: int) -> tuple[Tensor, ...]:
     """Inputs to trace `PromptedDecoder` with; no two sizes are alike by chance."""
     shape = family_of(sam.image_encoder).shape(sam.image_encoder, None)
+    mask_side = frame_of(sam).mask_side
     generator = torch.Generator().manual_seed(0)
     return (
         torch.randn(1, *shape, generator=generator),
         torch.rand(2, 5, 2, generator=generator) * image_size,
         torch.tensor([[1.0, 0, 2, 3, -1]] * 2),
-        torch.zeros(1, 1, image_size // 4, image_size // 4),
+        torch.zeros(1, 1, mask_side, mask_side),
         torch.zeros(1, 1),
         torch.tensor([[image_size // 2 + 3, image_size + 7]]),
     )
@@ -166,17 +164,17 @@ def encoder_ir(sam: Sam, image_size: int) -> openvino.Model:
     """The image encoder as an OpenVINO model, with the facts that OpenVINO Model API reads (`rt_info/model_info`)."""
     model = _converted(sam.image_encoder, encoder_example(image_size), [f"1,3,{image_size},{image_size}"])
     _name(model, ENCODER_INPUTS, ENCODER_OUTPUTS)
-    square = frame_of(sam).square
+    frame = frame_of(sam)
     _describe(
         model,
         {
-            # OpenVINO Model API pads whatever it takes for a SAM, so it is not to take this for one
-            "model_type": "sam2_image_encoder" if square else "sam_image_encoder",
+            "model_type": f"{_kind(sam)}_image_encoder",
             "image_size": image_size,
-            "resize_type": SQUEEZED if square else "fit_to_window",
-            "mean_values": " ".join(map(str, PIXEL_MEAN)),
-            "scale_values": " ".join(map(str, PIXEL_STD)),
-            "pad_value": PADDING,
+            "resize_type": SQUEEZED if frame.square else "fit_to_window",
+            "mean_values": " ".join(map(str, frame.mean)),
+            "scale_values": " ".join(map(str, frame.std)),
+            # the grey level that is nearest to zero afterwards, for tools that pad before they normalise
+            "pad_value": round(sum(frame.mean) / 3),
         },
     )
     return model
@@ -198,7 +196,7 @@ def decoder_ir(sam: Sam, image_size: int, *, multimask: bool, classes: ClassHead
     _describe(
         model,
         {
-            "model_type": "sam2_decoder" if frame_of(sam).square else "sam_decoder",
+            "model_type": f"{_kind(sam)}_decoder",
             "image_size": image_size,
             "embed_dim": embedding[0],
             "mask_threshold": 0.0,
@@ -242,6 +240,11 @@ def without_tracer_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def _kind(sam: Sam) -> str:
+    """Model API pads whatever it takes for a SAM, so it is not to take for one what wants its images squeezed."""
+    return family_of(sam.image_encoder).name if frame_of(sam).square else "sam"
 
 
 def _name(model: openvino.Model, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:

@@ -111,7 +111,8 @@ def probe(frame: Frame, seed: int = 0) -> Probe:
     xy = np.array([[(x + 0.5, y + 0.5), (1.5, 2.5), (0, 0)] for y, x in inside], dtype=np.float32)
     points = torch.from_numpy(points_to_input_frame(xy, size, frame))
     labels = torch.tensor([[1, 0, -1]]).repeat(OBJECTS, 1)
-    low_res = masks_to_input_frame(masks, frame)[:, 2::4, 2::4].float() * 12 - 6
+    middles = (torch.arange(frame.mask_side) + 0.5) * (frame.side / frame.mask_side)
+    low_res = masks_to_input_frame(masks, frame)[:, middles.long()][:, :, middles.long()].float() * 12 - 6
     return Probe(
         images=preprocess(image, frame).unsqueeze(0),
         prompts=(

@@ -21,7 +21,8 @@ class VisualPrompts:
 
     SAM's blocks attend within windows, and to places on a grid: prompts are keys and values there, have no place, and
     come in through a gate that is closed at the start. VPT-Shallow, whose prompts go through all blocks as tokens, does
-    not fit windows; SAM 2 pools its queries and is refused. See `lora_sam.models.inserted_layers.PromptTokens`.
+    not fit windows. SAM 2, which pools its queries, and SAM 3, which turns its keys by their places, are refused. See
+    `lora_sam.models.inserted_layers.PromptTokens`.
 
     Attributes:
         tokens: Prompts of a block.

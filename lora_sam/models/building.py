@@ -39,6 +39,7 @@ def build(
     draw: Callable[[], Sam],
     fill: Callable[[dict[str, Tensor], Path], Sam],
     scores: Scores = META,
+    terms: str | None = None,
 ) -> BaseModel:
     """Build a model and load its weights.
 
@@ -49,6 +50,7 @@ def build(
         draw: Makes the model with random weights, of torch's generator.
         fill: Makes the model with the weights of a file, or refuses them; gets its path.
         scores: From which score on its masks are good, unless the file says so.
+        terms: What is to be said of its published weights before they are downloaded.
 
     Raises:
         CheckpointError: the file is missing or damaged, is not what it was published as, holds another variant or
@@ -67,7 +69,7 @@ def build(
             tensors: str | None = sha256
             layers = None
         else:
-            path, published = _locate(model)
+            path, published = _locate(model, terms)
             source, found = path.name, load_scores(path)
             scores = scores if found is META else found
             # hashing leaves the interpreter to others: it is over before the layers are there
@@ -107,7 +109,7 @@ def check_weights(model: SamModel) -> None:
         )
 
 
-def _locate(model: SamModel) -> tuple[Path, str | None]:
+def _locate(model: SamModel, terms: str | None = None) -> tuple[Path, str | None]:
     """Path of the weights, and the SHA-256 they had when they were published or a step wrote them, where known."""
     from lora_sam.models.checkpoints import (
         OFFICIAL,
@@ -131,7 +133,7 @@ def _locate(model: SamModel) -> tuple[Path, str | None]:
         )
     official = published(model.variant, model.url, model.size, model.sha256)
     with download_progress(official) as progress:
-        path = fetch_checkpoint(official, default_directory(), offline=model.offline, progress=progress)
+        path = fetch_checkpoint(official, default_directory(), offline=model.offline, progress=progress, terms=terms)
     return path, official.sha256
 
 

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
+from lora_sam.core.console import note
 from lora_sam.core.errors import CheckpointError, TrainingError
 from lora_sam.core.files import sha256_of, write_text
+from lora_sam.models.hub import HubError, fetch_from_hub, on_hub
 
 if TYPE_CHECKING:
     from lora_sam.models.checkpoints import Checkpoint
@@ -49,7 +51,12 @@ PAUSE_SECONDS = 1.0
 
 
 def fetch_checkpoint(
-    checkpoint: Checkpoint, directory: Path, *, offline: bool, progress: Progress | None = None
+    checkpoint: Checkpoint,
+    directory: Path,
+    *,
+    offline: bool,
+    progress: Progress | None = None,
+    terms: str | None = None,
 ) -> Path:
     """The path of the checkpoint's file in `directory`, downloaded first if it is not there; size and SHA-256 hold.
 
@@ -62,6 +69,7 @@ def fetch_checkpoint(
         directory: Where the file is kept; made if missing. One that can only be read serves files that are there.
         offline: Never connect. The environment variable `LORA_SAM_OFFLINE=1` does the same.
         progress: Called with (bytes here, bytes in all) while downloading or waiting for another process.
+        terms: Said before the download, on standard error.
 
     Raises:
         CheckpointError: the file is not there and cannot be had: offline, no connection, not enough disk, or the
@@ -73,11 +81,21 @@ def fetch_checkpoint(
     if offline or os.environ.get("LORA_SAM_OFFLINE", "").lower() in ("1", "true", "yes"):
         raise _cannot_have(checkpoint, path, "downloads are off (offline mode)")
     _require_safe(checkpoint.url, checkpoint, path)
+    if terms is not None:
+        note(terms)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with _locked(path, checkpoint, progress):
             if not _is_verified(path, checkpoint):  # another process may have brought it meanwhile
-                _download_verified(checkpoint, path, progress)
+                if on_hub(checkpoint):
+                    try:
+                        fetch_from_hub(checkpoint, path)
+                    except HubError as error:
+                        raise _cannot_have(checkpoint, path, str(error)) from error
+                    if not _is_verified(path, checkpoint):
+                        raise _cannot_have(checkpoint, path, "the Hub has another file")
+                else:
+                    _download_verified(checkpoint, path, progress)
     except OSError as error:
         raise _cannot_have(checkpoint, path, error.strerror or str(error)) from error
     return path

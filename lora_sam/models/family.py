@@ -13,12 +13,12 @@ from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from lora_sam.core.errors import AdapterError
+from lora_sam.core.frame import CELL, Colour, Frame
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
     from torch import Tensor, nn
 
-    from lora_sam.core.frame import Frame
     from lora_sam.models.base_model import BaseModel
     from lora_sam.models.block_shape import BlockShape
 
@@ -35,6 +35,7 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "vit": "lora_sam.models.vit.ViTSam",
         "tiny_vit": "lora_sam.models.tiny_vit.TinyViTSam",
         "sam2": "lora_sam.models.sam2.Sam2",
+        "sam3": "lora_sam.models.sam3.Sam3",
     }
 )
 """The class of `conf/model/` that describes a variant, by the name of its family."""
@@ -44,6 +45,7 @@ _FAMILIES: Mapping[str, str] = MappingProxyType(
         "vit": "lora_sam.models.vit_family.ViTFamily",
         "tiny_vit": "lora_sam.models.tiny_vit_family.TinyViTFamily",
         "sam2": "lora_sam.models.sam2_family.Sam2Family",
+        "sam3": "lora_sam.models.sam3_family.Sam3Family",
     }
 )
 FIRST = "vit"
@@ -131,6 +133,11 @@ class SamModel(Protocol):
         ...
 
     @property
+    def kept_by_neck(self) -> tuple[float, float]:
+        """What follows the blocks keeps of an image for its backward pass; numbers as of `kept_by_decoding`."""
+        ...
+
+    @property
     def kept_by_decoding(self) -> tuple[float, float]:
         """What decoding a prompt keeps for its backward pass, in maps of (pixels of the embedding x its channels).
 
@@ -172,6 +179,9 @@ class Family(Protocol):
 
     square: bool
     """Whether images are squeezed into the input; see `lora_sam.core.frame.Frame`."""
+
+    colours: tuple[Colour, Colour]
+    """What is subtracted from an image, and what it is then divided by; see `lora_sam.core.frame.Frame`."""
 
     cannot: Mapping[str, str]
     """What this family cannot do, and why: `transformers` (merge with `format=transformers`), `onnx` (export with
@@ -253,10 +263,8 @@ def family_of(encoder: nn.Module) -> Family:
 
 def frame_of(sam: Sam) -> Frame:
     """How images come to lie in the input of a model, whether PEFT has wrapped its image encoder or not."""
-    from lora_sam.core.frame import Frame
-
-    encoder = sam.image_encoder
-    return Frame(int(getattr(encoder, "original_module", encoder).img_size), family_of(encoder).square)
+    encoder = getattr(sam.image_encoder, "original_module", sam.image_encoder)
+    return _frame(family_of(encoder), encoder.img_size, getattr(encoder, "patch_size", CELL))
 
 
 def options_of(architecture: Mapping[str, Any]) -> type[Any]:
@@ -274,10 +282,13 @@ def options_of(architecture: Mapping[str, Any]) -> type[Any]:
 
 def frame_by(architecture: Mapping[str, Any]) -> Frame:
     """How images come to lie in the input of a model with this architecture, as saved beside an adapter."""
-    from lora_sam.core.frame import Frame
-
     options_of(architecture)
-    return Frame(architecture["image_size"], family(architecture.get("family", FIRST)).square)
+    found = family(architecture.get("family", FIRST))
+    return _frame(found, architecture["image_size"], architecture.get("patch_size", CELL))
+
+
+def _frame(found: Family, side: int, cell: int) -> Frame:
+    return Frame(int(side), found.square, int(cell), *found.colours)
 
 
 def why_not(architecture: Mapping[str, Any], what: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lora_sam.core.console import note
 from lora_sam.core.errors import CheckpointError
-from lora_sam.models import sam2_layouts
+from lora_sam.models import sam2_layouts, sam3_layouts
 from lora_sam.models.transformers_names import POSITIONS, PROMPTED
 
 if TYPE_CHECKING:
@@ -40,12 +40,21 @@ _ENTRANCES = {
         r"(?:^|(?<=\.))(?:image_encoder\.trunk\.patch_embed\.proj\.weight$|"
         r"vision_encoder\.backbone\.patch_embed\.projection\.weight$)"
     ),
+    "sam3": re.compile(
+        r"(?:^|(?<=\.))(?:(?:detector\.)?backbone\.vision_backbone\.trunk\.patch_embed\.proj\.weight$|"
+        r"(?:(?:detector_model\.)?vision|image)_encoder\.backbone\.embeddings\.patch_embeddings\.projection\.weight$)"
+    ),
 }
 # Models by a key that only they have; the more special ones first. The names are those of the published files and of
 # `transformers`.
 _OTHERS = (
     (r"w_[ab]_\d+$|lora_[AB]\.|base_model\.model\.|linear_[ab]_[qv]\.|w_[ab]_linear_[qv]\.", "an adapter"),
-    (r"vision_backbone\.trunk\.|language_backbone\.|detr_decoder\.|vision_encoder\.neck\.fpn_layers\.", "SAM 3"),
+    (r"(?:interactive|propagation)_convs\.", "SAM 3.1"),
+    (
+        r"vision_backbone\.trunk\.|language_backbone\.|detr_decoder\.|vision_encoder\.neck\.fpn_layers\.|"
+        r"(?:image|vision)_encoder\.backbone\.(?:embeddings|layers)\.|tracker(?:_model)?\.",
+        "SAM 3",
+    ),
     (r"image_encoder\.trunk\.|sam_mask_decoder\.|memory_attention\.|vision_encoder\.backbone\.", "SAM 2"),
     (r"hf_token\.|hq_token\.|hf_mlp\.|hq_mask_mlp\.|compress_vit_\w+\.", "SAM-HQ"),
     (r"image_encoder\.(patch_embed\.seq\.|layers\.\d+\.blocks\.)", "MobileSAM, or another SAM with a TinyViT"),
@@ -53,8 +62,14 @@ _OTHERS = (
     (r"image_encoder\.(features|backbone|model|stages)\.", "a SAM with another image encoder than a plain ViT"),
     (_PLAIN_VIT, "a SAM with a plain ViT"),
 )
-_OWN = {"vit": "a SAM with a plain ViT", "tiny_vit": "MobileSAM, or another SAM with a TinyViT", "sam2": "SAM 2"}
+_OWN = {
+    "vit": "a SAM with a plain ViT",
+    "tiny_vit": "MobileSAM, or another SAM with a TinyViT",
+    "sam2": "SAM 2",
+    "sam3": "SAM 3",
+}
 _REMEDIES = {
+    "SAM 3.1": "no model= takes it, as it has three pyramids for two; choose model=sam3 for weights of SAM 3",
     "an adapter": "give the weights of SAM that it was trained on",
     _OWN["vit"]: "choose model=vit_b, vit_l or vit_h, whichever they are of, or another model.checkpoint",
     _OWN["tiny_vit"]: "choose model=tiny_vit, or another model.checkpoint",
@@ -63,9 +78,11 @@ _READ = {
     "vit": "give weights of the first SAM (vit_b, vit_l, vit_h or a plain ViT of another size)",
     "tiny_vit": "give weights of MobileSAM",
     "sam2": "give weights of SAM 2 or SAM 2.1",
+    "sam3": "give weights of SAM 3",
 }
 # of families whose weights are named otherwise than those of the first SAM
-_READERS = {"sam2": sam2_layouts.read}
+_READERS = {"sam2": sam2_layouts.read, "sam3": sam3_layouts.read}
+_WHICH = {"SAM 2": sam2_layouts.whichever, "SAM 3": sam3_layouts.whichever}
 # of SamPredictor, which the pre-processing here follows
 _PIXELS = {"pixel_mean": (123.675, 116.28, 103.53), "pixel_std": (58.395, 57.12, 57.375)}
 
@@ -105,9 +122,12 @@ def plain_state(state: Mapping[str, Tensor], path: Path, family: str = "vit") ->
 
     for pattern, name in _OTHERS:
         whole_name = re.compile(rf"(?:^|\.)(?:{pattern})")
-        if name != _OWN[family] and any(whole_name.search(key) for key in state):
-            remedy = sam2_layouts.whichever(state) if name == _OWN["sam2"] else _REMEDIES.get(name, _READ[family])
-            raise CheckpointError(f"{path} holds {name}, which cannot be the base: {remedy}")
+        if not any(whole_name.search(key) for key in state):
+            continue
+        if name == _OWN[family]:
+            break  # those that follow are less special
+        remedy = _WHICH[name](state) if name in _WHICH else _REMEDIES.get(name, _READ[family])
+        raise CheckpointError(f"{path} holds {name}, which cannot be the base: {remedy}")
     found = _under_prefix(state, path, _ENTRANCES[family])
     if family in _READERS:
         found = _READERS[family](found, path)

@@ -9,6 +9,9 @@ from pydantic import Field
 
 from lora_sam.core.errors import ConfigError
 
+KEPT_BY_NECK = (2.8, 3.0)
+"""Of the first SAM's image encoder, see `lora_sam.models.family.SamModel`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WeightOptions:
@@ -36,6 +39,11 @@ class WeightOptions:
     url: Annotated[str, Field(pattern=r"^https?://[^\s]+/[A-Za-z0-9_.-]+\.(pth|pt|safetensors)$")] | None
     size: Annotated[int, Field(ge=1)] | None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+
+    @property
+    def kept_by_neck(self) -> tuple[float, float]:
+        """See `lora_sam.models.family.SamModel`."""
+        return KEPT_BY_NECK
 
 
 def check_encoder(embed_dim: int, num_heads: int, global_attention: tuple[int, ...], depth: int) -> None:

@@ -91,9 +91,11 @@ class Sam2MaskDecoder(MaskDecoder):  # type: ignore[misc]
         return cast("Tensor", last_activation(second(x) + F.pixel_shuffle(finest, 4)))
 
 
-def prompted(encoder: Any, image_size: int, prompt_embed_dim: int, decoder_mlp_dim: int) -> Sam:
-    """A SAM 2 for images around an image encoder."""
-    grid = image_size // PATCH_SIZE
+def prompted(
+    encoder: Any, image_size: int, prompt_embed_dim: int, decoder_mlp_dim: int, grid: int | None = None
+) -> Sam:
+    """A SAM 2 for images around an image encoder, whose embeddings are S/16 wide, or `grid`."""
+    grid = grid or image_size // PATCH_SIZE
     return Sam(
         image_encoder=encoder,
         prompt_encoder=Sam2PromptEncoder(

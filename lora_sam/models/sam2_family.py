@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lora_sam.core.frame import PIXEL_MEAN, PIXEL_STD
 from lora_sam.models.family import Block, Linear, Tokens
 from lora_sam.models.projections import fuse_state_dict, split_state_dict
 from lora_sam.models.sam2_encoder import MultiScaleAttention, Sam2Encoder
@@ -32,6 +33,7 @@ class Sam2Family:
     name = "sam2"
     transformers: str | None = "lora_sam.models.sam2_transformers"
     square = True
+    colours = (PIXEL_MEAN, PIXEL_STD)
     cannot: Mapping[str, str] = MappingProxyType(
         {
             "onnx": "ONNX files do not say that images are squeezed into a square, as SAM 2 wants them",

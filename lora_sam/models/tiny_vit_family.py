@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from lora_sam.core.frame import PIXEL_MEAN, PIXEL_STD
 from lora_sam.models.family import Block, Linear
 from lora_sam.models.projections import fuse_state_dict, split_state_dict
 from lora_sam.models.tiny_vit_encoder import TinyViTEncoder, WindowAttention
@@ -29,6 +30,7 @@ class TinyViTFamily:
     name = "tiny_vit"
     transformers: str | None = None
     square = False
+    colours = (PIXEL_MEAN, PIXEL_STD)
     cannot: Mapping[str, str] = MappingProxyType(
         {"transformers": "Hugging Face's transformers has no SAM with a TinyViT"}
     )

@@ -10,6 +10,7 @@ from typing import Any, cast
 from segment_anything.modeling import ImageEncoderViT
 from torch import Tensor, nn
 
+from lora_sam.core.frame import PIXEL_MEAN, PIXEL_STD
 from lora_sam.models.family import Block, Linear
 from lora_sam.models.projections import fused_attention, split_attention
 
@@ -24,6 +25,7 @@ class ViTFamily:
     name = "vit"
     transformers: str | None = "lora_sam.models.vit_transformers"
     square = False
+    colours = (PIXEL_MEAN, PIXEL_STD)
     cannot: Mapping[str, str] = MappingProxyType({})
 
     def owns(self, encoder: nn.Module) -> bool:

@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.frame import Frame
 from lora_sam.core.structures import Masks, Prompts
 from lora_sam.data.reading.images import digest_of_pixels
 
@@ -102,7 +103,7 @@ def by_kind(prompts: Prompts, predict: Callable[[Prompts], R]) -> R:
     )
 
 
-def no_masks(size: tuple[int, int], image_size: int) -> Masks:
+def no_masks(size: tuple[int, int], frame: Frame) -> Masks:
     """The masks of no prompt."""
-    low_res = (0, image_size // 4, image_size // 4)
+    low_res = (0, frame.mask_side, frame.mask_side)
     return Masks(np.zeros((0, *size), np.bool_), np.zeros(0, np.float32), np.zeros(low_res, np.float32))

@@ -17,13 +17,12 @@ from lora_sam.core.console import note
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.extras import require_extra
 from lora_sam.core.files import check_sha256, recorded_sha256, user_cache
-from lora_sam.core.frame import Frame
+from lora_sam.core.frame import CELL, PIXEL_MEAN, PIXEL_STD, Colour, Frame
 
 if TYPE_CHECKING:
     import openvino
 
 ENCODER, DECODER = "image_encoder.xml", "mask_decoder.xml"
-PATCH_SIZE = 16
 SQUEEZED = "standard"
 """How an encoder's file says that images are squeezed into its input, in the words of OpenVINO Model API."""
 
@@ -150,11 +149,31 @@ def frame_in(model: openvino.Model, path: Path) -> Frame:
     shape = list(model.inputs[0].partial_shape) if len(model.inputs) == 1 else []
     if "images" not in {name for found in model.inputs for name in found.names} or len(shape) != 4:
         raise AdapterError(f"{path} is not an image encoder: it has no input 'images' [1, 3, S, S]")
-    side = shape[3]
-    if not side.is_static or side.get_length() % PATCH_SIZE:
-        raise AdapterError(f"{path}: input 'images' is {shape}, must be [1, 3, S, S] with S a multiple of {PATCH_SIZE}")
+    side, grid = shape[3], list(model.outputs[0].partial_shape)[-1]
+    cell = side.get_length() // grid.get_length() if side.is_static and grid.is_static else 0
+    if not cell or side.get_length() % cell:
+        raise AdapterError(
+            f"{path}: input 'images' is {shape}, must be [1, 3, S, S] with S a multiple of {cell or CELL}"
+        )
     squeezed = model.has_rt_info(_RESIZE) and model.get_rt_info(_RESIZE).astype(str) == SQUEEZED
-    return Frame(int(side.get_length()), squeezed)
+    mean, std = _colour(model, "mean_values", PIXEL_MEAN, path), _colour(model, "scale_values", PIXEL_STD, path)
+    return Frame(int(side.get_length()), squeezed, int(cell), mean, std)
+
+
+def _colour(model: openvino.Model, name: str, usual: Colour, path: Path) -> Colour:
+    """A colour that the file of an image encoder names, in the words of OpenVINO Model API; `usual` where it does not.
+
+    Raises:
+        AdapterError: it is no colour.
+    """
+    if not model.has_rt_info(["model_info", name]):
+        return usual
+    text = model.get_rt_info(["model_info", name]).astype(str)
+    try:
+        red, green, blue = map(float, text.split())
+    except ValueError as error:
+        raise AdapterError(f"{path}: {name} is {text!r:.60}, must be three numbers; export the model again") from error
+    return red, green, blue
 
 
 def offers_all_masks(model: openvino.Model, path: Path) -> bool:

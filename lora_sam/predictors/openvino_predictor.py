@@ -141,7 +141,7 @@ class OpenVINOPredictor:
                 "multimask = true: this decoder gives single masks only; export it again with multimask=true"
             )
         if not len(prompts):
-            return no_masks(size_of(image), self.image_size)
+            return no_masks(size_of(image), self.frame)
         return by_kind(checked(prompts, size_of(image)), lambda part: self._predict(image, part, multimask, threshold))
 
     def _predict(self, image: NDArray[np.uint8], prompts: Prompts, multimask: bool, threshold: float) -> Masks:
@@ -182,7 +182,7 @@ class OpenVINOPredictor:
         multimask: bool = False,
     ) -> Masks:
         """See `Predictor`."""
-        prompts = prompts_from(boxes, points, labels, size_of(image), mask_inputs, self.image_size // 4)
+        prompts = prompts_from(boxes, points, labels, size_of(image), mask_inputs, self.frame.mask_side)
         return self.predict(image, prompts, multimask=multimask)
 
     def _encode(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -250,7 +250,7 @@ def decoder_inputs(prompts: Prompts, size: tuple[int, int], frame: Frame) -> dic
         coords.append(np.zeros((count, 1, 2), np.float32))
         labels.append(np.full((count, 1), -1, np.float32))
     masks = mask_inputs_to_input_frame(prompts, size, frame)
-    side = frame.side // 4
+    side = frame.mask_side
     return {
         "point_coords": np.concatenate(coords, axis=1).astype(np.float32),
         "point_labels": np.concatenate(labels, axis=1),

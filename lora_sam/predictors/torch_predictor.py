@@ -145,7 +145,7 @@ class TorchPredictor:
     ) -> Masks:
         """See `Predictor`."""
         if not len(prompts):
-            return no_masks(size_of(image), self.image_size)
+            return no_masks(size_of(image), self.frame)
         return by_kind(checked(prompts, size_of(image)), lambda part: self._predict(image, part, multimask, threshold))
 
     def _predict(self, image: NDArray[np.uint8], prompts: Prompts, multimask: bool, threshold: float) -> Masks:
@@ -195,7 +195,7 @@ class TorchPredictor:
         multimask: bool = False,
     ) -> Masks:
         """See `Predictor`."""
-        prompts = prompts_from(boxes, points, labels, size_of(image), mask_inputs, self.image_size // 4)
+        prompts = prompts_from(boxes, points, labels, size_of(image), mask_inputs, self.frame.mask_side)
         return self.predict(image, prompts, multimask=multimask)
 
     def _parts(self, prompts: Prompts) -> Iterator[Prompts]:

@@ -154,7 +154,7 @@ def mask_losses(loss: Loss, low_res_logits: Tensor, iou: Tensor, targets: Tensor
         loss: The loss.
         low_res_logits: [N, S/4, S/4].
         iou: Predicted IoU, [N].
-        targets: bool [N, S, S]; averaged over 4x4 pixels where the loss works at low resolution.
+        targets: bool [N, S, S]; averaged where the loss works at low resolution.
     """
     target, logits = targets.float(), low_res_logits
     if loss.resolution == "low":

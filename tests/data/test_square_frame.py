@@ -11,10 +11,9 @@ from PIL import Image
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 from transformers import Sam2ImageProcessor, Sam2Processor
 
-from lora_sam.core.frame import Frame
+from lora_sam.core.frame import PIXEL_STD, Frame
 from lora_sam.core.structures import Prompts
 from lora_sam.data.transforms import (
-    PIXEL_STD,
     boxes_to_input_frame,
     logits_to_original,
     mask_inputs_to_input_frame,

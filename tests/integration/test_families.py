@@ -17,7 +17,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import Sam2Model, Sam2Processor
+from transformers import Sam2Model, Sam2Processor, Sam3TrackerModel, Sam3TrackerProcessor
 
 from lora_sam import load
 from lora_sam.app.scene import Scene
@@ -37,6 +37,7 @@ from lora_sam.deployment.quantizing.compression import ends_of, read
 from lora_sam.deployment.quantizing.ladder import encoder_rungs
 from lora_sam.evaluation.metrics import mask_iou
 from lora_sam.models.family import family_of, frame_of
+from lora_sam.models.sam3 import GREY
 from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.openvino_parts import frame_in, openvino_directory
 from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
@@ -46,8 +47,12 @@ from lora_sam.runs.merged import load_merged
 from lora_sam.training.settings import settings_from
 
 ROOT = Path(__file__).resolve().parents[2]
+UPSTREAM: dict[str, Any] = {
+    "sam2": (Sam2Model, Sam2Processor),
+    "sam3": (Sam3TrackerModel, Sam3TrackerProcessor),
+}
 QUICK = ["trainer.device=cpu", "tracker=none", "trainer.max_epochs=null"]
-VARIANTS = {"tiny_vit": "tiny_vit_random", "sam2": "sam2_random"}
+VARIANTS = {"tiny_vit": "tiny_vit_random", "sam2": "sam2_random", "sam3": "sam3_random"}
 
 
 def composed(blobs: Path, *overrides: str) -> dict[str, Any]:
@@ -203,7 +208,11 @@ def test_the_predict_command_finds_what_the_library_finds(
 
 def test_the_first_and_the_last_block_are_those_of_all_stages(family: str, deployed: Path) -> None:
     encoder = read(deployed / "openvino" / "fp32" / "image_encoder.xml")
-    ends = {"tiny_vit": ("layers.1.blocks.0", "layers.3.blocks.0"), "sam2": ("blocks.0", "blocks.7")}[family]
+    ends = {
+        "tiny_vit": ("layers.1.blocks.0", "layers.3.blocks.0"),
+        "sam2": ("blocks.0", "blocks.7"),
+        "sam3": ("layers.0", "layers.3"),
+    }[family]
     assert ends_of(encoder) == ends
     pattern = encoder_rungs(ends_of(encoder)).then[1].in_float[-1]
     names = {op.get_friendly_name() for op in encoder.get_ops()}
@@ -235,17 +244,18 @@ def test_onnx_parts_compute_what_torch_computes(deployed: Path) -> None:
     assert checks["logit_difference"] <= 1e-4
 
 
-@pytest.mark.parametrize("family", ["sam2"], indirect=True)
-def test_merged_for_transformers_is_the_same_model(deployed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["sam2", "sam3"], indirect=True)
+def test_merged_for_transformers_is_the_same_model(family: str, deployed: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(deployed, run)
     assert perform("merge", run, format="transformers") == 0
     checks = json.loads((run / "merged" / "manifest.json").read_text())["checks"]["transformers"]
     assert checks["largest_logit_difference"] <= 1e-4
     assert checks["mean_mask_iou"] >= 0.9999
-    model, notes = Sam2Model.from_pretrained(run / "merged" / "transformers", output_loading_info=True)
+    model_class, processor_class = UPSTREAM[family]
+    model, notes = model_class.from_pretrained(run / "merged" / "transformers", output_loading_info=True)
     assert not any(notes.values())
-    processor = Sam2Processor.from_pretrained(run / "merged" / "transformers")
+    processor = processor_class.from_pretrained(run / "merged" / "transformers")
     box = [3.0, 4.0, 40.0, 30.0]
     inputs = processor(images=picture(), input_boxes=[[box]], return_tensors="pt")
     with torch.no_grad():
@@ -255,23 +265,31 @@ def test_merged_for_transformers_is_the_same_model(deployed: Path, tmp_path: Pat
     assert np.abs(found - wanted.low_res_logits[0]).max() < 0.02 * np.abs(found).max()
 
 
-@pytest.mark.parametrize("family", ["sam2"], indirect=True)
-def test_what_sam_2_cannot_do_is_refused_by_name(deployed: Path, blobs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["sam2", "sam3"], indirect=True)
+def test_what_sam_2_cannot_do_is_refused_by_name(family: str, deployed: Path, blobs: Path, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match=r"format = onnx: .*: ONNX files do not say that images are squeezed"):
         perform("export", deployed, format="onnx", precision="fp32")
     with pytest.raises(AdapterError, match=r"SamPredictor pads images, .*; use lora_sam.load"):
         plain_sam(RunDirectory(deployed))
-    with pytest.raises(ConfigError, match=r"method.frame = 128: SAM 2 squeezes images .*; leave method.frame out"):
-        train(blobs, tmp_path / "run", "model=sam2_random", "method=full", "method.frame=128", "trainer.max_steps=1")
+    with pytest.raises(ConfigError, match=r"method.frame = 128: SAM [23] squeezes images .*; leave method.frame out"):
+        train(
+            blobs,
+            tmp_path / "run",
+            f"model={VARIANTS[family]}",
+            "method=full",
+            "method.frame=128",
+            "trainer.max_steps=1",
+        )
 
 
-@pytest.mark.parametrize("family", ["sam2"], indirect=True)
-def test_files_say_that_images_are_squeezed(deployed: Path) -> None:
+@pytest.mark.parametrize("family", ["sam2", "sam3"], indirect=True)
+def test_files_say_that_images_are_squeezed(family: str, deployed: Path) -> None:
     """What is exported of this family is told apart from the first SAM's by the file alone, INT8 too."""
     for name in ("fp32", "fp16", "int8"):
         path = deployed / "openvino" / name / "image_encoder.xml"
-        assert frame_in(read(path), path) == Frame(64, square=True)
-        assert 'model_type value="sam2_image_encoder"' in path.read_text()
+        frame = Frame(64, True) if family == "sam2" else Frame(64, True, 8, GREY, GREY)
+        assert frame_in(read(path), path) == frame
+        assert f'model_type value="{family}_image_encoder"' in path.read_text()
 
 
 def test_the_example_of_the_documentation_looks_at_images_as_the_family_does(

@@ -124,6 +124,7 @@ def test_the_registry_holds_metas_files_and_that_of_mobile_sam() -> None:
         "sam2_small": ("sam2.1_hiera_small.pt", 184416285),
         "sam2_base_plus": ("sam2.1_hiera_base_plus.pt", 323606802),
         "sam2_large": ("sam2.1_hiera_large.pt", 898083611),
+        "sam3": ("sam3.pt", 3450062241),
     }
     for name, entry in OFFICIAL.items():
         assert entry.variant == name
@@ -131,7 +132,9 @@ def test_the_registry_holds_metas_files_and_that_of_mobile_sam() -> None:
         meta = f"https://dl.fbaipublicfiles.com/{folder}/{entry.filename}"
         # at a commit: what is published under a branch may change
         theirs = r"https://raw\.githubusercontent\.com/ChaoningZhang/MobileSAM/[0-9a-f]{40}/weights/mobile_sam\.pt"
-        assert entry.url == meta if name != "tiny_vit" else re.fullmatch(theirs, entry.url)
+        gated = r"https://huggingface\.co/facebook/sam3/resolve/[0-9a-f]{40}/sam3\.pt"
+        pinned = {"tiny_vit": theirs, "sam3": gated}
+        assert re.fullmatch(pinned.get(name, re.escape(meta)), entry.url)
         assert len(bytes.fromhex(entry.sha256)) == 32
     # Meta's file names carry the start of nothing: vit_b's label is not its digest
     assert not OFFICIAL["vit_b"].sha256.startswith("01ec64")

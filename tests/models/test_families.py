@@ -27,7 +27,7 @@ from lora_sam.training.planning.work import encoder_flops
 from lora_sam.training.step import accumulate_gradients
 
 ROOT = Path(__file__).resolve().parents[2]
-VARIANTS = {"vit": "tiny_random", "tiny_vit": "tiny_vit_random", "sam2": "sam2_random"}
+VARIANTS = {"vit": "tiny_random", "tiny_vit": "tiny_vit_random", "sam2": "sam2_random", "sam3": "sam3_random"}
 METHODS = {
     "lora": ("method/lora", {"targets": ["q", "k", "v", "proj", "mlp"], "decoder": "lora"}),
     "dora": ("method/lora", {"dora": True}),

@@ -111,6 +111,8 @@ def test_another_normalisation_is_refused(plain: dict[str, Tensor], values: list
         ("SAM 3", ["backbone.vision_backbone.trunk.pos_embed", "tracker.sam_mask_decoder.iou_token.weight"]),
         ("SAM 3", ["vision_encoder.backbone.layers.0.attention.q_proj.weight", "detr_decoder.query_embed.weight"]),
         ("SAM 3", ["vision_encoder.neck.fpn_layers.0.proj1.weight", "vision_encoder.backbone.layers.0.mlp.fc1.bias"]),
+        ("SAM 3", ["image_encoder.backbone.layers.0.attention.q_proj.weight", "mask_decoder.iou_token.weight"]),
+        ("SAM 3.1", ["detector.backbone.vision_backbone.interactive_convs.0.conv_1x1.weight", "tracker.no_mem_embed"]),
         ("EfficientSAM", ["image_encoder.patch_embed.proj.weight", "image_encoder.blocks.0.mlp.fc1.weight"]),
         ("a SAM with another image encoder than a plain ViT", ["image_encoder.features.0.0.c.weight"]),
         ("an adapter", ["w_a_000", "w_b_000"]),
@@ -126,6 +128,10 @@ def test_other_models_are_named(name: str, keys: list[str]) -> None:
     if name == "SAM 2":
         videos = keys[0].startswith("memory")
         remedy = "it is the part for videos alone" if videos else "choose model=sam2_tiny, sam2_small, "
+    if name == "SAM 3":
+        remedy = "it is the detector alone" if "detr" in keys[1] else "choose model=sam3"
+    if name == "SAM 3.1":
+        remedy = "no model= takes it"
     assert str(caught.value).startswith(f"weights.pth holds {name}, which cannot be the base: {remedy}")
 
 

@@ -186,7 +186,7 @@ def test_files_that_are_something_else_are_named_with_the_model_that_takes_them(
     with pytest.raises(CheckpointError, match=r"holds SAM 2, .*: it is the part for videos alone; give the weights of"):
         building("tiny_random", memory)
     third = {"detector.backbone.vision_backbone.trunk.patch_embed.proj.weight": torch.zeros(1)}
-    with pytest.raises(CheckpointError, match=r"holds SAM 3, .*: give weights of SAM 2 or SAM 2.1"):
+    with pytest.raises(CheckpointError, match=r"holds SAM 3, .*: choose model=sam3$"):
         building("sam2_random", third)
     with pytest.raises(CheckpointError, match=r"holds a SAM with a plain ViT, .*: choose model=vit_b"):
         building("sam2_random", option("model/tiny_random").empty().state_dict())

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_sam.core.frame import Frame
-from lora_sam.data.transforms import PIXEL_MEAN, PIXEL_STD
 from lora_sam.deployment.ir_parts import PromptedDecoder
 
 if TYPE_CHECKING:
@@ -39,8 +38,8 @@ class CanvasEncoder(nn.Module):
         extent = frame.extent(canvas)
         self.register_buffer("rows", _scaling(canvas[0], extent[0]))
         self.register_buffer("columns", _scaling(canvas[1], extent[1]).T.contiguous())
-        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).reshape(3, 1, 1))
-        self.register_buffer("std", torch.tensor(PIXEL_STD).reshape(3, 1, 1))
+        self.register_buffer("mean", torch.tensor(frame.mean).reshape(3, 1, 1))
+        self.register_buffer("std", torch.tensor(frame.std).reshape(3, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         """Image embedding [1, C, S/16, S/16] of a canvas, RGB of 0 to 255, float32 [H, W, 3]."""

@@ -24,6 +24,8 @@ WeightMode = Literal["int8_weights", "int4_weights"]
 Inputs = Mapping[str, NDArray[Any]]
 """The inputs of a model by their names."""
 
+_MLP = re.compile(r"\b((?:layers\.\d+\.)?blocks\.\d+|layers\.\d+)\.mlp\b")  # of a block that an operation names
+
 GROUP = 64  # weights that share a 4-bit scale
 CONTROLLED, RANKED = 10, 4  # quantisers that accuracy control may give back, and images it ranks them with
 
@@ -80,7 +82,7 @@ def compiled(path: Path) -> openvino.CompiledModel:
 
 def ends_of(encoder: openvino.Model) -> tuple[str, str]:
     """Names of the first and the last transformer block that the names of the operations tell, stage by stage."""
-    names = (re.search(r"\b((?:layers\.\d+\.)?blocks\.\d+)\.mlp\b", op.get_friendly_name()) for op in encoder.get_ops())
+    names = (_MLP.search(op.get_friendly_name()) for op in encoder.get_ops())
     blocks = {name[1] for name in names if name} or {"blocks.0"}
     in_order = sorted(blocks, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
     return in_order[0], in_order[-1]

@@ -188,7 +188,7 @@ def _is_times(value: object) -> bool:
 def _extents(encoder: nn.Module, grid: int) -> Iterator[Extent]:
     """One per block with relative positions: without them there is nothing to choose."""
     for block in family_of(encoder).modules(encoder).values():
-        attention = block.attn
+        attention = getattr(block, "attn", None)
         if isinstance(attention, SplitAttention) and attention.use_rel_pos:
             side = cast("int", block.window_size) or grid
             channels = attention.rel_pos_h.shape[1]

@@ -95,10 +95,19 @@ def boundary_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def pooled_targets(targets: Tensor, side: int) -> Tensor:
-    """Targets [N, S, S] averaged over squares of pixels to [N, side, side]; S is a multiple of `side`."""
+    """Targets [N, S, S] averaged to [N, side, side]: each pixel is the mean of the square of pixels that it covers."""
+    import torch
     from torch.nn.functional import avg_pool2d
 
-    return avg_pool2d(targets.unsqueeze(1), targets.shape[-1] // side).squeeze(1)
+    whole = targets.shape[-1]
+    if whole % side == 0:
+        return avg_pool2d(targets.unsqueeze(1), whole // side).squeeze(1)
+    # 288 of 1008: squares of 3.5 pixels, so along each axis the share of every pixel in every square
+    edges = torch.arange(side + 1, device=targets.device) * (whole / side)
+    pixels = torch.arange(whole, device=targets.device)
+    ends, starts = torch.minimum(edges[1:, None], pixels + 1), torch.maximum(edges[:-1, None], pixels)
+    shares = (ends - starts).clamp(min=0).to(targets.dtype) * (side / whole)
+    return shares @ targets @ shares.T
 
 
 def _per_object(values: Tensor) -> Tensor:

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from lora_sam.models.family import SamModel
 
 _FP32 = 4
-# Kept for the backward pass, in maps of (pixels of the embedding x its channels) numbers, counted with
-# `torch.autograd.graph.saved_tensors_hooks`: numbers of fp32, and numbers in the arithmetic of the step.
-_NECK = (2.8, 3.0)
 # Numbers of fp32 that the losses keep for a pixel of the logits.
 _LOSS = 11
 # What allocators take beyond what is asked for, by the precision: holes between tensors that live differently long.
@@ -101,7 +98,7 @@ def kept_by_encoder(step: Step) -> int:
         for block in step.training_blocks
     )
     stem = step.images * model.stem[1] * _number(step) if step.trained.whole_encoder else 0
-    return stem + sum(blocks) + _maps(step, _NECK, step.images)
+    return stem + sum(blocks) + _maps(step, model.kept_by_neck, step.images)
 
 
 def kept_by_block(step: Step, block: int) -> int:
@@ -153,7 +150,7 @@ def backward(step: Step) -> int:
 def kept_by_decoder(step: Step) -> int:
     """Bytes of activations, logits and targets of the prompts that are decoded together."""
     prompts, side = step.decoded_together, step.model.image_size
-    compared = side if step.input_loss else side // 4
+    compared = side if step.input_loss else step.model.frame.mask_side
     of_loss = prompts * (_LOSS * compared**2 + side**2) * _FP32
     return _maps(step, step.model.kept_by_decoding, prompts) + of_loss
 

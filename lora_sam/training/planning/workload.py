@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
-from lora_sam.models.building import PATCH_SIZE
 from lora_sam.models.family import family_of
 from lora_sam.models.inserted import NAME
 
@@ -114,4 +113,4 @@ class Step:
 
 def grid_of(model: SamModel) -> int:
     """Pixels along a side of the image embedding."""
-    return model.image_size // PATCH_SIZE
+    return model.frame.grid

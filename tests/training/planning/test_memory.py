@@ -81,12 +81,15 @@ def kept(run: Callable[[], Any], parameters: set[int]) -> int:
         ("tiny_vit", "lora", {"blocks": "last:3", "decoder": "frozen"}),
         ("tiny_vit", "full", {}),
         ("sam2_tiny", "lora", {}),
+        ("sam3", "lora", {}),
+        ("sam3", "full", {}),
     ],
 )
 def test_what_autograd_keeps(option, make_step, name, method, changes, precision):
     """Two images in the encoder, four prompts in the decoder, of a model small enough to count."""
-    side = 256 if name.startswith("sam2") else 512
-    model = option(f"model/{name}", weights="random", image_size=side)
+    side = {"sam2_tiny": 256, "sam3": 252}.get(name, 512)
+    small = {"embed_dim": 192, "mlp_dim": 888, "depth": 5, "num_heads": 3, "global_attention": [2, 4], "window_size": 6}
+    model = option(f"model/{name}", weights="random", image_size=side, **(small if name == "sam3" else {}))
     adapted = option(f"method/{method}", **changes).apply(model.build().sam)
     adapted.train_mode()
     sam, device = adapted.sam, torch.device("cpu")
@@ -112,7 +115,7 @@ def test_what_autograd_keeps(option, make_step, name, method, changes, precision
             images = torch.tensor([0, 0, 1, 1])
             return decode_all_masks(sam, leaf, boxes=boxes, points=None, labels=None, images=images)[0]
 
-    of_loss = 4 * (11 * (side // 4) ** 2 + side**2) * 4
+    of_loss = 4 * (11 * model.frame.mask_side**2 + side**2) * 4
     of_decoder = kept(decode, parameters)
     assert kept_by_encoder(step) == pytest.approx(of_encoder, rel=0.15)
     assert kept_by_decoder(step) - of_loss == pytest.approx(of_decoder, rel=0.25)
