@@ -1,12 +1,13 @@
 # Everything there is to do in a checkout; `make help` lists it. Needs make and Python 3.11, 3.12 or 3.13 with venv.
 #
 # .poetry/  a Poetry of our own (scripts/poetry.txt), so that none has to be installed and none that is gets in the way
+# .release/ pip-audit and twine (scripts/release.txt), which look at a release before it goes out
 # .venv/    the project and what poetry.lock pins; made anew when it was moved here from another place
 #
 # ARGS="..." is handed to the command of a target, e.g. make test ARGS="-k resume".
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-browser coverage lint type benchmark mutants app lock lock-check docs clean chromium FORCE
+.PHONY: help setup demo demo-everything test test-all test-browser coverage lint type benchmark mutants app lock lock-check docs screenshots audit dist clean chromium FORCE
 
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 # tried by running it: a version manager's stand-in may be on PATH without the Python behind it
@@ -28,12 +29,15 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 
 help: ## List what there is to do
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## Install Poetry and everything that poetry.lock pins into this checkout
 
 demo: setup ## Fine-tune the small SAM of the package on drawn washers, and show before and after
 	$(RUN) train.py experiment=demo $(ARGS)
+
+demo-everything: setup ## The same without prompts: show what base and tuned find by themselves
+	$(RUN) train.py experiment=demo_everything $(ARGS)
 
 # in the order of their names: otherwise the longest files, which have few tests, would come last, one after the other
 test: setup ## Run the tests that need neither a GPU nor much time
@@ -81,9 +85,20 @@ docs: export NO_MKDOCS_2_WARNING := 1
 docs: setup ## Build the documentation as pages that need no network: site/index.html
 	$(RUN) -m mkdocs build --quiet
 
-clean: ## Remove caches and build products; outputs and the two environments stay
+screenshots: setup chromium ## Train both demos, and take the pictures of README and docs again
+	$(RUN) scripts/screenshots.py $(ARGS)
+
+audit: setup .release/.ready ## Write what is locked to dist/sbom.json, and ask for its known weaknesses
+	$(RUN) scripts/sbom.py dist/sbom.json
+	$(RUN) scripts/audit.py .release/bin/pip-audit --vulnerability-service osv $(ARGS)
+
+dist: .release/.ready ## Build wheel and source archive into dist/, and check them as the package index does
+	.release/bin/python scripts/build_dist.py dist
+	.release/bin/python -m twine check --strict dist/*.whl dist/*.tar.gz
+
+clean: ## Remove caches and build products; outputs and the environments stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* coverage.xml htmlcov dist build site
-	find . -path ./.venv -prune -o -path ./.poetry -prune -o -type d -name __pycache__ -exec rm -rf {} +
+	find . -path ./.venv -prune -o -path ./.poetry -prune -o -path ./.release -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
 POETRY = eval "$$(.poetry/bin/python scripts/pip_settings.py)" && .poetry/bin/poetry
 
@@ -93,6 +108,9 @@ ready_at = $(shell $(1)/bin/python -c "print(open('$(1)/.ready').read().strip())
 
 ifneq ($(call ready_at,.poetry),$(CURDIR))
 .poetry/.ready: FORCE
+endif
+ifneq ($(call ready_at,.release),$(CURDIR))
+.release/.ready: FORCE
 endif
 ifneq ($(call ready_at,.venv),$(CURDIR))
 .venv/.ready: FORCE
@@ -104,11 +122,11 @@ define require_python
 	 make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" | tr -s ' \t' ' ' >&2; exit 1; }
 endef
 
-.poetry/.ready: scripts/poetry.txt
+.poetry/.ready .release/.ready: .%/.ready: scripts/%.txt
 	$(require_python)
-	rm -rf .poetry
-	"$(PYTHON)" -m venv .poetry
-	.poetry/bin/python -m pip install --quiet --disable-pip-version-check -r scripts/poetry.txt
+	rm -rf .$*
+	"$(PYTHON)" -m venv .$*
+	.$*/bin/python -m pip install --quiet --disable-pip-version-check -r scripts/$*.txt
 	@echo "$(CURDIR)" > $@
 
 # the last word of `command` in pyvenv.cfg is where an environment was made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -14,6 +15,7 @@ from lora_sam.core.run_directory import RunDirectory
 from lora_sam.evaluation.layout import validate_report
 from lora_sam.evaluation.result import verdict
 from lora_sam.report.curves import Axis, Chart, loss_chart, validation_chart
+from lora_sam.report.found import PREFIX
 from lora_sam.report.overlays import NAMES, panels_of
 
 WIDTH = 1600
@@ -74,9 +76,38 @@ def write_figure(path: Path, run: RunDirectory) -> int:
         AdapterError: see `run_figure`.
         TrainingError: the disk is full or the directory cannot be written.
     """
+    return _written(path, lambda rows: run_figure(run, rows))
+
+
+def write_found(path: Path, run: RunDirectory) -> int:
+    """Write up to three strips of what base and tuned find without a prompt, as `write_figure` does.
+
+    Reads `overlays/everything_*.png`: images of largest, median and smallest gain.
+
+    Raises:
+        AdapterError: the run was not measured without prompts, or one of these files is damaged.
+        TrainingError: the disk is full or the directory cannot be written.
+    """
+
+    def figure(rows: int) -> Image.Image:
+        strips = [_open(run.overlays / f"{PREFIX}{name}.png") for name in _ROWS[:rows]]
+        strips = [
+            one.resize((WIDTH, round(one.height * WIDTH / one.width)), Image.Resampling.LANCZOS) for one in strips
+        ]
+        made = Image.new("RGB", (WIDTH, sum(one.height for one in strips)), _PAPER)
+        top = 0
+        for one in strips:
+            made.paste(one, (0, top))
+            top += one.height
+        return made
+
+    return _written(path, figure)
+
+
+def _written(path: Path, draw: Callable[[int], Image.Image]) -> int:
     content = b""
     for rows in range(len(NAMES), 0, -1):
-        figure = run_figure(run, rows)
+        figure = draw(rows)
         for colours in (None, 256, 128, 64):
             content = _png(figure if colours is None else _with_palette(figure, colours))
             if len(content) < FILE_LIMIT:

@@ -22,7 +22,7 @@ PAINT_SECONDS = 2.0
 CLICK_MS, CLICK_P95_MS = 300.0, 600.0
 FIRST_CLICK_SECONDS = 1.5
 OUTSIDE_SHARE = 0.2
-PICTURE = ROOT / "docs" / "images" / "app.png"
+AXE = ROOT / "tests" / "browser" / "axe" / "axe.min.js"
 
 _TINY = (
     "model=tiny_random", "data.train=3", "data.val=2", "data.test=2", "data.side=128",
@@ -47,9 +47,7 @@ def measure(*, rehearse: bool) -> Outcome:
             run(command, directory=work, environment={**os.environ, "LORA_SAM_OFFLINE": "1"}, show_progress=True)
         outputs = work / "outputs" if given is None else Path(given).resolve()
         facts = read_facts(find_run(str(outputs / "latest")).adapter)
-        arguments = ["--outputs", str(outputs), "--clicks", str(clicks), "--axe", str(axe_script(work))]
-        if not rehearse:
-            arguments += ["--picture", str(PICTURE)]
+        arguments = ["--outputs", str(outputs), "--clicks", str(clicks), "--axe", str(AXE)]
         measured = [run_side("app", arguments, threads=threads) for _ in range(starts)]
     return Outcome(
         settings={"threads": threads, "starts": starts, "clicks": clicks, "run": "given" if given else "demo"},
@@ -63,17 +61,6 @@ def measure(*, rehearse: bool) -> Outcome:
         figures=figures(measured),
         details={"starts": measured},
     )
-
-
-def axe_script(work: Path) -> Path:
-    """The accessibility checker axe-core, fetched through npm. Raises `BenchmarkError` where that fails."""
-    if shutil.which("npm") is None:
-        raise BenchmarkError("npm is not there; it fetches axe-core, which checks accessibility")
-    folder = work / "axe"
-    folder.mkdir()
-    packed = run(["npm", "pack", "--silent", "axe-core"], directory=folder).stdout.strip().splitlines()[-1]
-    shutil.unpack_archive(folder / packed, folder)
-    return folder / "package" / "axe.min.js"
 
 
 def figures(measured: list[dict[str, Any]]) -> list[Figure]:

@@ -26,7 +26,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--outputs", type=Path, required=True)
     parser.add_argument("--clicks", type=int, default=40)
     parser.add_argument("--axe", type=Path, required=True)
-    parser.add_argument("--picture", type=Path)
     given = parser.parse_args(arguments)
 
     # data of a run lie where it was made, and are drawn anew anywhere else
@@ -72,9 +71,6 @@ def use(page: Any, given: argparse.Namespace) -> dict[str, Any]:
         raise SystemExit(wrong.inner_text())
     ready = time.perf_counter()
     columns = page.evaluate("loraSam.state().answer.columns.map((one) => one.mean_iou)")
-    if given.picture is not None:
-        time.sleep(1)
-        page.screenshot(path=given.picture)
 
     first = []
     for number in range(1, min(6, page.locator(".ls-strip button").count())):

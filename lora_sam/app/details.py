@@ -22,7 +22,6 @@ from lora_sam.app.workbench import Workbench
 from lora_sam.core.errors import DataError, LoraSamError
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.result import verdict
-from lora_sam.evaluation.table import markdown_table
 from lora_sam.report.markup import element, serialize
 
 _PICTURES = 12
@@ -134,14 +133,14 @@ def _at_original(patch: Patch, picture: Picture) -> NDArray[np.bool_]:
 
 
 def metrics(bench: Workbench, runs: Sequence[str]) -> list[Any]:
-    """Verdict, table, curves, pictures and the leaderboard, for the first of `runs`."""
+    """Verdict, figures, curves, pictures and the leaderboard, for the first of `runs`."""
     board = leaderboard(list(bench.runs.values()))
     run = bench.runs.get(runs[0]) if runs else None
     if run is None:
         return ["Choose a run.", "", "", "", board]
     report = run.report
     text = f"## {run.name}\n\nThis run was not evaluated." if report is None else f"## {run.name}\n\n{verdict(report)}"
-    table = "" if report is None else markdown_table(report)
+    table = "" if report is None else _figures(report)
     pictures = ""
     try:
         images = bench.evaluated(run.name)
@@ -152,6 +151,14 @@ def metrics(bench: Workbench, runs: Sequence[str]) -> list[Any]:
         shown = order if len(order) <= _PICTURES else [*order[: _PICTURES // 2], *order[-_PICTURES // 2 :]]
         pictures = pictures_html([images.thumbnail(index, _PICTURE_SIDE) for index in shown])
     return [text.replace("->", "→"), table, curves_html(run), pictures, board]
+
+
+def _figures(report: Mapping[str, Any]) -> str:
+    """All figures in few columns, which a phone has room for."""
+    from lora_sam.report.further import further_section
+    from lora_sam.report.page import all_figures
+
+    return serialize(element("div", all_figures(report), further_section(report)))
 
 
 def pictures_html(thumbnails: Sequence[Mapping[str, Any]]) -> str:

@@ -67,7 +67,7 @@ def difference(
 
 
 def tagged(image: NDArray[np.uint8], tag: str, objects: Sequence[ObjectPrompts], *, right: bool) -> NDArray[np.uint8]:
-    """An image with a tag in an upper corner, and with the prompts of its objects, in pixels of the image."""
+    """An image with a tag in a lower corner, and with the prompts of its objects, in pixels of the image."""
     picture = Image.fromarray(image)
     pen = ImageDraw.Draw(picture)
     line = max(1, round(max(picture.size) / 400))
@@ -82,7 +82,9 @@ def tagged(image: NDArray[np.uint8], tag: str, objects: Sequence[ObjectPrompts],
     font = ImageFont.load_default(max(10, max(picture.size) / 32))
     left, top, end, bottom = pen.textbbox((0, 0), tag, font=font)
     margin = 3 * line
+    # the upper corners are under the buttons of the slider
     x = picture.width - (end - left) - 2 * margin if right else 0
-    pen.rectangle((x, 0, x + end - left + 2 * margin, bottom - top + 2 * margin), fill=(20, 20, 20))
-    pen.text((x + margin - left, margin - top), tag, fill=(255, 255, 255), font=font)
+    y = max(0, picture.height - (bottom - top) - 2 * margin)
+    pen.rectangle((x, y, x + end - left + 2 * margin, picture.height), fill=(20, 20, 20))
+    pen.text((x + margin - left, y + margin - top), tag, fill=(255, 255, 255), font=font)
     return np.asarray(picture)

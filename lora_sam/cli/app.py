@@ -15,6 +15,9 @@ from lora_sam.core.errors import ConfigError
 from lora_sam.core.extras import require_extra
 from lora_sam.core.signals import SIGNALS, Stoppable, exit_code
 
+PATIENCE = 1.0
+"""Seconds after which a signal ends the app, whatever it does."""
+
 
 def _parser(program: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
@@ -54,9 +57,10 @@ def serve_app(arguments: Sequence[str], program: str | None = None) -> int:
     except ConfigError as error:
         return _refuse(str(error))
 
-    stop = Stoppable(lambda number: None)
+    stop = Stoppable(lambda number: None, patience=PATIENCE)
     try:
         with stop:
+            _end_at_once()
             code = _until_stopped(given, (user, password) if given.auth else None)
     except KeyboardInterrupt as error:
         return exit_code(error)
@@ -75,7 +79,7 @@ def _until_stopped(given: argparse.Namespace, auth: tuple[str, str] | None) -> i
         hint = "; choose another one with --port" if isinstance(error, OSError) else ""
         return _refuse(f"{error}{hint}")
     sys.stderr.write(f"{page.local_url} (stop with Ctrl + C)\n")
-    _end_at_once()
+    _end_at_once()  # once more: what is served may have handlers of its own
     page.block_thread()
     return 0
 
@@ -83,7 +87,8 @@ def _until_stopped(given: argparse.Namespace, auth: tuple[str, str] | None) -> i
 def _end_at_once() -> None:
     """From now on a signal ends the process: files appear whole or not at all, and threads that compute would go on.
 
-    Gradio would wait for open connections, and Python for its threads.
+    Gradio would wait for open connections, Python for its threads. Where Python does not come to handle the signal, as
+    while a library is loaded, `Stoppable` ends the process after `PATIENCE`.
     """
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -63,7 +63,8 @@ def console() -> int:
         return run_step(name, program, arguments)
     from lora_sam.cli.train import DEMO, run_train
 
-    return run_train(f"{sys.argv[0]} {name}", [DEMO, *arguments] if name == "demo" else arguments)
+    chosen = name != "demo" or any(word.startswith("experiment=") for word in arguments)
+    return run_train(f"{sys.argv[0]} {name}", arguments if chosen else [DEMO, *arguments])
 
 
 def _usage(known: Mapping[str, str]) -> str:

@@ -53,9 +53,15 @@ class Stoppable:
         received: Number of the first signal, or 0.
     """
 
-    def __init__(self, last_words: Callable[[int], None]) -> None:
-        """Remember what to do before the process is ended by force: called with the number of the signal."""
+    def __init__(self, last_words: Callable[[int], None], *, patience: float | None = None) -> None:
+        """Remember what to do before the process is ended by force: called with the number of the signal.
+
+        Args:
+            last_words: What is done then.
+            patience: Seconds that it has to end by itself; None for `END_SECONDS`.
+        """
         self.received = 0
+        self._patience = patience
         self._last_words = last_words
         self._previous: dict[signal.Signals, Handler] = {}
         self._over = threading.Event()
@@ -94,9 +100,11 @@ class Stoppable:
                 number = sent[0]
                 if number not in _TAKEN or signal.getsignal(number) == signal.SIG_IGN or _Patience.takes_one():
                     continue
-                if not self._over.wait(AGAIN_SECONDS):
+                patience = END_SECONDS if self._patience is None else self._patience
+                again = min(AGAIN_SECONDS, patience)
+                if not self._over.wait(again) and again < patience:
                     _thread.interrupt_main(signal.Signals(number))
-                if not self._over.wait(END_SECONDS - AGAIN_SECONDS):
+                if not self._over.wait(patience - again):
                     try:
                         self._last_words(number)
                     finally:

@@ -86,6 +86,18 @@ class Further:
                 masks = predictor.predict(chosen.image, prompts_for(chosen)).masks
                 self._iou.setdefault((kind, name), []).append(mask_iou(masks, chosen.masks))
 
+    def precision_of_images(self) -> list[tuple[float, float]]:
+        """AP at 0.5 without prompts, of base and of tuned, of each image in the order in which they came.
+
+        Empty where it is not measured.
+        """
+        if not self._counts:
+            return []
+        base, tuned = (
+            [counts[0, 0] / max(1, counts[0].sum()) for counts in self._counts[name]] for name in ("base", "tuned")
+        )
+        return list(zip(base, tuned, strict=True))
+
     def report(self, trained: Sequence[Kind], of_images: int, fitted_on: int) -> dict[str, Any]:
         """Parts of `evaluation.json`: `automatic`, `clicks` and `kinds`, those that were measured.
 

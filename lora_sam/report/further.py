@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element
@@ -12,6 +12,7 @@ from lora_sam.core.seeds import drawn_places
 from lora_sam.evaluation.further_rows import ROWS
 from lora_sam.evaluation.kinds import kind_lines, where_further
 from lora_sam.prompts.interface import Kind, trained_kinds
+from lora_sam.report.before_after import compared
 from lora_sam.report.markup import element, figures_table
 from lora_sam.training.validation import POINTS_PER_SIDE
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lora_sam.core.structures import Prompts, Sample
     from lora_sam.evaluation.further import Further
     from lora_sam.predictors.class_head import ClassHead
+    from lora_sam.report.pictures import ReportPicture
     from lora_sam.training.parts import Parts
     from lora_sam.training.settings import Settings
 
@@ -78,8 +80,13 @@ def choices_of(settings: Settings) -> dict[str, tuple[MaskChoice, ...]]:
     return {"base": ("three", "single"), "tuned": settings.trainer.trained_masks}
 
 
-def further_section(report: Mapping[str, Any]) -> Element | None:
-    """The section of a run's page; None where nothing was measured."""
+def further_section(report: Mapping[str, Any], pictures: Sequence[ReportPicture] = ()) -> Element | None:
+    """The section of a run's page; None where nothing was measured.
+
+    Args:
+        report: Content of `evaluation.json`.
+        pictures: What base and tuned find without a prompt.
+    """
     rows = [row for row in ROWS if row.section in report]
     kinds = kind_lines(report)
     if not rows and not kinds:
@@ -100,6 +107,10 @@ def further_section(report: Mapping[str, Any]) -> Element | None:
         figures_table(("base", "tuned", "difference"), lines) if lines else None,
         element("ul", *(element("li", line.replace("->", "→")) for line in kinds)) if kinds else None,
         element("p", " ".join(where_further(report)), class_="note") if rows else None,
+        element("h3", "What both find without a prompt") if pictures else None,
+        element("div", *(compared(f"found-{n}", one) for n, one in enumerate(pictures, 1)), class_="pictures")
+        if pictures
+        else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -34,10 +34,13 @@ def append(parent: Element, *children: Child) -> None:
             parent.text = (parent.text or "") + child
 
 
-def figures_table(headings: Iterable[str], lines: Iterable[Element]) -> Element:
+def figures_table(headings: Collection[str], lines: Iterable[Element]) -> Element:
     """A table whose rows, with a name in front, have a cell under each heading; scrolls where it is too wide."""
+    named = [text for text in headings if text]
     head = element("tr", element("td"), *(element("th", text, scope="col") for text in headings))
-    return element("div", element("table", element("thead", head), element("tbody", *lines)), class_="scroll")
+    table = element("table", element("thead", head), element("tbody", *lines))
+    # what scrolls must be reached by keyboard, and needs a name then
+    return element("div", table, class_="scroll", tabindex="0", role="region", aria_label=f"Table: {', '.join(named)}")
 
 
 def serialize(root: Element) -> str:

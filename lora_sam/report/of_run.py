@@ -40,12 +40,14 @@ class Outcome:
         object_iou: IoU of every object, for `base` and `tuned`.
         scores: From which score on masks without a prompt are good, for `base` and `tuned`; None where that was not
             measured.
+        found: What base and tuned find without a prompt, for the page; none where that was not measured.
     """
 
     report: dict[str, Any]
     pictures: tuple[ReportPicture, ...]
     object_iou: dict[str, list[float]]
     scores: Mapping[str, Scores] | None = None
+    found: tuple[ReportPicture, ...] = ()
 
     def add_scores(self, facts: dict[str, Any]) -> None:
         """Put the scores into the content of `lora_sam.json`."""
@@ -95,6 +97,7 @@ def evaluate_run(
     from lora_sam.evaluation.scoring import evaluate
     from lora_sam.prompts.interface import trained_kinds
     from lora_sam.prompts.stored import entry, write_prompts
+    from lora_sam.report.found import PREFIX, draw_found
     from lora_sam.report.further import further_of, measured_places
     from lora_sam.report.overlays import write_overlays
     from lora_sam.report.page import object_ious
@@ -170,7 +173,9 @@ def evaluate_run(
     validate_report(report)
     strips, pictures = draw_cases(evaluation, source, masks_for)
     write_overlays(directory.overlays, strips)
-    return Outcome(report, pictures, object_ious(evaluation), further.scores)
+    strips, of_everything = draw_found(further, source, places)
+    write_overlays(directory.overlays, strips, PREFIX)
+    return Outcome(report, pictures, object_ious(evaluation), further.scores, of_everything)
 
 
 def facts_of(parts: Parts, progress: Progress, begun: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -242,6 +247,7 @@ def write_result(
         config=config,
         facts=facts,
         pictures=outcome.pictures,
+        everything=outcome.found,
         object_iou=outcome.object_iou,
         next_steps=next_steps(directory.root, config, overrides, program, outcome.report),
         usage=python_lines(directory.root, scaled="scale" in facts),

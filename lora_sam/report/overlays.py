@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,18 +44,22 @@ def overlay_strip(
     """
     for masks in (base_masks, tuned_masks):
         assert masks.shape == sample.masks.shape, f"masks {masks.shape} for objects {sample.masks.shape}"
-    size = panel_size(*sample.size)
-    photograph, brightened = brighten(resize_image(sample.image, size))
-    # large objects first, so that small ones stay visible on top of them
-    order = np.argsort(-sample.masks.sum(axis=(1, 2)), kind="stable")
-    count = len(sample.masks)
-    panels = (
-        ("image, brightened" if brightened else "image", photograph),
-        (f"truth, {plural(count, 'object')}", paint(photograph, sample.masks, order)),
-        ("base", paint(photograph, base_masks, order)),
-        ("tuned", paint(photograph, tuned_masks, order)),
-    )
-    return _arrange(panels, caption)
+    order = _largest_first(sample.masks)
+    return _strip(sample, (("base", base_masks, order), ("tuned", tuned_masks, order)), caption)
+
+
+def found_strip(
+    sample: Sample, base_masks: NDArray[np.bool_], tuned_masks: NDArray[np.bool_], caption: str
+) -> Image.Image:
+    """The same panels for masks that were found without a prompt: as many as each model found, bool [N, H, W].
+
+    Colours tell the masks of a panel apart, and nothing else.
+    """
+    found = [
+        (f"{name}, {plural(len(masks), 'mask')}", masks, _largest_first(masks))
+        for name, masks in (("base", base_masks), ("tuned", tuned_masks))
+    ]
+    return _strip(sample, found, caption)
 
 
 def panels_of(strip: Image.Image, width: int | None = None) -> dict[str, Image.Image]:
@@ -76,8 +80,10 @@ def panels_of(strip: Image.Image, width: int | None = None) -> dict[str, Image.I
     }
 
 
-def write_overlays(directory: Path, strips: Mapping[str, Image.Image]) -> list[Path]:
+def write_overlays(directory: Path, strips: Mapping[str, Image.Image], prefix: str = "") -> list[Path]:
     """Write `best.png`, `median.png` and `worst.png` (those that `strips` has), each atomically; their paths.
+
+    `prefix` stands before the names of files.
 
     Raises:
         TrainingError: the disk is full or the directory cannot be written.
@@ -85,11 +91,31 @@ def write_overlays(directory: Path, strips: Mapping[str, Image.Image]) -> list[P
     assert set(strips) <= set(NAMES), f"{sorted(strips)} are not among {NAMES}"
     paths = []
     for name, strip in strips.items():
-        path = directory / f"{name}.png"
+        path = directory / f"{prefix}{name}.png"
         with atomic_path(path) as temporary:
             strip.save(temporary, format="PNG")
         paths.append(path)
     return paths
+
+
+def _largest_first(masks: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """The order in which small masks stay visible on top of large ones."""
+    return np.argsort(-masks.sum(axis=(1, 2)), kind="stable")
+
+
+def _strip(
+    sample: Sample, models: Iterable[tuple[str, NDArray[np.bool_], NDArray[np.intp]]], caption: str
+) -> Image.Image:
+    photograph, brightened = brighten(resize_image(sample.image, panel_size(*sample.size)))
+    panels = (
+        ("image, brightened" if brightened else "image", photograph),
+        (
+            f"truth, {plural(len(sample.masks), 'object')}",
+            paint(photograph, sample.masks, _largest_first(sample.masks)),
+        ),
+        *((label, paint(photograph, masks, order)) for label, masks, order in models),
+    )
+    return _arrange(panels, caption)
 
 
 def _arrange(panels: tuple[tuple[str, NDArray[np.uint8]], ...], caption: str) -> Image.Image:

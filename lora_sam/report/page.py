@@ -19,13 +19,14 @@ from lora_sam.evaluation.metrics import PER_OBJECT_METRICS, ROWS, SIZES
 from lora_sam.evaluation.result import CLICKS, first_prompts, kept_base, verdict
 from lora_sam.evaluation.scoring import Evaluation
 from lora_sam.report.backends import place_of_backends
+from lora_sam.report.before_after import before_and_after
 from lora_sam.report.charts import histogram, line_chart
 from lora_sam.report.classes import class_section
 from lora_sam.report.curves import loss_chart, validation_chart
 from lora_sam.report.further import further_section
 from lora_sam.report.markup import Child, append, element, figures_table, serialize
 from lora_sam.report.next_steps import NextStep
-from lora_sam.report.pictures import ReportPicture, data_uri
+from lora_sam.report.pictures import ReportPicture
 from lora_sam.report.robustness import place_of_robustness
 
 _METRICS = {row.name: (row.heading, row.explanation) for row in ROWS}
@@ -53,6 +54,7 @@ def report_html(
     facts: Mapping[str, Any],
     pictures: Sequence[ReportPicture],
     next_steps: Sequence[NextStep],
+    everything: Sequence[ReportPicture] = (),
     usage: str | None = None,
     object_iou: Mapping[str, Sequence[float]] | None = None,
     data: Mapping[str, tuple[int, int | None]] | None = None,
@@ -68,6 +70,7 @@ def report_html(
         facts: Content of the adapter's `lora_sam.json`.
         pictures: Test images with base and tuned masks.
         next_steps: Commands worth trying.
+        everything: Test images with what base and tuned find without a prompt.
         usage: Python that uses the result.
         object_iou: IoU of every object by `base` and `tuned`; None shows the means of the images instead.
         data: (images, objects) of each split; objects is None where they are not counted.
@@ -78,10 +81,10 @@ def report_html(
     append(
         main,
         _header(report),
-        _pictures(pictures) if pictures else None,
+        before_and_after(pictures) if pictures else None,
         _training(report, log, facts),
         _figures(report, object_iou),
-        further_section(report),
+        further_section(report, everything),
         class_section(report["classes"], report.get("class_head"), report.get("class_precision"))
         if "classes" in report
         else None,
@@ -129,61 +132,6 @@ def _header(report: Mapping[str, Any]) -> Element:
     )
 
 
-def _pictures(pictures: Sequence[ReportPicture]) -> Element:
-    return element(
-        "section",
-        element("h2", "Before and after"),
-        element(
-            "p",
-            element("span", "Drag the divider in a picture: base on its left, tuned on its right. ", class_="with-js"),
-            "An object keeps its colour. Chosen by how much the mean IoU of an image changed, not by hand; dark images "
-            "are brightened.",
-        ),
-        element("div", *(_picture(number, picture) for number, picture in enumerate(pictures, 1)), class_="pictures"),
-    )
-
-
-def _picture(number: int, picture: ReportPicture) -> Element:
-    height, width = picture.size
-    switch, cut = f"truth-{number}", f"cut-{number}"
-    objects = plural(picture.objects, "object")
-
-    def panel(name: str, file: bytes) -> Element:
-        alt = f"{picture.id} with the masks of the {name} model, {objects}"
-        size = {"width": width, "height": height}
-        return element(
-            "div",
-            element("img", src=data_uri(file), alt=alt, **size),
-            element("img", src=data_uri(picture.truth), alt="true outlines", class_="truth", **size),
-            element("span", name, class_="tag"),
-            class_=f"panel {name}",
-        )
-
-    change = picture.tuned_iou - picture.base_iou
-    return element(
-        "figure",
-        element(
-            "figcaption",
-            element("strong", picture.title),
-            " ",
-            element("span", picture.id, class_="id"),
-            element("br"),
-            f"{objects}, mean IoU {picture.base_iou:.3f} → {picture.tuned_iou:.3f} ({change:+.3f})",
-        ),
-        element("input", type="checkbox", id=switch, class_="switch"),
-        element("label", "show the true outlines", for_=switch, class_="switch-label"),
-        element(
-            "div",
-            panel("base", picture.base),
-            panel("tuned", picture.tuned),
-            element("label", f"Divider between base and tuned, {picture.id}", for_=cut, class_="unseen"),
-            element("input", type="range", id=cut, min="0", max="100", value="50", class_="cut"),
-            class_="compare",
-            style=f"--ratio:{width / height:.4f}",
-        ),
-    )
-
-
 def _training(report: Mapping[str, Any], log: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> Element:
     best = facts.get("best_step")
     kept = "" if best is None else f" The weights of step {best:,} were kept: those with the highest validation IoU."
@@ -219,13 +167,12 @@ def _figures(report: Mapping[str, Any], object_iou: Mapping[str, Sequence[float]
     else:
         counted, values = "objects", {key: list(object_iou[key]) for key in ("base", "tuned")}
     title = "IoU of every object" if counted == "objects" else "Mean IoU of every image"
-    rows = [_row(*row) for row in _table(report)]
     few = " With a single image, its objects are drawn instead." if report["base"].get("resampled") == "objects" else ""
     first = first_prompts(report)
     return element(
         "section",
         element("h2", f"All figures on the {report['split']} images"),
-        figures_table(("base", "tuned", "difference"), rows),
+        all_figures(report),
         element(
             "p",
             "In brackets: 95 % interval, from drawing whole images again and again; a difference whose interval "
@@ -239,6 +186,11 @@ def _figures(report: Mapping[str, Any], object_iou: Mapping[str, Sequence[float]
             class_="charts",
         ),
     )
+
+
+def all_figures(report: Mapping[str, Any]) -> Element:
+    """Every figure of `evaluation.json` about the run's own prompts: base, tuned and their difference."""
+    return figures_table(("base", "tuned", "difference"), [_row(*row) for row in _table(report)])
 
 
 def _table(report: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:

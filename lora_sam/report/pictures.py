@@ -41,8 +41,7 @@ class ReportPicture:
         title: Why it is shown, e.g. `largest gain`.
         id: Id of the sample.
         objects: Number of its objects.
-        base_iou: Mean IoU of its objects before, 0 to 1.
-        tuned_iou: Mean IoU of its objects after, 0 to 1.
+        told: What changed on it, in a few words.
         size: (height, width) of the files in pixels.
         base: PNG or JPEG of the image with the base's masks.
         tuned: PNG or JPEG of the image with the tuned masks.
@@ -52,8 +51,7 @@ class ReportPicture:
     title: str
     id: str
     objects: int
-    base_iou: float
-    tuned_iou: float
+    told: str
     size: tuple[int, int]
     base: bytes
     tuned: bytes
@@ -111,14 +109,19 @@ def draw_cases(
 
 def report_picture(title: str, case: Case, sample: Sample, strip: Image.Image) -> ReportPicture:
     """The files of one image, cut from its overlay strip."""
+    told = f"mean IoU {case.base_iou:.3f} → {case.tuned_iou:.3f} ({case.delta:+.3f})"
+    return cut_picture(title, sample, strip, objects=case.objects, told=told)
+
+
+def cut_picture(title: str, sample: Sample, strip: Image.Image, *, objects: int, told: str) -> ReportPicture:
+    """The same for any strip of the panels image, truth, base and tuned."""
     size = panel_size(*sample.size)
     panels = panels_of(strip, size[1])
     return ReportPicture(
         title=title,
-        id=case.id,
-        objects=case.objects,
-        base_iou=case.base_iou,
-        tuned_iou=case.tuned_iou,
+        id=sample.id,
+        objects=objects,
+        told=told,
         size=size,
         base=_file(panels["base"]),
         tuned=_file(panels["tuned"]),

@@ -114,11 +114,11 @@ def test_the_slider_shows_both_masks(bench: Workbench, scene: MakeScene) -> None
     changed = []
     for shown, column in zip((base, tuned), found.columns, strict=False):
         changed.append((shown != overlay(found.picture.image, column.patches, 0.5)).any(axis=2))
-    # a tag in the upper corner of its side, and the prompts; all else is image and masks
-    assert changed[0][0, 0]
-    assert changed[1][0, -1]
-    assert not any(one[-3:].any() for one in changed)
-    assert not np.array_equal(base[-20:], tuned[-20:])
+    # a tag in the lower corner of its side, and the prompts; all else is image and masks
+    assert changed[0][-1, 0]
+    assert changed[1][-1, -1]
+    assert not any(one[:3].any() for one in changed)
+    assert not np.array_equal(base[:20], tuned[:20])
 
 
 def test_masks_are_filled_and_outlined_in_the_colour_of_their_object() -> None:
@@ -152,10 +152,10 @@ def test_the_slider_has_tags_and_prompts() -> None:
     image = np.zeros((100, 120, 3), np.uint8)
     drawn = tagged(image, "base · IoU 0.512", [ObjectPrompts(box=(30.0, 40.0, 60.0, 70.0))], right=False)
     assert tuple(drawn[40, 45]) == PALETTE[0]
-    assert drawn[:15, :60].max() > 200
-    assert not drawn[80:].any()
+    assert drawn[-15:, :60].max() > 200
+    assert not drawn[:20].any()
     right = tagged(image, "tuned", [], right=True)
-    assert right[:15, 80:].max() > 200
+    assert right[-15:, 80:].max() > 200
     assert not right[:, :60].any()
 
 

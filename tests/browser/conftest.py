@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,34 +63,41 @@ def work(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(scope="session")
-def app(work: Path) -> Iterator[str]:
-    """Address of the running app, whose model is loaded."""
+@contextmanager
+def served(work: Path, log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Address and process of an app on the runs of `work`; it is ended at the end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}/"
-    log = (work / "app.log").open("w")
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "app.py"), "--port", str(port)],
-        cwd=work,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not _answers(address):
-            assert process.poll() is None, (work / "app.log").read_text()
-            assert time.monotonic() < deadline, "the app did not start"
-            time.sleep(0.2)
+    with log.open("w") as written:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "app.py"), "--port", str(port)],
+            cwd=work,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=written,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            deadline = time.monotonic() + 120
+            while not _answers(address):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, "the app did not start"
+                time.sleep(0.2)
+            yield address, process
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def app(work: Path) -> Iterator[str]:
+    """Address of the running app, whose model is loaded."""
+    log = work / "app.log"
+    with served(work, log) as (address, process):
         yield address
         assert process.poll() is None, "the app died"
-        assert "Traceback" not in (work / "app.log").read_text()
-    finally:
-        process.terminate()
-        process.wait(20)
-        log.close()
+        assert "Traceback" not in log.read_text()
 
 
 @pytest.fixture(scope="session")
@@ -126,12 +134,12 @@ def opened(chromium: Any, app: str) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
-def screenshot(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Any], Path]:
+def screenshot(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Path]:
     """Saves what a page shows in $LORA_SAM_SCREENSHOTS, under the name of the test."""
 
-    def save(page: Any) -> Path:
+    def save(page: Any, view: str = "") -> Path:
         folder = Path(os.environ.get("LORA_SAM_SCREENSHOTS", tmp_path))
-        path = folder / f"{request.node.name}.png"
+        path = folder / f"{request.node.name}{view and '-'}{view}.png"
         page.screenshot(path=path, full_page=True)
         return path
 

@@ -144,6 +144,7 @@ def test_mistakes_name_the_commands(call: Call, arguments: list[str], message: s
         (["train", "--help"], ["--help"]),
         (["demo"], ["experiment=demo"]),
         (["demo", "seed=1"], ["experiment=demo", "seed=1"]),
+        (["demo", "experiment=demo_everything"], ["experiment=demo_everything"]),
     ],
 )
 def test_commands_hand_the_rest_to_the_program_of_train_py(

@@ -47,8 +47,15 @@ def test_a_signal_raises_and_handlers_are_restored(number: signal.Signals) -> No
     assert [signal.getsignal(other) for other in SIGNALS] == before
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_native_code_is_ended_by_force(number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "options", "limits"),
+    [
+        (signal.SIGINT, "", (0.2, 0.4)),
+        (signal.SIGTERM, "", (0.2, 0.4)),
+        (signal.SIGTERM, ", patience=0.2", (300, 600)),
+    ],
+)
+def test_native_code_is_ended_by_force(number: signal.Signals, options: str, limits: tuple[float, float]) -> None:
     """A call that lets no Python run in its thread; the thread that watches ends it."""
     program = """
 import ctypes, threading
@@ -56,11 +63,13 @@ libc = ctypes.CDLL(None)
 class Mutex(ctypes.Structure):
     _fields_ = [("bytes", ctypes.c_char * 64)]
 mutex = Mutex()
-with signals.Stoppable(say):
+signals.AGAIN_SECONDS, signals.END_SECONDS = LIMITS
+with signals.Stoppable(say OPTIONS):
     threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
     libc.pthread_mutex_lock(ctypes.byref(mutex))
     libc.pthread_mutex_lock(ctypes.byref(mutex))
 """
+    program = program.replace("LIMITS", str(limits)).replace(" OPTIONS", options)
     assert ended(program, number) == (128 + number, f"last words {number}\n")
 
 

@@ -116,6 +116,35 @@ def test_masks_on_ignored_pixels_are_neither_right_nor_wrong() -> None:
     assert found["precision_50"]["base"] == pytest.approx(12 / 21)
 
 
+def test_pictures_of_what_is_found_are_chosen_by_their_gain() -> None:
+    from lora_sam.report.found import draw_found
+
+    # the base is right on the second image alone: there nothing is gained
+    class Patchy(Known):
+        def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
+            known = Known(short=0 if image[0, 0, 0] == 1 else 20, belief=0.9)
+            return known.predict_all(image, prompts)
+
+    source = [sample(number) for number in range(4)]
+    further = Further(
+        predictors={"base": Patchy(short=0, belief=0), "tuned": Known(short=0, belief=0.1)}, seed=0,
+        scores={"base": SCORES, "tuned": SCORES}, find=partial(find_masks, points_per_side=4), points_per_side=4,
+    )  # fmt: skip
+    assert draw_found(further, source, ()) == ({}, ())
+    for place in (0, 1, 3):
+        further.add(source[place])
+    gains = [tuned - base for base, tuned in further.precision_of_images()]
+    assert gains[1] < min(gains[0], gains[2])
+    strips, pictures = draw_found(further, source, (0, 1, 3))
+    assert strips.keys() == {"best", "median", "worst"}
+    assert [(one.title, one.id) for one in pictures] == [
+        ("largest gain", "3.png"), ("median gain", "0.png"), ("smallest gain", "1.png")
+    ]  # fmt: skip
+    assert pictures[0].told == "found 4 → 2, AP at 0.5 0.000 → 1.000"
+    assert pictures[2].told == "found 4 → 2, AP at 0.5 0.500 → 1.000"
+    assert pictures[0].base != pictures[0].tuned
+
+
 def test_clicks_and_other_kinds() -> None:
     report = measured().report(("point", "everything"), 3, 2)
     clicks = report["clicks"]
@@ -221,12 +250,22 @@ def test_tables_show_every_row(report: dict[str, Any], older_report: dict[str, A
 def test_a_page_has_the_section(report: dict[str, Any], older_report: dict[str, Any]) -> None:
     from lora_sam.report.further import further_section
     from lora_sam.report.markup import serialize
+    from lora_sam.report.pictures import ReportPicture
 
     section = further_section(report)
     assert section is not None
     text = serialize(section)
     assert "With no prompts: better, AP at 0.5 0.500 → 1.000" in text
     assert "+0.500" in text
+    assert "What both find" not in text
+    picture = ReportPicture(
+        title="median gain", id="a.png", objects=2, told="found 4 → 2", size=(2, 2), base=b"", tuned=b"", truth=b""
+    )
+    shown = further_section(report, [picture])
+    assert shown is not None
+    assert "What both find without a prompt" in serialize(shown)
+    assert "a.png" in serialize(shown)
+    assert 'id="cut-found-1"' in serialize(shown)
     assert further_section(older_report) is None
 
 

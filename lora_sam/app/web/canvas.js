@@ -322,7 +322,7 @@ function paint() {
     figure.querySelector('span').textContent = state.everything ? `${column.masks.length} masks` : mean === null ? '' : `mean IoU ${mean.toFixed(3)}`;
     const stack = figure.querySelector('.ls-stack');
     stack.style.aspectRatio = `${width} / ${height}`;
-    stack.style.maxWidth = `calc(max(240px, 100vh - 330px) * ${width / height})`;
+    stack.style.maxWidth = `calc(var(--ls-room) * ${width / height})`;
     if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
     canvas.setAttribute('aria-label', `${state.picture.name} with the masks of ${column.label}`);
     const context = canvas.getContext('2d', { willReadFrequently: true });

@@ -65,14 +65,17 @@ def build(bench: Workbench) -> gr.Blocks:
         with gr.Tabs(selected="compare"):
             with gr.Tab("Compare", id="compare"):
                 with gr.Row():
-                    with gr.Column(scale=3, min_width=320), gr.Tabs():
+                    with gr.Column(scale=4, min_width=320), gr.Tabs():
                         with gr.Tab("Side by side"):
                             board = canvas(answers)
                         with gr.Tab("Slider: base | tuned") as sliding:
                             slider = gr.ImageSlider(
-                                label="base on the left, tuned on the right", interactive=False, max_height=720
+                                label="base on the left, tuned on the right",
+                                show_label=False,
+                                interactive=False,
+                                max_height=720,
                             )
-                    with gr.Column(scale=1, min_width=290):
+                    with gr.Column(scale=1, min_width=280):
                         controls = _controls(bench)
                         found = _everything()
                 kept = _kept(bench)
@@ -200,21 +203,24 @@ def _results() -> tuple[Any, dict[str, Any], dict[str, Any], Any]:
     with gr.Accordion("Save and share", open=False):
         files["make"] = gr.Button("Make files of these masks")
         files["files"] = gr.File(
-            label="PNG masks, label image, COCO JSON, prompts", file_count="multiple", interactive=False
+            label="PNG masks, label image, COCO JSON, prompts", file_count="multiple", interactive=False, visible=False
         )
         link = {
             "copy": gr.Button("Link to this state"),
             "text": gr.Textbox(label="link (an uploaded image is not in it)", buttons=["copy"], lines=1, max_lines=2),
         }
     with gr.Accordion("Python that makes these masks", open=False):
-        code = gr.Code(language="python", label="Python", interactive=False, lines=8, max_lines=24)
+        # Gradio's own field for code has colours below WCAG's contrast, and cannot be scrolled by keyboard
+        code = gr.Textbox(
+            label="Python", interactive=False, lines=8, max_lines=24, buttons=["copy"], elem_classes="ls-code"
+        )
     return table, files, link, code
 
 
 def _metrics() -> dict[str, Any]:
     shown: dict[str, Any] = {
         "verdict": gr.Markdown(),
-        "table": gr.Markdown(),
+        "table": gr.HTML(elem_classes="ls-metrics"),
         "curves": gr.HTML(elem_classes="ls-metrics"),
     }
     gr.Markdown("## Test images: largest gain to largest loss\nChoose one to open it in Compare.")
@@ -240,7 +246,7 @@ def _backend_choices(bench: Workbench, runs: list[str]) -> Any:
     return gr.Dropdown(choices=[(label, name) for name, label in labels.items()])
 
 
-def _written(bench: Workbench, text: str) -> Iterator[list[str]]:
+def _written(bench: Workbench, text: str) -> Iterator[Any]:
     """Paths of the files; Gradio copies them into its own cache, which is emptied in time."""
     try:
         made = details.files(bench, text)
@@ -249,7 +255,7 @@ def _written(bench: Workbench, text: str) -> Iterator[list[str]]:
     with tempfile.TemporaryDirectory(prefix="lora_sam-") as folder:
         for name, content in made.items():
             (Path(folder) / name).write_bytes(content)
-        yield [str(Path(folder) / name) for name in made]
+        yield gr.File([str(Path(folder) / name) for name in made], visible=True)
 
 
 def _safe(function: Any) -> Any:
