@@ -21,9 +21,14 @@ def packaged_nano() -> Path:
     return path
 
 
+def labelled_sets() -> Path:
+    """Directory where labelled sets are looked for, absolute; whether there are any is another question."""
+    return Path(os.environ.get("LORA_SAM_DATA", ROOT.parent / "shared" / "data")).resolve()
+
+
 def data_directory() -> Path:
     """Directory of the sets, absolute. Raises `BenchmarkError` where one of them is not there."""
-    directory = Path(os.environ.get("LORA_SAM_DATA", ROOT.parent / "shared" / "data")).resolve()
+    directory = labelled_sets()
     for name in ("nuclei", "rings"):
         if not (directory / name).is_dir():
             raise BenchmarkError(

@@ -18,5 +18,6 @@ def settings_for(*overrides: str) -> Settings:
     from lora_sam.training.settings import settings_from
 
     with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
-        config: Any = OmegaConf.to_container(compose("train", overrides=["data.root=none", *overrides]), resolve=True)
+        data = () if any(word.startswith("data=drawn_") for word in overrides) else ("data.root=none",)
+        config: Any = OmegaConf.to_container(compose("train", overrides=[*data, *overrides]), resolve=True)
     return settings_from(config)

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import like_for_like
+from benchmarks import before_and_after, like_for_like
 from benchmarks.catalog import all_questions
 from benchmarks.record import RESULTS, ROOT, BenchmarkError, Figure, Result, read_results
 from lora_sam.core.files import write_text
 
-DOCUMENTS = ("README.md", "docs/benchmarks.md", "docs/nano.md", "lora_sam/models/weights/README.md")
+DOCUMENTS = ("README.md", "docs/benchmarks.md", "docs/methods.md", "docs/nano.md", "lora_sam/models/weights/README.md")
 _BLOCK = re.compile(r"(<!-- benchmark:(\w+) -->\n)(.*?)(<!-- /benchmark:\2 -->)", re.DOTALL)
 _MARKER = re.compile(r"<!-- /?benchmark:\w+ -->")
 
@@ -79,7 +79,8 @@ def _table(kind: str, results: Mapping[str, Result], document: str) -> str:
     if kind not in results:
         return f"*Not measured yet: `python -m benchmarks {kind}`.*\n"
     result = results[kind]
-    return {"finetune": fine_tuning, "demo": demo, "deploy": deployment}.get(kind, every_figure)(result)
+    shown = {"finetune": fine_tuning, "demo": demo, "deploy": deployment, "defaults": before_after}
+    return shown.get(kind, every_figure)(result)
 
 
 def promises(results: Mapping[str, Result]) -> str:
@@ -155,6 +156,12 @@ def demo(result: Result) -> str:
     checks = "".join(f"- checked, {what}: {found}\n" for what, found in result.checks.items())
     table = _markdown(heading, rows, "l" + "r" * 7)
     return f"{table}\n{counts}\n{_missed(result)}\n{_conditions(result)}\n\n{checks}"
+
+
+def before_after(result: Result) -> str:
+    """A row for each set and method, then what was promised."""
+    rows = before_and_after.table(result.details["rows"])
+    return f"{_markdown(before_and_after.HEADING, rows, 'llrrrrr')}\n{every_figure(result)}"
 
 
 def deployment(result: Result) -> str:

@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def lora_settings(overrides: Sequence[str]) -> Settings:
     """LoRA on q and v of all blocks, mask decoder frozen."""
-    return settings_for("method=lora", "method.decoder=frozen", *overrides)
+    return settings_for("method=lora", "method.decoder=frozen", "loss=sam", *overrides)
 
 
 def late_settings(overrides: Sequence[str]) -> Settings:

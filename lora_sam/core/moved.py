@@ -1,4 +1,4 @@
-"""Settings classes that live elsewhere than they did, found by their old names."""
+"""What is elsewhere or otherwise than it was when an older run wrote its settings down."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ MOVED: Mapping[str, str] = MappingProxyType(
         "lora_sam.data.synthetic.Ellipses": "lora_sam.data.drawn.synthetic.Ellipses",
     }
 )
+
+# What runs without these keys did, where the default of today is another.
+BEFORE: Mapping[str, Any] = MappingProxyType({"optim.pretrained_lr_fraction": 1.0, "optim.warmup_fraction": 0.0})
 
 
 def with_new_names(config: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

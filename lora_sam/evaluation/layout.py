@@ -23,6 +23,7 @@ from lora_sam.evaluation.layout_parts import (
     Paired,
     Seconds,
     Share,
+    Thin,
     in_order,
 )
 from lora_sam.evaluation.metrics import METRICS, PER_OBJECT_METRICS, SIZES
@@ -182,6 +183,7 @@ class EvaluationReport:
         automatic: Masks without a prompt, see `lora_sam.evaluation.further`; absent where they were not measured.
         clicks: Correcting clicks; absent where they were not measured.
         kinds: Base and tuned with other kinds of prompts; absent where none was measured.
+        thin: clDice and outlines of thin objects; absent where fewer than half of the objects are thin.
     """
 
     schema_version: int
@@ -210,6 +212,7 @@ class EvaluationReport:
     automatic: _Automatic = None  # type: ignore[valid-type]
     clicks: _Clicking = None  # type: ignore[valid-type]
     kinds: list[_Kind] = None  # type: ignore[assignment]
+    thin: Thin = None  # type: ignore[assignment]
 
 
 def validate_report(data: object) -> EvaluationReport:

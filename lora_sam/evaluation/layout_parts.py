@@ -43,6 +43,17 @@ class Paired(Both):
 
 
 @dataclass(frozen=True)
+class Thin:
+    """See `lora_sam.evaluation.thinness.Thinness`; `width` in pixels."""
+
+    objects: Annotated[int, Field(ge=1, lt=2**63)]
+    of_objects: Annotated[int, Field(ge=1, lt=2**63)]
+    width: Annotated[float, Field(ge=1, le=1e9, allow_inf_nan=False)]
+    cldice: Paired
+    boundary_f1: Paired
+
+
+@dataclass(frozen=True)
 class Class:
     """See `lora_sam.evaluation.classes.OfClass`."""
 

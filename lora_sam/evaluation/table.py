@@ -13,6 +13,7 @@ from lora_sam.evaluation.kinds import where_further
 from lora_sam.evaluation.metrics import ROWS, SIZES
 from lora_sam.evaluation.naming import naming_line
 from lora_sam.evaluation.result import CLICKS, first_prompts
+from lora_sam.evaluation.thinness import thinness_lines
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -187,4 +188,5 @@ def _caption(report: Mapping[str, Any]) -> list[str]:
         f"training {duration(report['seconds'])}, peak memory {'unknown' if memory is None else in_bytes(memory)}.",
         *([] if first is None else [first, f"What clicks add: {CLICKS}"]),
         *([naming_line(report["class_head"])] if "class_head" in report else []),
+        *(thinness_lines(report["thin"]) if "thin" in report else []),
     ]

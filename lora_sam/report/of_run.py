@@ -95,6 +95,7 @@ def evaluate_run(
     from lora_sam.evaluation.naming import Naming
     from lora_sam.evaluation.result import evaluation_report
     from lora_sam.evaluation.scoring import evaluate
+    from lora_sam.evaluation.thinness import Thinness
     from lora_sam.prompts.interface import trained_kinds
     from lora_sam.prompts.stored import entry, write_prompts
     from lora_sam.report.found import PREFIX, draw_found
@@ -122,9 +123,10 @@ def evaluate_run(
         base, tuned = (predictors[key].predict(sample.image, prompts_for(sample)).masks for key in ("base", "tuned"))
         return base, tuned
 
-    naming, precision = Naming(() if head is None else head.names), ClassPrecision()
+    naming, precision, thinness = Naming(() if head is None else head.names), ClassPrecision(), Thinness()
 
     def named(which: str, sample: Sample, found: Masks) -> None:
+        thinness.add(which, sample, found.masks)
         if head is None or not sample.classes:
             return
         told = None
@@ -162,6 +164,8 @@ def evaluate_run(
         report["init_from"] = settings.init_from
     if (told := naming.report(settings.seed)) is not None:
         report["class_head"] = told
+    if (thin := thinness.report(settings.seed)) is not None:
+        report["thin"] = thin
     if found := {
         name: figures
         for name, part in (("prompted", precision), ("automatic", further.precision))

@@ -16,7 +16,7 @@ from lora_sam.core.conf_files import conf_directory
 from lora_sam.core.config import class_of_step
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.files import atomic_path, read_json
-from lora_sam.core.moved import with_new_names
+from lora_sam.core.moved import BEFORE, with_new_names
 from lora_sam.core.run_directory import RunDirectory, find_run, last_started
 from lora_sam.runs.places import placed
 from lora_sam.runs.status import read_status
@@ -141,11 +141,11 @@ def completed(saved: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]
     """The configuration of a run that may be older than some options, with the defaults of those that it lacks.
 
     A key that is missing gets its value from the file of `conf/` whose `_target_` is the same class: of several such
-    files, from the one that agrees with most of the other values, and from the group's default where as many agree. A
-    group that is missing is that default. A class that has moved is named where it is now. Nothing else that is there
-    is changed, checked or called, and no code is looked up but the settings classes of this package;
-    `lora_sam.training.settings.settings_from` is to check the result, so that unknown keys are refused as they are
-    anywhere else.
+    files, from the one that agrees with most of the other values, and from the group's default where as many agree;
+    where runs without it did otherwise, what they did (`BEFORE`). A group that is missing is that default. A class that
+    has moved is named where it is now. Nothing else that is there is changed, checked or called, and no code is looked
+    up but the settings classes of this package; `lora_sam.training.settings.settings_from` is to check the result, so
+    that unknown keys are refused as they are anywhere else.
 
     Args:
         saved: Content of a `config.json`.
@@ -211,8 +211,9 @@ def _fill(cls: type[Any], values: dict[str, Any], defaults: Mapping[str, Any], p
             continue
         value = values.get(field.name)
         if field.name not in values:
-            values[field.name] = copy.deepcopy(defaults[field.name])
-            yield f"{prefix}{field.name}"
+            key = f"{prefix}{field.name}"
+            values[field.name] = copy.deepcopy(BEFORE.get(key, defaults[field.name]))
+            yield key
         elif isinstance(value, dict) and isinstance(defaults[field.name], Mapping):
             nested = _dataclass_in(hints[field.name])
             if nested is not None:  # any other mapping is a value as a whole

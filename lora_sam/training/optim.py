@@ -23,24 +23,31 @@ class Adam:
 
     Attributes:
         decoupled_weight_decay: True for AdamW, False for Adam with L2 regularisation.
-        lr: Peak learning rate of adapters and image encoder.
-        decoder_lr: Peak learning rate of the mask decoder; null takes `lr`.
+        lr: Peak learning rate of adapters, which begin as no change.
+        pretrained_lr_fraction: Share of `lr` that weights train with which begin as those of the base: the mask decoder
+            where it trains whole, and everything with `method=full`.
+        decoder_lr: Peak learning rate of the mask decoder, adapters in it included; null takes the rates above.
         lora_plus: How many times `lr` LoRA's B trains with (Hayou et al., 2024, take 16); 1 for the same as A.
         weight_decay: Weight decay.
         betas: Decay of the running mean of the gradient, and of its square.
         schedule: After the warm-up: `constant`, `linear` or `cosine` decay down to `final_lr_fraction`.
-        warmup_steps: Optimiser steps of linear warm-up.
+        warmup_steps: Optimiser steps of linear warm-up, at least.
+        warmup_fraction: Share of all optimiser steps that the warm-up takes where that is more. Weights of the base are
+            knocked out of place by Adam's first steps, whose size does not depend on the gradient's, unless they are
+            small.
         final_lr_fraction: Share of the peak rate that is left at the last step.
     """
 
     decoupled_weight_decay: bool
     lr: Annotated[float, Field(gt=0)]
+    pretrained_lr_fraction: Annotated[float, Field(gt=0, le=1)]
     decoder_lr: Annotated[float, Field(gt=0)] | None
     lora_plus: Annotated[float, Field(gt=0, le=1000)]
     weight_decay: Annotated[float, Field(ge=0)]
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
     schedule: Literal["constant", "linear", "cosine"]
     warmup_steps: Annotated[int, Field(ge=0)]
+    warmup_fraction: Annotated[float, Field(ge=0, le=1)]
     final_lr_fraction: Annotated[float, Field(ge=0, le=1)]
 
     def build(self, parameters: Mapping[str, nn.Parameter]) -> Optimizer:
@@ -52,14 +59,14 @@ class Adam:
         """
         import torch
 
-        rates = {False: self.lr, True: self.decoder_lr or self.lr}
-        members: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        members: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
         for name, parameter in parameters.items():
             faster = self.lora_plus != 1 and ".lora_B." in name
-            members.setdefault(("mask_decoder" in name, faster), []).append(parameter)
+            members.setdefault(("mask_decoder" in name, faster, _of_the_base(name)), []).append(parameter)
         groups: list[dict[str, Any]] = []
-        for (decoder, faster), found in sorted(members.items(), key=lambda item: item[0]):
-            rate = rates[decoder] * (self.lora_plus if faster else 1)
+        for (decoder, faster, whole), found in sorted(members.items(), key=lambda item: item[0]):
+            rate = self.lr * (self.pretrained_lr_fraction if whole else 1)
+            rate = (self.decoder_lr or rate if decoder else rate) * (self.lora_plus if faster else 1)
             groups.append({"params": found, "lr": rate, "peak_lr": rate})
         cls = torch.optim.AdamW if self.decoupled_weight_decay else torch.optim.Adam
         fused = all(parameter.device.type in _FUSED for parameter in parameters.values())
@@ -75,9 +82,10 @@ class Adam:
 
     def factor(self, step: int, total_steps: int) -> float:
         """Share of the peak rate used by optimiser step `step`, counted from 0."""
-        if step < self.warmup_steps:
-            return (step + 1) / (self.warmup_steps + 1)
-        progress = min(1.0, (step - self.warmup_steps) / max(1, total_steps - 1 - self.warmup_steps))
+        warmup = max(self.warmup_steps, round(self.warmup_fraction * total_steps))
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        progress = min(1.0, (step - warmup) / max(1, total_steps - 1 - warmup))
         shape = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
         return self.final_lr_fraction + (1 - self.final_lr_fraction) * shape[self.schedule]
 
@@ -86,6 +94,13 @@ class Adam:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * self.factor(step, total_steps)
         return float(optimizer.param_groups[0]["lr"])
+
+
+def _of_the_base(name: str) -> bool:
+    """Whether a parameter belongs to a part of the base that trains as it is, not to what a method inserts."""
+    from lora_sam.models.inserted import NAME
+
+    return ".modules_to_save." in name and f".{NAME}." not in name
 
 
 def _counters_beside_parameters(optimizer: Optimizer, *_: object) -> None:

@@ -277,3 +277,19 @@ def test_a_run_that_finds_nothing_says_what_to_change() -> None:
     assert "a score of 0.05 and a stability of 0.30" in line
     assert "more than 16 points along a side" in line
     assert kind_lines({"automatic": automatic | {"empty": {"base": 4, "tuned": 3}}}) == []
+
+
+def test_thin_objects_are_read_back_and_told(older_report: dict[str, Any]) -> None:
+    paired = {"base": 0.25, "tuned": 0.5, "delta": 0.25, "base_interval": [0.2, 0.3], "tuned_interval": [0.4, 0.6]}
+    paired["delta_interval"] = [0.1, 0.4]
+    thin = {"objects": 3, "of_objects": 4, "width": 3.5, "cldice": paired, "boundary_f1": paired}
+    report = {**older_report, "thin": thin}
+    assert validate_report(json.loads(json.dumps(report))).thin.objects == 3
+    assert validate_report(older_report).thin is None
+    told = "0.250 -> 0.500 (+0.250 [+0.100, +0.400])"
+    assert (
+        f"3 of 4 objects are thin (median width 3.5 px): clDice {told}, boundary F1 within a tenth of the width {told}."
+    ) in markdown_table(report)
+    for key, value, message in (("width", 0.5, "thin.width is 0.5"), ("objects", 0, "thin.objects is 0")):
+        with pytest.raises(AdapterError, match=message):
+            validate_report({**report, "thin": {**thin, key: value}})

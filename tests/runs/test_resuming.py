@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from lora_sam.core.errors import AdapterError, ConfigError, LoraSamError, TrainingError
+from lora_sam.core.moved import BEFORE
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.runs.resuming import FREE_TO_CHANGE, completed, copy_state, flat, resumed_config, settings_of
 from lora_sam.training.settings import GROUPS, RUN_KEYS, settings_from
@@ -288,7 +289,17 @@ def test_every_key_of_every_option_may_be_missing() -> None:
             if not key.endswith("_target_"):
                 found, filled = completed(changed(whole, {key: ...}))
                 expected = changed(whole, {"data.root": "???"}) if key == "data.root" else whole
+                expected = changed(expected, {key: BEFORE[key]}) if key in BEFORE else expected
                 assert (found, filled) == (expected, (key,))
+
+
+def test_a_run_older_than_the_rate_of_weights_of_the_base_goes_on_at_its_own() -> None:
+    """All of its weights trained at `optim.lr`, and today's default would be a tenth of it for the mask decoder."""
+    whole = composed("method=decoder")
+    assert whole["optim"]["pretrained_lr_fraction"] < 1
+    found, filled = completed(changed(whole, {"optim.pretrained_lr_fraction": ...}))
+    assert filled == ("optim.pretrained_lr_fraction",)
+    assert found == changed(whole, {"optim.pretrained_lr_fraction": 1.0})
 
 
 @pytest.mark.parametrize("target", ["lora_sam.prompts.points.NoSuchPrompt", "lora_sam.core.structures.Prompts", None])

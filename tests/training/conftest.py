@@ -38,10 +38,11 @@ def make_fit(option, tiny_sam, blobs, tmp_path, monkeypatch):
             adapted=adapted,
             examples=examples,
             loss=option("loss/sam"),
-            optim=option("optim/adamw", **{"warmup_steps": 2, "lr": 1e-2, **(optim or {})}),
+            optim=option("optim/adamw", **{"warmup_steps": 2, "warmup_fraction": 0.0, "lr": 1e-2, **(optim or {})}),
             options=option(
                 "trainer/default",
-                **{"batch_size": 2, "max_epochs": 4, "precision": "fp32", "log_every_steps": 1, **NEVER, **options},
+                **{"batch_size": 2, "max_epochs": 4, "precision": "fp32", "log_every_steps": 1, "ema_decay": None}
+                | {**NEVER, **options},
             ),
             precision="fp32",
             seed=0,

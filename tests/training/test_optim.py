@@ -10,7 +10,7 @@ from lora_sam.training import optim as optim_module
 
 
 def test_cosine_with_warmup(option):
-    optim = option("optim/adamw", warmup_steps=4, final_lr_fraction=0.1)
+    optim = option("optim/adamw", warmup_steps=4, warmup_fraction=0, final_lr_fraction=0.1)
     factors = [optim.factor(step, 21) for step in range(21)]
     assert factors[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert factors[4] == pytest.approx(1)
@@ -19,15 +19,23 @@ def test_cosine_with_warmup(option):
     assert factors[4:] == sorted(factors[4:], reverse=True)
 
 
+def test_the_warm_up_takes_its_share_of_a_long_run_and_its_steps_of_a_short_one(option):
+    optim = option("optim/adamw", warmup_steps=4, warmup_fraction=0.25, final_lr_fraction=0.1)
+    assert [optim.factor(step, 40) for step in (0, 4, 9, 10)] == pytest.approx([1 / 11, 5 / 11, 10 / 11, 1])
+    assert [optim.factor(step, 8) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
+    assert option("optim/adamw", warmup_steps=0, warmup_fraction=1).factor(7, 8) == pytest.approx(8 / 9)
+    assert option("optim/adamw").factor(0, 1) <= 1
+
+
 def test_linear_and_constant(option):
-    linear = option("optim/adamw", warmup_steps=0, schedule="linear", final_lr_fraction=0)
+    linear = option("optim/adamw", warmup_steps=0, warmup_fraction=0, schedule="linear", final_lr_fraction=0)
     assert [linear.factor(step, 5) for step in range(5)] == pytest.approx([1, 0.75, 0.5, 0.25, 0])
-    constant = option("optim/adamw", warmup_steps=0, schedule="constant")
+    constant = option("optim/adamw", warmup_steps=0, warmup_fraction=0, schedule="constant")
     assert {constant.factor(step, 5) for step in range(5)} == {1.0}
 
 
 def test_one_step_runs_are_defined(option):
-    assert option("optim/adamw", warmup_steps=0).factor(0, 1) == pytest.approx(1)
+    assert option("optim/adamw", warmup_steps=0, warmup_fraction=0).factor(0, 1) == pytest.approx(1)
 
 
 def test_decoder_has_its_own_rate(option):
@@ -35,12 +43,48 @@ def test_decoder_has_its_own_rate(option):
         "x.image_encoder.lora_A": nn.Parameter(torch.ones(1)),
         "x.mask_decoder.weight": nn.Parameter(torch.ones(1)),
     }
-    optim = option("optim/adamw", lr=1e-2, decoder_lr=1e-4, warmup_steps=0)
+    optim = option("optim/adamw", lr=1e-2, decoder_lr=1e-4, warmup_steps=0, warmup_fraction=0)
     optimizer = optim.build(parameters)
     assert optim.set_rate(optimizer, 0, 10) == pytest.approx(1e-2)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-2, 1e-4])
     same = option("optim/adamw", lr=1e-2).build(parameters)
     assert [group["peak_lr"] for group in same.param_groups] == [1e-2, 1e-2]
+
+
+def test_what_is_trained_as_it_is_in_the_base_has_a_share_of_the_rate(option):
+    names = (
+        "image_encoder.q.lora_A.default.weight",
+        "mask_decoder.modules_to_save.default.weight",
+        "mask_decoder.q_proj.lora_A.default.weight",
+        "image_encoder.modules_to_save.default.weight",
+        "image_encoder.blocks.0.inserted.modules_to_save.default.down.weight",
+    )
+    parameters = {name: nn.Parameter(torch.zeros(2)) for name in names}
+
+    def rates(**options):
+        optimizer = option("optim/adamw", lr=1e-2, **options).build(parameters)
+        found = {id(one): group["peak_lr"] for group in optimizer.param_groups for one in group["params"]}
+        return [found[id(parameters[name])] for name in names]
+
+    assert rates(pretrained_lr_fraction=0.1) == pytest.approx([1e-2, 1e-3, 1e-2, 1e-3, 1e-2])
+    assert rates(pretrained_lr_fraction=0.1, decoder_lr=5e-3) == pytest.approx([1e-2, 5e-3, 5e-3, 1e-3, 1e-2])
+    assert rates(pretrained_lr_fraction=1.0) == pytest.approx([1e-2] * 5)
+
+
+@pytest.mark.parametrize("method", ["lora", "adaptformer", "vpt", "decoder_tokens", "full", "loha"])
+def test_only_what_is_in_the_base_takes_the_share(option, tiny_sam, method):
+    """A part of the base that trains is a copy: its values are found in the base."""
+    base = {tuple(value.shape): [] for value in tiny_sam().state_dict().values()}
+    for value in tiny_sam().state_dict().values():
+        base[tuple(value.shape)].append(value)
+    parameters = option(f"method/{method}").apply(tiny_sam()).trainable()
+    optimizer = option("optim/adamw", lr=1.0, pretrained_lr_fraction=0.5).build(parameters)
+    slow = {id(one) for group in optimizer.param_groups if group["peak_lr"] == 0.5 for one in group["params"]}
+    assert slow
+    for name, parameter in parameters.items():
+        known = any(torch.equal(parameter, value) for value in base.get(tuple(parameter.shape), []))
+        if id(parameter) in slow or parameter.std() > 0:  # zeros and ones may be in the base by chance
+            assert (id(parameter) in slow) == known, name
 
 
 @pytest.mark.parametrize(("name", "expected"), [("optim/adam", torch.optim.Adam), ("optim/adamw", torch.optim.AdamW)])
