@@ -242,7 +242,7 @@ def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["startups"])
     assert (
-        "no benchmark startups; there are adapter_size, app, cached_epoch, demo, deploy, encode, finetune"
+        "no benchmark startups; there are adapter_size, app, cached_epoch, defaults, demo, deploy, encode"
         in capsys.readouterr().err
     )
 
