@@ -83,7 +83,7 @@ def test_sets_that_are_not_here_are_left_out_with_a_reason(monkeypatch: pytest.M
 
 def test_a_finished_cell_is_not_measured_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is kept counts for these settings only: of another default it says nothing."""
-    (one, other, *_) = defaults.all_cells({"thin": ("data=drawn_thin",)}, (0,))
+    (one, _, other, *_) = defaults.all_cells({"thin": ("data=drawn_thin",)}, (0,))
     place = tmp_path / f"{defaults._digest(one)}.json"
     place.write_text(json.dumps(cell(0.1, 0.1)))
     monkeypatch.setattr(defaults.subprocess, "Popen", None)  # starting a side would fail

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,7 @@ def measure(*, rehearse: bool) -> Outcome:
         sets: dict[str, tuple[str, ...]] = {"thin": ("data=drawn_thin",)}
         skipped: dict[str, str] = {}
         seeds: tuple[int, ...] = (0,)
-        cells = [{**one, "overrides": [*one["overrides"], *_TINY]} for one in all_cells(sets, seeds)][:2]
+        cells = [{**one, "overrides": [*one["overrides"], *_TINY]} for one in all_cells(sets, seeds)][::3]
         measured = run_cells(cells, None)
     else:
         packaged_nano()
@@ -106,22 +108,21 @@ def available() -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
 
 
 def all_cells(sets: Mapping[str, Sequence[str]], seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Every cell: what it is, and what `benchmarks.sides.defaults` is told; cells of a seed and a set in a row."""
-    for seed in seeds:
+    """Every cell: what it is, and what `benchmarks.sides.defaults` is told; first all with the defaults of now."""
+    for seed, which in itertools.product(seeds, DEFAULTS):
         for name, data in sets.items():
             train, val, test = IMAGES.get(name, (0, 0, 0))
             for method, words in METHODS.items():
-                for which, changes in DEFAULTS.items():
-                    yield {
-                        "set": name,
-                        "method": method,
-                        "seed": seed,
-                        "defaults": which,
-                        "overrides": [*data, *SHARED, *words, *changes, f"seed={seed}"],
-                        "train": train,
-                        "val": val,
-                        "test": test,
-                    }
+                yield {
+                    "set": name,
+                    "method": method,
+                    "seed": seed,
+                    "defaults": which,
+                    "overrides": [*data, *SHARED, *words, *DEFAULTS[which], f"seed={seed}"],
+                    "train": train,
+                    "val": val,
+                    "test": test,
+                }
 
 
 def run_cells(cells: Sequence[Mapping[str, Any]], directory: Path | None) -> list[dict[str, Any]]:
@@ -130,34 +131,43 @@ def run_cells(cells: Sequence[Mapping[str, Any]], directory: Path | None) -> lis
     Raises:
         BenchmarkError: the side failed.
     """
-    places = [None if directory is None else directory / f"{_digest(cell)}.json" for cell in cells]
-    found = [json.loads(place.read_text(encoding="utf-8")) if place and place.is_file() else None for place in places]
-    missing = [number for number, one in enumerate(found) if one is None]
-    if not missing:
-        return [one for one in found if one is not None]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.sides.defaults"],
-        cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    ) as side:  # fmt: skip
-        assert side.stdin is not None
-        assert side.stdout is not None
-        for number in missing:
-            cell = cells[number]
+    found: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        side: subprocess.Popen[str] | None = None
+        for cell in cells:
+            place = None if directory is None else directory / f"{_digest(cell)}.json"
+            if place is not None and place.is_file():
+                found.append(json.loads(place.read_text(encoding="utf-8")))
+                continue
+            side = side or stack.enter_context(_side())
             sys.stderr.write(f"  {cell['set']}, {cell['method']}, seed {cell['seed']}, defaults {cell['defaults']}\n")
-            side.stdin.write(json.dumps(cell) + "\n")
-            side.stdin.flush()
-            answer = side.stdout.readline()
-            if not answer:
-                raise BenchmarkError(f"benchmarks.sides.defaults ended with status {side.wait()} at that cell")
-            one = json.loads(answer)
-            found[number] = one
-            place = places[number]
+            found.append(_asked(side, cell))
             if place is not None:
                 place.parent.mkdir(parents=True, exist_ok=True)
-                write_text(place, json.dumps(one) + "\n")
-        side.stdin.close()
-    return [one for one in found if one is not None]
+                write_text(place, json.dumps(found[-1]) + "\n")
+        if side is not None and side.stdin is not None:
+            side.stdin.close()
+    return found
+
+
+def _side() -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "benchmarks.sides.defaults"]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def _asked(side: subprocess.Popen[str], cell: Mapping[str, Any]) -> dict[str, Any]:
+    assert side.stdin is not None
+    assert side.stdout is not None
+    side.stdin.write(json.dumps(cell) + "\n")
+    side.stdin.flush()
+    answer = side.stdout.readline()
+    if not answer:
+        raise BenchmarkError(f"benchmarks.sides.defaults ended with status {side.wait()} at that cell")
+    result: dict[str, Any] = json.loads(answer)
+    return result
 
 
 def _digest(cell: Mapping[str, Any]) -> str:
