@@ -11,10 +11,12 @@ from typing import Any
 
 from benchmarks import before_and_after, like_for_like
 from benchmarks.catalog import all_questions
+from benchmarks.questions import engines
 from benchmarks.record import RESULTS, ROOT, BenchmarkError, Figure, Result, read_results
 from lora_sam.core.files import write_text
 
-DOCUMENTS = ("README.md", "docs/benchmarks.md", "docs/methods.md", "docs/nano.md", "lora_sam/models/weights/README.md")
+_PAGES = ("benchmarks", "methods", "nano", "sweeps", "how-many-images")
+DOCUMENTS = ("README.md", *(f"docs/{name}.md" for name in _PAGES), "lora_sam/models/weights/README.md")
 _BLOCK = re.compile(r"(<!-- benchmark:(\w+) -->\n)(.*?)(<!-- /benchmark:\2 -->)", re.DOTALL)
 _MARKER = re.compile(r"<!-- /?benchmark:\w+ -->")
 
@@ -79,7 +81,7 @@ def _table(kind: str, results: Mapping[str, Result], document: str) -> str:
     if kind not in results:
         return f"*Not measured yet: `python -m benchmarks {kind}`.*\n"
     result = results[kind]
-    shown = {"finetune": fine_tuning, "demo": demo, "deploy": deployment, "defaults": before_after}
+    shown = {"finetune": fine_tuning, "demo": demo, "deploy": deployment, "defaults": before_and_after, "engines": matrix}
     return shown.get(kind, every_figure)(result)
 
 
@@ -104,6 +106,11 @@ def every_figure(result: Result) -> str:
     table = _markdown(("what", "must", "measured [range or interval]", "", "note"), rows, "lrrll")
     checks = "".join(f"- checked, {what}: {found}\n" for what, found in result.checks.items())
     return f"{table}\n{_conditions(result)}\n" + (f"\n{checks}" if checks else "")
+
+
+def matrix(result: Result) -> str:
+    """What becomes of a sweep, an engine a row, before the figures."""
+    return f"{_markdown(*engines.rows(result.details), 'llll')}\n{every_figure(result)}"
 
 
 def fine_tuning(result: Result) -> str:

@@ -45,6 +45,9 @@ class Done:
     err: str
 
 
+CommandLine = Callable[..., Done]
+
+
 @pytest.fixture
 def quiet_logging() -> Iterator[None]:
     """Hydra configures the root logger anew, with a stream that ends with the test."""

@@ -7,16 +7,17 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from lora_sam.core.errors import ConfigError, LoraSamError
 from lora_sam.core.extras import is_there, require_extra
-from lora_sam.runs.status import Status, read_status, this_process
+from lora_sam.runs.status import Status, is_gone, read_status, this_process
 
 TOKEN = "LORA_SAM_SWEEP"
 """In the environment of a job that runs elsewhere: which command it was started for."""
@@ -29,6 +30,7 @@ _NEEDS = {
     "hydra/sweeper=optuna": "optuna",
 }
 _POLL_SECONDS = 0.5
+_next_job = threading.Event()  # tells the thread that waits for a job of joblib that there is one
 
 
 def missing_engine(choice: str) -> str | None:
@@ -91,6 +93,41 @@ def is_taken_over(sweep: Path) -> bool:
         return False
 
 
+@contextmanager
+def ends_with_command() -> Iterator[None]:
+    """Inside this context a job is at work; after it a process of joblib ends where its command was killed.
+
+    It would wait for further jobs otherwise, for good and with a model in memory. Other launchers have a process for
+    each job.
+    """
+    global _next_job
+    token = os.environ.get(TOKEN)
+    if token is None or not str(HydraConfig.get().launcher.get("_target_", "")).endswith(".JoblibLauncher"):
+        yield
+        return
+    command = _process(token)
+    _next_job.set()
+    _end_where_gone(command)
+    try:
+        yield
+    finally:
+        _end_where_gone(command)
+        _next_job = threading.Event()
+        threading.Thread(target=_wait_for_next_job, args=(command, _next_job), daemon=True).start()
+
+
+def _wait_for_next_job(command: Mapping[str, Any], next_job: threading.Event) -> None:
+    while not next_job.wait(_POLL_SECONDS):
+        _end_where_gone(command)
+
+
+def _end_where_gone(command: Mapping[str, Any]) -> None:
+    if is_gone(command):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)  # nobody waits for a result, and this may be any thread
+
+
 def wait_for_another(directory: Path, say: Callable[[str], None]) -> None:
     """Wait where a process of an earlier command still runs the job in `directory`: nothing is run twice.
 
@@ -125,6 +162,12 @@ def _is_anothers(status: Status) -> bool:
 
 def _token(process: Mapping[str, Any]) -> str:
     return ":".join(str(process.get(key)) for key in ("host", "pid", "began"))
+
+
+def _process(token: str) -> dict[str, Any]:
+    """The process that `_token` names."""
+    host, pid, began = token.rsplit(":", 2)
+    return {"host": host, "pid": int(pid), "began": int(began) if began.isdigit() else None}
 
 
 class Watch:

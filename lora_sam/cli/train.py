@@ -12,7 +12,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from lora_sam.cli import BUG, at_work, main, report
-from lora_sam.cli.engines import program
+from lora_sam.cli.engines import ends_with_command, program
 from lora_sam.cli.jobs import process_number, run_job
 from lora_sam.cli.sharing import Shared, jobs_share, what_is_shared
 from lora_sam.cli.study import ShouldStop, pruning
@@ -35,7 +35,8 @@ _WITHOUT_CHOICE = {"--multirun", "-m", "--resolve", "--cfg", "-c", "job", "hydra
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def train(config: DictConfig) -> float:
     """One job of the command line; returns the best validation IoU, which sweepers maximise."""
-    return run_job(config, partial(fine_tune, should_stop=pruning(), shared=what_is_shared()))
+    with ends_with_command():
+        return run_job(config, partial(fine_tune, should_stop=pruning(), shared=what_is_shared()))
 
 
 def fine_tune(

@@ -8,10 +8,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -20,6 +18,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import load_study
 
+from benchmarks.sweeps import commands
+from benchmarks.sweeps.commands import BASE, ENGINES, EVERY_STEP, GRID, SEARCH, steps_of
+from benchmarks.sweeps.quick_run import STEPS
 from lora_sam.cli import engines
 from lora_sam.cli.engines import TOKEN, is_taken_over, wait_for_another
 from lora_sam.cli.search import space_of
@@ -29,42 +30,15 @@ from lora_sam.core import extras
 from lora_sam.core.errors import ConfigError
 from lora_sam.runs.status import Status, this_process
 from lora_sam.runs.sweep import begin, collect, read_sweep
-from tests.cli.quick_run import STEPS, quick_run
-from tests.conftest import Done
+from tests.conftest import CommandLine, Done
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = ("-m", "experiment=smoke", "method=lora", "tracker=none", "hydra.sweep.dir=swept")
-GRID = ("method.rank=2,4,8",)
-SEARCH = ("method.rank=int(interval(2,16))", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3")
-ENGINES = {
-    "basic": GRID,
-    "joblib": (*GRID, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
-    "submitit_local": (*GRID, "hydra/launcher=submitit_local"),
-    "optuna": (*SEARCH, "hydra.sweeper.prune=false"),
-    "seeds": ("method.rank=4", "seeds=3"),
-}
 
 
-def typed(place: Path, *arguments: str, **said: str) -> Done:
-    """The command in a process of its own, whose launchers' processes train in milliseconds."""
-    path = os.pathsep.join([str(ROOT / "tests" / "cli" / "stand_in"), str(ROOT)])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **said}
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *arguments],
-        cwd=place,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def typed(place: Path, *words: str, **said: str) -> Done:
+    """The command in a process of its own."""
+    done = commands.typed(place, *words, **said)
     return Done(done.returncode, done.stdout, done.stderr)
-
-
-def steps(sweep: Path) -> Counter[str]:
-    return Counter((sweep / "steps.txt").read_text().split())
-
-
-EVERY_STEP = {f"{job}.{step}": 1 for job in range(3) for step in range(STEPS)}
 
 
 def check_one_failed(done: Done, sweep: Path) -> None:
@@ -81,7 +55,7 @@ def check_one_failed(done: Done, sweep: Path) -> None:
 
 def test_joblib_where_a_job_fails_and_the_sweep_goes_on(tmp_path: Path) -> None:
     check_one_failed(typed(tmp_path, *BASE, *ENGINES["joblib"], FAILING="1"), tmp_path / "swept")
-    assert set(steps(tmp_path / "swept")) == {name for name in EVERY_STEP if not name.startswith("1.")}
+    assert set(steps_of(tmp_path / "swept")) == {name for name in EVERY_STEP if not name.startswith("1.")}
 
 
 @pytest.mark.slow
@@ -98,7 +72,7 @@ def test_alike_under_every_engine(engine: str, fate: str, tmp_path: Path) -> Non
     assert done.code == 0, done.err
     found = read_sweep(sweep)
     assert [(job.job, job.state) for job in found.jobs] == [(0, "done"), (1, "done"), (2, "done")]
-    assert dict(steps(sweep)) == EVERY_STEP
+    assert dict(steps_of(sweep)) == EVERY_STEP
 
 
 @pytest.mark.slow
@@ -115,29 +89,10 @@ def test_a_process_that_dies_leaves_a_table_and_can_go_on(launcher: str, tmp_pat
 
 # --- Optuna, in this process -----------------------------------------------------------------------------------------
 
-CommandLine = Callable[..., Done]
-
 
 @pytest.fixture
-def here(
-    quiet_logging: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> CommandLine:
-    monkeypatch.chdir(tmp_path)
-    module = ModuleType("lora_sam.cli.run")
-    module.run = quick_run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "lora_sam.cli.run", module)
-
-    def call(*arguments: str, **said: str) -> Done:
-        for key, value in {"FAILING": "", "KILLS": "", **said}.items():
-            monkeypatch.setenv(key, value)
-        try:
-            code = run_train("train.py", arguments)
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return Done(code, captured.out, captured.err)
-
-    return call
+def here(quick: None, command_line: CommandLine) -> CommandLine:
+    return command_line
 
 
 def trials(sweep: Path) -> list[tuple[str, float | None]]:
@@ -160,7 +115,7 @@ def test_a_failed_job_is_told_as_failed_and_replaced_when_it_is_mended(here: Com
     assert (done.code, done.out.count("(done before)")) == (0, 2)
     assert trials(sweep) == [*told, ("COMPLETE", int(before[1]) / 100)]
     assert ranks(sweep) == before
-    assert steps(sweep) == EVERY_STEP
+    assert steps_of(sweep) == EVERY_STEP
     more = [text.replace("n_trials=3", "n_trials=4") for text in (*BASE, *SEARCH)]
     assert here(*more).code == 0
     # the trial that took the place of one that failed has a number too: it is nobody's job
@@ -194,7 +149,7 @@ def test_killed_it_chooses_what_it_would_have_chosen(here: CommandLine, tmp_path
     assert "job 3: " in done.out
     assert "(goes on)" in done.out
     assert ranks(tmp_path / "other") == wanted
-    assert steps(tmp_path / "other") == {f"{job}.{step}": 1 for job in range(5) for step in range(STEPS)}
+    assert steps_of(tmp_path / "other") == {f"{job}.{step}": 1 for job in range(5) for step in range(STEPS)}
 
 
 def test_a_hopeless_job_is_pruned_and_stays_so(here: CommandLine, tmp_path: Path) -> None:
@@ -213,10 +168,10 @@ def test_a_hopeless_job_is_pruned_and_stays_so(here: CommandLine, tmp_path: Path
     )
     assert "pruned" in (sweep / "sweep.html").read_text()
     assert [state for state, _ in trials(sweep)].count("PRUNED") == len(pruned)
-    ran = steps(sweep)
+    ran = steps_of(sweep)
     assert f"{pruned[0].job}.2" not in ran
     assert here("sweep=latest").out.count("(done before)") == 5
-    assert steps(sweep) == ran
+    assert steps_of(sweep) == ran
 
 
 def space(*texts: str) -> dict[str, object]:

@@ -8,35 +8,31 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from benchmarks.sweeps.commands import steps_of
+from benchmarks.sweeps.quick_run import STEPS, quick_run
 from lora_sam.cli.sweeps import with_sweep
 from lora_sam.cli.train import run_train
 from lora_sam.core.errors import AdapterError, ConfigError
-from lora_sam.core.run_directory import RunDirectory, find_run
-from lora_sam.runs.places import write_splits
+from lora_sam.core.run_directory import find_run
 from lora_sam.runs.sweep import collect, read_sweep
 from lora_sam.training.settings import Settings
-from tests.conftest import Done
-from tests.runs.sweeps import evaluation
+from tests.conftest import CommandLine, Done
 
-pytestmark = pytest.mark.usefixtures("quiet_logging")
+pytestmark = pytest.mark.usefixtures("stand_in")
 
 BASE = ("-m", "experiment=smoke", "method=lora")
-STEPS = 2
 
 
 class StandIn:
-    """Takes the place of `lora_sam.cli.run`: leaves what a run leaves, a state after each of its steps, and can die."""
+    """`quick_run`, which fails at some ranks, and can die at any of its points."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.done = root / "steps.txt"
+    def __init__(self) -> None:
         self.die_at: int | None = None
         self.points = 0
         self.failing: set[int] = set()
@@ -46,60 +42,22 @@ class StandIn:
             os.kill(os.getpid(), signal.SIGKILL)
         self.points += 1
 
-    def run(
-        self, settings: Settings, *, config: dict[str, Any], output_dir: Path, goes_on: bool = False, **told: Any
-    ) -> float:
-        rank = config["method"]["rank"]
-        directory = RunDirectory(output_dir)
-        self._point()
-        if rank in self.failing:
+    def run(self, settings: Settings, *, config: dict[str, Any], **told: Any) -> float:
+        if config["method"]["rank"] in self.failing:
             raise RuntimeError("a bug")
-        directory.saved_config.write_text(json.dumps(config))
-        write_splits(directory, settings.open_data(), config)
-        directory.last.parent.mkdir(parents=True, exist_ok=True)
-        for step in range(int(directory.last.read_text()) if goes_on else 0, STEPS):
-            with self.done.open("a") as file:
-                file.write(f"{rank}.{step}\n")
-            self._point()
-            directory.last.write_text(str(step + 1))
-            self._point()
-        report = evaluation([rank / 100], test=0.5)
-        directory.evaluation.write_text(json.dumps(report))
-        directory.adapter.mkdir(exist_ok=True)
-        self._point()
-        return rank / 100
+        return quick_run(settings, config=config, point=self._point, **told)
 
     def steps(self) -> list[str]:
-        return self.done.read_text().split() if self.done.exists() else []
+        return sorted(steps_of(Path("swept")).elements())
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    made = StandIn(tmp_path)
+def stand_in(monkeypatch: pytest.MonkeyPatch, command_line: CommandLine) -> StandIn:
+    made = StandIn()
     module = ModuleType("lora_sam.cli.run")
     module.run = made.run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "lora_sam.cli.run", module)
     return made
-
-
-CommandLine = Callable[..., Done]
-
-
-@pytest.fixture
-def command_line(
-    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> CommandLine:
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> Done:
-        try:
-            code = run_train("train.py", arguments)
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return Done(code, captured.out, captured.err)
-
-    return call
 
 
 def lines_of_table(out: str) -> list[str]:
@@ -138,20 +96,21 @@ def test_the_same_command_again_runs_what_failed_only(command_line: CommandLine,
     stand_in.failing = set()
     done = command_line(*typed)
     assert done.code == 0
-    assert stand_in.steps() == ["2.0", "2.1", "4.0", "4.1"]
+    assert stand_in.steps() == EVERY_STEP_OF_TWO
     assert "job 0: experiment=smoke method=lora method.rank=2 (done before)\n" in done.out
     before = [path.stat().st_mtime_ns for path in Path("swept").glob("*/status.json")]
     done = command_line("sweep=latest")
-    assert (done.code, len(stand_in.steps())) == (0, 4)
+    assert (done.code, len(stand_in.steps())) == (0, 2 * STEPS)
     assert [path.stat().st_mtime_ns for path in Path("swept").glob("*/status.json")] == before
     assert done.out.count("(done before)") == 2
     assert read_sweep(Path("swept")).command == (*BASE, "method.rank=2,4")
 
 
 POINTS = 2 * (2 + 2 * STEPS)
+EVERY_STEP_OF_TWO = [f"{job}.{step}" for job in range(2) for step in range(STEPS)]
 
 
-@pytest.mark.parametrize("point", [0, 1, 2, 4, 5, 6, 9, 11])
+@pytest.mark.parametrize("point", [0, 1, 2, 4, 6, 7, 8, 11, 15])
 def test_killed_anywhere_nothing_is_run_twice_mixed_or_lost(
     command_line: CommandLine, stand_in: StandIn, point: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,9 +133,8 @@ def test_killed_anywhere_nothing_is_run_twice_mixed_or_lost(
     done = command_line(*typed)
     assert done.code == 0
     inside = point % (POINTS // 2)
-    twice = {f"{(2, 4)[point // (POINTS // 2)]}.{(inside - 1) // 2}"} if inside in range(1, 2 * STEPS, 2) else set()
-    counts = {step: stand_in.steps().count(step) for step in ("2.0", "2.1", "4.0", "4.1")}
-    assert counts == {step: 2 if step in twice else 1 for step in counts}
+    twice = [f"{point // (POINTS // 2)}.{(inside - 1) // 2}"] if inside in range(1, 2 * STEPS, 2) else []
+    assert stand_in.steps() == sorted(EVERY_STEP_OF_TWO + twice)
     found = read_sweep(Path("swept"))
     assert [(job.state, job.validation, job.directory) for job in found.jobs] == [
         ("done", 0.02, "0"),
@@ -198,7 +156,7 @@ def test_what_changed_is_refused_and_stays(
     assert command_line(*typed).code == 0
     (own / "mine.yaml").write_text("# @package _global_\noptim:\n  weight_decay: 0.25\n")
     done = command_line(*typed)
-    assert (done.code, len(stand_in.steps())) == (1, 4)
+    assert (done.code, len(stand_in.steps())) == (1, 2 * STEPS)
     assert (
         f"job 0: error: {tmp_path}/swept/0: optim.weight_decay was 0.5 when this job was run and is 0.25 now; its "
         "result stays. Put that back, or name a new hydra.sweep.dir\n"
@@ -218,7 +176,7 @@ def test_what_changed_is_refused_and_stays(
 def test_another_sweep_in_its_directory_is_refused_before_any_job(command_line: CommandLine, stand_in: StandIn) -> None:
     assert command_line(*BASE, "method.rank=2,4", "hydra.sweep.dir=swept").code == 0
     done = command_line(*BASE, "method.rank=2,8", "hydra.sweep.dir=swept")
-    assert (done.code, len(stand_in.steps())) == (2, 4)
+    assert (done.code, len(stand_in.steps())) == (2, 2 * STEPS)
     assert re.fullmatch(
         r"error: hydra.sweep.dir = swept: holds a sweep of other values: method.rank=2,4 there, method.rank=2,8 now; "
         r"type the same command, name a new directory, or go on with that one: sweep=swept\n",

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from datetime import datetime as real_datetime
 from pathlib import Path
 from types import ModuleType
@@ -17,10 +16,10 @@ from typing import Any
 import pytest
 
 from lora_sam.cli import main
-from lora_sam.cli.train import CONF, run_train
+from lora_sam.cli.train import CONF
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.training.settings import Settings
-from tests.conftest import Done
+from tests.conftest import CommandLine, Done
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = sorted(path.stem for path in (ROOT / "conf" / "method").glob("*.yaml"))
@@ -50,25 +49,6 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, dict[str, Any]
 
 # what the stand-in raises at some ranks
 OUTCOMES: dict[int, BaseException] = {13: RuntimeError("a bug"), 14: KeyboardInterrupt(), 15: SystemExit(130)}
-
-CommandLine = Callable[..., Done]
-
-
-@pytest.fixture
-def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> CommandLine:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-
-    def call(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-        try:
-            code = run_train("train.py", arguments)
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return Done(code, captured.out, captured.err)
-
-    return call
 
 
 def status_of(directory: Path) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from benchmarks.sweeps.quick_run import evaluation
 from lora_sam.report.sweep import sweep_page
 from lora_sam.report.sweep_charts import ordered
 from lora_sam.report.sweep_table import next_commands, short_names, table
 from lora_sam.runs.sweep import Sweep, collect, finish
-from tests.runs.sweeps import evaluation, grid, job
+from tests.runs.sweeps import grid, job
 
 EVIL = "<script>alert(1)</script>"
 

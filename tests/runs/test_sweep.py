@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.sweeps.quick_run import evaluation
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.run_directory import find_run, find_sweep
 from lora_sam.evaluation.over_seeds import mean_over_seeds
 from lora_sam.runs.status import Status, refuse
 from lora_sam.runs.sweep import begin, collect, finish, read_sweep
 from lora_sam.runs.sweep_ranking import pareto
-from tests.runs.sweeps import evaluation, grid, job
+from tests.runs.sweeps import grid, job
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Before anything else in every Python process that has this directory on its path: a run without training.
 
-It takes the place of `lora_sam.cli.run` in processes that launchers start, where no test can replace it.
+It takes the place of `lora_sam.cli.run` in processes that launchers start, where nobody can replace it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 def run(settings: Any, **told: Any) -> float:
     """What `lora_sam.cli.run` does, in milliseconds."""
-    from tests.cli.quick_run import quick_run
+    from benchmarks.sweeps.quick_run import quick_run
 
     return quick_run(settings, **told)
 
