@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parts.fit = meter.within("training", parts.fit)
     scoring.evaluate = meter.within("evaluation", scoring.evaluate)
-    jobs.note_job = meter.job_is_over(jobs.note_job)
+    vars(jobs)["note_job"] = meter.job_is_over(vars(jobs)["note_job"])
     meter.begin()
     said = io.StringIO()
     with redirect_stdout(said):
