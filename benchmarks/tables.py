@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks import before_and_after, like_for_like
 from benchmarks.catalog import all_questions
+from benchmarks.markdown import markdown
 from benchmarks.questions import engines
 from benchmarks.record import RESULTS, ROOT, BenchmarkError, Figure, Result, read_results
 from lora_sam.core.files import write_text
@@ -74,14 +75,15 @@ def _table(kind: str, results: Mapping[str, Result], document: str) -> str:
         return promises(results)
     if kind == "like_for_like":
         heading, rows = like_for_like.table(results)
-        return _markdown(heading, rows, "lllrr")
+        return markdown(heading, rows, "lllrr")
     if kind not in all_questions():
         known = ", ".join(("figures", "like_for_like", *all_questions()))
         raise BenchmarkError(f"{document}: no benchmark is called {kind}; there are {known}")
     if kind not in results:
         return f"*Not measured yet: `python -m benchmarks {kind}`.*\n"
     result = results[kind]
-    shown = {"finetune": fine_tuning, "demo": demo, "deploy": deployment, "defaults": before_and_after, "engines": matrix}
+    shown = {"finetune": fine_tuning, "demo": demo, "deploy": deployment, "defaults": before_after}
+    shown["engines"] = matrix
     return shown.get(kind, every_figure)(result)
 
 
@@ -95,7 +97,7 @@ def promises(results: Mapping[str, Result]) -> str:
     ]
     if not rows:
         return "*Not measured yet: `python -m benchmarks`.*\n"
-    table = _markdown(("what", "must", "measured [range or interval]", "", "note"), rows, "lrrll")
+    table = markdown(("what", "must", "measured [range or interval]", "", "note"), rows, "lrrll")
     promising = [result for result in results.values() if any(one.limit is not None for one in result.figures)]
     return table + "".join(f"\n{_conditions(result)}\n" for result in promising)
 
@@ -103,14 +105,14 @@ def promises(results: Mapping[str, Result]) -> str:
 def every_figure(result: Result) -> str:
     """All figures of one result, and how it was measured."""
     rows = [(one.what, limit_of(one), measured(one), verdict(one), one.note) for one in result.figures]
-    table = _markdown(("what", "must", "measured [range or interval]", "", "note"), rows, "lrrll")
+    table = markdown(("what", "must", "measured [range or interval]", "", "note"), rows, "lrrll")
     checks = "".join(f"- checked, {what}: {found}\n" for what, found in result.checks.items())
     return f"{table}\n{_conditions(result)}\n" + (f"\n{checks}" if checks else "")
 
 
 def matrix(result: Result) -> str:
     """What becomes of a sweep, an engine a row, before the figures."""
-    return f"{_markdown(*engines.rows(result.details), 'llll')}\n{every_figure(result)}"
+    return f"{markdown(*engines.rows(result.details), 'llll')}\n{every_figure(result)}"
 
 
 def fine_tuning(result: Result) -> str:
@@ -133,7 +135,7 @@ def fine_tuning(result: Result) -> str:
         f"validation IoU {one['validation_iou']:.3f})" + _seeds(one)
         for name, one in result.details["runs"].items()
     )
-    return _markdown(heading, rows, "l" + "r" * 9) + f"\n{counts}.\n{_missed(result)}\n{_conditions(result)}\n"
+    return markdown(heading, rows, "l" + "r" * 9) + f"\n{counts}.\n{_missed(result)}\n{_conditions(result)}\n"
 
 
 def _seeds(one: Mapping[str, Any]) -> str:
@@ -161,14 +163,14 @@ def demo(result: Result) -> str:
         f"{first['adapter_bytes'] / 1e6:.2f} MB, {first['trainable_parameters']:,} trained parameters."
     )
     checks = "".join(f"- checked, {what}: {found}\n" for what, found in result.checks.items())
-    table = _markdown(heading, rows, "l" + "r" * 7)
+    table = markdown(heading, rows, "l" + "r" * 7)
     return f"{table}\n{counts}\n{_missed(result)}\n{_conditions(result)}\n\n{checks}"
 
 
 def before_after(result: Result) -> str:
     """A row for each set and method, then what was promised."""
     rows = before_and_after.table(result.details["rows"])
-    return f"{_markdown(before_and_after.HEADING, rows, 'llrrrrr')}\n{every_figure(result)}"
+    return f"{markdown(before_and_after.HEADING, rows, 'llrrrrr')}\n{every_figure(result)}"
 
 
 def deployment(result: Result) -> str:
@@ -193,9 +195,9 @@ def deployment(result: Result) -> str:
     ]
     checks = "".join(f"- checked, {what}: {found}\n" for what, found in result.checks.items())
     return (
-        _markdown(heading, rows, "l" + "r" * 9)
+        markdown(heading, rows, "l" + "r" * 9)
         + "\n"
-        + _markdown(("what", "must", "measured", "", "note"), promised, "lrrll")
+        + markdown(("what", "must", "measured", "", "note"), promised, "lrrll")
         + f"\n{_conditions(result)}\n\n{checks}"
     )
 
@@ -292,13 +294,6 @@ def _conditions(result: Result) -> str:
         f"`{result.command}`: {result.date[:10]}, {code}, {host.cpu}, {host.cores} cores, "
         f"{host.memory_bytes / 2**30:.0f} GiB{load}; Python {host.python}, {packages}."
     )
-
-
-def _markdown(heading: Sequence[str], rows: Sequence[Sequence[str]], alignment: str) -> str:
-    lines = [heading, *rows]
-    text = ["| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines]
-    rule = "|" + "|".join({"l": "---", "r": "---:"}[one] for one in alignment) + "|\n"
-    return "".join([text[0], rule, *text[1:]])
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from lora_sam.report.markup import append, element
 WIDTH, HEIGHT = 460, 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 52, 42
 _BINS = 20
+_HALF = 3.4  # half the width of a character of a label, at most
 # beyond this, dots would merge into a band
 _MOST_DOTS = 40
 
@@ -107,14 +108,15 @@ def axes(svg: Element, across: Axis, up: Axis, x_label: str) -> None:
         append(
             svg,
             element("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y, y2=y, class_="grid"),
-            element("text", up.label(tick), x=_LEFT - 7, y=round(y + 4, 1), class_="tick end"),
+            label_left(up.label(tick), _LEFT - 7, y),
         )
     for tick in across.ticks:
-        x = x_of(across, tick)
+        x, label = x_of(across, tick), across.label(tick)
+        inside = min(x, round(WIDTH - _HALF * len(label), 1))
         append(
             svg,
             element("line", x1=x, x2=x, y1=HEIGHT - _BOTTOM, y2=HEIGHT - _BOTTOM + 4, class_="axis"),
-            element("text", across.label(tick), x=x, y=HEIGHT - _BOTTOM + 18, class_="tick middle"),
+            element("text", label, x=inside, y=HEIGHT - _BOTTOM + 18, class_="tick middle"),
         )
     bottom = HEIGHT - _BOTTOM
     append(
@@ -122,6 +124,14 @@ def axes(svg: Element, across: Axis, up: Axis, x_label: str) -> None:
         element("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=bottom, y2=bottom, class_="axis"),
         element("text", x_label, x=(_LEFT + WIDTH - _RIGHT) / 2, y=HEIGHT - 5, class_="tick middle"),
     )
+
+
+def label_left(label: str, x: float, y: float) -> Element:
+    """`label` that ends at `x` beside the height `y`; a long one is drawn narrower, else its first digits were cut."""
+    narrow: dict[str, str | float] = {}
+    if 2 * _HALF * len(label) > x:
+        narrow = {"textLength": x - 2, "lengthAdjust": "spacingAndGlyphs"}
+    return element("text", label, x=x, y=round(y + 4, 1), class_="tick end", **narrow)
 
 
 def _draw(svg: Element, curve: Curve, chart: Chart) -> None:

@@ -86,14 +86,24 @@ class Axis:
 
 
 def axis(
-    values: Iterable[float], *, lowest: float = -math.inf, highest: float = math.inf, whole_ticks: bool = True
+    values: Iterable[float],
+    *,
+    lowest: float = -math.inf,
+    highest: float = math.inf,
+    whole_ticks: bool = True,
+    least: float = 0.0,
 ) -> Axis:
-    """An axis over all finite `values`, widened to `whole_ticks` but not beyond `lowest` and `highest`."""
+    """An axis over all finite `values`, widened to `whole_ticks` but not beyond `lowest` and `highest`.
+
+    It covers `least` at least: less than that would show noise, with more digits than there is room for.
+    """
     finite = [value for value in values if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     if high - low <= 1e-9 * max(1.0, abs(low), abs(high)):
         room = 0.5 * abs(low) or 0.5
         low, high = max(lowest, low - room), min(highest, high + room)
+    room = max(0.0, 0.5 * (least - (high - low)))
+    low, high = max(lowest, low - room), min(highest, high + room)
     raw = (high - low) / _TICKS
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))

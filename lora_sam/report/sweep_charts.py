@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
-from lora_sam.report.charts import HEIGHT, WIDTH, axes, canvas, x_of, y_of
+from lora_sam.report.charts import HEIGHT, WIDTH, axes, canvas, label_left, x_of, y_of
 from lora_sam.report.curves import axis
 from lora_sam.report.markup import append, element
 from lora_sam.runs.sweep_ranking import Job, pareto
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 50, 52, 42
 _LONGEST = 12  # characters of a value in a chart
+_LEAST = 0.004  # of IoU that an axis covers: jobs closer than that differ by luck of the images
 
 
 def cost_chart(jobs: Sequence[Job], cost: str, title: str, label: str, unit: float = 1.0) -> Element | None:
@@ -36,7 +37,7 @@ def cost_chart(jobs: Sequence[Job], cost: str, title: str, label: str, unit: flo
     described = "Best for their cost: " + "; ".join(f"{y:.3f} at {x:,.4g}" for x, y in best)
     svg = canvas(title, f"{described}.", [("not beaten at its cost", "tuned")])
     across = axis([0.0, *(x for x, _, _ in points)], lowest=0.0)
-    up = axis([y for _, y, _ in points], lowest=0.0, highest=1.0)
+    up = axis([y for _, y, _ in points], lowest=0.0, highest=1.0, least=_LEAST)
     axes(svg, across, up, label)
     stairs: list[tuple[float, float]] = []
     for x, y in best:
@@ -71,13 +72,13 @@ def parallel_chart(jobs: Sequence[Job], names: Mapping[str, str]) -> Element | N
     for number, (key, name) in enumerate(names.items()):
         x = _LEFT + number * width
         append(svg, element("line", x1=x, x2=x, y1=_TOP, y2=bottom, class_="axis"))
-        append(svg, element("text", name[:_LONGEST], x=x, y=bottom + 18, class_="tick middle"))
+        append(svg, element("text", shortened(name), x=x, y=bottom + 18, class_="tick middle"))
         values = ordered(job.values.get(key, "-") for job in jobs)
         gap = (bottom - _TOP) / max(1, len(values) - 1)
         places[key] = {value: bottom - place * gap for place, value in enumerate(values)}
         for value, y in places[key].items():
-            append(svg, element("text", value[:_LONGEST], x=x - 5, y=round(y + 4, 1), class_="tick end"))
-    up = axis([job.validation or 0.0 for job in jobs], lowest=0.0, highest=1.0)
+            append(svg, label_left(shortened(value), x - 5, y))
+    up = axis([job.validation or 0.0 for job in jobs], lowest=0.0, highest=1.0, least=_LEAST)
     x = WIDTH - _RIGHT
     append(svg, element("line", x1=x, x2=x, y1=_TOP, y2=bottom, class_="axis"))
     append(svg, element("text", "IoU", x=x, y=bottom + 18, class_="tick middle"))
@@ -117,7 +118,7 @@ def heat_map(jobs: Sequence[Job], keys: tuple[str, str], names: Mapping[str, str
     append(svg, element("text", f"validation IoU; down {names[keys[0]]}", x=_LEFT, y=40, class_="tick"))
     for row, one in enumerate(reversed(down)):
         y = _TOP + row * height
-        append(svg, element("text", one[:_LONGEST], x=_LEFT - 6, y=round(y + height / 2 + 4, 1), class_="tick end"))
+        append(svg, label_left(shortened(one), _LEFT - 6, y + height / 2))
         for column, two in enumerate(across):
             x = _LEFT + column * width
             value = cells.get((one, two))
@@ -134,9 +135,19 @@ def heat_map(jobs: Sequence[Job], keys: tuple[str, str], names: Mapping[str, str
             append(svg, element("text", text, x=round(x + width / 2, 1), y=round(y + height / 2 + 4, 1), class_=kind))
     for column, two in enumerate(across):
         x = round(_LEFT + (column + 0.5) * width, 1)
-        append(svg, element("text", two[:_LONGEST], x=x, y=HEIGHT - _BOTTOM + 16, class_="tick middle"))
+        append(svg, element("text", shortened(two), x=x, y=HEIGHT - _BOTTOM + 16, class_="tick middle"))
     append(svg, element("text", names[keys[1]], x=WIDTH / 2, y=HEIGHT - 5, class_="tick middle"))
     return svg
+
+
+def shortened(value: str) -> str:
+    """A value with as many characters as a chart has room for; a number stays the number that it is."""
+    if len(value) <= _LONGEST:
+        return value
+    try:
+        return f"{float(value):.4g}"
+    except ValueError:
+        return value[: _LONGEST - 1] + "…"
 
 
 def ordered(values: object) -> list[str]:

@@ -11,10 +11,12 @@ import pytest
 from rich.console import Console
 
 from benchmarks.sweeps.quick_run import evaluation
+from lora_sam.report.charts import WIDTH
 from lora_sam.report.sweep import sweep_page
-from lora_sam.report.sweep_charts import ordered
+from lora_sam.report.sweep_charts import cost_chart, heat_map, ordered, parallel_chart
 from lora_sam.report.sweep_table import next_commands, short_names, table
 from lora_sam.runs.sweep import Sweep, collect, finish
+from lora_sam.runs.sweep_ranking import Job
 from tests.runs.sweeps import grid, job
 
 EVIL = "<script>alert(1)</script>"
@@ -141,3 +143,34 @@ def test_a_sweep_without_a_result_has_a_page(tmp_path: Path) -> None:
     assert "No job is done yet" in page
     assert "<svg" not in page
     assert next_commands(found, tmp_path / "swept", "python train.py")[0].startswith("no job is done; mend what failed")
+
+
+def job_of(number: int, validation: float, rate: str, rank: str) -> Job:
+    overrides = (f"optim.lr={rate}", f"method.rank={rank}")
+    return Job(job=number, state="done", overrides=overrides, validation=validation, trained_parameters=372_164)
+
+
+def test_no_label_is_cut_off_where_jobs_hardly_differ_and_values_are_long() -> None:
+    rates = ("0.000316227766016838", "1.2345678901234e-05")
+    jobs = [job_of(n, 0.8412 + 1e-6 * n, rates[n % 2], ("4", "128")[n // 2]) for n in range(4)]
+    names = {"optim.lr": "lr", "method.rank": "rank"}
+    charts = [
+        cost_chart(jobs, "trained_parameters", "IoU against weights", "trained weights"),
+        parallel_chart(jobs, names),
+        heat_map(jobs, ("optim.lr", "method.rank"), names),
+        heat_map(jobs, ("method.rank", "optim.lr"), names),
+    ]
+    labels = set()
+    for chart in charts:
+        assert chart is not None
+        for text in chart.iter("text"):
+            x, kind, label = float(text.get("x", "0")), text.get("class", ""), text.text or ""
+            width = float(text.get("textLength", 6.8 * len(label)))
+            share = 1.0 if "end" in kind else 0.5 if "middle" in kind else 0.0
+            assert x - share * width >= 0, label
+            assert x + (1 - share) * width <= WIDTH, label
+            labels.add(label)
+    assert {"0.0003162", "1.235e-05", "400,000"} <= labels
+    ticks = sorted(float(one) for one in labels if re.fullmatch(r"0\.8\d+", one))
+    assert ticks[0] <= 0.8412 <= ticks[-1]
+    assert ticks[-1] - ticks[0] > 0.002
