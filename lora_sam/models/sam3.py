@@ -16,6 +16,7 @@ from lora_sam.models.block_shape import BlockShape
 from lora_sam.models.building import build, check_weights, differences, draw_positions
 from lora_sam.models.options import WeightOptions, check_encoder
 from lora_sam.models.sam2 import SCORES
+from lora_sam.models.terms import TERMS
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -23,13 +24,6 @@ if TYPE_CHECKING:
 
 GREY = (127.5, 127.5, 127.5)
 """Mean and standard deviation of the pixels, of `SAM2Transforms` in the package `sam3`."""
-
-TERMS = (
-    "the weights of SAM 3 are Meta's, under the SAM License: not an open-source licence; no military use or weapons, "
-    "what is derived from them stays under it and ships its text. They are gated: accept it first at "
-    "https://huggingface.co/facebook/sam3"
-)
-"""What is said before they are downloaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +113,9 @@ class Sam3(WeightOptions):
 
     def build(self, expected: str | None = None) -> BaseModel:
         """See `lora_sam.models.building.build`."""
-        return build(self, expected, family="sam3", draw=self._random, fill=self._filled, scores=SCORES, terms=TERMS)
+        return build(
+            self, expected, family="sam3", draw=self._random, fill=self._filled, scores=SCORES, terms=TERMS["sam3"]
+        )
 
     def _filled(self, state: Mapping[str, Tensor], path: Path) -> Sam:
         sam = self.empty()

@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+from lora_sam.models.terms import terms_of
+
 
 def model_card(facts: dict[str, Any], measured: str | None) -> str:
     """Markdown with the front matter that model hubs read.
@@ -27,6 +29,10 @@ def model_card(facts: dict[str, Any], measured: str | None) -> str:
     )
     begun = facts.get("init_from")
     origin = "" if begun is None else f"\nTraining began with the adapter of {_code(begun['run'])}.\n"
+    terms = None if base["source"] == "random" else terms_of(facts["architecture"])
+    licence, told = (
+        ("", "") if terms is None else ("license: other\n", f"\n## Licence\n\n{terms[0].upper()}{terms[1:]}.\n")
+    )
     rows = "\n".join(f"| {_escape(key)} | {_escape(json.dumps(value))} |" for key, value in sorted(method.items()))
     return f"""---
 library_name: peft
@@ -35,7 +41,7 @@ tags:
 - image-segmentation
 - lora_sam
 pipeline_tag: mask-generation
----
+{licence}---
 
 # Fine-tuned Segment Anything: {_escape(variant)}
 
@@ -47,7 +53,7 @@ An adapter for SAM, made by lora_sam {_escape(facts["versions"]["lora_sam"])} wi
 
 Variant {_escape(variant)} from {_code(base["source"])}, SHA-256 {_code(base["sha256"])}, \
 input {int(facts["image_size"])} px.
-
+{told}
 ## Settings
 
 | setting | value |

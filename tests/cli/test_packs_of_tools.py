@@ -210,13 +210,14 @@ def test_label_studio_asks_and_gets_a_region(run: Path, ours: np.ndarray[Any, An
     assert (np.array(region["value"]["rle"]).reshape(48, 64) / 255 == ours).mean() > 0.999
 
 
+@pytest.mark.parametrize("variant", ["sam2_random", "sam3_random"])
 @pytest.mark.parametrize(("target", "reason"), [("model_api", "squeezes"), ("x_anylabeling", "ONNX")])
-def test_what_a_tool_cannot_take_of_sam2_is_said(
-    option: Callable[..., Any], run: Path, tmp_path: Path, target: str, reason: str
+def test_what_a_tool_cannot_take_of_a_squeezed_image_is_said(
+    option: Callable[..., Any], tmp_path: Path, target: str, reason: str, variant: str
 ) -> None:
     from lora_sam.deployment.packs.packing import Packed
 
-    settings = option("model/sam2_random")
+    settings = option(f"model/{variant}")
     packed = Packed(run=None, base=settings.build(), state={}, architecture=settings.architecture())  # type: ignore[arg-type]
     with pytest.raises(AdapterError, match=reason):
         target_of(target).write(packed, tmp_path)

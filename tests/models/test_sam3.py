@@ -21,6 +21,8 @@ from lora_sam.core.console import note
 from lora_sam.core.errors import CheckpointError, ConfigError
 from lora_sam.core.frame import Frame
 from lora_sam.data.transforms import boxes_to_input_frame, logits_to_original, points_to_input_frame, preprocess
+from lora_sam.deployment.image_input import takes_images
+from lora_sam.deployment.ir_parts import encoder_ir
 from lora_sam.deployment.proof import answers, compare, probe
 from lora_sam.deployment.transformers_layout import transformers_answers
 from lora_sam.models import decoding, download
@@ -29,6 +31,7 @@ from lora_sam.models.family import frame_of
 from lora_sam.models.sam3 import GREY
 from lora_sam.models.sam3_layouts import read, tracker_state
 from lora_sam.models.sam3_transformers import config, processor, state_of
+from lora_sam.predictors.openvino_parts import openvino_core
 from lora_sam.training.losses.terms import pooled_targets
 from lora_sam.training.planning.memory import peak_of
 from lora_sam.training.planning.workload import Step, Trained
@@ -119,6 +122,16 @@ def test_images_prompts_and_masks_go_as_upstream(size: tuple[int, int]) -> None:
     logits = torch.randn(3, 1, FRAME.mask_side, FRAME.mask_side)
     (expected,) = theirs.post_process_masks([logits], [size], binarize=False)
     assert torch.equal(logits_to_original(logits, size, FRAME), expected[:, 0])
+
+
+def test_an_exported_encoder_that_takes_images_prepares_them_alike(sam: Any) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (31, 97, 3)).astype(np.uint8)
+    model = openvino_core().compile_model(
+        takes_images(encoder_ir(sam, SIDE), FRAME), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    with torch.no_grad():
+        wanted = sam.image_encoder(preprocess(image, FRAME).unsqueeze(0)).numpy()
+    assert np.abs(model({"image": image[None]})["image_embeddings"] - wanted).max() < 1e-4
 
 
 @pytest.mark.parametrize(("whole", "side"), [(56, 16), (63, 18), (64, 16)])

@@ -43,6 +43,15 @@ def test_front_matter_is_what_model_hubs_read() -> None:
     }
 
 
+def test_the_card_says_what_binds_whoever_takes_the_adapter() -> None:
+    facts = copy.deepcopy(FACTS)
+    assert "licen" not in model_card(facts, None).lower()
+    facts["architecture"]["family"] = "sam3"
+    card = model_card(facts, None)
+    assert card.split("---")[1].strip().endswith("license: other")
+    assert "\n## Licence\n\nThe weights of SAM 3 are Meta's, under the SAM License: not an open-source licence;" in card
+
+
 def test_the_card_says_what_the_adapter_is() -> None:
     card = model_card(FACTS, TABLE)
     assert "# Fine-tuned Segment Anything: vit_b\n" in card
