@@ -19,7 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "models.md"
 MARKS = "<!-- families -->", "<!-- /families -->"
-VARIANTS = {"vit": "tiny_random", "tiny_vit": "tiny_vit_random", "sam2": "sam2_random", "sam3": "sam3_random"}
+VARIANTS = {
+    "vit": "tiny_random",
+    "tiny_vit": "tiny_vit_random",
+    "sam2": "sam2_random",
+    "sam3": "sam3_random",
+    "sam_hq": "sam_hq_random",
+}
 """The drawn weights of each family that tests run with."""
 
 FILES = ("tests/models/test_families.py", "tests/training/test_families.py", "tests/integration/test_families.py")
@@ -67,6 +73,7 @@ CHECKS = (
             "vit": "tests/deployment/test_transformers_layout.py::test_the_same_answers",
             "sam2": "tests/models/test_sam2.py::test_maps_and_masks_are_those_of_transformers",
             "sam3": "tests/models/test_sam3.py::test_maps_and_masks_are_those_of_transformers",
+            "sam_hq": "tests/models/test_sam_hq.py::test_masks_are_those_of_transformers_but_for_one_line_of_it",
         },
         {"tiny_vit": "transformers has no SAM with a TinyViT"},
     ),
@@ -74,7 +81,10 @@ CHECKS = (
         "merge with `format=transformers`",
         "test_merged_for_transformers_is_the_same_model",
         _vit("cli/test_merge.py::test_the_layout_of_transformers"),
-        {"tiny_vit": "transformers has no SAM with a TinyViT"},
+        {
+            "tiny_vit": "transformers has no SAM with a TinyViT",
+            "sam_hq": "SamHQModel of transformers makes masks of an image that its attention has not changed",
+        },
     ),
     Check(
         "pixels and prompts go in and back as upstream",
@@ -82,6 +92,7 @@ CHECKS = (
         {
             "vit": "tests/data/test_transforms.py::test_preprocess_equals_segment_anything",
             "tiny_vit": "tests/data/test_transforms.py::test_preprocess_equals_segment_anything",
+            "sam_hq": "tests/data/test_transforms.py::test_preprocess_equals_segment_anything",
             "sam2": "tests/data/test_square_frame.py::test_images_and_prompts_are_those_of_the_processor",
             "sam3": "tests/models/test_sam3.py::test_images_prompts_and_masks_go_as_upstream",
         },
@@ -133,10 +144,10 @@ class Count:
     failed: int = 0
 
 
-def results(junit: Path) -> dict[tuple[str, str, str], Count]:
+def results(*junits: Path) -> dict[tuple[str, str, str], Count]:
     """Cases by file, test and family; the family is empty where the id names none."""
     counts: dict[tuple[str, str, str], Count] = {}
-    for case in ElementTree.parse(junit).getroot().iter("testcase"):
+    for case in (case for junit in junits for case in ElementTree.parse(junit).getroot().iter("testcase")):
         name, _, id_ = case.attrib["name"].partition("[")
         file = case.attrib["classname"].replace(".", "/") + ".py"
         count = counts.setdefault((file, name, _family(id_)), Count())
@@ -184,14 +195,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 1 where a check failed or did not run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the table into docs/models.md")
-    parser.add_argument("--junit", type=Path, help="results of pytest instead of a run")
+    parser.add_argument(
+        "--junit", type=Path, nargs="+", help="results of pytest, in one file or several, instead of a run"
+    )
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as directory:
-        junit = given.junit or Path(directory) / "results.xml"
+        junits = given.junit or [Path(directory) / "results.xml"]
         if given.junit is None:
-            words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}", *commands()]
+            to = f"--junitxml={junits[0]}"
+            words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", to, *commands()]
             subprocess.run(words, cwd=ROOT, check=False)
-        lines = table(results(junit))
+        lines = table(results(*junits))
     print("\n".join(lines))
     bad = any("✗" in line for line in lines)
     if given.write and not bad:

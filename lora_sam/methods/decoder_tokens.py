@@ -37,4 +37,5 @@ class DecoderTokens:
         networks = range(len(sam.mask_decoder.output_hypernetworks_mlps))
         # PEFT wraps no lists of modules
         parts = ["iou_token", "mask_tokens", *(f"output_hypernetworks_mlps.{index}" for index in networks)]
+        parts += getattr(sam.mask_decoder, "further_outputs", ())
         return insert(sam, LoraConfig(target_modules=NO_TARGETS, modules_to_save=parts), trains_encoder=False)

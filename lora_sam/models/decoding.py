@@ -10,7 +10,7 @@ import torch
 from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 from torch import Tensor, nn
 
-from lora_sam.models.shared_decoding import by_pixel, can_share, masks_of_tokens
+from lora_sam.models.shared_decoding import can_share, masks_of_pixels, masks_of_tokens, prepared
 
 if TYPE_CHECKING:
     from segment_anything.modeling import PromptEncoder, Sam
@@ -104,14 +104,15 @@ def decode_all_masks(
 
 
 def maps_of(sam: Sam, image_embeddings: Tensor) -> tuple[Tensor, Tensor | None]:
-    """An image embedding [B, C, h, w] as what the decoder attends to [B, D, h, w], and finer maps [B, C - D, h, w].
+    """An image embedding [B, C, h, w] as what the decoder attends to [B, D, h, w], and finer maps, first axis B.
 
-    The first SAM has no finer maps: None.
+    What these are says `finer` of the decoder. The first SAM has none: None.
     """
     dim = sam.mask_decoder.transformer_dim
     if image_embeddings.shape[1] == dim:
         return image_embeddings, None
-    return image_embeddings[:, :dim], image_embeddings[:, dim:]
+    coarse = image_embeddings[:, :dim]
+    return coarse, sam.mask_decoder.finer(coarse, image_embeddings[:, dim:])
 
 
 def _in_chunks(
@@ -124,7 +125,7 @@ def _in_chunks(
     masks: slice,
 ) -> tuple[Tensor, Tensor]:
     """Masks of tokens [N, T, C] on images [B, H, W, C], plus what is added to the image of each prompt."""
-    finer = None if fine is None else by_pixel(fine)
+    finer = None if fine is None else prepared(sam.mask_decoder, fine)
     compute: Callable[..., tuple[Tensor, Tensor]] = COMPILED.get(sam, masks_of_tokens)
     positions = _positions(sam.prompt_encoder)
     at_once = PROMPTS_AT_ONCE if grid.device.type == "cpu" else len(tokens)
@@ -136,7 +137,7 @@ def _in_chunks(
             pixels = pixels + added[rows]
         own = finer
         if finer is not None and images is not None:
-            own = (finer[0].index_select(0, images[rows]), finer[1].index_select(0, images[rows]))
+            own = tuple(maps.index_select(0, images[rows]) for maps in finer)
         parts.append(compute(sam.mask_decoder, pixels, positions, tokens[rows], masks, own))
     if len(parts) == 1:
         return parts[0]
@@ -152,30 +153,22 @@ def masks_from_embeddings(
         sam: The model; only its mask decoder runs.
         source: Image embedding plus embedding of the mask prompt, for every prompt [N, C, S/16, S/16].
         sparse: Embeddings of points and boxes [N, K, C].
-        fine: Finer maps, see `maps_of`, [1 or N, C', S/16, S/16]; None where the model has none.
+        fine: Finer maps, see `maps_of`, first axis 1 or N; None where the model has none.
 
     Returns:
         Low-resolution logits [N, 4, S/4, S/4] and predicted IoU [N, 4].
     """
-    decoder = sam.mask_decoder
-    tokens = _with_output_tokens(sam, sparse)
     positions = sam.prompt_encoder.get_dense_pe().expand(sparse.shape[0], -1, -1, -1)
-    queries, keys = decoder.transformer(source, positions, tokens)
-    pixels = keys.transpose(1, 2).reshape(source.shape)
-    upscaled = decoder.output_upscaling(pixels) if fine is None else decoder.enlarged(pixels, fine)
-    weights = torch.stack(
-        [mlp(queries[:, 1 + index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
-    )
-    logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
-    return logits, decoder.iou_prediction_head(queries[:, 0])
+    return masks_of_pixels(sam.mask_decoder, source, positions, _with_output_tokens(sam, sparse), fine)
 
 
 def _with_output_tokens(sam: Sam, sparse: Tensor) -> Tensor:
     """The decoder's own tokens, for predicted IoU and masks first, before those of the prompts [N, K, C]."""
     decoder = sam.mask_decoder
-    further = getattr(decoder, "obj_score_token", None)  # attention does not know the order of tokens
-    own = [decoder.iou_token, decoder.mask_tokens, *([] if further is None else [further])]
-    outputs = torch.cat([token.weight for token in own])
+    if hasattr(decoder, "output_tokens"):  # SAM 2 and SAM-HQ have one more
+        outputs = decoder.output_tokens()
+    else:
+        outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     return torch.cat([outputs.expand(sparse.shape[0], -1, -1), sparse], dim=1)
 
 

@@ -36,12 +36,17 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "tiny_vit": "lora_sam.models.tiny_vit.TinyViTSam",
         "sam2": "lora_sam.models.sam2.Sam2",
         "sam3": "lora_sam.models.sam3.Sam3",
+        "sam_hq": "lora_sam.models.sam_hq.SamHQ",
+        "sam_hq_tiny": "lora_sam.models.sam_hq.TinySamHQ",
     }
 )
 """The class of `conf/model/` that describes a variant, by the name of its family."""
 
+# those whose image encoder is also one of another family stand before that one
 _FAMILIES: Mapping[str, str] = MappingProxyType(
     {
+        "sam_hq": "lora_sam.models.sam_hq_family.HQViTFamily",
+        "sam_hq_tiny": "lora_sam.models.sam_hq_family.HQTinyViTFamily",
         "vit": "lora_sam.models.vit_family.ViTFamily",
         "tiny_vit": "lora_sam.models.tiny_vit_family.TinyViTFamily",
         "sam2": "lora_sam.models.sam2_family.Sam2Family",

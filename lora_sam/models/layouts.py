@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lora_sam.core.console import note
@@ -29,13 +30,31 @@ _NAMES = (
     (".norm_final_attn.", ".layer_norm_final_attn."),
     ("prompt_encoder.point_embeddings.", "prompt_encoder.point_embed."),
     *PROMPTED,
+    # what SAM-HQ has beside
+    ("hf_token.", "hq_token."),
+    ("hf_mlp.layers.0.", "hq_mask_mlp.proj_in."),
+    ("hf_mlp.layers.1.", "hq_mask_mlp.layers.0."),
+    ("hf_mlp.layers.2.", "hq_mask_mlp.proj_out."),
+    ("compress_vit_feat.0.", "compress_vit_conv1."),
+    ("compress_vit_feat.1.", "compress_vit_norm."),
+    ("compress_vit_feat.3.", "compress_vit_conv2."),
+    ("embedding_encoder.0.", "encoder_conv1."),
+    ("embedding_encoder.1.", "encoder_norm."),
+    ("embedding_encoder.3.", "encoder_conv2."),
+    ("embedding_maskfeature.0.", "mask_conv1."),
+    ("embedding_maskfeature.1.", "mask_norm."),
+    ("embedding_maskfeature.3.", "mask_conv2."),
 )
 _POSITIONS = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 # What every SAM of a family begins with, in all layouts.
 _PLAIN_VIT = r"image_encoder\.patch_embed\.proj\.weight$|vision_encoder\.patch_embed\.projection\.weight$"
+_TINY_VIT = r"image_encoder\.(?:patch_embed\.seq\.|layers\.\d+\.blocks\.)"
+_HQ = r"hf_token\.|hq_token\.|hf_mlp\.|hq_mask_mlp\.|compress_vit_\w+\."
+_WITH_PLAIN_VIT = re.compile(rf"(?:^|(?<=\.))(?:{_PLAIN_VIT})")
+_WITH_TINY_VIT = re.compile(r"(?:^|(?<=\.))image_encoder\.patch_embed\.seq\.0\.c\.weight$")
 _ENTRANCES = {
-    "vit": re.compile(rf"(?:^|(?<=\.))(?:{_PLAIN_VIT})"),
-    "tiny_vit": re.compile(r"(?:^|(?<=\.))image_encoder\.patch_embed\.seq\.0\.c\.weight$"),
+    "vit": _WITH_PLAIN_VIT,
+    "tiny_vit": _WITH_TINY_VIT,
     "sam2": re.compile(
         r"(?:^|(?<=\.))(?:image_encoder\.trunk\.patch_embed\.proj\.weight$|"
         r"vision_encoder\.backbone\.patch_embed\.projection\.weight$)"
@@ -44,45 +63,60 @@ _ENTRANCES = {
         r"(?:^|(?<=\.))(?:(?:detector\.)?backbone\.vision_backbone\.trunk\.patch_embed\.proj\.weight$|"
         r"(?:(?:detector_model\.)?vision|image)_encoder\.backbone\.embeddings\.patch_embeddings\.projection\.weight$)"
     ),
+    "sam_hq": _WITH_PLAIN_VIT,
+    "sam_hq_tiny": _WITH_TINY_VIT,
 }
-# Models by a key that only they have; the more special ones first. The names are those of the published files and of
-# `transformers`.
-_OTHERS = (
-    (r"w_[ab]_\d+$|lora_[AB]\.|base_model\.model\.|linear_[ab]_[qv]\.|w_[ab]_linear_[qv]\.", "an adapter"),
-    (r"(?:interactive|propagation)_convs\.", "SAM 3.1"),
+# Models by keys that only they have, of each of these patterns one; the first that fits names a file, so the more
+# special ones stand first. The names are those of the published files and of `transformers`.
+_KINDS = (
+    ("an adapter", r"w_[ab]_\d+$|lora_[AB]\.|base_model\.model\.|linear_[ab]_[qv]\.|w_[ab]_linear_[qv]\."),
+    ("SAM 3.1", r"(?:interactive|propagation)_convs\."),
     (
+        "SAM 3",
         r"vision_backbone\.trunk\.|language_backbone\.|detr_decoder\.|vision_encoder\.neck\.fpn_layers\.|"
         r"(?:image|vision)_encoder\.backbone\.(?:embeddings|layers)\.|tracker(?:_model)?\.",
-        "SAM 3",
     ),
-    (r"image_encoder\.trunk\.|sam_mask_decoder\.|memory_attention\.|vision_encoder\.backbone\.", "SAM 2"),
-    (r"hf_token\.|hq_token\.|hf_mlp\.|hq_mask_mlp\.|compress_vit_\w+\.", "SAM-HQ"),
-    (r"image_encoder\.(patch_embed\.seq\.|layers\.\d+\.blocks\.)", "MobileSAM, or another SAM with a TinyViT"),
-    (r"image_encoder\.blocks\.\d+\.mlp\.fc1\.", "EfficientSAM"),
-    (r"image_encoder\.(features|backbone|model|stages)\.", "a SAM with another image encoder than a plain ViT"),
-    (_PLAIN_VIT, "a SAM with a plain ViT"),
+    ("HQ-SAM 2", rf"sam_mask_decoder\.(?:{_HQ})"),
+    ("SAM 2", r"image_encoder\.trunk\.|sam_mask_decoder\.|memory_attention\.|vision_encoder\.backbone\."),
+    ("SAM-HQ with a TinyViT", _HQ, _TINY_VIT),
+    ("SAM-HQ", _HQ),
+    ("MobileSAM, or another SAM with a TinyViT", _TINY_VIT),
+    ("EfficientSAM", r"image_encoder\.blocks\.\d+\.mlp\.fc1\."),
+    ("a SAM with another image encoder than a plain ViT", r"image_encoder\.(?:features|backbone|model|stages)\."),
+    ("a SAM with a plain ViT", _PLAIN_VIT),
 )
 _OWN = {
     "vit": "a SAM with a plain ViT",
     "tiny_vit": "MobileSAM, or another SAM with a TinyViT",
     "sam2": "SAM 2",
     "sam3": "SAM 3",
+    "sam_hq": "SAM-HQ",
+    "sam_hq_tiny": "SAM-HQ with a TinyViT",
 }
-_REMEDIES = {
-    "SAM 3.1": "no model= takes it, as it has three pyramids for two; choose model=sam3 for weights of SAM 3",
-    "an adapter": "give the weights of SAM that it was trained on",
-    _OWN["vit"]: "choose model=vit_b, vit_l or vit_h, whichever they are of, or another model.checkpoint",
-    _OWN["tiny_vit"]: "choose model=tiny_vit, or another model.checkpoint",
-}
+_REMEDIES: Mapping[str, Callable[[Mapping[str, Tensor]], str]] = MappingProxyType(
+    {
+        "an adapter": lambda _: "give the weights of SAM that it was trained on",
+        "SAM 3.1": lambda _: (
+            "no model= takes it, as it has three pyramids for two; choose model=sam3 for weights of SAM 3"
+        ),
+        _OWN["vit"]: lambda _: "choose model=vit_b, vit_l or vit_h, whichever they are of, or another model.checkpoint",
+        _OWN["tiny_vit"]: lambda _: "choose model=tiny_vit, or another model.checkpoint",
+        _OWN["sam2"]: sam2_layouts.whichever,
+        _OWN["sam3"]: sam3_layouts.whichever,
+        _OWN["sam_hq"]: lambda state: _whichever_hq(state),
+        _OWN["sam_hq_tiny"]: lambda _: "choose model=sam_hq_tiny",
+    }
+)
 _READ = {
     "vit": "give weights of the first SAM (vit_b, vit_l, vit_h or a plain ViT of another size)",
     "tiny_vit": "give weights of MobileSAM",
     "sam2": "give weights of SAM 2 or SAM 2.1",
     "sam3": "give weights of SAM 3",
+    "sam_hq": "give weights of SAM-HQ",
+    "sam_hq_tiny": "give weights of SAM-HQ with a TinyViT",
 }
 # of families whose weights are named otherwise than those of the first SAM
 _READERS = {"sam2": sam2_layouts.read, "sam3": sam3_layouts.read}
-_WHICH = {"SAM 2": sam2_layouts.whichever, "SAM 3": sam3_layouts.whichever}
 # of SamPredictor, which the pre-processing here follows
 _PIXELS = {"pixel_mean": (123.675, 116.28, 103.53), "pixel_std": (58.395, 57.12, 57.375)}
 
@@ -120,14 +154,10 @@ def plain_state(state: Mapping[str, Tensor], path: Path, family: str = "vit") ->
     """
     from lora_sam.models.projections import fuse_state_dict
 
-    for pattern, name in _OTHERS:
-        whole_name = re.compile(rf"(?:^|\.)(?:{pattern})")
-        if not any(whole_name.search(key) for key in state):
-            continue
-        if name == _OWN[family]:
-            break  # those that follow are less special
-        remedy = _WHICH[name](state) if name in _WHICH else _REMEDIES.get(name, _READ[family])
-        raise CheckpointError(f"{path} holds {name}, which cannot be the base: {remedy}")
+    kind = _kind_of(state)
+    if kind not in (None, _OWN[family]):
+        remedy = _REMEDIES[kind](state) if kind in _REMEDIES else _READ[family]
+        raise CheckpointError(f"{path} holds {kind}, which cannot be the base: {remedy}")
     found = _under_prefix(state, path, _ENTRANCES[family])
     if family in _READERS:
         found = _READERS[family](found, path)
@@ -136,6 +166,22 @@ def plain_state(state: Mapping[str, Tensor], path: Path, family: str = "vit") ->
     if any(key.endswith(".attn.q.weight") for key in found):
         found = fuse_state_dict(found)
     return dict(_without_pixels(found, path))
+
+
+def _kind_of(state: Mapping[str, Tensor]) -> str | None:
+    """What weights are of, in words; None where no key tells."""
+    for name, *patterns in _KINDS:
+        whole_names = [re.compile(rf"(?:^|\.)(?:{pattern})") for pattern in patterns]
+        if all(any(whole_name.search(key) for key in state) for whole_name in whole_names):
+            return name
+    return None
+
+
+def _whichever_hq(state: Mapping[str, Tensor]) -> str:
+    """What to do with weights of SAM-HQ with a plain ViT, by the channels of its image encoder."""
+    patches = next((value for key, value in state.items() if _WITH_PLAIN_VIT.search(key) and value.ndim == 4), None)
+    fitting = None if patches is None else {768: "b", 1024: "l", 1280: "h"}.get(len(patches))
+    return f"choose model=sam_hq_{fitting or 'b, sam_hq_l or sam_hq_h, whichever they are of'}"
 
 
 def _under_prefix(state: Mapping[str, Tensor], path: Path, entrance: re.Pattern[str]) -> dict[str, Tensor]:

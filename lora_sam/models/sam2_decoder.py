@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_sam.models.building import PATCH_SIZE
+from lora_sam.models.shared_decoding import masks_of_pixels
 
 
 class Sam2PromptEncoder(PromptEncoder):  # type: ignore[misc]
@@ -73,11 +74,13 @@ class Sam2MaskDecoder(MaskDecoder):  # type: ignore[misc]
         coarse, fine = image_embeddings.split([self.transformer_dim, 3 * self.transformer_dim], dim=1)
         tokens = torch.cat([self.output_tokens().expand(count, -1, -1), sparse_prompt_embeddings], dim=1)
         source = coarse.expand(count, -1, -1, -1) + dense_prompt_embeddings
-        queries, keys = self.transformer(source, image_pe.expand(count, -1, -1, -1), tokens)
-        upscaled = self.enlarged(keys.transpose(1, 2).reshape(source.shape), fine)
-        weights = torch.stack([mlp(queries[:, 1 + mask]) for mask, mlp in enumerate(self.output_hypernetworks_mlps)], 1)
-        logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
-        return logits, self.iou_prediction_head(queries[:, 0])
+        positions = image_pe.expand(count, -1, -1, -1)
+        return masks_of_pixels(self, source, positions, tokens, self.finer(coarse, fine))
+
+    def finer(self, embedding: Tensor, fine: Tensor) -> Tensor:
+        """The finer maps that `enlarged` takes: they come as they are."""
+        del embedding
+        return fine
 
     def output_tokens(self) -> Tensor:
         """Those of IoU, masks and object, [6, D]: in this order, which attention does not know."""

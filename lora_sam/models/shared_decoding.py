@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,11 @@ def can_share(decoder: MaskDecoder, tokens: Tensor) -> bool:
     """
     dropout = any(isinstance(module, nn.Dropout) and module.training and module.p > 0 for module in decoder.modules())
     return len(tokens) > 0 and tokens.shape[1] <= MOST_TOKENS and not dropout
+
+
+def prepared(decoder: MaskDecoder, fine: Tensor) -> tuple[Tensor, ...]:
+    """The finer maps of images as `masks_of_tokens` uses them, first axis that of the images."""
+    return (fine,) if hasattr(decoder, "refined") else by_pixel(fine)
 
 
 def by_pixel(fine: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,7 +53,7 @@ def masks_of_tokens(
     positions: Tensor,
     tokens: Tensor,
     masks: slice,
-    fine: tuple[Tensor, Tensor] | None = None,
+    fine: tuple[Tensor, ...] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What `MaskDecoder.predict_masks` computes, without projecting the pixels in its attention.
 
@@ -64,7 +69,7 @@ def masks_of_tokens(
         positions: Positions of the pixels, [H, W, C].
         tokens: Output tokens and embeddings of points and boxes, [N, T, C].
         masks: Which of the masks to compute.
-        fine: What `by_pixel` makes of the finer maps of the images, first axis 1 or N; None without.
+        fine: What `prepared` makes of the finer maps of the images, first axis 1 or N; None without.
 
     Returns:
         Low-resolution logits [N, M, 4H, 4W], predicted IoU [N, M].
@@ -78,8 +83,41 @@ def masks_of_tokens(
     queries = transformer.norm_final_attn(queries + seen)
     # of all masks, so that those not asked for get gradients of zero, not none: an optimiser tells them apart
     weights = [mlp(queries[:, 1 + mask]) for mask, mlp in enumerate(decoder.output_hypernetworks_mlps)]
-    logits = _masks(decoder, keys.unflatten(1, pixels.shape[1:3]), torch.stack(weights, dim=1)[:, masks], fine)
+    added = None if hasattr(decoder, "refined") else fine
+    x = _enlarged(decoder, keys.unflatten(1, pixels.shape[1:3]), added)
+    chosen = torch.stack(weights, dim=1)[:, masks]
+    logits = _as_maps(torch.bmm(x, chosen.transpose(1, 2).to(x.dtype)), pixels.shape[1], pixels.shape[2])
+    if added is not fine:
+        assert fine is not None, "an embedding without the features of an early block"
+        refined = cast("Any", decoder).refined
+        logits = logits + refined(_as_maps(x, pixels.shape[1], pixels.shape[2]), queries, *fine)
     return logits, decoder.iou_prediction_head(queries[:, 0])[:, masks]
+
+
+def masks_of_pixels(
+    decoder: Any, source: Tensor, positions: Tensor, tokens: Tensor, fine: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """What `MaskDecoder.predict_masks` computes, in the way of the published packages, for decoders of every family.
+
+    Args:
+        decoder: The mask decoder. One with `enlarged` adds finer maps while it enlarges (SAM 2), one with `refined`
+            adds logits to those of every mask (SAM-HQ).
+        source: Image embedding plus embedding of the mask prompt, [N, C, H, W].
+        positions: Positions of the pixels, [N, C, H, W].
+        tokens: Output tokens and embeddings of points and boxes, [N, T, C].
+        fine: Finer maps as the decoder wants them, first axis 1 or N; None without.
+
+    Returns:
+        Low-resolution logits [N, 4, 4H, 4W], predicted IoU [N, 4].
+    """
+    queries, keys = decoder.transformer(source, positions, tokens)
+    pixels = keys.transpose(1, 2).reshape(source.shape)
+    upscaled = decoder.enlarged(pixels, fine) if hasattr(decoder, "enlarged") else decoder.output_upscaling(pixels)
+    weights = torch.stack([mlp(queries[:, 1 + mask]) for mask, mlp in enumerate(decoder.output_hypernetworks_mlps)], 1)
+    logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
+    if hasattr(decoder, "refined"):
+        logits = logits + decoder.refined(upscaled, queries, fine)
+    return logits, decoder.iou_prediction_head(queries[:, 0])
 
 
 def _layer(
@@ -177,8 +215,8 @@ def _sums(shares: Tensor, pixels: Tensor) -> Tensor:
     return torch.bmm(shares, pixels)
 
 
-def _masks(decoder: MaskDecoder, pixels: Tensor, weights: Tensor, fine: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Logits [N, M, 4H, 4W] of pixels [N, H, W, C] enlarged by `output_upscaling`, times weights [N, M, C / 8]."""
+def _enlarged(decoder: MaskDecoder, pixels: Tensor, fine: tuple[Tensor, ...] | None) -> Tensor:
+    """Pixels [N, H, W, C] enlarged by `output_upscaling`, [N, H * W * 16, C / 8]: see `_as_maps` for their order."""
     first, norm, activation, second, last_activation = decoder.output_upscaling
     batch, height, width = pixels.shape[:3]
     # with strides as large as the kernel each pixel becomes 2 x 2 on its own: a product, channels kept last
@@ -189,11 +227,16 @@ def _masks(decoder: MaskDecoder, pixels: Tensor, weights: Tensor, fine: tuple[Te
     x = F.linear(x, _as_matrix(second), second.bias.repeat(4))
     if fine is not None:
         x = (x.unflatten(0, (batch, -1)) + fine[1]).flatten(0, 1)
-    x = last_activation(x)
-    logits = torch.bmm(x.view(batch, -1, weights.shape[2]), weights.transpose(1, 2).to(x.dtype))
-    # row and column of a pixel, of the place within its 2 x 2, of the place within those 2 x 2; then the mask
-    logits = logits.view(batch, height, width, 2, 2, 2, 2, -1)
-    return logits.permute(0, 7, 1, 3, 5, 2, 4, 6).reshape(batch, -1, 4 * height, 4 * width)
+    return cast("Tensor", last_activation(x).view(batch, 16 * height * width, -1))
+
+
+def _as_maps(x: Tensor, height: int, width: int) -> Tensor:
+    """[N, H * W * 16, M] as [N, M, 4H, 4W].
+
+    Their order is that of the pixel's row and column, of the place within its 2 x 2, and within those 2 x 2.
+    """
+    maps = x.view(len(x), height, width, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
+    return maps.reshape(len(x), -1, 4 * height, 4 * width)
 
 
 def _as_matrix(layer: nn.ConvTranspose2d) -> Tensor:

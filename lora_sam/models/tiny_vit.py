@@ -161,13 +161,11 @@ class TinyViTSam(WeightOptions):
         """The modules of this architecture with the keys of `mobile_sam`, weights as torch draws them."""
         from lora_sam.models.tiny_vit_encoder import TinyViTEncoder
 
-        encoder = TinyViTEncoder(
-            img_size=self.image_size,
-            embed_dims=self.embed_dims,
-            depths=self.depths,
-            num_heads=self.num_heads,
-            window_sizes=self.window_sizes,
-            out_chans=self.prompt_embed_dim,
-            num_classes=self.num_classes,
-        )
+        encoder = TinyViTEncoder(**self.encoder_arguments())
         return prompted(encoder, self.image_size, self.prompt_embed_dim, self.decoder_mlp_dim)
+
+    def encoder_arguments(self) -> dict[str, Any]:
+        """Those of `TinyViTEncoder`."""
+        names = ("embed_dims", "depths", "num_heads", "window_sizes", "num_classes")
+        beside = {"img_size": self.image_size, "out_chans": self.prompt_embed_dim}
+        return {**beside, **{name: getattr(self, name) for name in names}}

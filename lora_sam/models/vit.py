@@ -126,26 +126,31 @@ class ViTSam(WeightOptions):
 
     def empty(self) -> Sam:
         """The modules of this architecture, with weights as torch draws them."""
+        from segment_anything.modeling import ImageEncoderViT
+
+        encoder = ImageEncoderViT(**self.encoder_arguments())
+        return prompted(encoder, self.image_size, self.prompt_embed_dim, self.decoder_mlp_dim)
+
+    def encoder_arguments(self) -> dict[str, Any]:
+        """Those of `segment_anything.modeling.ImageEncoderViT`."""
         from functools import partial
 
-        from segment_anything.modeling import ImageEncoderViT
         from torch import nn
 
-        encoder = ImageEncoderViT(
-            img_size=self.image_size,
-            patch_size=PATCH_SIZE,
-            embed_dim=self.embed_dim,
-            depth=self.depth,
-            num_heads=self.num_heads,
-            mlp_ratio=4,
-            norm_layer=partial(nn.LayerNorm, eps=1e-6),
-            qkv_bias=True,
-            use_rel_pos=True,
-            global_attn_indexes=self.global_attention,
-            window_size=self.window_size,
-            out_chans=self.prompt_embed_dim,
-        )
-        return prompted(encoder, self.image_size, self.prompt_embed_dim, self.decoder_mlp_dim)
+        return {
+            "img_size": self.image_size,
+            "patch_size": PATCH_SIZE,
+            "embed_dim": self.embed_dim,
+            "depth": self.depth,
+            "num_heads": self.num_heads,
+            "mlp_ratio": 4,
+            "norm_layer": partial(nn.LayerNorm, eps=1e-6),
+            "qkv_bias": True,
+            "use_rel_pos": True,
+            "global_attn_indexes": self.global_attention,
+            "window_size": self.window_size,
+            "out_chans": self.prompt_embed_dim,
+        }
 
 
 def resize_positions(

@@ -52,7 +52,7 @@ UPSTREAM: dict[str, Any] = {
     "sam3": (Sam3TrackerModel, Sam3TrackerProcessor),
 }
 QUICK = ["trainer.device=cpu", "tracker=none", "trainer.max_epochs=null"]
-VARIANTS = {"tiny_vit": "tiny_vit_random", "sam2": "sam2_random", "sam3": "sam3_random"}
+VARIANTS = {"tiny_vit": "tiny_vit_random", "sam2": "sam2_random", "sam3": "sam3_random", "sam_hq": "sam_hq_random"}
 
 
 def composed(blobs: Path, *overrides: str) -> dict[str, Any]:
@@ -212,6 +212,7 @@ def test_the_first_and_the_last_block_are_those_of_all_stages(family: str, deplo
         "tiny_vit": ("layers.1.blocks.0", "layers.3.blocks.0"),
         "sam2": ("blocks.0", "blocks.7"),
         "sam3": ("layers.0", "layers.3"),
+        "sam_hq": ("blocks.0", "blocks.2"),
     }[family]
     assert ends_of(encoder) == ends
     pattern = encoder_rungs(ends_of(encoder)).then[1].in_float[-1]
@@ -229,13 +230,14 @@ def test_masks_without_prompts(deployed: Path) -> None:
     assert found.masks.shape[1:] == (50, 64)
 
 
-@pytest.mark.parametrize("family", ["tiny_vit"], indirect=True)
-def test_what_transformers_does_not_have_is_refused(deployed: Path) -> None:
-    with pytest.raises(AdapterError, match=r"format = transformers: .* no SAM with a TinyViT; leave format out"):
+@pytest.mark.parametrize("family", ["tiny_vit", "sam_hq"], indirect=True)
+def test_what_transformers_does_not_have_is_refused(family: str, deployed: Path) -> None:
+    why = {"tiny_vit": "no SAM with a TinyViT", "sam_hq": "an image that its attention has not changed"}[family]
+    with pytest.raises(AdapterError, match=rf"format = transformers: .* {why}; leave format out"):
         perform("merge", deployed, format="transformers")
 
 
-@pytest.mark.parametrize("family", ["tiny_vit"], indirect=True)
+@pytest.mark.parametrize("family", ["tiny_vit", "sam_hq"], indirect=True)
 def test_onnx_parts_compute_what_torch_computes(deployed: Path) -> None:
     pytest.importorskip("onnx", reason="the optional package onnx is not installed")
     assert perform("export", deployed, format="onnx", precision="fp32") == 0

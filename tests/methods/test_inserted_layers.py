@@ -43,7 +43,7 @@ def moved(adapted: Any) -> Any:
     return adapted
 
 
-@pytest.mark.parametrize("model", ["tiny_vit_random", "sam2_random", "sam3_random"])
+@pytest.mark.parametrize("model", ["tiny_vit_random", "sam2_random", "sam3_random", "sam_hq_random"])
 def test_every_family(option: Any, tmp_path: Path, model: str) -> None:
     base = option(f"model/{model}")
     for name in METHODS:

@@ -100,7 +100,8 @@ def test_another_normalisation_is_refused(plain: dict[str, Tensor], values: list
         ("SAM-HQ", ["image_encoder.blocks.0.norm1.weight", "mask_decoder.compress_vit_feat.0.weight"]),
         ("SAM-HQ", ["vision_encoder.patch_embed.projection.weight", "mask_decoder.hq_token.weight"]),
         ("SAM-HQ", ["vision_encoder.pos_embed", "mask_decoder.hq_mask_mlp.proj_in.weight"]),
-        ("SAM-HQ", ["image_encoder.patch_embed.seq.0.c.weight", "mask_decoder.hf_mlp.layers.0.weight"]),
+        ("SAM-HQ with a TinyViT", ["image_encoder.patch_embed.seq.0.c.weight", "mask_decoder.hf_mlp.layers.0.weight"]),
+        ("HQ-SAM 2", ["image_encoder.trunk.blocks.0.attn.qkv.weight", "sam_mask_decoder.hf_token.weight"]),
         ("MobileSAM, or another SAM with a TinyViT", ["image_encoder.patch_embed.seq.0.c.weight"]),
         ("MobileSAM, or another SAM with a TinyViT", ["module.image_encoder.layers.1.blocks.0.attn.qkv.weight"]),
         ("SAM 2", ["image_encoder.trunk.blocks.0.attn.qkv.weight", "sam_mask_decoder.iou_token.weight"]),
@@ -132,6 +133,8 @@ def test_other_models_are_named(name: str, keys: list[str]) -> None:
         remedy = "it is the detector alone" if "detr" in keys[1] else "choose model=sam3"
     if name == "SAM 3.1":
         remedy = "no model= takes it"
+    if name.startswith("SAM-HQ"):
+        remedy = "choose model=sam_hq_tiny" if "TinyViT" in name else "choose model=sam_hq_b, sam_hq_l or sam_hq_h, "
     assert str(caught.value).startswith(f"weights.pth holds {name}, which cannot be the base: {remedy}")
 
 

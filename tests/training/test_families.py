@@ -13,7 +13,7 @@ import torch
 from lora_sam.training.loop import Fit
 
 
-@pytest.fixture(params=["tiny_vit_random", "sam2_random", "sam3_random"])
+@pytest.fixture(params=["tiny_vit_random", "sam2_random", "sam3_random", "sam_hq_random"])
 def tiny_sam(option: Callable[..., Any], request: pytest.FixtureRequest) -> Callable[[], Any]:
     """What `make_fit` trains here."""
     return lambda: option(f"model/{request.param}").build().sam

@@ -83,11 +83,12 @@ def kept(run: Callable[[], Any], parameters: set[int]) -> int:
         ("sam2_tiny", "lora", {}),
         ("sam3", "lora", {}),
         ("sam3", "full", {}),
+        ("sam_hq_tiny", "lora", {"blocks": "last:3"}),
     ],
 )
 def test_what_autograd_keeps(option, make_step, name, method, changes, precision):
     """Two images in the encoder, four prompts in the decoder, of a model small enough to count."""
-    side = {"sam2_tiny": 256, "sam3": 252}.get(name, 512)
+    side = {"sam2_tiny": 256, "sam3": 252, "sam_hq_tiny": 256}.get(name, 512)
     small = {"embed_dim": 192, "mlp_dim": 888, "depth": 5, "num_heads": 3, "global_attention": [2, 4], "window_size": 6}
     model = option(f"model/{name}", weights="random", image_size=side, **(small if name == "sam3" else {}))
     adapted = option(f"method/{method}", **changes).apply(model.build().sam)
