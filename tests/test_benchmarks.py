@@ -874,7 +874,7 @@ class _Scripted:
             return [(x, y) for x, y in prompts.points[:, 0]]
         return [((x1 + x2) / 2, (y1 + y2) / 2) for x1, y1, x2, y2 in prompts.boxes]
 
-    def predict_all(self, image: Any, prompts: Any) -> Any:
+    def predict_all(self, image: Any, prompts: Any, **options: Any) -> Any:
         from lora_sam.core.predictor import AllMasks
 
         found = self.predict(image, prompts)

@@ -46,7 +46,7 @@ class Scale:
     model: str
 
 
-FULL = Scale(side=12_000, tile=1024, cell=800, window=800, points=4, alone=30, model="nano")
+FULL = Scale(side=12_000, tile=1024, cell=400, window=400, points=6, alone=30, model="nano")
 SMALL = Scale(side=320, tile=96, cell=80, window=64, points=4, alone=4, model="tiny_random")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +28,10 @@ class AllMasks:
     logits: NDArray[np.float32]
     scores: NDArray[np.float32]
     low_res_logits: NDArray[np.float32]
+
+
+Worth = Callable[[NDArray[np.float32]], NDArray[np.bool_]]
+"""Says of predicted IoU [N, M] which masks are wanted, bool [N, M]."""
 
 
 class Predictor(Protocol):
@@ -84,8 +89,15 @@ class Predictor(Protocol):
         """
         ...
 
-    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
-        """All masks for each of N prompts. Takes memory for N x M images; raises as `predict` does."""
+    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts, *, worth: Worth | None = None) -> AllMasks:
+        """All masks for each of N prompts. Takes memory for N x M images; raises as `predict` does.
+
+        Args:
+            image: RGB, uint8 [H, W, 3].
+            prompts: N prompts.
+            worth: Which masks are wanted; all `logits` of the others are 0, which costs neither time nor memory. None
+                for all of them.
+        """
         ...
 
     def segment(

@@ -86,16 +86,18 @@ class AutomaticMasks:
         self, predictor: Predictor, image: NDArray[np.uint8], points: NDArray[np.float32], least: Scores
     ) -> _Part:
         prompts = Prompts(points=points[:, None], labels=np.ones((len(points), 1), np.int64))
-        found = predictor.predict_all(image, prompts)
-        logits, scores = found.logits, found.scores
-        chosen = masks_of(logits.shape[1], least.masks)
-        logits, predicted = logits[:, chosen], scores[:, chosen]
-        places = np.repeat(points, logits.shape[1], axis=0)
-        logits, predicted = logits.reshape(-1, *logits.shape[2:]), predicted.reshape(-1)
-        # stability is at most 1: what is left out here has no score above the threshold either
-        good = np.flatnonzero(_above(predicted, least.predicted_iou))
-        best = float(predicted.max())
-        logits, predicted, places = logits[good], predicted[good], places[good]
+
+        def worth(scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+            # stability is at most 1: what is left out here has no score above the threshold either
+            good = np.zeros(scores.shape, np.bool_)
+            looked_at = masks_of(scores.shape[1], least.masks)
+            good[:, looked_at] = _above(scores[:, looked_at], least.predicted_iou)
+            return good
+
+        found = predictor.predict_all(image, prompts, worth=worth)
+        rows, columns = np.nonzero(worth(found.scores))
+        logits, predicted, places = found.logits[rows, columns], found.scores[rows, columns], points[rows]
+        best = float(found.scores[:, masks_of(found.scores.shape[1], least.masks)].max())
         stability = stability_of(logits, least.stability_offset)
         scores = score_of(predicted, stability, least.ranking)
         high = _above(scores, least.predicted_iou)
@@ -182,8 +184,8 @@ def score_of(
 
 
 def _above(scores: NDArray[np.float32], least: float) -> NDArray[np.bool_]:
-    """Which scores [N] are above a threshold; all are where it is 0."""
-    return scores > least if least > 0 else np.ones(len(scores), np.bool_)
+    """Which scores are above a threshold; all are where it is 0."""
+    return scores > least if least > 0 else np.ones(scores.shape, np.bool_)
 
 
 def _why_nothing(parts: list[_Part], least: Scores) -> str:

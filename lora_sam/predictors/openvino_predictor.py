@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lora_sam.core.errors import ConfigError
 from lora_sam.core.frame import Frame
-from lora_sam.core.predictor import AllMasks, best_of_three
+from lora_sam.core.predictor import AllMasks, Worth, best_of_three
 from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Masks, Prompts
 from lora_sam.predictors.interface import Embeddings, by_kind, no_masks
@@ -82,6 +82,7 @@ class OpenVINOPredictor:
         self.frame = frame_in(encoder_model, encoder)
         self.image_size = self.frame.side
         self.offers_all_masks = offers_all_masks(decoder_model, decoder)
+        self._offered = 4 if self.offers_all_masks else 1
         self.class_names = class_names_in(decoder_model, decoder)
         self._ranks = {name: len(port.partial_shape) for port in decoder_model.inputs for name in port.names}
         core = openvino_core()
@@ -158,18 +159,25 @@ class OpenVINOPredictor:
         columns = zip(*self._decoded(image, prompts, chosen, multimask), strict=True)
         return Masks(*(np.concatenate(column) for column in columns))
 
-    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
+    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts, *, worth: Worth | None = None) -> AllMasks:
         """See `Predictor`."""
-        return by_kind(checked(prompts, size_of(image)), lambda part: self._predict_all(image, part))
+        return by_kind(checked(prompts, size_of(image)), lambda part: self._predict_all(image, part, worth))
 
-    def _predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
+    def _predict_all(self, image: NDArray[np.uint8], prompts: Prompts, worth: Worth | None) -> AllMasks:
         """`predict_all` for prompts of one kind."""
+        enlarged = np.zeros((len(prompts), self._offered, *size_of(image)), np.float32)
+        start = 0
 
         def copied(part: AllMasks, _: object) -> tuple[NDArray[Any], ...]:
-            return part.logits.copy(), part.scores.copy(), part.low_res_logits.copy()
+            nonlocal start
+            wanted = np.ones(part.scores.shape, np.bool_) if worth is None else worth(part.scores)
+            for row, column in np.argwhere(wanted).tolist():
+                enlarged[start + row, column] = part.logits[row, column]
+            start += len(part.scores)
+            return part.scores.copy(), part.low_res_logits.copy()
 
-        logits, scores, low_res = zip(*self._decoded(image, prompts, copied, True), strict=True)
-        return AllMasks(np.concatenate(logits), np.concatenate(scores), np.concatenate(low_res))
+        scores, low_res = zip(*self._decoded(image, prompts, copied, True), strict=True)
+        return AllMasks(enlarged, np.concatenate(scores), np.concatenate(low_res))
 
     def segment(
         self,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lora_sam.core.predictor import AllMasks, best_of_three
+from lora_sam.core.predictor import AllMasks, Worth, best_of_three
 from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Masks, Prompts
 from lora_sam.predictors.interface import Embeddings, by_kind, no_masks
@@ -165,24 +165,27 @@ class TorchPredictor:
             low_res.append(logits.cpu().numpy())
         return Masks(np.concatenate(masks), np.concatenate(scores), np.concatenate(low_res))
 
-    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
+    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts, *, worth: Worth | None = None) -> AllMasks:
         """See `Predictor`."""
-        return by_kind(checked(prompts, size_of(image)), lambda part: self._predict_all(image, part))
+        return by_kind(checked(prompts, size_of(image)), lambda part: self._predict_all(image, part, worth))
 
-    def _predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
+    def _predict_all(self, image: NDArray[np.uint8], prompts: Prompts, worth: Worth | None) -> AllMasks:
         """`predict_all` for prompts of one kind."""
         from lora_sam.data.transforms import logits_to_original
 
         size = size_of(image)
         embedding = self.embedder.embed(image)
-        enlarged, scores, low_res = [], [], []
-        for part in self._parts(prompts):
-            logits, iou = self._decode(embedding, part, size)
-            original = logits_to_original(logits.flatten(0, 1), size, self.frame)
-            enlarged.append(original.unflatten(0, iou.shape).cpu().numpy())
-            scores.append(iou.cpu().numpy())
-            low_res.append(logits.cpu().numpy())
-        return AllMasks(np.concatenate(enlarged), np.concatenate(scores), np.concatenate(low_res))
+        found = [self._decode(embedding, part, size) for part in self._parts(prompts)]
+        scores = np.concatenate([iou.cpu().numpy() for _, iou in found])
+        enlarged = np.zeros((*scores.shape, *size), np.float32)
+        wanted = np.ones(scores.shape, np.bool_) if worth is None else worth(scores)
+        start = 0
+        for logits, _ in found:
+            rows, columns = np.nonzero(wanted[start : start + len(logits)])
+            if len(rows):
+                enlarged[start + rows, columns] = logits_to_original(logits[rows, columns], size, self.frame).cpu().numpy()
+            start += len(logits)
+        return AllMasks(enlarged, scores, np.concatenate([logits.cpu().numpy() for logits, _ in found]))
 
     def segment(
         self,

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import AdapterError
-from lora_sam.core.predictor import AllMasks
+from lora_sam.core.predictor import AllMasks, Worth
 from lora_sam.core.scores import Scores
 from lora_sam.core.structures import Masks, Prompts, Sample
 from lora_sam.evaluation.further import Further, paired_figure
@@ -60,7 +60,7 @@ class Known:
         masks, scores = self._answers(prompts)
         return Masks(masks, scores, np.zeros((len(prompts), 4, 4), np.float32))
 
-    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
+    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts, *, worth: Worth | None = None) -> AllMasks:
         masks, scores = self._answers(prompts)
         logits = np.where(masks, np.float32(8), np.float32(-8))[:, None]
         return AllMasks(logits, scores[:, None], np.zeros((len(prompts), 1, 4, 4), np.float32))

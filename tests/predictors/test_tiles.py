@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.crops import Crop
 from lora_sam.core.errors import ConfigError, DataError
-from lora_sam.core.predictor import AllMasks
+from lora_sam.core.predictor import AllMasks, Worth
 from lora_sam.core.scores import Scores
 from lora_sam.core.structures import Masks, Prompts
 from lora_sam.predictors.automatic import AutomaticMasks
@@ -31,7 +31,7 @@ class Perfect:
     def __init__(self) -> None:
         self.sizes: list[tuple[int, ...]] = []
 
-    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
+    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts, *, worth: Worth | None = None) -> AllMasks:
         self.sizes.append(image.shape)
         assert prompts.points is not None
         columns, rows = prompts.points[:, 0].astype(int).T
@@ -205,7 +205,7 @@ def test_a_piece_that_a_neighbour_saw_whole_and_refused_is_left_out() -> None:
     image[20:40, 90:140] = 3  # whole in the last tile
 
     class Refuses(Perfect):
-        def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
+        def predict_all(self, image: NDArray[np.uint8], prompts: Prompts, *, worth: Worth | None = None) -> AllMasks:
             found = super().predict_all(image, prompts)
             whole = found.logits[:, 0].max(axis=1).max(axis=1) > 0
             wide = (found.logits[:, 0] > 0).any(axis=1).sum(axis=1) >= 50

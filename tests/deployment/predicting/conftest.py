@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lora_sam.core.frame import Frame
-from lora_sam.core.predictor import AllMasks
+from lora_sam.core.predictor import AllMasks, Worth
 from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Masks, Prompts
 from lora_sam.deployment.predicting.found import FoundImage, objects_from
@@ -43,7 +43,7 @@ class Boxes:
         scores = np.linspace(0.9, 0.5, len(prompts)).astype(np.float32)
         return Masks(masks, scores, np.zeros((len(prompts), 16, 16), np.float32))
 
-    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
+    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts, *, worth: Worth | None = None) -> AllMasks:
         masks = self.predict(image, prompts)
         logits = np.where(masks.masks, 9.0, -9.0).astype(np.float32)[:, None]
         return AllMasks(

@@ -98,7 +98,7 @@ def test_the_limit_of_reading_is_of_the_context(tmp_path: Path, monkeypatch: pyt
 class Discs(Boxes):
     """Finds what has the grey of the point, in tiles as in whole images."""
 
-    def predict_all(self, image: NDArray[np.uint8], prompts: Any) -> Any:
+    def predict_all(self, image: NDArray[np.uint8], prompts: Any, **options: Any) -> Any:
         self.seen.append(image.tobytes())
         columns, rows = prompts.points[:, 0].astype(int).T
         grey = image[rows, columns, 0]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lora_sam.core.predictor import AllMasks
+from lora_sam.core.predictor import AllMasks, Worth
 from lora_sam.core.structures import Masks, Prompts, Sample
 from lora_sam.evaluation.backends.host import Host
 from lora_sam.evaluation.backends.result import Comparison, Measured
@@ -78,7 +78,7 @@ class Fading:
         rows, best = np.arange(len(prompts)), 2 if multimask else 0
         return Masks(found.logits[rows, best] > threshold, found.scores[rows, best], found.low_res_logits[rows, best])
 
-    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
+    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts, *, worth: Worth | None = None) -> AllMasks:
         self._encode(image)
         assert prompts.boxes is not None
         rows, columns = np.mgrid[: image.shape[0], : image.shape[1]] + 0.5
