@@ -110,7 +110,10 @@ class Predictor(Protocol):
         mask_inputs: ArrayLike | None = None,
         multimask: bool = False,
     ) -> Masks:
-        """`predict` with prompts given as plain lists; see `lora_sam.predictors.prompting.prompts_from`."""
+        """`predict` with prompts given as plain lists; see `lora_sam.predictors.prompting.prompts_from`.
+
+        With `multimask`, all three masks are in `candidates` of the result.
+        """
         ...
 
 

@@ -151,6 +151,21 @@ class Corrections:
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """SAM's three masks for an ambiguous prompt, of each of N prompts: whole, part, subpart, in no fixed order.
+
+    Attributes:
+        masks: bool [N, 3, H, W].
+        scores: IoU as predicted by the model, float32 [N, 3].
+        low_res_logits: float32 [N, 3, S/4, S/4] in the input frame.
+    """
+
+    masks: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+    low_res_logits: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Masks:
     """Predicted masks for N prompts of one image, at the image's original size.
 
@@ -159,12 +174,14 @@ class Masks:
         scores: IoU as predicted by the model, float32 [N].
         low_res_logits: float32 [N, S/4, S/4] in the input frame.
         class_probabilities: How likely each is of each class, float32 [N, C], where what computed them tells it.
+        candidates: All three masks of each prompt, after `segment(..., multimask=True)`; `masks` are the best of them.
     """
 
     masks: NDArray[np.bool_]
     scores: NDArray[np.float32]
     low_res_logits: NDArray[np.float32]
     class_probabilities: NDArray[np.float32] | None = None
+    candidates: Candidates | None = None
 
     def save(self, path: str | PathLike[str], *, name: str = "image.png", classes: Sequence[str] | None = None) -> Path:
         """Write the masks as what the ending of `path` says, atomically; returns the path.

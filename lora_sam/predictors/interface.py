@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lora_sam.core.predictor import AllMasks
+    from lora_sam.core.predictor import AllMasks, Predictor
 
 import dataclasses
 import threading
@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.frame import Frame
-from lora_sam.core.structures import Masks, Prompts
+from lora_sam.core.structures import Candidates, Masks, Prompts
 from lora_sam.data.reading.images import digest_of_pixels
 
+_CANDIDATES_AT_ONCE = 2**25  # pixels of an image times prompts: half a gigabyte of logits
 E = TypeVar("E")
 R = TypeVar("R", Masks, "AllMasks")
 
@@ -107,3 +108,33 @@ def no_masks(size: tuple[int, int], frame: Frame) -> Masks:
     """The masks of no prompt."""
     low_res = (0, frame.mask_side, frame.mask_side)
     return Masks(np.zeros((0, *size), np.bool_), np.zeros(0, np.float32), np.zeros(low_res, np.float32))
+
+
+def with_candidates(predictor: Predictor, image: NDArray[np.uint8], prompts: Prompts) -> Masks:
+    """The best of the three masks of each of N prompts, and all three with their scores.
+
+    Args:
+        predictor: One that offers four masks for a prompt.
+        image: RGB, uint8 [H, W, 3].
+        prompts: The prompts.
+    """
+    from lora_sam.core.predictor import best_of_three
+
+    step = max(1, _CANDIDATES_AT_ONCE // (image.shape[0] * image.shape[1]))
+    found = []
+    for start in range(0, len(prompts), step):
+        every = predictor.predict_all(image, prompts[slice(start, start + step)], worth=_three)
+        found.append((every.logits[:, 1:] > 0, every.scores[:, 1:], every.low_res_logits[:, 1:]))
+    if not found:
+        none = no_masks((image.shape[0], image.shape[1]), predictor.frame)
+        sides = none.low_res_logits.shape[1:]
+        masks = np.zeros((0, 3, *none.masks.shape[1:]), np.bool_)
+        empty = Candidates(masks, np.zeros((0, 3), np.float32), np.zeros((0, 3, *sides), np.float32))
+        return dataclasses.replace(none, candidates=empty)
+    three = Candidates(*(np.concatenate(column) for column in zip(*found, strict=True)))
+    rows, best = np.arange(len(prompts)), best_of_three(np.pad(three.scores, ((0, 0), (1, 0)))) - 1
+    return Masks(three.masks[rows, best], three.scores[rows, best], three.low_res_logits[rows, best], candidates=three)
+
+
+def _three(scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return np.broadcast_to(np.arange(scores.shape[1]) > 0, scores.shape)

@@ -16,7 +16,7 @@ from lora_sam.core.frame import Frame
 from lora_sam.core.predictor import AllMasks, Worth, best_of_three
 from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Masks, Prompts
-from lora_sam.predictors.interface import Embeddings, by_kind, no_masks
+from lora_sam.predictors.interface import Embeddings, by_kind, no_masks, with_candidates
 from lora_sam.predictors.openvino_parts import (
     CLASSES,
     Execution,
@@ -137,10 +137,8 @@ class OpenVINOPredictor:
         Raises:
             ConfigError: `multimask` with a decoder that was exported for single masks only.
         """
-        if multimask and not self.offers_all_masks:
-            raise ConfigError(
-                "multimask = true: this decoder gives single masks only; export it again with multimask=true"
-            )
+        if multimask:
+            self._check_offers_all()
         if not len(prompts):
             return no_masks(size_of(image), self.frame)
         return by_kind(checked(prompts, size_of(image)), lambda part: self._predict(image, part, multimask, threshold))
@@ -191,7 +189,26 @@ class OpenVINOPredictor:
     ) -> Masks:
         """See `Predictor`."""
         prompts = prompts_from(boxes, points, labels, size_of(image), mask_inputs, self.frame.mask_side)
-        return self.predict(image, prompts, multimask=multimask)
+        if not multimask:
+            return self.predict(image, prompts)
+        self._check_offers_all()
+        return with_candidates(self, image, prompts)
+
+    def add(self, name: str, path: object) -> None:
+        """Raise `ConfigError`: exported parts are one merged model."""
+        raise ConfigError(
+            f"name = {name!r:.99}: exported parts hold one merged model and take no adapter; lora_sam.load(run) does"
+        )
+
+    def use(self, name: str, *, alpha: float = 1.0) -> None:
+        """Raise `ConfigError`, as `add` does."""
+        self.add(name, alpha)
+
+    def _check_offers_all(self) -> None:
+        if not self.offers_all_masks:
+            raise ConfigError(
+                "multimask = true: this decoder gives single masks only; export it again with multimask=true"
+            )
 
     def _encode(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         # the array, because importing torch would take more memory than all else here

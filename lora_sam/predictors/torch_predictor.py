@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from lora_sam.core.predictor import AllMasks, Worth, best_of_three
 from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Masks, Prompts
-from lora_sam.predictors.interface import Embeddings, by_kind, no_masks
+from lora_sam.predictors.interface import Embeddings, by_kind, no_masks, with_candidates
 from lora_sam.predictors.prompting import checked, prompts_from, size_of
 
 if TYPE_CHECKING:
@@ -183,7 +183,9 @@ class TorchPredictor:
         for logits, _ in found:
             rows, columns = np.nonzero(wanted[start : start + len(logits)])
             if len(rows):
-                enlarged[start + rows, columns] = logits_to_original(logits[rows, columns], size, self.frame).cpu().numpy()
+                enlarged[start + rows, columns] = (
+                    logits_to_original(logits[rows, columns], size, self.frame).cpu().numpy()
+                )
             start += len(logits)
         return AllMasks(enlarged, scores, np.concatenate([logits.cpu().numpy() for logits, _ in found]))
 
@@ -199,7 +201,9 @@ class TorchPredictor:
     ) -> Masks:
         """See `Predictor`."""
         prompts = prompts_from(boxes, points, labels, size_of(image), mask_inputs, self.frame.mask_side)
-        return self.predict(image, prompts, multimask=multimask)
+        if not multimask:
+            return self.predict(image, prompts)
+        return with_candidates(self, image, prompts)
 
     def _parts(self, prompts: Prompts) -> Iterator[Prompts]:
         for start in range(0, len(prompts), self._chunk):

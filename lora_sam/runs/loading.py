@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lora_sam.predictors.class_head import ClassHead
     from lora_sam.predictors.frozen import FrozenPart
     from lora_sam.predictors.torch_predictor import Context, ImageEmbedder, TorchPredictor
+    from lora_sam.runs.several import AdapterPredictor
 
 
 def load(
@@ -34,8 +35,8 @@ def load(
     *,
     base: str | PathLike[str] | None = None,
     device: str | torch.device = "auto",
-) -> TorchPredictor:
-    """A predictor with base and adapter loaded.
+) -> AdapterPredictor:
+    """A predictor with base and adapter loaded; further adapters can be put beside it (`AdapterPredictor.add`).
 
     Args:
         path: `latest`, a run directory, or an adapter directory.
@@ -49,13 +50,14 @@ def load(
         ConfigError: the device is not there.
     """
     from lora_sam.models.device import pick_device
-    from lora_sam.predictors.torch_predictor import TorchPredictor
+    from lora_sam.runs.several import FIRST, AdapterPredictor
 
-    directory = _adapter_directory(path)
-    facts = read_facts(directory)
-    tuned = load_adapted(directory, base=base)
-    tuned.sam.to(pick_device(device))
-    return TorchPredictor(tuned.sam, facts["image_size"], scores=scores_of(facts.get("scores")))
+    directory = adapter_directory(path)
+    built = build_base(directory, read_facts(directory), base)
+    predictor = AdapterPredictor(built, pick_device(device))
+    predictor.add(FIRST, directory)
+    predictor.use(FIRST)
+    return predictor
 
 
 def load_classes(path: str | PathLike[str] = "latest") -> ClassHead | None:
@@ -67,7 +69,7 @@ def load_classes(path: str | PathLike[str] = "latest") -> ClassHead | None:
     Raises:
         AdapterError: nothing usable is at `path`, or the head is missing, damaged or not what was saved.
     """
-    directory = _adapter_directory(path)
+    directory = adapter_directory(path)
     facts = read_facts(directory)
     if CLASS_HEAD not in facts.get(DIGESTS, {}):
         return None
@@ -85,7 +87,7 @@ def load_adapted(path: str | PathLike[str] = "latest", *, base: str | PathLike[s
     """The base with the adapter inside, on the CPU. Arguments and errors are those of `load`."""
     from lora_sam.methods import adapted
 
-    directory = _adapter_directory(path)
+    directory = adapter_directory(path)
     facts = read_facts(directory)
     model = build_base(directory, facts, base)
     return adapted.load(model.sam, directory, trains_encoder=facts["trains_encoder"])
@@ -101,7 +103,7 @@ def load_base(path: str | PathLike[str] = "latest", *, base: str | PathLike[str]
     """
     from lora_sam.methods.layer_files import put_in_saved
 
-    directory = _adapter_directory(path)
+    directory = adapter_directory(path)
     model = build_base(directory, read_facts(directory), base)
     put_in_saved(model.sam, directory)
     return model
@@ -134,7 +136,8 @@ def build_with(directory: Path, facts: dict[str, Any], weights: Path) -> BaseMod
     return _settings(directory, facts, str(weights), random=False).build()
 
 
-def _adapter_directory(path: str | PathLike[str]) -> Path:
+def adapter_directory(path: str | PathLike[str]) -> Path:
+    """The adapter at `latest`, a run directory or an adapter directory. Raises `AdapterError` where there is none."""
     named = str(path) in ("latest", "best") or (Path(path) / SWEEP).is_file()
     return find_adapter(find_run(str(path)).root if named else Path(path))
 

@@ -119,6 +119,21 @@ def test_single_masks_only_says_so(exported: Callable[..., Any]) -> None:
     assert predictor.predict_all(picture((48, 64)), prompts("boxes", (48, 64))).scores.shape == (3, 1)
     with pytest.raises(ConfigError, match="export it again with multimask=true"):
         predictor.predict(picture((48, 64)), prompts("boxes", (48, 64)), multimask=True)
+    with pytest.raises(ConfigError, match="export it again with multimask=true"):
+        predictor.segment(picture((48, 64)), boxes=[[1, 2, 30, 40]], multimask=True)
+    with pytest.raises(ConfigError, match="hold one merged model and take no adapter"):
+        predictor.use("other")
+
+
+def test_multimask_of_segment_gives_all_three(sam: Any, exported: Callable[..., Any]) -> None:
+    image, boxes = picture((48, 64)), [[1, 2, 30, 40], [10, 12, 50, 40]]
+    found = exported(multimask=True).segment(image, boxes=boxes, multimask=True)
+    wanted = TorchPredictor(sam, 64).segment(image, boxes=boxes, multimask=True)
+    assert found.candidates.masks.shape == (2, 3, 48, 64)
+    assert np.abs(found.candidates.low_res_logits - wanted.candidates.low_res_logits).max() < 1e-4
+    assert np.abs(found.candidates.scores - wanted.candidates.scores).max() < 1e-4
+    assert (found.candidates.masks == wanted.candidates.masks).mean() > 0.999
+    assert (found.scores == found.candidates.scores.max(axis=1)).all()
 
 
 def test_half_precision_files_are_half_as_large_and_close(

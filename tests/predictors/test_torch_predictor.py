@@ -422,3 +422,31 @@ def test_prompts_are_a_sequence() -> None:
         Prompts()
     with pytest.raises(AssertionError, match="points and labels come together"):
         Prompts(BOXES, POINTS)
+
+
+def test_multimask_of_segment_gives_all_three(predictor: TorchPredictor) -> None:
+    every = predictor.predict_all(picture(), Prompts(BOXES))
+    result = predictor.segment(picture(), boxes=BOXES, multimask=True)
+    three = result.candidates
+    assert three is not None
+    assert three.masks.shape == (len(BOXES), 3, 48, 64)
+    assert (three.masks == (every.logits[:, 1:] > 0)).all()
+    assert (three.scores == every.scores[:, 1:]).all()
+    assert (three.low_res_logits == every.low_res_logits[:, 1:]).all()
+    assert (result.scores == three.scores.max(axis=1)).all()
+    rows = np.arange(len(BOXES))
+    assert (result.masks == three.masks[rows, three.scores.argmax(axis=1)]).all()
+    none = predictor.segment(picture(), boxes=[], multimask=True).candidates
+    assert none is not None
+    assert none.masks.shape == (0, 3, 48, 64)
+    assert predictor.segment(picture(), boxes=BOXES).candidates is None
+
+
+def test_only_wanted_masks_are_enlarged(predictor: TorchPredictor) -> None:
+    every = predictor.predict_all(picture(), Prompts(BOXES))
+    wanted = every.scores > np.median(every.scores)
+    some = predictor.predict_all(picture(), Prompts(BOXES), worth=lambda scores: scores > np.median(every.scores))
+    assert 0 < wanted.sum() < wanted.size
+    assert (some.logits[wanted] == every.logits[wanted]).all()
+    assert (some.logits[~wanted] == 0).all()
+    assert (some.low_res_logits == every.low_res_logits).all()
