@@ -216,6 +216,7 @@ class Predict:
         return None if self.base is None else Path(self.base)
 
     def _read_prompts(self, source: Source) -> PromptsFile | None:
+        from lora_sam.data.reading.image_file import MAX_TILED_PIXELS, read_up_to
         from lora_sam.data.reading.images import image_size
         from lora_sam.deployment.predicting.prompted import check_inside
         from lora_sam.deployment.predicting.prompts_file import read_prompts
@@ -227,7 +228,8 @@ class Predict:
         for image in source.images:
             if image.name in found.objects and image.path is not None:
                 try:
-                    size = image_size(image.path)
+                    with read_up_to(MAX_TILED_PIXELS):
+                        size = image_size(image.path)
                 except DataError:  # its turn will come
                     continue
                 check_inside(file, image, found.objects[image.name], size)

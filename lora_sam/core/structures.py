@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -181,7 +181,7 @@ class Masks:
     scores: NDArray[np.float32]
     low_res_logits: NDArray[np.float32]
     class_probabilities: NDArray[np.float32] | None = None
-    candidates: Candidates | None = None
+    candidates: Candidates | None = field(default=None, kw_only=True)
 
     def save(self, path: str | PathLike[str], *, name: str = "image.png", classes: Sequence[str] | None = None) -> Path:
         """Write the masks as what the ending of `path` says, atomically; returns the path.

@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,9 +99,10 @@ def by_kind(prompts: Prompts, predict: Callable[[Prompts], R]) -> R:
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))
     # a part is there of all results or of none
     names = [field.name for field in dataclasses.fields(results[0]) if getattr(results[0], field.name) is not None]
-    return type(results[0])(
-        **{name: np.concatenate([getattr(result, name) for result in results])[order] for name in names}
-    )
+    whole: dict[str, Any] = {
+        name: np.concatenate([getattr(result, name) for result in results])[order] for name in names
+    }
+    return type(results[0])(**whole)
 
 
 def no_masks(size: tuple[int, int], frame: Frame) -> Masks:

@@ -154,8 +154,10 @@ class OpenVINOPredictor:
             told = None if multimask or threshold else classes
             return taken if told is None else (*taken, told[:, 0].copy())
 
-        columns = zip(*self._decoded(image, prompts, chosen, multimask), strict=True)
-        return Masks(*(np.concatenate(column) for column in columns))
+        columns = [
+            np.concatenate(column) for column in zip(*self._decoded(image, prompts, chosen, multimask), strict=True)
+        ]
+        return Masks(columns[0], columns[1], columns[2], *columns[3:])
 
     def predict_all(self, image: NDArray[np.uint8], prompts: Prompts, *, worth: Worth | None = None) -> AllMasks:
         """See `Predictor`."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.annotation_files import identifier_of, json_kind, parsed_json
+from lora_sam.data.reading.image_file import MAX_TILED_PIXELS, read_up_to
 from lora_sam.data.reading.image_finder import ImageFinder
 from lora_sam.data.reading.images import SUFFIXES, image_size
 from lora_sam.data.reading.paths import shown
@@ -96,7 +97,8 @@ def readable(images: Iterable[SourceImage], typed: str) -> None:
     for image in images:
         try:
             if image.path is not None:
-                image_size(image.path)
+                with read_up_to(MAX_TILED_PIXELS):  # which of them are too large without tiles is said of each
+                    image_size(image.path)
                 return
             problems.append(str(image.problem))
         except DataError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.reading.images import image_size
 from lora_sam.deployment.predicting.sources import OWN_FILE, SourceImage, open_source, readable, stems_of
 
 
@@ -98,3 +99,11 @@ def test_files_are_called_as_images_unless_two_would_be_one() -> None:
     assert stems_of(["a.png", "b.png", "A.jpg", "c.tif", "c/1.png"]) == {
         "a.png": "a.png", "A.jpg": "A.jpg", "b.png": "b", "c.tif": "c.tif", "c/1.png": "c/1",
     }  # fmt: skip
+
+
+def test_a_single_image_that_only_tiles_can_take_is_readable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lora_sam.data.reading.image_file.MAX_PIXELS", 100)
+    source = open_source(str(folder / "a.png"))
+    with pytest.raises(DataError, match="megapixels are read"):
+        image_size(source.images[0].path)  # type: ignore[arg-type]
+    readable(source.images, "a.png")
