@@ -33,10 +33,18 @@ if TYPE_CHECKING:
 
 
 def check_disk(directory: Path, adapted: AdaptedSam) -> None:
-    """Raise before training if checkpoints and adapter will not fit: weights four times, two Adam moments twice."""
+    """Raise before training where nothing can be written or checkpoints and adapter will not fit.
+
+    They need the weights four times, for two Adam moments twice.
+    """
     trainable, _ = adapted.count()
     needed = trainable * 4 * 8 + 2**24
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(
+            f"{directory}: {error.strerror or error}; mend it or choose another place with hydra.run.dir=..."
+        ) from error
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise TrainingError(

@@ -193,3 +193,6 @@ def test_too_little_space_is_found_before_training(option, blobs, tmp_path, monk
     ):
         run(settings_from(config), config=config, output_dir=tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    (tmp_path / "file").write_text("not a directory", encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"file/run: Not a directory; mend it or choose another place"):
+        run(settings_from(config), config=config, output_dir=tmp_path / "file" / "run")

@@ -221,7 +221,7 @@ def test_the_script_writes_weights_with_scores(tiny_sam: Callable[[], Any], tmp_
     given, made = tmp_path / "given.safetensors", tmp_path / "made.safetensors"
     save_file(fuse_projections(tiny_sam()).state_dict(), given)
     fit = runpy.run_path(str(ROOT / "scripts" / "fit_scores.py"))["fit"]
-    fit(given, made, 2, ["model=tiny_random", "data=synthetic", "data.side=64"])
+    fit(given, made, 2, ["model=tiny_random", "data=synthetic", "data.side=64"], ["world_held_out"])
     assert load_scores(given) == META
     assert load_scores(made) != META
     before, after = load_file(given), load_file(made)
