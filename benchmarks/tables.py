@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import before_and_after, like_for_like
+from benchmarks import before_and_after, like_for_like, methods_table
 from benchmarks.catalog import all_questions
 from benchmarks.markdown import markdown
 from benchmarks.questions import engines
@@ -82,9 +82,9 @@ def _table(kind: str, results: Mapping[str, Result], document: str) -> str:
     if kind not in results:
         return f"*Not measured yet: `python -m benchmarks {kind}`.*\n"
     result = results[kind]
-    shown = {"finetune": fine_tuning, "demo": demo, "deploy": deployment, "defaults": before_after}
-    shown["engines"] = matrix
-    return shown.get(kind, every_figure)(result)
+    shown = {"finetune": fine_tuning, "demo": demo, "deploy": deployment, "defaults": before_after, "engines": matrix}
+    above = f"{methods_table.text(result)}\n" if kind == "methods" else ""
+    return above + shown.get(kind, every_figure)(result)
 
 
 def promises(results: Mapping[str, Result]) -> str:

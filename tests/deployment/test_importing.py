@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +209,36 @@ def test_published_files_name_their_model() -> None:
         found = read_foreign(load_file(file), file, None)
         assert (found.rank, found.width, len(found.layers)) == (rank, 768, 24)
         assert VARIANTS[found.width, 12] == "vit_b"
+
+
+@pytest.mark.skipif(not THIRD_PARTY.is_dir(), reason="the files of Sam_LoRA are not in this checkout")
+@pytest.mark.parametrize("rank", [4, pytest.param(8, marks=pytest.mark.slow)])
+def test_published_files_give_the_masks_of_their_own_arithmetic(
+    option: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    """On random weights as wide and deep as ViT-B: rows of q and v of the fused qkv are W + B A, computed by hand."""
+    from lora_sam.methods import adapted
+
+    options = option("model/tiny_random", variant="vit_b", embed_dim=768, depth=12, num_heads=12)
+    base = options.build()
+    monkeypatch.setattr(importing, "_model", lambda *_: options)
+    monkeypatch.setattr(type(options), "build", lambda *_, **__: base)
+    file = THIRD_PARTY / f"lora_rank{rank}.safetensors"
+    theirs, again = fuse_projections(copy.deepcopy(base.sam)).eval(), copy.deepcopy(base.sam)
+    untouched = logits(theirs)
+    state = load_file(file)
+    for block, layer in enumerate(theirs.image_encoder.blocks):
+        for place, number in ((slice(0, 768), 2 * block), (slice(-768, None), 2 * block + 1)):
+            a, b = (state[f"w_{half}_{number:03d}"] for half in "ab")
+            assert (a.shape, b.shape) == ((rank, 768), (768, rank))
+            layer.attn.qkv.weight.data[place] += b @ a
+    expected = logits(theirs)
+
+    place = import_adapter(file, tmp_path / "taken")
+    # the import has put its adapter into the base: its masks, and those of what was saved
+    ours = logits(base.sam)
+    scale = expected.abs().max()
+    assert (expected - untouched).abs().max() > 1e-3 * scale
+    assert (ours - expected).abs().max() <= 1e-5 * scale
+    assert bool(((ours > 0) == (expected > 0)).float().mean() >= 0.9999)
+    assert (logits(adapted.load(again, place, trains_encoder=True).merge()) - expected).abs().max() <= 1e-5 * scale
