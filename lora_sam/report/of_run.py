@@ -160,12 +160,10 @@ def evaluate_run(
         validation=validation_figures(parts, progress, validated),
         trained_on=len(set(source.ids) & set(parts.splits.train.ids)),
     )
-    if settings.init_from is not None:
-        report["init_from"] = settings.init_from
-    if (told := naming.report(settings.seed)) is not None:
-        report["class_head"] = told
-    if (thin := thinness.report(settings.seed)) is not None:
-        report["thin"] = thin
+    of_masks = {"class_head": naming.report(settings.seed), "thin": thinness.report(settings.seed)}
+    for key, told in {"init_from": settings.init_from, **of_masks}.items():
+        if told is not None:
+            report[key] = told
     if found := {
         name: figures
         for name, part in (("prompted", precision), ("automatic", further.precision))
