@@ -160,10 +160,8 @@ def evaluate_run(
         validation=validation_figures(parts, progress, validated),
         trained_on=len(set(source.ids) & set(parts.splits.train.ids)),
     )
-    of_masks = {"class_head": naming.report(settings.seed), "thin": thinness.report(settings.seed)}
-    for key, told in {"init_from": settings.init_from, **of_masks}.items():
-        if told is not None:
-            report[key] = told
+    told = {"class_head": naming.report(settings.seed), "thin": thinness.report(settings.seed)}
+    report |= {key: value for key, value in {**told, "init_from": settings.init_from}.items() if value is not None}
     if found := {
         name: figures
         for name, part in (("prompted", precision), ("automatic", further.precision))
