@@ -48,6 +48,19 @@ def test_it_runs_and_reports_base_and_tuned(
     assert all(loss > 0 for loss in losses)
 
 
+def test_thin_objects_have_figures_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipe for them, on a drawn set of them."""
+    monkeypatch.chdir(tmp_path)
+    few = ("data.train=2", "data.val=1", "data.test=2", "data.side=96", "trainer.overlays=0")
+    config = composed("experiment=thin", "data=drawn_thin", "model=tiny_random", *few, *SHORT, "trainer.max_steps=1")
+    run(settings_from(config), config=config, output_dir=tmp_path / "run")
+    report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert report["thin"]["of_objects"] == report["objects"]
+    assert 0 < report["thin"]["objects"] <= report["objects"]
+    assert 0 <= report["thin"]["cldice"]["base"] <= 1
+    assert "objects are thin (median width" in (tmp_path / "run" / "adapter" / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_its_head_says_what_it_follows_and_mends(name: str) -> None:
     lines = (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
@@ -57,6 +70,14 @@ def test_its_head_says_what_it_follows_and_mends(name: str) -> None:
     assert re.search(r"(Follows|for a laptop)", text)
     assert "Published" in text
     assert "Mended" in text
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_trains_all_weights_at_its_rate_without_a_mean(name: str) -> None:
+    """Defaults of this project that no source has."""
+    config = composed(f"experiment={name}")
+    assert (config["optim"]["pretrained_lr_fraction"], config["optim"]["warmup_fraction"]) == (1.0, 0.0)
+    assert config["trainer"]["ema_decay"] is None
 
 
 def test_the_recipes_are_those_of_their_sources() -> None:
