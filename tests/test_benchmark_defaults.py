@@ -89,6 +89,7 @@ def test_a_finished_cell_is_not_measured_again(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(defaults.subprocess, "Popen", None)  # starting a side would fail
     assert defaults.run_cells([one], tmp_path) == [cell(0.1, 0.1)]
     assert other["overrides"] != one["overrides"]
+    assert defaults.run_cells([other, one], tmp_path, "0") == [cell(0.1, 0.1)], "nothing is begun when time is over"
     with pytest.raises(TypeError):
         defaults.run_cells([other], tmp_path)
     monkeypatch.setattr(defaults, "_composed", lambda overrides: "other defaults")

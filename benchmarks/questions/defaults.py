@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -65,7 +67,10 @@ def measure(*, rehearse: bool) -> Outcome:
         packaged_nano()
         sets, skipped = available()
         seeds = SEEDS[: int(os.environ.get("BENCHMARK_SEEDS", len(SEEDS)))]
-        measured = run_cells(list(all_cells(sets, seeds)), ROOT / "outputs" / "benchmarks" / "defaults")
+        cells = list(all_cells(sets, seeds))
+        measured = run_cells(cells, ROOT / "outputs" / "benchmarks" / "defaults", os.environ.get("BENCHMARK_SECONDS"))
+        if not measured:
+            raise BenchmarkError("no cell was finished in $BENCHMARK_SECONDS; give it more")
     table = rows(measured)
     return Outcome(
         settings={
@@ -73,6 +78,7 @@ def measure(*, rehearse: bool) -> Outcome:
             "skipped": skipped,
             "methods": list(METHODS),
             "seeds": list(seeds),
+            "cells": f"{len(measured)} of {len(cells)}",
             "shared": list(SHARED),
             "images": [*FEW, *(f"{name}: {counts}" for name, counts in IMAGES.items())],
             "defaults": {name: list(words) for name, words in DEFAULTS.items()},
@@ -125,19 +131,26 @@ def all_cells(sets: Mapping[str, Sequence[str]], seeds: Sequence[int]) -> Iterat
                 }
 
 
-def run_cells(cells: Sequence[Mapping[str, Any]], directory: Path | None) -> list[dict[str, Any]]:
+def run_cells(
+    cells: Sequence[Mapping[str, Any]], directory: Path | None, seconds: str | None = None
+) -> list[dict[str, Any]]:
     """What came of every cell, from `directory` where it was measured with these very settings and this base.
+
+    After so many seconds no further cell is begun, and those that are not kept are left out.
 
     Raises:
         BenchmarkError: the side failed.
     """
     found: list[dict[str, Any]] = []
+    end = math.inf if seconds is None else time.monotonic() + float(seconds)
     with ExitStack() as stack:
         side: subprocess.Popen[str] | None = None
         for cell in cells:
             place = None if directory is None else directory / f"{_digest(cell)}.json"
             if place is not None and place.is_file():
                 found.append(json.loads(place.read_text(encoding="utf-8")))
+                continue
+            if time.monotonic() >= end:
                 continue
             side = side or stack.enter_context(_side())
             sys.stderr.write(f"  {cell['set']}, {cell['method']}, seed {cell['seed']}, defaults {cell['defaults']}\n")
