@@ -1,10 +1,14 @@
-"""The table of what the defaults reach beside those before, a row for each set and method."""
+"""Tables of what the defaults reach beside those before, and of the runs by which they were chosen."""
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from benchmarks.markdown import markdown
+from benchmarks.record import RESULTS
 
 HEADING = (
     "set",
@@ -15,6 +19,34 @@ HEADING = (
     "first epoch − base, before",
     "now [worst seed]",
 )
+
+SWEEP = RESULTS / "defaults_sweep.jsonl"
+SWEEP_HEADING = ("set", "trains", "settings", "first epoch − base", "last epoch − base", "kept − base, test")
+
+
+def table_of_sweep() -> str:
+    """The runs by which the defaults were chosen, in Markdown."""
+    return markdown(SWEEP_HEADING, sweep(), "lllrrr")
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """`table` in Markdown."""
+    return markdown(HEADING, table(rows), "llrrrrr")
+
+
+def sweep() -> list[tuple[str, ...]]:
+    """Cells under `SWEEP_HEADING`, of the runs by which the defaults were chosen."""
+    rows = [json.loads(line) for line in SWEEP.read_text(encoding="utf-8").splitlines()]
+    return [
+        (
+            one["set"],
+            one["method"],
+            ", ".join(f"`{word}`" for word in one["settings"]),
+            *(f"{one['validation_iou'][epoch][1] - one['validation_iou'][0][1]:+.3f}" for epoch in (1, -1)),
+            f"{one['tuned_iou'] - one['base_iou']:+.3f}",
+        )
+        for one in rows
+    ]
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:

@@ -76,6 +76,8 @@ def _table(kind: str, results: Mapping[str, Result], document: str) -> str:
     if kind == "like_for_like":
         heading, rows = like_for_like.table(results)
         return markdown(heading, rows, "lllrr")
+    if kind == "defaults_sweep":
+        return before_and_after.table_of_sweep()
     if kind not in all_questions():
         known = ", ".join(("figures", "like_for_like", *all_questions()))
         raise BenchmarkError(f"{document}: no benchmark is called {kind}; there are {known}")
@@ -169,8 +171,7 @@ def demo(result: Result) -> str:
 
 def before_after(result: Result) -> str:
     """A row for each set and method, then what was promised."""
-    rows = before_and_after.table(result.details["rows"])
-    return f"{markdown(before_and_after.HEADING, rows, 'llrrrrr')}\n{every_figure(result)}"
+    return f"{before_and_after.table_of(result.details['rows'])}\n{every_figure(result)}"
 
 
 def deployment(result: Result) -> str:

@@ -42,7 +42,9 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 """Rows beside those of the files in `conf/method`: of which method, and its changes."""
 
 SMALL = VARIANTS.keys()
-OPTIM = {"lr": 1e-3, "decoder_lr": 2e-4, "warmup_steps": 5}
+OPTIM = {
+    "lr": 1e-3, "decoder_lr": 2e-4, "pretrained_lr_fraction": 1.0, "warmup_steps": 5, "warmup_fraction": 0.0
+}  # fmt: skip
 RATES: Mapping[str, Mapping[str, Any]] = {"full": {**OPTIM, "lr": 1e-4, "decoder_lr": 1e-4}}
 """Weights that were pre-trained do not stand the rate of an adapter."""
 
