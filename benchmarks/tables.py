@@ -74,8 +74,7 @@ def _table(kind: str, results: Mapping[str, Result], document: str) -> str:
     if kind == "figures":
         return promises(results)
     if kind == "like_for_like":
-        heading, rows = like_for_like.table(results)
-        return markdown(heading, rows, "lllrr")
+        return markdown(*like_for_like.table(results), "lllrr")
     if kind == "defaults_sweep":
         return before_and_after.table_of_sweep()
     if kind not in all_questions():
