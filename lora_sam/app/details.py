@@ -96,6 +96,8 @@ def keep(bench: Workbench, text: str, which: str, names: str) -> list[str]:
     Raises:
         DataError: there are no such masks, or they cannot be kept.
     """
+    if bench.folder is None:
+        raise DataError("this app keeps no masks; save them as files instead")
     scene, _ = state_of(bench, text)
     given = json.loads(text)
     if given.get("everything"):

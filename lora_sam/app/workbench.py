@@ -42,7 +42,7 @@ class Workbench:
         outputs: Directory of runs.
         wanted: The run to begin with; None for the latest.
         waiting: How many heavy jobs may wait for the one that works.
-        folder: Where accepted masks are kept as training data.
+        folder: Where accepted masks are kept as training data; None for nowhere.
         program: How training is called, for the command that goes on with them.
 
     Raises:
@@ -55,7 +55,7 @@ class Workbench:
         wanted: str | None = None,
         *,
         waiting: int = WAITING,
-        folder: Path = COLLECTED,
+        folder: Path | None = COLLECTED,
         program: str = "python train.py",
     ) -> None:
         self.outputs, self._wanted = outputs, wanted

@@ -28,11 +28,15 @@ def _parser(program: str | None) -> argparse.ArgumentParser:
     made.add_argument("--host", default="127.0.0.1", help="address to listen on (default: only this machine)")
     made.add_argument("--port", type=int, default=7860, help="port (default: 7860)")
     made.add_argument("--auth", metavar="USER:PASSWORD", default=os.environ.get("LORA_SAM_AUTH"), help="ask for these")
+    made.add_argument(
+        "--no-auth", action="store_true", help="ask nobody for a password: behind what asks already, or for all to use"
+    )
     made.add_argument("--share", action="store_true", help="a public link; only with --auth")
     made.add_argument(
         "--collect", type=Path, default=Path("data") / "corrected", metavar="DIRECTORY",
         help="where accepted masks are kept as training data (default: data/corrected)",
     )  # fmt: skip
+    made.add_argument("--no-collect", action="store_true", help="keep no masks on this machine")
     made.add_argument("--open", action="store_true", help="open the browser")
     return made
 
@@ -49,7 +53,9 @@ def serve_app(arguments: Sequence[str], program: str | None = None) -> int:
     user, colon, password = (given.auth or "").partition(":")
     if given.auth and not (user and colon and password):
         return _refuse("--auth is not USER:PASSWORD")
-    if (given.share or given.host not in LOCAL) and not given.auth:
+    if given.auth and given.no_auth:
+        return _refuse("--auth and --no-auth are opposites: leave one out")
+    if not given.auth and (given.share or (given.host not in LOCAL and not given.no_auth)):
         wish = "--share" if given.share else f"--host {given.host}"
         return _refuse(f"{wish} lets others use this machine: add --auth USER:PASSWORD, or leave it out")
     try:
@@ -73,7 +79,9 @@ def _until_stopped(given: argparse.Namespace, auth: tuple[str, str] | None) -> i
 
     try:
         wanted = (given.run or "").removeprefix("run=") or None
-        bench = Workbench(given.outputs, wanted, folder=given.collect, program=given.trainer)
+        bench = Workbench(
+            given.outputs, wanted, folder=None if given.no_collect else given.collect, program=given.trainer
+        )
         page = serve(bench, host=given.host, port=given.port, auth=auth, share=given.share, inbrowser=given.open)
     except (LoraSamError, OSError) as error:
         hint = "; choose another one with --port" if isinstance(error, OSError) else ""

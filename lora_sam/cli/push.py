@@ -9,9 +9,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from lora_sam.core.errors import ConfigError
 from lora_sam.core.run_directory import find_run
 from lora_sam.deployment.hub import collected, uploaded
+from lora_sam.deployment.space import collect_space
 from lora_sam.runs.adapter_files import find_adapter
+
+_NAME = r"^[\w.-]{1,96}/[\w.-]{1,96}$"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,19 +26,24 @@ class Push:
     split: it goes along only with report=true. Who is asked for is you: log in once with `hf auth login`, or set
     HF_TOKEN. The same command again replaces what was there by a new commit.
 
+    With space=me/washers-app a Space goes along: the app on this run, with the adapter, its figures and this package,
+    which the Hub builds and shows in a browser. Who may see it may use it; test images stay here.
+
     Attributes:
         run: Run directory, or latest.
         repo: Name on the Hub, as in me/washers.
         private: Whether only you see it; a repository that is there already keeps what it has.
         report: Whether report.html goes along, with the pictures in it.
+        space: Name of the Space, as in me/washers-app; null for none.
         revision: Branch that is written.
         dry_run: Only say what would be sent; nothing is sent, and nobody is asked.
     """
 
     run: Annotated[str, Field(min_length=1)]
-    repo: Annotated[str, Field(pattern=r"^[\w.-]{1,96}/[\w.-]{1,96}$")]
+    repo: Annotated[str, Field(pattern=_NAME)]
     private: bool
     report: bool
+    space: Annotated[str, Field(pattern=_NAME)] | None
     revision: Annotated[str, Field(pattern=r"^[\w][\w./-]*$")]
     dry_run: bool
 
@@ -43,19 +52,31 @@ class Push:
 
         Raises:
             AdapterError: the run has no adapter, or it is not what was saved.
-            ConfigError: the Hub cannot be reached, does not know the user, or refuses.
+            ConfigError: the Hub cannot be reached, does not know the user, or refuses; both names are the same.
         """
         run = find_run(self.run)
         adapter = find_adapter(run.root)
+        if self.space == self.repo:
+            raise ConfigError(
+                f"space={self.space} is the name of the adapter; give the Space another one, as in {self.repo}-app"
+            )
         with TemporaryDirectory() as temporary:
-            folder = Path(temporary)
+            folder, app = Path(temporary, "adapter"), Path(temporary, "space")
+            folder.mkdir()
+            app.mkdir()
             for name, size in collected(adapter, run.root / "report.html" if self.report else None, self.repo, folder):
                 print(f"{name:28} {size / 1e6:8.2f} MB")
+            if self.space is not None:
+                collect_space({path.name: path for path in folder.iterdir()}, run.evaluation, self.repo, app)
+                sizes = [path.stat().st_size for path in app.rglob("*") if path.is_file()]
+                print(f"{self.space}: a Space of {len(sizes)} files, {sum(sizes) / 1e6:.2f} MB")
             if self.dry_run:
                 kind = "private" if self.private else "public"
-                print(
-                    f"nothing was sent; without dry_run=true this goes to {self.repo} ({kind}), branch {self.revision}"
-                )
+                goes = f"{self.repo} ({kind}), branch {self.revision}"
+                also = "" if self.space is None else f", and the Space to {self.space}"
+                print(f"nothing was sent; without dry_run=true this goes to {goes}{also}")
                 return 0
             print(uploaded(folder, self.repo, self.revision, private=self.private))
+            if self.space is not None:
+                print(uploaded(app, self.space, self.revision, private=self.private, space=True))
         return 0

@@ -57,8 +57,15 @@ def collected(adapter: Path, report: Path | None, repo: str, folder: Path) -> li
     return [(path.name, path.stat().st_size) for path in sorted(folder.iterdir())]
 
 
-def uploaded(folder: Path, repo: str, revision: str, *, private: bool) -> str:
+def uploaded(folder: Path, repo: str, revision: str, *, private: bool, space: bool = False) -> str:
     """Send a folder as one commit, and return its address. `HF_ENDPOINT` names another Hub than the public one.
+
+    Args:
+        folder: What is sent.
+        repo: Name on the Hub.
+        revision: Branch that is written.
+        private: Whether only the user sees it.
+        space: Whether it is a Space, which runs an app, and no model.
 
     Raises:
         ConfigError: the Hub cannot be reached, does not know the user, or refuses.
@@ -68,12 +75,12 @@ def uploaded(folder: Path, repo: str, revision: str, *, private: bool) -> str:
 
     hub = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, library_name="lora_sam")
     try:
-        hub.create_repo(repo, private=private, exist_ok=True)
+        kind: dict[str, str] = {"repo_type": "space"} if space else {}
+        hub.create_repo(repo, private=private, exist_ok=True, **kind, **({"space_sdk": "gradio"} if space else {}))
         if revision != "main":
-            hub.create_branch(repo, branch=revision, exist_ok=True)
-        hub.upload_folder(
-            repo_id=repo, folder_path=folder, revision=revision, commit_message="Adapter, card and facts by lora_sam"
-        )
+            hub.create_branch(repo, branch=revision, exist_ok=True, **kind)
+        said = "Adapter and app by lora_sam" if space else "Adapter, card and facts by lora_sam"
+        hub.upload_folder(repo_id=repo, folder_path=folder, revision=revision, commit_message=said, **kind)
     except (HfHubHTTPError, LocalTokenNotFoundError) as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (None, 401):
@@ -94,7 +101,7 @@ def uploaded(folder: Path, repo: str, revision: str, *, private: bool) -> str:
         raise ConfigError(
             f"{repo}: the Hub cannot be reached at {hub.endpoint} ({type(error).__name__}); give the same command again"
         ) from error
-    return f"{hub.endpoint}/{repo}" + ("" if revision == "main" else f"/tree/{revision}")
+    return f"{hub.endpoint}/{'spaces/' if space else ''}{repo}" + ("" if revision == "main" else f"/tree/{revision}")
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:

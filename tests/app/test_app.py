@@ -21,6 +21,8 @@ def app(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     [
         (["--share"], "--share lets others use this machine: add --auth USER:PASSWORD, or leave it out"),
         (["--host", "0.0.0.0"], "--host 0.0.0.0 lets others use this machine: add --auth"),
+        (["--share", "--no-auth"], "--share lets others use this machine: add --auth"),
+        (["--auth", "me:x", "--no-auth"], "--auth and --no-auth are opposites"),
         (["--auth", "me"], "--auth is not USER:PASSWORD"),
         ([], "outputs: no finished run there; make one with `python train.py`"),
         (["run=gone"], "gone: no such run directory"),

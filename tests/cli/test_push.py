@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
 
 from lora_sam.core.config import from_conf
 from lora_sam.core.errors import AdapterError, ConfigError
 
 REPO = "me/washers"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Hub(ThreadingHTTPServer):
@@ -28,6 +35,7 @@ class Hub(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.asked: list[str] = []
         self.created: dict[str, Any] = {}
+        self.spaces: dict[str, bytes] = {}
         self.status = 200
         self.token: str | None = None
 
@@ -53,7 +61,7 @@ class _Answers(BaseHTTPRequestHandler):
         if self.server.status != 200:
             return self._say({"error": "no"}, self.server.status)
         if self.path == "/api/repos/create":
-            self.server.created = json.loads(content)
+            self.server.created |= json.loads(content)
             return self._say({"url": f"{self.server.address}/{REPO}", "name": REPO})
         if "/preupload/" in self.path:
             files = json.loads(content)["files"]
@@ -64,7 +72,8 @@ class _Answers(BaseHTTPRequestHandler):
             for line in content.splitlines():
                 entry = json.loads(line)
                 if entry["key"] == "file":
-                    self.server.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+                    kept = self.server.spaces if "/spaces/" in self.path else self.server.files
+                    kept[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
             done = {
                 "commitUrl": f"{self.server.address}/{REPO}/commit/1",
                 "commitOid": "1",
@@ -163,3 +172,65 @@ def test_what_is_not_what_was_saved_stays_here(run: Path, hub: Hub) -> None:
 def test_a_name_that_cannot_be(repo: str) -> None:
     with pytest.raises(ConfigError, match="repo"):
         from_conf("push", repo=repo)
+
+
+STARTED = """
+import runpy, sys
+import lora_sam
+from lora_sam.cli import app
+
+def serve(bench, **options):
+    bench.start()
+    bench.ready.wait()
+    print(lora_sam.__file__, list(bench.runs), options["host"], options["auth"], bench.folder, bench.failure)
+    sys.exit(0)
+
+app.serve = serve
+runpy.run_path("app.py", run_name="__main__")
+"""
+
+
+def test_a_space_runs_the_app_on_the_adapter(
+    run: Path, hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(ROOT / "tests" / "fixtures" / "run_before_rooms" / "evaluation.json", run)
+    assert from_conf("push", run=str(run), repo=REPO, space=f"{REPO}-app").perform() == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"{hub.address}/spaces/{REPO}-app"
+    assert hub.created["type"] == "space"
+    assert hub.created["sdk"] == "gradio"
+    place = tmp_path / "space"
+    for name, content in hub.spaces.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(content)
+    for path in place.rglob("*"):
+        if path.suffix in (".md", ".json", ".txt", ".yaml", ".py") and path.is_file():
+            text = path.read_text(encoding="utf-8")
+            assert str(run.parent) not in text
+            assert str(Path.home()) + "/" not in text
+    head = yaml.safe_load((place / "README.md").read_text(encoding="utf-8").split("---")[1])
+    assert head["sdk"] == "gradio"
+    assert head["app_file"] == "app.py"
+    assert head["models"] == [REPO]
+    needed = [Requirement(line) for line in (place / "requirements.txt").read_text(encoding="utf-8").splitlines()]
+    assert {one.name for one in needed} >= {"torch", "peft", "hydra-core"}
+    assert "gradio" not in {one.name for one in needed}  # the Hub installs the version of the header
+    report = json.loads((place / "outputs/shared/evaluation.json").read_text(encoding="utf-8"))
+    assert [one["id"] for one in report["per_image"]] == [f"image {n + 1}" for n in range(len(report["per_image"]))]
+
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("COV", "PYTHON"))}
+    command = [sys.executable, "-c", STARTED]
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [
+        str(place / "lora_sam" / "__init__.py"), "['shared']", "0.0.0.0", "None", "None", "None",
+    ]  # fmt: skip
+
+
+def test_a_dry_run_tells_of_the_space(run: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    assert from_conf("push", run=str(run), repo=REPO, space="me/app", dry_run=True).perform() == 0
+    out = capsys.readouterr().out
+    assert "me/app: a Space of" in out
+    assert "and the Space to me/app" in out
+    assert not hub.asked
+    with pytest.raises(ConfigError, match="the name of the adapter"):
+        from_conf("push", run=str(run), repo=REPO, space=REPO).perform()

@@ -173,7 +173,8 @@ def _everything() -> dict[str, Any]:
 
 
 def _kept(bench: Workbench) -> dict[str, Any]:
-    with gr.Accordion("Keep as training data, and tune again", open=False), gr.Row():
+    kept = bench.folder is not None
+    with gr.Accordion("Keep as training data, and tune again", open=False, visible=kept), gr.Row():
         with gr.Column(min_width=260):
             which = gr.Radio(["tuned", "base"], value="tuned", label="masks of")
             names = gr.Textbox(
