@@ -16,7 +16,7 @@ from benchmarks.questions import engines
 from benchmarks.record import RESULTS, ROOT, BenchmarkError, Figure, Result, read_results
 from lora_sam.core.files import write_text
 
-_PAGES = ("benchmarks", "methods", "nano", "sweeps", "how-many-images")
+_PAGES = ("benchmarks", "deploy", "methods", "nano", "sweeps", "how-many-images")
 DOCUMENTS = ("README.md", *(f"docs/{name}.md" for name in _PAGES), "lora_sam/models/weights/README.md")
 _BLOCK = re.compile(r"(<!-- benchmark:(\w+) -->\n)(.*?)(<!-- /benchmark:\2 -->)", re.DOTALL)
 _MARKER = re.compile(r"<!-- /?benchmark:\w+ -->")

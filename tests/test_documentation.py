@@ -207,6 +207,21 @@ def test_the_site_has_every_page():
     assert {page for page in listed if "/" not in page} == {page.name for page in (ROOT / "docs").glob("*.md")}
 
 
+def test_no_table_that_a_program_writes_is_empty():
+    empty = [page.name for page in PAGES if re.search(r"<!-- ([\w:]+) -->\s*<!-- /\1 -->", page.read_text("utf-8"))]
+    assert empty == []
+
+
+def test_every_public_name_is_in_the_reference():
+    import lora_sam
+
+    written = runpy.run_path(str(ROOT / "scripts" / "docs_site.py"))["public_names"]()
+    for name in lora_sam.__all__:
+        assert f"\n::: {getattr(lora_sam, name).__module__}.{name}\n" in written
+        assert getattr(lora_sam, name).__doc__
+    assert "reference/python.md" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+
+
 def test_there_are_steps_to_test():
     assert {verb.removeprefix("data.") for _, verb, _ in STEPS} >= set(known_steps())
 
