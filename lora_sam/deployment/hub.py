@@ -75,12 +75,12 @@ def uploaded(folder: Path, repo: str, revision: str, *, private: bool, space: bo
 
     hub = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, library_name="lora_sam")
     try:
-        kind: dict[str, str] = {"repo_type": "space"} if space else {}
-        hub.create_repo(repo, private=private, exist_ok=True, **kind, **({"space_sdk": "gradio"} if space else {}))
+        kind = "space" if space else "model"
+        hub.create_repo(repo, private=private, exist_ok=True, repo_type=kind, space_sdk="gradio" if space else None)
         if revision != "main":
-            hub.create_branch(repo, branch=revision, exist_ok=True, **kind)
+            hub.create_branch(repo, branch=revision, exist_ok=True, repo_type=kind)
         said = "Adapter and app by lora_sam" if space else "Adapter, card and facts by lora_sam"
-        hub.upload_folder(repo_id=repo, folder_path=folder, revision=revision, commit_message=said, **kind)
+        hub.upload_folder(repo_id=repo, folder_path=folder, revision=revision, commit_message=said, repo_type=kind)
     except (HfHubHTTPError, LocalTokenNotFoundError) as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (None, 401):
