@@ -23,7 +23,7 @@ def measure(*, rehearse: bool) -> Outcome:
     told = REHEARSED if rehearse else MEASURED
     weights = packaged_nano()
     words = [str(data_directory() / "nuclei"), *(f"--{name}={value}" for name, value in told.items())]
-    runs = run_side("select", words, threads=1)
+    runs = run_side("select", words, threads=1)["runs"]
     return Outcome(
         settings={
             **told,

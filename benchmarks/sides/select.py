@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _write(root / f"set_{number:02d}", given.data, sets, images)
             one["images"] = [image["file_name"] for image in images["train"]]
         reports = _trained(root, len(chosen), given.steps)
-    print(json.dumps([one | report for one, report in zip(chosen, reports, strict=True)]))
+    print(json.dumps({"runs": [one | report for one, report in zip(chosen, reports, strict=True)]}))
     return 0
 
 

@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if meter.profiler is not None:
         meter.profiler.disable()
         pstats.Stats(meter.profiler, stream=sys.stderr).sort_stats("cumulative").print_stats(70)
-    print(json.dumps(meter.jobs))
+    print(json.dumps({"jobs": meter.jobs}))
     return 0
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lora_sam.training.parts import Parts, validation_of
+from lora_sam.training.tracking import Silent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +22,8 @@ class ShownValidation:
         self._parts = parts
         self._validation = validation_of(parts)
         source = parts.splits.val
-        shown = range(min(parts.settings.trainer.overlays, len(source)) if parts.processes.main else 0)
+        seen = parts.processes.main and not isinstance(parts.tracker, Silent)
+        shown = range(min(parts.settings.trainer.overlays, len(source)) if seen else 0)
         self._pictured = [self._validation.some_objects(source[index]) for index in shown]
         # nothing is trained yet: what the model computes now is the base, or what this run begins with
         self._before = [self._validation.masks(sample) for sample in self._pictured]

@@ -91,21 +91,23 @@ class NoTracker:
 
     def open(self, run_directory: Path) -> Tracker:
         """A tracker that does nothing."""
-        return _Silent()
+        return Silent()
 
 
-class _Silent:
+class Silent:
+    """A tracker that shows nothing: no picture has to be drawn for it."""
+
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        pass
+        """Nothing is shown."""
 
     def image(self, step: int, name: str, array: NDArray[np.uint8]) -> None:
-        pass
+        """Nothing is shown."""
 
     def hyperparameters(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        pass
+        """Nothing is shown."""
 
     def close(self) -> None:
-        pass
+        """Nothing is shown."""
 
 
 class _TensorBoardTracker:
