@@ -7,7 +7,7 @@
 # ARGS="..." is handed to the command of a target, e.g. make test ARGS="-k resume".
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-everything test test-all test-browser coverage lint type benchmark mutants app lock lock-check docs screenshots audit dist clean chromium FORCE
+.PHONY: help setup demo demo-everything sweep test test-all test-browser coverage lint type benchmark mutants app lock lock-check docs screenshots audit dist clean chromium FORCE
 
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 # tried by running it: a version manager's stand-in may be on PATH without the Python behind it
@@ -38,6 +38,9 @@ demo: setup ## Fine-tune the small SAM of the package on drawn washers, and show
 
 demo-everything: setup ## The same without prompts: show what base and tuned find by themselves
 	$(RUN) train.py experiment=demo_everything $(ARGS)
+
+sweep: setup ## Tune the demo with six pairs of rank and rate, a few minutes, and rank them: multirun/latest/sweep.html
+	$(RUN) train.py -m experiment=demo method=lora method.blocks=last:2 method.rank=4,16 optim.lr=1e-4,3e-4,1e-3 trainer.max_epochs=2 $(ARGS)
 
 # in the order of their names: otherwise the longest files, which have few tests, would come last, one after the other
 test: setup ## Run the tests that need neither a GPU nor much time
