@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sets = {split: _read(given.data / "annotations" / f"instances_{split}.json") for split in SPLITS}
     pool = _spread(sets["train"]["images"], given.pool)
     features, likenesses = _looked_at([given.data / "images" / "train" / one["file_name"] for one in pool])
-    chosen = [
+    chosen: list[dict[str, Any]] = [
         {"draw": draw, "how": how, "places": places}
         for draw in range(given.draws)
         for how, places in _choices(features, likenesses, given.images, draw).items()
