@@ -21,12 +21,20 @@ HEADING = (
 )
 
 SWEEP = RESULTS / "defaults_sweep.jsonl"
-SWEEP_HEADING = ("set", "trains", "settings", "first epoch − base", "last epoch − base", "kept − base, test")
+SWEEP_HEADING = (
+    "set",
+    "trains",
+    "settings",
+    "images × epochs",
+    "first epoch − base",
+    "last epoch − base",
+    "kept − base, test",
+)
 
 
 def table_of_sweep() -> str:
     """The runs by which the defaults were chosen, in Markdown."""
-    return markdown(SWEEP_HEADING, sweep(), "lllrrr")
+    return markdown(SWEEP_HEADING, sweep(), "lllrrrr")
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -42,6 +50,7 @@ def sweep() -> list[tuple[str, ...]]:
             one["set"],
             one["method"],
             ", ".join(f"`{word}`" for word in one["settings"]),
+            f"{one['images'][0]} × {one['epochs']}",
             *(f"{one['validation_iou'][epoch][1] - one['validation_iou'][0][1]:+.3f}" for epoch in (1, -1)),
             f"{one['tuned_iou'] - one['base_iou']:+.3f}",
         )
