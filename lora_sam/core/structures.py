@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.thin_arrays import thin_copy
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -46,14 +48,30 @@ class Sample:
         boxes.flags.writeable = False
         return boxes
 
+    @property
+    def known_boxes(self) -> NDArray[np.float32] | None:
+        """`boxes` where they are known already; None where all pixels would have to be looked at."""
+        boxes: NDArray[np.float32] | None = self.__dict__.get("boxes")
+        return boxes
+
+    def with_boxes(self, boxes: NDArray[np.float32] | None) -> Sample:
+        """The same sample, whose `boxes` whoever read or changed its masks knows; None for not."""
+        same = replace(self)
+        if boxes is not None:
+            boxes.flags.writeable = False
+            same.__dict__["boxes"] = boxes
+        return same
+
     def only(self, rows: NDArray[np.integer]) -> Sample:
         """The same image with some of its objects: those at `rows`, in that order."""
-        return replace(
+        known = self.known_boxes
+        some = replace(
             self,
-            masks=self.masks[rows],
+            masks=self.masks[rows] if known is None else thin_copy(self.masks, known, rows),
             object_ids=tuple(self.object_ids[row] for row in rows),
             classes=tuple(self.classes[row] for row in rows) if self.classes else (),
         )
+        return some.with_boxes(None if known is None else known[rows])
 
 
 @dataclass(frozen=True)

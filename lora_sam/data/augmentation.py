@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +11,15 @@ from pydantic import Field
 
 from lora_sam.core.errors import ConfigError
 from lora_sam.core.seeds import generator_for
-from lora_sam.core.structures import Sample
+from lora_sam.core.structures import Sample, tight_boxes
+from lora_sam.core.thin_arrays import thin_copy, thin_zeros
 
 if TYPE_CHECKING:
     from torchvision.tv_tensors import Image, Mask
 
     Pixels = NDArray[np.generic]
 
+_CHUNK = 32  # masks that are moved at once
 _MEAN_COLOUR = [124.0, 116.0, 104.0]  # what Segment Anything pads with, before normalising
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -49,12 +51,26 @@ class View:
         """The sample seen so, image and masks."""
         if self == View():
             return sample
+        masks: NDArray[Any] = self.of(sample.masks, (1, 2))
+        known = sample.known_boxes
+        boxes = None if known is None else self.of_boxes(known, sample.size)
         return replace(
             sample,
             image=np.ascontiguousarray(self.of(sample.image, (0, 1))),
-            masks=np.ascontiguousarray(self.of(sample.masks, (1, 2))),
+            masks=np.ascontiguousarray(masks) if boxes is None else thin_copy(masks, boxes),
             ignored=None if sample.ignored is None else np.ascontiguousarray(self.of(sample.ignored, (0, 1))),
-        )
+        ).with_boxes(boxes)
+
+    def of_boxes(self, boxes: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+        """XYXY boxes [N, 4] in an image of `size` (H, W), seen so."""
+        left, top, right, bottom = boxes.T
+        height, width = size
+        if self.mirrored:
+            left, right = width - right, width - left
+        for _ in range(self.quarters):  # counterclockwise: the right side comes to lie on top
+            left, top, right, bottom = top, width - right, bottom, width - left
+            height, width = width, height
+        return np.stack([left, top, right, bottom], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,20 +121,31 @@ class Augmentation:
         from torchvision import tv_tensors
 
         image = tv_tensors.Image(torch.from_numpy(np.array(viewed.image)).permute(2, 0, 1))
-        together = viewed.masks if viewed.ignored is None else np.concatenate([viewed.masks, viewed.ignored[None]])
-        masks = tv_tensors.Mask(torch.from_numpy(np.array(together)))
-        image, masks = self._zoom(image, masks, draws)
-        image = self._colour(image, draws)
-        moved = np.ascontiguousarray(masks.as_subclass(torch.Tensor).numpy())
-        ignored: NDArray[np.bool_] | None = None
-        if viewed.ignored is not None:
-            moved, ignored = moved[:-1], moved[-1]
-        left: NDArray[np.bool_] = np.any(moved, axis=(1, 2))
-        if not left.any():
+        zoom = self._zoom(viewed.size, draws)
+        image = self._colour(zoom.of_image(image), draws)
+        ignored = None if viewed.ignored is None else _moved(zoom, viewed.ignored[None])[0]
+        rows: list[int] = []
+        boxes: list[NDArray[np.float32]] = []
+        moved = thin_zeros(viewed.masks.shape, 0.0 if len(viewed.masks) > _CHUNK else 1.0)
+        for first in range(0, len(viewed.masks), _CHUNK):  # few are large at once
+            masks = _moved(zoom, viewed.masks[first : first + _CHUNK])
+            left = np.flatnonzero(np.any(masks, axis=(1, 2)))
+            for row, box in zip(left.tolist(), tight_boxes(masks[left]) if len(left) else (), strict=True):
+                x0, y0, x1, y1 = box.astype(int).tolist()
+                moved[len(rows), y0:y1, x0:x1] = masks[row, y0:y1, x0:x1]
+                rows.append(first + row)
+                boxes.append(box)
+        if not rows:
             return sample
         pixels = np.ascontiguousarray(image.as_subclass(torch.Tensor).permute(1, 2, 0).numpy())
-        changed = replace(sample, image=pixels, masks=moved, ignored=ignored)
-        return changed if left.all() else changed.only(np.flatnonzero(left))
+        return replace(
+            sample,
+            image=pixels,
+            masks=moved[: len(rows)],
+            ignored=ignored,
+            object_ids=tuple(sample.object_ids[row] for row in rows),
+            classes=tuple(sample.classes[row] for row in rows) if sample.classes else (),
+        ).with_boxes(np.stack(boxes))
 
     @property
     def only_views(self) -> bool:
@@ -147,25 +174,18 @@ class Augmentation:
             view = View(not view.mirrored, 2)
         return replace(view, quarters=(view.quarters + quarters) % 4) if rotate < self.rotate90 else view
 
-    def _zoom(self, image: Image, masks: Mask, draws: np.random.Generator) -> tuple[Image, Mask]:
-        from torchvision.transforms.v2 import functional
-
+    def _zoom(self, size: tuple[int, int], draws: np.random.Generator) -> _Zoom:
         low, high = self.scale
         share, down, across = draws.random(3)
         zoom = low * (high / low) ** float(share)  # as likely to halve as to double
-        height, width = image.shape[-2:]
+        height, width = size
         if zoom > 1:
             h, w = max(1, round(height / zoom)), max(1, round(width / zoom))
-            window = [int(down * (height - h + 1)), int(across * (width - w + 1)), h, w]
-            size = [height, width]
-            return functional.resized_crop(image, *window, size), _resized(functional.crop(masks, *window), size)
+            return _Zoom(size, window=(int(down * (height - h + 1)), int(across * (width - w + 1)), h, w))
         if zoom < 1:
             h, w = max(1, round(height * zoom)), max(1, round(width * zoom))
-            top, left = int(down * (height - h + 1)), int(across * (width - w + 1))
-            padding = [left, top, width - w - left, height - h - top]
-            image = functional.pad(functional.resize(image, [h, w]), padding, fill=_MEAN_COLOUR)
-            return image, functional.pad(_resized(masks, [h, w]), padding)
-        return image, masks
+            return _Zoom(size, place=(int(down * (height - h + 1)), int(across * (width - w + 1)), h, w))
+        return _Zoom(size)
 
     def _colour(self, image: Image, draws: np.random.Generator) -> Image:
         from torchvision.transforms.v2 import functional
@@ -180,6 +200,53 @@ class Augmentation:
         if self.hue:
             image = functional.adjust_hue(image, hue * self.hue)
         return image
+
+
+@dataclass(frozen=True)
+class _Zoom:
+    """A part of an image made as large as the image, or the image made smaller and put somewhere.
+
+    Attributes:
+        size: (height, width) of the image, before and after.
+        window: Top, left, height and width of the part that is enlarged; None for none.
+        place: Top, left, height and width of where the shrunk image comes to lie; None for none.
+    """
+
+    size: tuple[int, int]
+    window: tuple[int, int, int, int] | None = None
+    place: tuple[int, int, int, int] | None = None
+
+    def of_image(self, image: Image) -> Image:
+        from torchvision.transforms.v2 import functional
+
+        if self.window is not None:
+            return functional.resized_crop(image, *self.window, list(self.size))
+        if self.place is not None:
+            return functional.pad(functional.resize(image, list(self.place[2:])), self._padding(), fill=_MEAN_COLOUR)
+        return image
+
+    def of_masks(self, masks: Mask) -> Mask:
+        from torchvision.transforms.v2 import functional
+
+        if self.window is not None:
+            return _resized(functional.crop(masks, *self.window), list(self.size))
+        if self.place is not None:
+            return functional.pad(_resized(masks, list(self.place[2:])), self._padding())
+        return masks
+
+    def _padding(self) -> list[int]:
+        assert self.place is not None
+        top, left, height, width = self.place
+        return [left, top, self.size[1] - width - left, self.size[0] - height - top]
+
+
+def _moved(zoom: _Zoom, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Masks [N, H, W] as `zoom` shows them."""
+    import torch
+    from torchvision import tv_tensors
+
+    moved = zoom.of_masks(tv_tensors.Mask(torch.from_numpy(np.array(masks))))
+    return np.ascontiguousarray(moved.as_subclass(torch.Tensor).numpy())
 
 
 def _resized(masks: Mask, size: list[int]) -> Mask:

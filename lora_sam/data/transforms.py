@@ -18,6 +18,7 @@ from PIL import Image
 
 from lora_sam.core.frame import Frame
 from lora_sam.core.structures import Prompts, tight_boxes
+from lora_sam.core.thin_arrays import thin_zeros, used_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,8 +92,9 @@ def masks_to_input_frame(masks: NDArray[np.bool_], frame: Frame, boxes: NDArray[
 
     size = masks.shape[1], masks.shape[2]
     extent = frame.extent(size)
-    scaled = np.zeros((len(masks), frame.side, frame.side), dtype=np.bool_)
-    sides = (tight_boxes(masks) if boxes is None else boxes).astype(int).tolist()
+    boxes = tight_boxes(masks) if boxes is None else boxes
+    scaled = thin_zeros((len(masks), frame.side, frame.side), used_rows(boxes, size[0]))
+    sides = boxes.astype(int).tolist()
     for mask, target, (left, top, right, bottom) in zip(masks, scaled, sides, strict=True):
         # only the object's own window: a nucleus is a thousandth of its image
         window = mask[top:bottom, left:right]
@@ -189,8 +191,14 @@ def _means(values: NDArray[np.float32], start: int, length: int, scaled: int) ->
     means = np.zeros((last - first, values.shape[1]), np.float32)
     for _ in range(math.ceil(ratio) + 1):  # as many as an output pixel can cover, wholly or in part
         share = (np.minimum(pixel + 1, high) - np.maximum(pixel, low)).clip(0) / ratio
-        part = values.take(pixel, axis=0, mode="clip")  # beyond the last one the share is 0
-        part *= share[:, None].astype(np.float32)
-        means += part
+        some = np.flatnonzero(share)  # the last pixel that one can reach has no share in most
+        if 2 * len(some) > len(share):
+            part = values.take(pixel, axis=0, mode="clip")  # beyond the last one the share is 0
+            part *= share[:, None].astype(np.float32)
+            means += part
+        elif len(some):
+            part = values.take(pixel[some], axis=0, mode="clip")
+            part *= share[some, None].astype(np.float32)
+            means[some] += part
         pixel += 1
     return first, last, means

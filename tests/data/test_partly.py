@@ -15,9 +15,11 @@ import torch
 from PIL import Image
 
 from lora_sam.core.frame import Frame
-from lora_sam.core.structures import Sample
+from lora_sam.core.structures import Sample, tight_boxes
 from lora_sam.data.partly import some_of
+from lora_sam.data.reading.coco_masks import EncodedMasks
 from lora_sam.data.reading.label_map import LabelMap, numbered, stored_values
+from lora_sam.data.reading.outline import encode_mask
 from lora_sam.data.splits import Subset
 from lora_sam.training.examples import TrainingExamples
 
@@ -145,3 +147,23 @@ def test_masks_of_a_map() -> None:
     assert np.array_equal(objects.masks(np.array([2, 0])), expected[[2, 0]])
     gone = replace(objects, names=tuple("abcde"))  # the last has no pixel
     assert not gone.masks()[4].any()
+
+
+def test_stored_masks_know_their_boxes() -> None:
+    """Also those whose runs go on in the next column, and a frame around the whole image."""
+    draws = np.random.default_rng(3)
+    masks = draws.random((12, 30, 40)) < np.linspace(0.001, 0.3, 12)[:, None, None]
+    masks[:, 4, 5] = True
+    masks[0] = False
+    masks[0, [0, -1]] = True
+    masks[0][:, [0, -1]] = True
+    expected = tight_boxes(masks)
+    stored = EncodedMasks(tuple(encode_mask(mask) for mask in masks))
+    rows = np.array([5, 0])
+    assert np.array_equal(stored.boxes((30, 40)), expected)
+    assert np.array_equal(stored.boxes((30, 40), rows), expected[rows])
+    labels = np.zeros((30, 40), np.int32)
+    labels[2:7, 3:9], labels[20, 30] = 1, 2
+    objects = LabelMap(labels, ("1", "2"))
+    assert np.array_equal(objects.boxes(), tight_boxes(objects.masks()))
+    assert LabelMap(labels, ("1", "2", "3")).boxes() is None

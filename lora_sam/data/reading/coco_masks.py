@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.thin_arrays import thin_zeros
 from lora_sam.data.reading.paths import shown
 
 MAX_VERTICES = 10**5
@@ -40,11 +41,19 @@ class EncodedMasks:
 
     def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Bool [N, H, W] for an image of `size` = (H, W)."""
-        masks = np.zeros((len(self.counts), *size), dtype=np.bool_)
-        # copy the object's box only: untouched pages of `masks` then cost neither time nor memory
-        for mask, (box, window) in zip(masks, _windows(self.counts, size), strict=True):
+        boxes = _boxes(self.counts, size)
+        used = sum(height for *_, height in boxes) / (max(1, len(boxes)) * size[0])
+        masks = thin_zeros((len(self.counts), *size), used)
+        for mask, (box, window) in zip(masks, _windows(self.counts, boxes, size), strict=True):
             mask[box] = window
         return masks
+
+    def boxes(self, size: tuple[int, int], rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """See `lora_sam.data.reading.labelled.KnowsBoxes`."""
+        wanted = self.counts if rows is None else tuple(self.counts[row] for row in rows.tolist())
+        boxes = np.array(_boxes(wanted, size), np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        return boxes
 
     def some(self, size: tuple[int, int], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """See `lora_sam.data.reading.labelled.StoredApart`."""
@@ -60,21 +69,27 @@ class EncodedMasks:
 
 
 def _windows(
-    counts: tuple[bytes, ...], size: tuple[int, int]
+    counts: tuple[bytes, ...], boxes: list[list[int]], size: tuple[int, int]
 ) -> Iterator[tuple[tuple[slice, slice], NDArray[np.bool_]]]:
     """The box of each mask, as rows and columns, and what is in it."""
-    from faster_coco_eval.core import mask as coco_mask
-
-    boxes = coco_mask.toBbox([{"size": list(size), "counts": one} for one in counts]).astype(int).tolist()
     for one, (x, y, width, height) in zip(counts, boxes, strict=True):
         box = slice(y, y + height), slice(x, x + width)
         yield box, window_of(decompressed(one), size[0], (x, y, width, height))
 
 
+def _boxes(counts: tuple[bytes, ...], size: tuple[int, int]) -> list[list[int]]:
+    """The tight box of each mask: left, top, width, height."""
+    from faster_coco_eval.core import mask as coco_mask
+
+    found = coco_mask.toBbox([{"size": list(size), "counts": one} for one in counts])
+    boxes: list[list[int]] = found.astype(int).tolist()
+    return boxes
+
+
 def _united(counts: tuple[bytes, ...], size: tuple[int, int]) -> NDArray[np.bool_]:
     """The pixels [H, W] of all masks."""
     whole = np.zeros(size, np.bool_)
-    for box, window in _windows(counts, size):
+    for box, window in _windows(counts, _boxes(counts, size), size):
         whole[box] |= window
     return whole
 

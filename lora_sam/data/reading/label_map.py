@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lora_sam.core.thin_arrays import thin_zeros
 
 _MOST_COUNTED = 2**20  # larger values are sorted instead of counted
 
@@ -30,16 +33,30 @@ class LabelMap:
 
     def masks(self, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[np.bool_]:
         """Bool [N, H, W], or of the objects at `rows` alone, in that order."""
-        from scipy import ndimage
-
         wanted = range(len(self.names)) if rows is None else rows.tolist()
-        masks = np.zeros((len(wanted), *self.labels.shape), np.bool_)
-        windows = ndimage.find_objects(self.labels, max_label=len(self.names))
-        # compare in the object's box only: untouched pages of `masks` then cost neither time nor memory
+        windows = self._windows
+        rows_used = sum(windows[row][0].stop - windows[row][0].start for row in wanted if windows[row] is not None)
+        masks = thin_zeros((len(wanted), *self.labels.shape), rows_used / max(1, len(wanted) * len(self.labels)))
         for mask, row in zip(masks, wanted, strict=True):
             if (window := windows[row]) is not None:
                 mask[window] = self.labels[window] == row + 1
         return masks
+
+    def boxes(self, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[np.float32] | None:
+        """The smallest boxes XYXY that hold the masks, or those at `rows`; None where one of all is empty."""
+        windows = self._windows
+        if any(window is None for window in windows):
+            return None
+        sides = [(across.start, down.start, across.stop, down.stop) for down, across in windows]
+        boxes = np.array(sides, np.float32).reshape(-1, 4)
+        return boxes if rows is None else boxes[rows]
+
+    @cached_property
+    def _windows(self) -> list[Any]:
+        """Rows and columns of each object, as slices; None for one without a pixel."""
+        from scipy import ndimage
+
+        return list(ndimage.find_objects(self.labels, max_label=len(self.names)))
 
     def components(self) -> LabelMap:
         """Every object split into its components, connected through sides or corners.

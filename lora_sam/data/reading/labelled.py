@@ -52,6 +52,15 @@ class StoredApart(Protocol):
 
 
 @runtime_checkable
+class KnowsBoxes(Protocol):
+    """Stored masks whose boxes are known without their pixels."""
+
+    def boxes(self, size: tuple[int, int], rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """The smallest boxes that hold the masks, or those at `rows`, as `lora_sam.core.structures.tight_boxes`."""
+        ...
+
+
+@runtime_checkable
 class StoredAsMap(Protocol):
     """Stored masks that do not overlap, as a map of their numbers."""
 
@@ -126,11 +135,12 @@ class LabelledImages:
     ) -> tuple[Sample, NDArray[np.bool_] | None]:
         """See `lora_sam.data.partly.some_of`."""
         image = self.images[index]
-        masks, whole = _some_masks(image, rows, union)
+        masks, boxes, whole = _masks_of(image, rows, union=union)
         pixels = self._pixels(index) if decode else _black(image.size)
         names = tuple(image.object_ids[row] for row in rows.tolist())
         classes = tuple(image.classes[row] for row in rows.tolist()) if image.classes else ()
-        return Sample(image.id, pixels, masks, names, classes, _ignored(image)), whole
+        sample = Sample(image.id, pixels, masks, names, classes, _ignored(image)).with_boxes(boxes)
+        return sample, whole
 
     def _pixels(self, index: int) -> NDArray[np.uint8]:
         image = self.images[index]
@@ -155,23 +165,26 @@ class LabelledImages:
 
 
 def _sample(image: LabelledImage, pixels: NDArray[np.uint8]) -> Sample:
-    masks = image.masks.read(image.size)
+    masks, boxes, _ = _masks_of(image, None, union=False)
     assert len(masks) == len(image.object_ids)
-    return Sample(image.id, pixels, masks, image.object_ids, image.classes, _ignored(image))
+    return Sample(image.id, pixels, masks, image.object_ids, image.classes, _ignored(image)).with_boxes(boxes)
 
 
-def _some_masks(
-    image: LabelledImage, rows: NDArray[np.int64], union: bool
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
+def _masks_of(
+    image: LabelledImage, rows: NDArray[np.int64] | None, *, union: bool
+) -> tuple[NDArray[np.bool_], NDArray[np.float32] | None, NDArray[np.bool_] | None]:
+    """Masks, or those at `rows`; their boxes where they are known without looking at all pixels; the union of all."""
     stored, size = image.masks, image.size
     if isinstance(stored, StoredAsMap):
         objects = stored.mapped(size)
         assert len(objects.names) == len(image.object_ids)
-        return objects.masks(rows), objects.labels != 0 if union else None
-    if isinstance(stored, StoredApart):
-        return stored.some(size, rows), stored.union(size) if union else None
+        return objects.masks(rows), objects.boxes(rows), objects.labels != 0 if union else None
+    boxes = stored.boxes(size, rows) if isinstance(stored, KnowsBoxes) else None
+    if rows is not None and isinstance(stored, StoredApart):
+        return stored.some(size, rows), boxes, stored.union(size) if union else None
     masks = stored.read(size)
-    return masks[rows], np.any(masks, axis=0) if union else None
+    whole: NDArray[np.bool_] | None = np.any(masks, axis=0) if union else None
+    return (masks if rows is None else masks[rows]), boxes, whole
 
 
 def _ignored(image: LabelledImage) -> NDArray[np.bool_] | None:
