@@ -32,7 +32,8 @@ def write_weights(run: str, path: Path, *, half: bool) -> None:
     """Write the merged weights of `run` to `path`.
 
     Raises:
-        AdapterError: there is no such run, or a weight is not finite (in fp16: beyond 65,504).
+        AdapterError: there is no such run, or a weight is not finite (in fp16: beyond 65,504), or its method
+            does not fold.
         CheckpointError: its base weights are not found.
     """
     import torch
@@ -40,9 +41,11 @@ def write_weights(run: str, path: Path, *, half: bool) -> None:
 
     from lora_sam.core.errors import AdapterError
     from lora_sam.core.files import atomic_path
+    from lora_sam.models.projections import check_plain
     from lora_sam.runs.loading import load_adapted
 
     merged = load_adapted(run).merge()
+    check_plain(merged)
     state = {key: value.contiguous() for key, value in merged.state_dict().items()}
     if half:
         state = {key: value.half() for key, value in state.items()}

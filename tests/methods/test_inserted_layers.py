@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from lora_sam.runs.loading import load_adapted, load_base
 from lora_sam.runs.merged import load_merged
 from lora_sam.training.planning.workload import trained_in
 
+ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("adaptformer", "serial_adapter", "ssf", "conv_lora", "vpt", "salt", "lora_fa", "decoder_tokens")
 STAY = ("adaptformer", "serial_adapter", "conv_lora", "vpt")
 
@@ -83,6 +85,10 @@ def test_what_does_not_fold_is_merged_and_exported_with_its_layers(
         plain_sam(run)
     with pytest.raises(ConfigError, match=rf"these weights have layers of method={name} in them"):
         finished_run(tmp_path / "again", "lora", run.merged / "sam.safetensors")
+    write_weights = runpy.run_path(str(ROOT / "scripts" / "weights_of_run.py"))["write_weights"]
+    with pytest.raises(AdapterError, match=f"method {name} does not fold"):
+        write_weights(str(run.root), tmp_path / "plain.safetensors", half=True)
+    assert not (tmp_path / "plain.safetensors").exists()
     # PEFT reads it with the layers in
     stock = load_base(run.root).sam
     PeftModel.from_pretrained(stock, str(run.adapter)).eval().requires_grad_(False)
