@@ -106,6 +106,18 @@ def test_the_audit_says_what_it_knows(
     assert audit.main([str(program)]) == (code if "{" in answer else 3)
 
 
+def test_one_version_everywhere_and_the_changelog_dates_it() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", changelog, re.M)
+    assert headings[0] == ("Unreleased", "")
+    assert headings[1][0] == version
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version: {version}\ndate-released: {headings[1][1]}\n" in citation
+    released = changelog[changelog.index(f"## [{version}]") :]
+    assert all(len(line) <= 150 for line in released.splitlines())  # one line, one change
+
+
 def test_the_release_tools_have_an_environment_of_their_own() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "twine check --strict dist/*.whl dist/*.tar.gz" in makefile

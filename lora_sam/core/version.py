@@ -1,3 +1,3 @@
 """The version of this package, in the one place that every room may read."""
 
-__version__ = "0.1.0"  # as in pyproject.toml
+__version__ = "0.2.0"  # as in pyproject.toml
