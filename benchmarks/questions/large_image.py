@@ -149,7 +149,7 @@ def _predicted(path: Path) -> list[tuple[tuple[int, int, int, int], dict[str, An
 
 def _matches(one: Drawn, found: list[tuple[tuple[int, int, int, int], dict[str, Any]]]) -> int:
     """How many predicted masks are this object."""
-    from lora_sam.data.reading.rle import decompressed, window_of
+    from lora_sam.data.reading.coco_masks import decompressed, window_of
 
     height, width = one.mask.shape
     count = 0
@@ -173,7 +173,7 @@ def _alone(scale: Scale, place: Path, image: NDArray[np.uint8], objects: list[Dr
     """Numbers of the objects that lie wholly in one of some tiles, and are found in it alone."""
     from lora_sam import AutomaticMasks
     from lora_sam.core.crops import Crop
-    from lora_sam.predictors.tiles import tiles_of
+    from lora_sam.core.tile_grid import tiles_of
     from lora_sam.runs.loading import load
 
     predictor, automatic = load(place), AutomaticMasks(points_per_side=scale.points)

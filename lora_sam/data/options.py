@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from lora_sam.core.tile_grid import LEAST_TILE
+
 MaskKind = Literal["auto", "binary", "labels"]
 Instances = Literal["auto", "whole", "components"]
 
@@ -35,6 +37,9 @@ class FormatOptions:
             first three.
         follow_links: Whether symbolic links may lead out of `root`, as to images on another disk. What annotations name
             stays below `root` all the same.
+        tile: Side in pixels of the tiles that larger images are cut into, for training and evaluation alike; null
+            leaves images whole. Each object belongs to one tile: where it is whole, with the most around it. All tiles
+            of an image are in one split.
     """
 
     root: str
@@ -51,6 +56,7 @@ class FormatOptions:
     scale: Literal["auto", "dtype", "minmax"] | tuple[float, float]
     bands: tuple[Annotated[int, Field(ge=1)], ...] | None
     follow_links: bool
+    tile: Annotated[int, Field(ge=LEAST_TILE)] | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ from lora_sam.core.crops import Crop
 from lora_sam.core.errors import ConfigError, DataError
 from lora_sam.core.predictor import Predictor
 from lora_sam.core.structures import Prompts
+from lora_sam.core.tile_grid import LEAST_TILE, Box
 from lora_sam.predictors.prompting import size_of
-from lora_sam.predictors.tiles import LEAST_TILE, Box, Label
+from lora_sam.predictors.tiles import Label
 
 
 def prompted_in_tiles(

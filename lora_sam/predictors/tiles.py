@@ -9,19 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.crops import Crop, shared
-from lora_sam.core.errors import ConfigError
 from lora_sam.core.predictor import Predictor
+from lora_sam.core.tile_grid import Box, tiles_of
 from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.prompting import size_of
 
-Box = tuple[int, int, int, int]
 Label = Callable[[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.float32] | None], Sequence[str]]
 """Says of pixels [H, W, 3] and masks in them, bool [N, H, W], what each is; takes also how likely the masks are of each
 class, float32 [N, C], where what predicted them told it."""
 
 SAME_OBJECT = 0.5
 """IoU, in the part that two tiles share, above which masks of both are one object."""
-LEAST_TILE = 32
 
 
 @dataclass(frozen=True)
@@ -58,28 +56,6 @@ class _Part:
     point: tuple[float, float]
     label: str
     cut: bool
-
-
-def tiles_of(size: tuple[int, int], tile: int, halo: int) -> list[Box]:
-    """XYXY of the tiles of an image, row by row.
-
-    All are `tile` wide and high, or as the image where it is smaller. Neighbours share `halo` pixels or more: the last
-    of a row ends with the image.
-
-    Args:
-        size: (height, width) of the image.
-        tile: Side of a tile in pixels.
-        halo: Pixels that neighbours share at least.
-
-    Raises:
-        ConfigError: a tile of fewer than 32 pixels, or a halo that is half of it or more.
-    """
-    if tile < LEAST_TILE:
-        raise ConfigError(f"tile={tile}: must be at least {LEAST_TILE} pixels")
-    if not 0 <= halo < tile / 2:
-        raise ConfigError(f"halo={halo}: must be from 0 to less than half of tile={tile}, such as halo={tile // 8}")
-    rows, columns = _starts(size[0], tile, halo), _starts(size[1], tile, halo)
-    return [(x, y, min(x + tile, size[1]), min(y + tile, size[0])) for y in rows for x in columns]
 
 
 def automatic_in_tiles(
@@ -144,14 +120,6 @@ def automatic_in_tiles(
         tuple(part.label for part in objects),
         None if objects else nothing,
     )
-
-
-def _starts(length: int, tile: int, halo: int) -> list[int]:
-    if length <= tile:
-        return [0]
-    count = -(-(length - halo) // (tile - halo))
-    # evenly, so that the last does not repeat most of the one before
-    return [round(place * (length - tile) / (count - 1)) for place in range(count)]
 
 
 def _is_cut(box: Box, tile: Box, size: tuple[int, int]) -> bool:

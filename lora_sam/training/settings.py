@@ -76,7 +76,7 @@ class Settings:
         """The labelled images as this run takes them.
 
         Raises:
-            ConfigError: there are fewer training images than `trainer.shots`.
+            ConfigError: there are fewer training images than `trainer.shots`; `data.tile` with `semantic`.
             DataError: as `DataSource.open` does.
         """
         splits = self.data.open(self.seed)
@@ -84,6 +84,15 @@ class Settings:
             from lora_sam.data.shots import few_shot
 
             splits = few_shot(splits, self.trainer.shots, self.trainer.draw)
+        tile = getattr(self.data, "tile", None)
+        if tile is not None:
+            if self.semantic:
+                raise ConfigError(
+                    f"data.tile = {tile}: is for objects, and semantic=true makes one of each class; leave one out"
+                )
+            from lora_sam.data.tiled import in_tiles
+
+            splits = in_tiles(splits, tile)
         if self.semantic:
             from lora_sam.data.semantic import by_class
 

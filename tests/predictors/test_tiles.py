@@ -15,9 +15,10 @@ from lora_sam.core.errors import ConfigError, DataError
 from lora_sam.core.predictor import AllMasks, Worth
 from lora_sam.core.scores import Scores
 from lora_sam.core.structures import Masks, Prompts
+from lora_sam.core.tile_grid import tiles_of
 from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.tiled_prompts import prompted_in_tiles
-from lora_sam.predictors.tiles import automatic_in_tiles, tiles_of
+from lora_sam.predictors.tiles import automatic_in_tiles
 from lora_sam.predictors.torch_predictor import TorchPredictor
 
 

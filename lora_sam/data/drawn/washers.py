@@ -76,6 +76,7 @@ class Washers:
             scale="auto",
             bands=None,
             follow_links=False,
+            tile=None,
             root=str(root),
             images=_IMAGES,
             annotations=_ANNOTATIONS,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lora_sam.core.errors import ConfigError
-from lora_sam.predictors.tiles import LEAST_TILE
+from lora_sam.core.tile_grid import LEAST_TILE
 
 Tile = Literal["auto", "off"] | int
 

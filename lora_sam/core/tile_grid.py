@@ -1,0 +1,40 @@
+"""How a large image is cut into tiles that overlap."""
+
+from __future__ import annotations
+
+from lora_sam.core.errors import ConfigError
+
+Box = tuple[int, int, int, int]
+"""XYXY in whole pixels, its end not included."""
+
+LEAST_TILE = 32
+
+
+def tiles_of(size: tuple[int, int], tile: int, halo: int) -> list[Box]:
+    """XYXY of the tiles of an image, row by row.
+
+    All are `tile` wide and high, or as the image where it is smaller. Neighbours share `halo` pixels or more: the last
+    of a row ends with the image.
+
+    Args:
+        size: (height, width) of the image.
+        tile: Side of a tile in pixels.
+        halo: Pixels that neighbours share at least.
+
+    Raises:
+        ConfigError: a tile of fewer than 32 pixels, or a halo that is half of it or more.
+    """
+    if tile < LEAST_TILE:
+        raise ConfigError(f"tile={tile}: must be at least {LEAST_TILE} pixels")
+    if not 0 <= halo < tile / 2:
+        raise ConfigError(f"halo={halo}: must be from 0 to less than half of tile={tile}, such as halo={tile // 8}")
+    rows, columns = _starts(size[0], tile, halo), _starts(size[1], tile, halo)
+    return [(x, y, min(x + tile, size[1]), min(y + tile, size[0])) for y in rows for x in columns]
+
+
+def _starts(length: int, tile: int, halo: int) -> list[int]:
+    if length <= tile:
+        return [0]
+    count = -(-(length - halo) // (tile - halo))
+    # evenly, so that the last does not repeat most of the one before
+    return [round(place * (length - tile) / (count - 1)) for place in range(count)]
