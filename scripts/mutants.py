@@ -28,6 +28,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "lora_sam/data/reading/coco_masks.py": ("tests/data/test_coco_masks.py",),
     "lora_sam/data/transforms.py": ("tests/data/test_transforms.py",),
     "lora_sam/evaluation/metrics.py": ("tests/evaluation/test_metrics.py",),
+    "lora_sam/evaluation/comparison.py": ("tests/evaluation/test_metrics.py",),
     "lora_sam/methods/adapted.py": ("tests/methods/test_methods.py",),
     "lora_sam/models/checkpoints.py": ("tests/models/test_checkpoints.py",),
     "lora_sam/prompts/boxes.py": ("tests/prompts/test_boxes.py", "tests/prompts/test_prompts.py"),

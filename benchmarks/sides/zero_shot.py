@@ -18,7 +18,8 @@ from benchmarks.settings import settings_for
 from benchmarks.usefulness import automatic_of, calibration_of, corrections_of
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.data.splits import Splits
-from lora_sam.evaluation.metrics import ImageScores, score_image, summarize
+from lora_sam.evaluation.comparison import summarize
+from lora_sam.evaluation.metrics import ImageScores, score_image
 from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.torch_predictor import TorchPredictor
 from lora_sam.prompts import BoxPrompt, PointPrompt

@@ -18,7 +18,7 @@ from lora_sam.evaluation.backends.names import BACK_ENDS, reference_of
 from lora_sam.evaluation.backends.quality import Quality, measure_quality
 from lora_sam.evaluation.backends.result import MEASURED_METRICS, Comparison, Measured
 from lora_sam.evaluation.backends.threshold import TunedThreshold, tune_threshold
-from lora_sam.evaluation.metrics import compare, summarize
+from lora_sam.evaluation.comparison import compare, summarize
 from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.structures import Sample
-from lora_sam.evaluation.metrics import ImageScores, PairedMeans, compare
+from lora_sam.evaluation.comparison import PairedMeans, compare
+from lora_sam.evaluation.metrics import ImageScores
 
 _NOT_PER_OBJECT = ("id", "object_ids", "further")
 

@@ -14,8 +14,9 @@ from lora_sam.core.scores import Scores
 from lora_sam.evaluation.average_precision import ImageDetections, encode_masks, match_counts
 from lora_sam.evaluation.class_precision import ClassPrecision
 from lora_sam.evaluation.clicks import clicks_to_reach, iou_after_clicks
+from lora_sam.evaluation.comparison import CONFIDENCE, PairedMeans, compare_means, draws_of_clusters
 from lora_sam.evaluation.further_rows import CLICKS, MOST_CLICKS, REACHED
-from lora_sam.evaluation.metrics import CONFIDENCE, PairedMeans, compare_means, draws_of_clusters, mask_iou
+from lora_sam.evaluation.metrics import mask_iou
 from lora_sam.evaluation.scoring import some_objects
 
 if TYPE_CHECKING:

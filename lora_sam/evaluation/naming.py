@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.evaluation.metrics import compare_means
+from lora_sam.evaluation.comparison import compare_means
 
 
 @dataclass

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.seeds import generator_for
-from lora_sam.evaluation.metrics import CONFIDENCE, RESAMPLES
+from lora_sam.evaluation.comparison import CONFIDENCE, RESAMPLES
 
 Clusters = Sequence[tuple[int, float]]
 """Of one run: objects of every image, and their mean figure."""

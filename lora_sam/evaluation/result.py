@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.wording import plural
+from lora_sam.evaluation.comparison import compare
 from lora_sam.evaluation.layout import SCHEMA_VERSION, validate_report
-from lora_sam.evaluation.metrics import compare
 from lora_sam.prompts.iterative import most_rounds
 
 if TYPE_CHECKING:

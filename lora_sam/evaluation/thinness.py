@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_cdt, distance_transform_edt, maximum_filter
 
 from lora_sam.core.wording import plural
-from lora_sam.evaluation.metrics import compare_means
+from lora_sam.evaluation.comparison import compare_means
 from lora_sam.evaluation.outlines import boundary_f1, window_of_both
 
 if TYPE_CHECKING:

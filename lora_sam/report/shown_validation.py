@@ -62,7 +62,7 @@ def validation_figures(
         progress: Its end.
         scores: IoU of the objects of every validation image with the weights that were kept.
     """
-    from lora_sam.evaluation.metrics import compare_means
+    from lora_sam.evaluation.comparison import compare_means
 
     if progress.base is None:
         return None

@@ -15,8 +15,8 @@ from pydantic import Field
 from lora_sam.core.errors import LoraSamError
 from lora_sam.core.files import read_json
 from lora_sam.core.run_directory import RunDirectory
+from lora_sam.evaluation.comparison import compare_means
 from lora_sam.evaluation.layout import validate_report
-from lora_sam.evaluation.metrics import compare_means
 from lora_sam.evaluation.over_seeds import mean_over_seeds
 
 State = Literal["done", "failed", "running", "pruned", "missing", "interrupted", "killed", "changed"]

@@ -20,7 +20,7 @@ from lora_sam.core.errors import AdapterError, ConfigError, DataError
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.deployment import comparing as measuring
 from lora_sam.evaluation.backends.result import Comparison, read_backends
-from lora_sam.evaluation.metrics import summarize
+from lora_sam.evaluation.comparison import summarize
 from lora_sam.evaluation.scoring import evaluate
 from lora_sam.runs import exported
 from lora_sam.runs.backends import RunBackEnds

@@ -22,7 +22,7 @@ from lora_sam.core.config import from_conf
 from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError, DataError
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.structures import Masks, Prompts
-from lora_sam.evaluation.metrics import compare
+from lora_sam.evaluation.comparison import compare
 from lora_sam.evaluation.scoring import evaluate
 from lora_sam.runs.backends import RunBackEnds
 from lora_sam.runs.places import write_splits

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import AdapterError, DataError
 from lora_sam.core.structures import Masks, Prompts, Sample
+from lora_sam.evaluation.comparison import compare
 from lora_sam.evaluation.layout import validate_report
-from lora_sam.evaluation.metrics import ImageScores, compare, score_image
+from lora_sam.evaluation.metrics import ImageScores, score_image
 from lora_sam.evaluation.result import evaluation_report, verdict
 from lora_sam.evaluation.scoring import Case, Evaluation, evaluate
 from lora_sam.evaluation.table import markdown_table, render_table

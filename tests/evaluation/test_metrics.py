@@ -15,16 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError, LoraSamError
-from lora_sam.evaluation.metrics import (
-    ImageScores,
-    compare,
-    compare_means,
-    default_boundary_tolerance,
-    mask_iou,
-    score_image,
-    size_of,
-    summarize,
-)
+from lora_sam.evaluation.comparison import compare, compare_means, summarize
+from lora_sam.evaluation.metrics import ImageScores, default_boundary_tolerance, mask_iou, score_image, size_of
 
 Mask = NDArray[np.bool_]
 
@@ -329,7 +321,7 @@ class TestSummary:
     def test_drawing_in_batches_changes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         scores = scores_from(np.random.default_rng(2), 7, 0.1)
         at_once = summarize(scores, 0)
-        monkeypatch.setattr("lora_sam.evaluation.metrics._COUNTS_AT_ONCE", 7 * 300)
+        monkeypatch.setattr("lora_sam.evaluation.comparison._COUNTS_AT_ONCE", 7 * 300)
         assert summarize(scores, 0) == at_once
 
     def test_no_image_is_a_clear_error(self) -> None:

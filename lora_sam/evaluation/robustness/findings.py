@@ -18,7 +18,8 @@ from lora_sam.evaluation.average_precision import PrecisionAndRecall, precision_
 from lora_sam.evaluation.calibration import Reliability, reliability_of
 from lora_sam.evaluation.classes import Classes
 from lora_sam.evaluation.clicks import clicks_to_reach
-from lora_sam.evaluation.metrics import ImageScores, PairedMeans, compare_means
+from lora_sam.evaluation.comparison import PairedMeans, compare_means
+from lora_sam.evaluation.metrics import ImageScores
 from lora_sam.evaluation.robustness.measure import OWN, Measured
 
 SCHEMA_VERSION = 1

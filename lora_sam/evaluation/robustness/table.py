@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lora_sam.core.console import text_table
-from lora_sam.evaluation.metrics import PairedMeans
+from lora_sam.evaluation.comparison import PairedMeans
 from lora_sam.evaluation.result import FEW_IMAGES
 from lora_sam.evaluation.robustness.findings import Findings
 from lora_sam.evaluation.robustness.measure import OWN
