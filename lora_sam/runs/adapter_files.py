@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from safetensors import SafetensorError
 
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import atomic_directory, read_json, recover, sha256_of, write_text
+from lora_sam.core.run_directory import SWEEP, find_run
 from lora_sam.core.scores import scores_of
 from lora_sam.data.reading.pixel_scale import PixelScale
 from lora_sam.methods.peft_config import CLASS_HEAD, DIGESTS, FACTS, FILE, WEIGHTS
@@ -154,3 +156,9 @@ def find_adapter(path: Path) -> Path:
     if not (directory / "adapter_config.json").is_file():
         raise AdapterError(f"{path}: no adapter there; give a finished run's directory or its adapter/")
     return directory
+
+
+def adapter_directory(path: str | PathLike[str]) -> Path:
+    """The adapter at `latest`, a run directory or an adapter directory. Raises `AdapterError` where there is none."""
+    named = str(path) in ("latest", "best") or (Path(path) / SWEEP).is_file()
+    return find_adapter(find_run(str(path)).root if named else Path(path))

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError
 from lora_sam.core.files import read_json
-from lora_sam.core.run_directory import SWEEP, RunDirectory, find_run
+from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.scores import scores_of
 from lora_sam.methods.peft_config import CLASS_HEAD, DIGESTS
-from lora_sam.runs.adapter_files import check_base, find_adapter, read_facts
+from lora_sam.runs.adapter_files import adapter_directory, check_base, read_facts
 from lora_sam.runs.places import placed
 
 if TYPE_CHECKING:
@@ -134,12 +134,6 @@ def build_with(directory: Path, facts: dict[str, Any], weights: Path) -> BaseMod
         CheckpointError: the file is missing, damaged, or holds another architecture.
     """
     return _settings(directory, facts, str(weights), random=False).build()
-
-
-def adapter_directory(path: str | PathLike[str]) -> Path:
-    """The adapter at `latest`, a run directory or an adapter directory. Raises `AdapterError` where there is none."""
-    named = str(path) in ("latest", "best") or (Path(path) / SWEEP).is_file()
-    return find_adapter(find_run(str(path)).root if named else Path(path))
 
 
 def _settings(directory: Path, facts: dict[str, Any], checkpoint: str | None, *, random: bool) -> SamModel:

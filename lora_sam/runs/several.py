@@ -19,7 +19,7 @@ from lora_sam.core.structures import Masks, Prompts
 from lora_sam.core.unknown import known_name
 from lora_sam.methods.peft_config import FILE
 from lora_sam.predictors.torch_predictor import TorchPredictor
-from lora_sam.runs.adapter_files import check_base, read_facts
+from lora_sam.runs.adapter_files import adapter_directory, check_base, read_facts
 
 if TYPE_CHECKING:
     import torch
@@ -79,8 +79,6 @@ class AdapterPredictor(TorchPredictor):
             AdapterError: nothing usable is at `path`, or it was tuned from another base.
             ConfigError: the name is taken.
         """
-        from lora_sam.runs.loading import adapter_directory
-
         directory = adapter_directory(path)
         with self._changing:
             if not name or name in self._predictors:
