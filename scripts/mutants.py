@@ -26,6 +26,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     "lora_sam/core/files.py": ("tests/core/test_files.py", "tests/runs/test_manifest.py"),
     "lora_sam/data/contents.py": ("tests/data/test_contents.py",),
     "lora_sam/data/reading/coco_masks.py": ("tests/data/test_coco_masks.py",),
+    "lora_sam/data/reading/numbers.py": ("tests/data/test_coco_masks.py",),
+    "lora_sam/data/reading/rle.py": ("tests/data/test_coco_masks.py",),
     "lora_sam/data/transforms.py": ("tests/data/test_transforms.py",),
     "lora_sam/evaluation/metrics.py": ("tests/evaluation/test_metrics.py",),
     "lora_sam/evaluation/comparison.py": ("tests/evaluation/test_metrics.py",),

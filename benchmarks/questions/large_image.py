@@ -149,7 +149,7 @@ def _predicted(path: Path) -> list[tuple[tuple[int, int, int, int], dict[str, An
 
 def _matches(one: Drawn, found: list[tuple[tuple[int, int, int, int], dict[str, Any]]]) -> int:
     """How many predicted masks are this object."""
-    from lora_sam.data.reading.coco_masks import decompressed, window_of
+    from lora_sam.data.reading.rle import decompressed, window_of
 
     height, width = one.mask.shape
     count = 0

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
-from lora_sam.data.reading.annotation_files import check_box, identifier_of, parsed_json, whole, without_collecting
+from lora_sam.data.reading.annotation_files import check_box, identifier_of, parsed_json, without_collecting
 from lora_sam.data.reading.coco_frames import USUAL as USUAL_FRAME
 from lora_sam.data.reading.coco_frames import Frame, frame_of
+from lora_sam.data.reading.coco_images import CocoImage, categories_of, read_images
 from lora_sam.data.reading.coco_layouts import USUAL, CocoLayout, find_layout
 from lora_sam.data.reading.coco_masks import EncodedMasks, Rings, encode
-from lora_sam.data.reading.image_file import MAX_PIXELS
 from lora_sam.data.reading.image_finder import ImageFinder
 from lora_sam.data.reading.images import check_pixels, image_size
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_mask_memory, size_mismatch
-from lora_sam.data.reading.outlined import split_in
-from lora_sam.data.reading.paths import data_root, inside, is_text, shown, within
+from lora_sam.data.reading.paths import data_root, inside, shown, within
 from lora_sam.data.reading.skipping import Ledger, attempt_all
-from lora_sam.data.splits import Splits, read_splits
+from lora_sam.data.reading.split_reading import read_splits
+from lora_sam.data.splits import Splits
 
 _NO_CROWDS = "crowd annotations (iscrowd) are not objects"
 _CROWDS = "masks marked as crowds (iscrowd) are taken for objects; data.crowd=ignore leaves them out"
-_NOT_STATED = (None, 0, "", -1)  # what some converters write for the sides of an image
 _MOST_CROWDS = 0.2  # COCO itself has 1.2 %
 
 NEEDS = ("*.<image>", '*.json with "annotations"')
@@ -105,19 +104,6 @@ class Coco(FormatOptions):
         return layout if self.images is None else replace(layout, images=self.images)
 
 
-@dataclass(frozen=True)
-class _Image:
-    """An entry of `images` with the annotations that belong to it."""
-
-    name: str
-    path: Path
-    size: tuple[int, int]
-    ids: list[str] = field(default_factory=list)
-    counts: list[bytes] = field(default_factory=list)
-    classes: list[str] = field(default_factory=list)
-    left_out: list[bytes] = field(default_factory=list)
-
-
 def _read_split(
     config: Coco, layout: CocoLayout, root: Path, file: Path, split: str, ledger: Ledger, notes: list[str]
 ) -> LabelledImages:
@@ -126,10 +112,10 @@ def _read_split(
         raise DataError(f"{folder}: the images of {file.name} are not there; correct data.images or data.root.")
     content = parsed_json(file, ("images", "annotations"), "COCO instances")
     finder = ImageFinder(root)
-    images = _read_images(content["images"], root, folder, file, ledger, finder)
+    images = read_images(content["images"], root, folder, file, ledger, finder)
     if finder.searched:
         notes.append(f"{split}: {finder.searched} images were found by their name alone: {file.name} has other paths")
-    categories = _categories(content.get("categories"), file)
+    categories = categories_of(content.get("categories"), file)
     sizes = {identifier: image.size for identifier, image in images.items() if image is not None}
     frame = frame_of(content["annotations"], sizes, file)
     crowds = _crowds(content["annotations"], config.crowd)
@@ -148,7 +134,7 @@ def _read_split(
         notes.append(f"{split}: {unlabelled} images without an object were left out")
     labelled = [image for image in images.values() if image is not None and image.ids]
 
-    def check(image: _Image) -> None:
+    def check(image: CocoImage) -> None:
         size = image_size(image.path)
         if size != image.size:
             raise size_mismatch(str(image.path), size, f"according to {file.name}", image.size)
@@ -168,94 +154,6 @@ def _read_split(
     return LabelledImages(tuple(good))
 
 
-def _read_images(
-    entries: list[Any], root: Path, folder: Path, file: Path, ledger: Ledger, finder: ImageFinder
-) -> dict[str, _Image | None]:
-    """Images by id, in the order of the file; None for those that were skipped."""
-    images: dict[str, _Image | None] = {}
-    names: set[str] = set()
-    for position, entry in enumerate(entries):
-        identifier = identifier_of(entry, "id")
-        owner = f"{file}: image {identifier or f'number {position} in the list'}"
-        try:
-            if identifier is None:
-                raise DataError(
-                    f'{owner} has no "id" that is a whole number or a string; give it one.', "bad_annotation"
-                )
-            if identifier in images:
-                raise DataError(f"{owner} is listed twice; ids must be unique: remove one entry.", "duplicate_id")
-            image = _read_image_entry(entry, root, folder, owner, finder)
-            if image.name in names:
-                raise DataError(
-                    f"{owner}: {image.name} is listed under another id too; merge the two entries.", "duplicate_id"
-                )
-        except DataError as error:
-            ledger.saw(images=1)
-            ledger.skip_image(error)
-            if identifier is not None:
-                images.setdefault(identifier, None)
-        else:
-            names.add(image.name)
-            images[identifier] = image
-    return images
-
-
-def _read_image_entry(entry: dict[str, Any], root: Path, folder: Path, owner: str, finder: ImageFinder) -> _Image:
-    stated = [entry.get(key) for key in ("height", "width")]
-    height, width = map(whole, stated)
-    if all(value in _NOT_STATED for value in stated) and isinstance(name := entry.get("file_name"), str):
-        height, width = image_size(_path(name, root, folder, owner, finder))
-    if height is None or width is None or height * width > MAX_PIXELS:
-        found = f"width {shown(entry.get('width'))}, height {shown(entry.get('height'))}"
-        raise DataError(
-            f"{owner} has {found}; it takes whole numbers of pixels, at most {MAX_PIXELS} in all.", "bad_annotation"
-        )
-    name = entry.get("file_name")
-    if not isinstance(name, str):
-        raise DataError(f'{owner} has no "file_name"; give the name of the image file.', "bad_annotation")
-    path = _path(name, root, folder, owner, finder)
-    return _Image(path.relative_to(root).as_posix(), path, (height, width))
-
-
-def _path(name: str, root: Path, folder: Path, owner: str, finder: ImageFinder) -> Path:
-    """Where an image is: as the file says, or the only image of that name that no other split has."""
-    try:
-        path = inside(root, name, owner, base=folder)
-        if path.exists():
-            return path
-    except DataError:  # a path of another machine, a URL, or one with `..`
-        path = None
-    found = finder.search(name, owner, folder)
-    if found is not None and split_in(found, root) in (None, split_in(folder / "image", root)):
-        return found
-    return inside(root, name, owner, base=folder) if path is None else path
-
-
-def _categories(entries: object, file: Path) -> dict[str, str]:
-    """Names of the categories by id; empty where the file lists none."""
-    if entries is None:
-        return {}
-    if not isinstance(entries, list):
-        raise DataError(
-            f'{file}: "categories" is {shown(entries)}; it takes a list of {{"id": 1, "name": "..."}}.',
-            "bad_annotation",
-        )
-    names: dict[str, str] = {}
-    for position, entry in enumerate(entries):
-        identifier = identifier_of(entry, "id")
-        name = entry.get("name") if isinstance(entry, dict) else None
-        if identifier is None or not isinstance(name, str) or not name.strip() or not is_text(name):
-            raise DataError(
-                f"{file}: category number {position} in the list has no id or no name; give it both.", "bad_annotation"
-            )
-        if names.setdefault(identifier, name) != name:
-            raise DataError(
-                f"{file}: category {identifier} is listed twice, with different names; keep one of them.",
-                "duplicate_id",
-            )
-    return names
-
-
 def _crowds(entries: list[Any], crowd: Literal["auto", "objects", "ignore"]) -> bool:
     """Whether annotations with `iscrowd` are objects: where the user says so, where too many are for crowds, or where
     they have the `attributes` that CVAT and Datumaro write, which set the mark for every mask stored as RLE."""
@@ -268,7 +166,7 @@ def _crowds(entries: list[Any], crowd: Literal["auto", "objects", "ignore"]) -> 
 
 def _attach_annotations(
     entries: list[Any],
-    images: dict[str, _Image | None],
+    images: dict[str, CocoImage | None],
     categories: dict[str, str],
     file: Path,
     config: Coco,
@@ -343,7 +241,7 @@ def _attach_annotations(
     return left_out
 
 
-def _ignore(entry: dict[str, Any], images: dict[str, _Image | None], frame: Frame, config: Coco) -> None:
+def _ignore(entry: dict[str, Any], images: dict[str, CocoImage | None], frame: Frame, config: Coco) -> None:
     """Note where a crowd is: neither object nor background. One that cannot be drawn is nowhere, as before."""
     image = images.get(identifier_of(entry, "image_id") or "")
     if image is None:

@@ -22,7 +22,8 @@ from lora_sam.data.reading.images import image_size
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages
 from lora_sam.data.reading.paths import data_root, inside, shown
 from lora_sam.data.reading.skipping import Ledger
-from lora_sam.data.splits import Splits, read_splits
+from lora_sam.data.reading.split_reading import read_splits
+from lora_sam.data.splits import Splits
 
 _SHOWN = 3
 

@@ -16,7 +16,8 @@ from lora_sam.data.reading.mask_files import settled
 from lora_sam.data.reading.pairs import gathered
 from lora_sam.data.reading.paths import data_root
 from lora_sam.data.reading.skipping import Ledger, attempt_all
-from lora_sam.data.splits import Splits, read_splits
+from lora_sam.data.reading.split_reading import read_splits
+from lora_sam.data.splits import Splits
 
 NEEDS = ("*.parquet|dataset_dict.json",)
 """What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import whole
-from lora_sam.data.reading.coco_masks import as_float, is_number
 from lora_sam.data.reading.image_file import MAX_PIXELS
+from lora_sam.data.reading.numbers import as_float, is_number
 from lora_sam.data.reading.outline import Bitmap, Outline, ellipse, flat
 from lora_sam.data.reading.outlined import Picture, open_pictures, split_in
 from lora_sam.data.reading.paths import data_root, shown

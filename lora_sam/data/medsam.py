@@ -18,7 +18,8 @@ from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_
 from lora_sam.data.reading.pairs import gathered
 from lora_sam.data.reading.paths import data_root, inside
 from lora_sam.data.reading.skipping import Ledger, attempt_all
-from lora_sam.data.splits import Splits, read_splits
+from lora_sam.data.reading.split_reading import read_splits
+from lora_sam.data.splits import Splits
 
 IMAGES, LABELS = "imgs", "gts"
 

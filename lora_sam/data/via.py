@@ -13,7 +13,7 @@ from typing import Any
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import MAX_ANNOTATION_BYTES, without_repeats
-from lora_sam.data.reading.coco_masks import as_float, is_number
+from lora_sam.data.reading.numbers import as_float, is_number
 from lora_sam.data.reading.outline import Outline, ellipse
 from lora_sam.data.reading.outlined import Picture, open_pictures, split_in
 from lora_sam.data.reading.paths import data_root, inside, shown

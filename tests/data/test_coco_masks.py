@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.reading.coco_masks import MAX_VERTICES, EncodedMasks, _are_numbers, encode, is_number
+from lora_sam.data.reading.coco_masks import MAX_VERTICES, EncodedMasks, encode
+from lora_sam.data.reading.numbers import are_numbers, is_number
 
 SIZE = (13, 17)
 
@@ -148,10 +149,10 @@ def test_runs_of_no_pixels_and_over_columns(runs: list[int]) -> None:
 @pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan"), True, "1", None])
 def test_what_is_no_number(value: object) -> None:
     assert not is_number(value)
-    assert not _are_numbers([1.0, value, 2])
+    assert not are_numbers([1.0, value, 2])
 
 
 @pytest.mark.parametrize("value", [0, -1.5, 10**400, 1e308])
 def test_what_is_a_number(value: float) -> None:
     assert is_number(value)
-    assert _are_numbers([1.0, value, 2])
+    assert are_numbers([1.0, value, 2])

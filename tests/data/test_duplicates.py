@@ -9,7 +9,7 @@ from PIL import Image
 from lora_sam.data.reading import duplicates
 from lora_sam.data.reading.duplicates import difference_hashes, distances, groups_of_duplicates
 from lora_sam.data.reading.images import read_reduced
-from lora_sam.data.splits import carve
+from lora_sam.data.reading.split_reading import carve
 
 
 def smooth(seed: int, height: int = 96, width: int = 144) -> np.ndarray:

@@ -15,9 +15,10 @@ from PIL import Image
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading import annotation_files, voc_xml
 from lora_sam.data.reading.class_table import VOC_CLASSES, voc_colour, voc_table
+from lora_sam.data.reading.voc_masks import segmented_objects
 from lora_sam.data.reading.voc_xml import declared_size
 from lora_sam.data.splits import class_counts
-from lora_sam.data.voc import Voc, segmented_objects
+from lora_sam.data.voc import Voc
 
 CONF = Path(__file__).parents[2] / "conf" / "data" / "voc.yaml"
 LISTS = "ImageSets/Segmentation"

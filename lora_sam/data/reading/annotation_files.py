@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.reading.coco_masks import is_number
+from lora_sam.data.reading.numbers import is_number
 from lora_sam.data.reading.paths import is_text, shown
 
 MAX_ANNOTATION_BYTES = 2 * 2**30

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.reading.coco_masks import EncodedMasks, encode, is_number
+from lora_sam.data.reading.coco_masks import EncodedMasks, encode
+from lora_sam.data.reading.numbers import is_number
 from lora_sam.data.reading.reach import Reach, are_shares
 
 _MOST = 2000  # annotations that are looked at, evenly spaced

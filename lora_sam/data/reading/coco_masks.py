@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import operator
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,7 +11,9 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.thin_arrays import thin_zeros
+from lora_sam.data.reading.numbers import are_numbers, is_number
 from lora_sam.data.reading.paths import shown
+from lora_sam.data.reading.rle import MAX_VALUE_CHARACTERS, decompressed, window_of
 
 MAX_VERTICES = 10**5
 """More polygon vertices in one annotation are refused."""
@@ -23,8 +22,6 @@ MAX_OUTLINE = 2 * 10**6
 """Longer outlines of one annotation, in pixels, are refused: the memory to rasterise them grows with their length."""
 
 _MIN_VERTICES = 3
-_NUMBERS = frozenset((int, float))
-_MAX_VALUE_CHARACTERS = 7  # 5 bits each; counts stay below 2^31
 
 
 @dataclass(frozen=True)
@@ -201,7 +198,7 @@ def _checked_polygons(polygons: list[Any], size: tuple[int, int]) -> list[list[f
     limits = size[1], size[0]
     vertices, outline = 0, 0.0
     for polygon in polygons:
-        if not isinstance(polygon, list) or not _are_numbers(polygon):
+        if not isinstance(polygon, list) or not are_numbers(polygon):
             raise DataError(
                 "has a polygon that is not a flat list of finite numbers [x0, y0, x1, y1, ...]", "bad_polygon"
             )
@@ -245,7 +242,7 @@ def _checked_counts(rle: dict[str, Any], size: tuple[int, int]) -> list[int]:
         )
     counts = rle.get("counts")
     pixels = size[0] * size[1]
-    if isinstance(counts, str | list) and len(counts) > _MAX_VALUE_CHARACTERS * (pixels + 2):
+    if isinstance(counts, str | list) and len(counts) > MAX_VALUE_CHARACTERS * (pixels + 2):
         raise DataError(f"has an RLE of {len(counts)} values for {pixels} pixels; export it again", "bad_rle")
     if isinstance(counts, str):
         runs = decompressed(counts.encode("utf-8", "surrogatepass"))
@@ -263,68 +260,3 @@ def _checked_counts(rle: dict[str, Any], size: tuple[int, int]) -> list[int]:
             f"has an RLE with {what} of {total} pixels; height * width is {pixels}: export it again", "bad_rle"
         )
     return runs.tolist()  # type: ignore[no-any-return]
-
-
-def decompressed(encoded: bytes) -> NDArray[np.int64]:
-    """Run lengths of a compressed RLE string.
-
-    Each value is stored in groups of 5 bits, least significant first, as characters from chr(48); bit 5 says that the
-    value goes on, bit 4 of its last group is the sign, and from the fourth value on it is the difference to the value
-    two places before (the format of pycocotools' `rleToString`). Decoded here because C code reads past the end
-    of a damaged string.
-    """
-    damaged = DataError("has a damaged compressed RLE; export it again", "bad_rle")
-    groups = np.frombuffer(encoded, dtype=np.uint8).astype(np.int64) - 48
-    if groups.size == 0 or groups.min() < 0 or groups.max() > 63 or groups[-1] & 32:
-        raise damaged
-    last = np.flatnonzero((groups & 32) == 0)
-    first = np.concatenate(([0], last[:-1] + 1))
-    lengths = last - first + 1
-    if lengths.max() > _MAX_VALUE_CHARACTERS:
-        raise damaged
-    place = 5 * (np.arange(groups.size) - np.repeat(first, lengths))
-    values = np.add.reduceat((groups & 31) << place, first)
-    values -= np.where(groups[last] & 16, np.int64(1) << (5 * lengths), 0)
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values
-
-
-def window_of(runs: NDArray[np.int64], length: int, box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
-    """The part of a mask inside a box that holds all of it.
-
-    Args:
-        runs: Run lengths, background first, down columns of `length` pixels.
-        length: Height of the whole mask.
-        box: Left column, top row, width and height.
-
-    Returns:
-        Bool [height, width].
-    """
-    left, top, width, height = box
-    ends = np.cumsum(runs)[: runs.size // 2 * 2].reshape(-1, 2)  # of each run of background and the object's after it
-    ends = ends[ends[:, 0] < ends[:, 1]]
-    # the first and the last pixel of each run of the object, counted down the columns of the box instead; a run that
-    # goes on in the next column makes the box as high as the mask, so its pixels are neighbours there too
-    columns, rows = np.divmod(ends - (0, 1), length)
-    inside = (columns - left) * height + (rows - top) + (0, 1)
-    lengths = np.diff(inside.ravel(), prepend=0, append=width * height)
-    return np.repeat(np.arange(lengths.size) % 2 == 1, lengths).reshape(width, height).T
-
-
-def is_number(value: object) -> bool:
-    """Whether a value from JSON is a finite number; a Boolean is none."""
-    # JSON integers have no limit, so a comparison and not math.isfinite, which overflows on them
-    return type(value) in (int, float) and -math.inf < value < math.inf  # type: ignore[operator]
-
-
-def as_float(number: float) -> float:
-    """A number from JSON, or the nearest to it that a float can hold."""
-    return float(max(-sys.float_info.max, min(number, sys.float_info.max)))
-
-
-def _are_numbers(values: list[Any]) -> bool:
-    """`is_number` of all of them: a data set has millions, and this takes a tenth of the time."""
-    if not _NUMBERS.issuperset(map(type, values)) or any(map(operator.ne, values, values)):  # NaN is not itself
-        return False
-    return not values or (-math.inf < min(values) and max(values) < math.inf)

@@ -11,9 +11,10 @@ import numpy as np
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.annotation_files import check_box, identifier_of
-from lora_sam.data.reading.coco_masks import EncodedMasks, encode, is_number
+from lora_sam.data.reading.coco_masks import EncodedMasks, encode
 from lora_sam.data.reading.images import check_pixels, image_size
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_mask_memory, size_mismatch
+from lora_sam.data.reading.numbers import is_number
 from lora_sam.data.reading.paths import is_text, shown
 from lora_sam.data.reading.skipping import Ledger, attempt_all
 

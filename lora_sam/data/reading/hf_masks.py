@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.reading.coco_masks import EncodedMasks, encode, is_number
+from lora_sam.data.reading.coco_masks import EncodedMasks, encode
 from lora_sam.data.reading.hf_tables import Cell, Table
 from lora_sam.data.reading.labelled import StoredMasks
 from lora_sam.data.reading.mask_files import MaskFile, MaskRules
+from lora_sam.data.reading.numbers import is_number
 from lora_sam.data.reading.paths import shown
 
 IMAGE_NAMES = ("image", "img", "photo", "picture")

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.reading.coco_masks import EncodedMasks, as_float, encode, is_number
+from lora_sam.data.reading.coco_masks import EncodedMasks, encode
+from lora_sam.data.reading.numbers import as_float, is_number
 from lora_sam.data.reading.paths import shown
 
 ELLIPSE_POINTS = 720

@@ -11,16 +11,18 @@ import numpy as np
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
-from lora_sam.data.reading.coco_masks import EncodedMasks, as_float, is_number
+from lora_sam.data.reading.coco_masks import EncodedMasks
 from lora_sam.data.reading.datumaro_objects import UNLABELLED, checked
 from lora_sam.data.reading.image_finder import ImageFinder
 from lora_sam.data.reading.images import image_size
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, size_mismatch
+from lora_sam.data.reading.numbers import as_float, is_number
 from lora_sam.data.reading.outline import Outline, area_of, encode_mask, scaled
 from lora_sam.data.reading.paths import is_text, shown
 from lora_sam.data.reading.reach import Reach, are_shares
 from lora_sam.data.reading.skipping import Ledger
-from lora_sam.data.splits import Splits, read_splits, spellings
+from lora_sam.data.reading.split_reading import read_splits
+from lora_sam.data.splits import Splits, spellings
 
 _ROLES = ("train", "val", "test")
 

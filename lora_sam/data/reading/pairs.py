@@ -20,8 +20,9 @@ from lora_sam.data.reading.pair_names import by_name, names_in, pair_by_base_nam
 from lora_sam.data.reading.pair_slices import offering_slices, only, sliced
 from lora_sam.data.reading.paths import data_root, inside, within
 from lora_sam.data.reading.skipping import Ledger, attempt_all, left_out
+from lora_sam.data.reading.split_reading import read_splits
 from lora_sam.data.reading.volumes import Slice, Slices
-from lora_sam.data.splits import Splits, read_splits
+from lora_sam.data.splits import Splits
 
 
 class StoredObjects(StoredMasks, Protocol):

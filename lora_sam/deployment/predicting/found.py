@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from lora_sam.core.crops import Crop
 from lora_sam.core.files import MAX_JSON_BYTES, write_text
-from lora_sam.data.reading.coco_masks import decompressed, window_of
 from lora_sam.data.reading.georeference import Georeference
+from lora_sam.data.reading.rle import decompressed, window_of
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

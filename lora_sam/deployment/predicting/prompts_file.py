@@ -9,7 +9,7 @@ from typing import Any
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.annotation_files import any_json, identifier_of
-from lora_sam.data.reading.coco_masks import is_number
+from lora_sam.data.reading.numbers import is_number
 from lora_sam.data.reading.paths import shown
 from lora_sam.deployment.predicting.prompted import OBJECT, PromptedObject, prompted
 from lora_sam.deployment.predicting.prompts_table import TABLES, read_table

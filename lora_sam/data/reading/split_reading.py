@@ -1,0 +1,225 @@
+"""Splits out of what a format reads: those that are missing are carved, alike images and volumes stay together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from lora_sam.core.errors import DataError
+from lora_sam.core.seeds import generator_for
+from lora_sam.core.wording import plural
+from lora_sam.data.options import FormatOptions
+from lora_sam.data.reading.deep_images import DeepPixels, deep_pixels
+from lora_sam.data.reading.duplicates import groups_of_duplicates
+from lora_sam.data.reading.labelled import LabelledImages
+from lora_sam.data.reading.pixel_scale import PixelScale, measured
+from lora_sam.data.reading.skipping import Ledger, attempt_all
+from lora_sam.data.reading.volumes import Slice
+from lora_sam.data.sources import SampleSource
+from lora_sam.data.splits import Splits, Subset, spellings
+
+_MEASURED = 32  # images that the scale is measured on
+
+
+class ReadSplit(Protocol):
+    """How a format reads one split."""
+
+    def __call__(self, split: str, notes: list[str]) -> SampleSource | None:
+        """The samples of `split`, or None when there is no such split; may add notes. Raises `DataError`."""
+        ...
+
+
+def read_splits(
+    read: ReadSplit,
+    ledger: Ledger,
+    options: FormatOptions,
+    *,
+    seed: int,
+    place: Callable[[str], str],
+    single: bool = False,
+) -> Splits:
+    """Read the splits by name, and carve those that are absent out of train.
+
+    A split that is called train, val or test may also be spelled training, valid, validation or testing. An absent
+    split gets `fraction` of the training images, at least one, by a permutation that depends on `seed` and the number
+    of images only; which images test gets does not depend on whether val is absent too. Images that look alike
+    (`lora_sam.data.reading.duplicates`) stay together: a group of them moves as its first image in the permutation
+    does, or stays in train where it is larger than what the split still lacks.
+
+    Args:
+        read: Reads one split.
+        ledger: Where `read` counts what it skips; closed here.
+        options: Names of the splits, and shares of those that are absent.
+        seed: Seed of the run.
+        place: Where a split by that name is looked for, for messages.
+        single: Whether there is one set only, out of which val and test are carved whatever they are called.
+
+    Raises:
+        DataError: train is absent, a split is empty, nothing is left to train on, or too much was skipped.
+    """
+    train = options.train
+    # of one set val and test are carved, unless they are to be the training images themselves
+    val, test = (None if single and name != train else name for name in (options.val, options.test))
+    notes: list[str] = []
+    found = {name: _read(read, name, notes) for name in dict.fromkeys((train, val, test)) if name is not None}
+    skipped = ledger.close()
+    scale = _scale_of(found.values(), options, notes)
+    found = {name: source if scale is None else _scaled(source, scale) for name, source in found.items()}
+    for name, source in found.items():
+        if source is not None and len(source) == 0:
+            raise DataError(f"{place(name)}: the split {name!r} is empty: no image with a labelled object. Add some.")
+    rest = found[train]
+    if rest is None:
+        raise DataError(
+            f"{place(train)}: does not exist, so there is nothing to train on; docs/data.md shows layouts.",
+            "missing_file",
+        )
+    present = {"test": found[test] if test is not None else None, "val": found[val] if val is not None else None}
+    fractions = {"test": options.test_fraction, "val": options.val_fraction}
+    counts = {role: max(1, round(fractions[role] * len(rest))) for role, source in present.items() if source is None}
+    order = [int(index) for index in generator_for(seed, "split").permutation(len(rest))]
+    if len(order) <= sum(counts.values()):
+        raise DataError(
+            f"{place(train)}: {len(rest)} images are too few to set aside {' and '.join(counts)}; "
+            "add images, give these splits, or set data.val=train data.test=train to look at the training "
+            "images themselves, whose figures flatter."
+        )
+    _check_volumes(rest, len(counts), place(train))
+    taken, about = carve(order, counts, _lookalikes(rest) if counts else ())
+    carved: dict[str, SampleSource] = {role: Subset(rest, tuple(sorted(taken[role]))) for role in counts}
+    notes.extend(
+        f"no {role} split: {len(taken[role])} of {len(rest)} training images were set aside for it" for role in counts
+    )
+    notes.extend(about)
+    gone = {index for indices in taken.values() for index in indices}
+    training: SampleSource = Subset(rest, tuple(index for index in range(len(rest)) if index not in gone))
+    splits = {"train": training if carved else rest}
+    for role, called in (("test", test), ("val", val)):  # one called like train is what trains
+        splits[role] = splits["train"] if called == train else present[role] or carved[role]
+    notes.extend(_shared_images(splits))
+    return Splits(splits["train"], splits["val"], splits["test"], skipped, tuple(notes), scale)
+
+
+def carve(
+    order: Sequence[int], counts: Mapping[str, int], groups: Sequence[Sequence[int]] | None
+) -> tuple[dict[str, list[int]], list[str]]:
+    """Set images aside for splits, in turn, in the order of a permutation, without parting a group.
+
+    Args:
+        order: Permutation of the n images.
+        counts: How many each split gets; together fewer than n.
+        groups: Images that have to stay together; None where they are not known.
+
+    Returns:
+        For each split the images it gets, as many as it asked for where the groups allow it; and what to tell the user.
+    """
+    if groups is None:
+        about = ["images that look alike were not looked for before setting images aside: the data set is too large"]
+        groups = ()
+    elif groups:
+        inside = sum(len(group) for group in groups)
+        about = [f"{len(groups)} groups of images that look alike ({inside} images) were kept on one side each"]
+    else:
+        about = []
+    group_of = {index: tuple(group) for group in groups for index in group}
+    units = list(dict.fromkeys(group_of.get(index, (index,)) for index in order))
+    if len(units) <= len(counts):
+        about = [f"nearly all of the {len(order)} images look alike, and had to be parted: figures will flatter"]
+        units = [(index,) for index in order]
+    taken: dict[str, list[int]] = {}
+    for later, (role, count) in zip(range(len(counts) - 1, -1, -1), counts.items(), strict=True):
+        spare = len(units) - later - 1  # the other splits and train need one each
+        chosen: list[tuple[int, ...]] = []
+        lacking = count
+        for unit in units:
+            if len(unit) <= lacking and len(chosen) < spare:
+                chosen.append(unit)
+                lacking -= len(unit)
+        chosen = chosen or [min(units, key=len)]
+        taken[role] = [index for unit in chosen for index in unit]
+        gone = set(chosen)
+        units = [unit for unit in units if unit not in gone]
+    return taken, about
+
+
+def _read(read: ReadSplit, name: str, notes: list[str]) -> SampleSource | None:
+    for spelling in spellings(name):
+        source = read(spelling, notes)
+        if source is not None:
+            return source
+    return None
+
+
+def _scale_of(sources: Iterable[SampleSource | None], options: FormatOptions, notes: list[str]) -> PixelScale | None:
+    """One scale for all images, from some of those that have more than 8 bits or many bands; None where none has."""
+    files = [image.path for source in sources if isinstance(source, LabelledImages) for image in source.images]
+    places = np.unique(np.linspace(0, max(0, len(files) - 1), min(_MEASURED, len(files))).round().astype(int))
+    read = attempt_all(deep_pixels, [files[place] for place in places.tolist()])
+    deep = [found for found in read if isinstance(found, DeepPixels)]
+    if not deep:
+        failed = [found for found in read if isinstance(found, DataError) and "pip install" in str(found)]
+        if failed:
+            raise failed[0]
+        return None
+    scale = measured([found.values for found in deep], options.scale, options.bands, [found.nodata for found in deep])
+    count = min(found.values.shape[2] for found in deep)
+    if all(found.values.dtype == np.uint8 for found in deep):
+        scale = replace(scale, low=(0.0,) * 3, high=(255.0,) * 3)
+    ends = ",".join(f"{end:g}" for end in (min(scale.low), max(scale.high)))
+    notes.append(f"images of more than 8 bits: {scale.in_words()} become 0 to 255, as data.scale=[{ends}] does")
+    if count > 3 or count == 2:
+        chosen = ",".join(map(str, scale.bands))
+        notes.append(f"images have {count} bands, of which {chosen} are shown; data.bands=[...] chooses others")
+    return scale
+
+
+def _scaled(source: SampleSource | None, scale: PixelScale) -> SampleSource | None:
+    return replace(source, scale=scale) if isinstance(source, LabelledImages) else source
+
+
+def _lookalikes(source: SampleSource) -> tuple[tuple[int, ...], ...] | None:
+    if not isinstance(source, LabelledImages):
+        return ()
+    alike = groups_of_duplicates([image.path for image in source.images], source.sizes)
+    volumes: dict[Path, list[int]] = {}
+    for index, image in enumerate(source.images):
+        if isinstance(image.path, Slice):
+            volumes.setdefault(image.path.path, []).append(index)
+    return alike if alike is None or not volumes else _joined([*alike, *volumes.values()])
+
+
+def _joined(groups: Iterable[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    """Groups where those that share a member are one."""
+    joined: list[set[int]] = []
+    for group in groups:
+        apart = [other for other in joined if other.isdisjoint(group)]
+        met = [other for other in joined if not other.isdisjoint(group)]
+        joined = [*apart, set(group).union(*met)]
+    return tuple(tuple(sorted(group)) for group in joined if len(group) > 1)
+
+
+def _check_volumes(source: SampleSource, splits: int, place: str) -> None:
+    """Raise `DataError` where splits cannot be carved without parting a volume."""
+    if not isinstance(source, LabelledImages) or not splits:
+        return
+    volumes = {image.path.path for image in source.images if isinstance(image.path, Slice)}
+    others = sum(not isinstance(image.path, Slice) for image in source.images)
+    if volumes and len(volumes) + others <= splits:
+        raise DataError(
+            f"{place}: {plural(len(volumes), 'volume')} are too few to set aside {splits} splits, as slices of one "
+            "volume are too much alike to be parted; add volumes, give these splits, or set data.val=train "
+            "data.test=train to look at the training images themselves, whose figures flatter."
+        )
+
+
+def _shared_images(splits: dict[str, SampleSource]) -> list[str]:
+    notes = []
+    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+        shared = sorted(set(splits[first].ids) & set(splits[second].ids))
+        if shared:
+            notes.append(f"{len(shared)} images are in both {first} and {second} (e.g. {shared[0]}): figures flatter")
+    return notes
