@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from benchmarks import before_and_after
 from benchmarks.questions import defaults
-from benchmarks.record import BenchmarkError
+from benchmarks.record import BenchmarkError, read_results
 from benchmarks.sides.defaults import Cells, mean
 
 TINY = [*defaults._TINY, "trainer.validation_objects=2", "trainer.class_head=false", "tracker=none"]
@@ -112,3 +113,13 @@ def test_a_cell_is_fitted_and_begins_at_the_base() -> None:
     assert other["validation_iou"][0] == frozen["validation_iou"][0]
     if other["best_step"] == 0:
         assert other["tuned"] == other["base"]
+
+
+def test_the_committed_figures_are_those_of_the_committed_cells() -> None:
+    result = read_results()["defaults"]
+    assert defaults.figures(result.details["rows"]) == [replace(one, note="") for one in result.figures]
+    assert {name: tuple(words) for name, words in result.settings["defaults"].items()} == dict(defaults.DEFAULTS)
+    cells = result.details["cells"]
+    assert len(cells) == sum(row["seeds"] for row in result.details["rows"])
+    gains = sorted(one["tuned_iou"] - one["base_iou"] for one in cells)
+    assert gains == pytest.approx(sorted(gain for row in result.details["rows"] for gain in row["gains"]), abs=2e-5)
