@@ -7,14 +7,11 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from lora_sam.core.run_directory import RunDirectory
-from lora_sam.evaluation.backends.names import BACK_ENDS
+from lora_sam.evaluation.backends.names import BACK_ENDS, TORCH
 from lora_sam.runs.backends import RunBackEnds, open_alone
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
-
-TORCH = "torch"
-"""The adapter in torch: the back end `tuned`."""
 
 _NAMES = {f"openvino {name}" if found.runtime == "openvino" else name: name for name, found in BACK_ENDS.items()}
 """Names of back ends by what the app calls them."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.app.backends import TORCH
 from lora_sam.app.patches import Patch
 from lora_sam.app.pictures import Picture
 from lora_sam.app.scene import Choice, Scene
 from lora_sam.core.errors import DataError
+from lora_sam.evaluation.backends.names import TORCH
 from lora_sam.prompts.objects import ObjectPrompts
 
 if TYPE_CHECKING:

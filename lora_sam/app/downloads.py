@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lora_sam.app.backends import TORCH, code_of
+from lora_sam.app.backends import code_of
 from lora_sam.app.pictures import Picture
 from lora_sam.app.runs import Run
 from lora_sam.app.scene import Scene, inside, objects_json
 from lora_sam.core.mask_files import coco_of
+from lora_sam.evaluation.backends.names import TORCH
 from lora_sam.prompts.objects import batches
 
 MaskArray = NDArray[np.bool_]

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.app.backends import TORCH, backends_of, why_not
+from lora_sam.app.backends import backends_of, why_not
 from lora_sam.app.runs import Run
 from lora_sam.core.errors import DataError
+from lora_sam.evaluation.backends.names import TORCH
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.app.backends import TORCH, backends_of, bytes_of
+from lora_sam.app.backends import backends_of, bytes_of
 from lora_sam.app.comparison import Column, Comparison, masks_of, notes_of, notes_on, scaled
 from lora_sam.app.kept import Kept
 from lora_sam.app.models import Model, load_model, measure, weight_bytes
@@ -24,6 +24,7 @@ from lora_sam.app.turns import WAITING, Turns
 from lora_sam.app.uploads import read_upload
 from lora_sam.core.errors import AdapterError, DataError, LoraSamError
 from lora_sam.data.reading.pixel_scale import PixelScale
+from lora_sam.evaluation.backends.names import TORCH
 from lora_sam.prompts.objects import ObjectPrompts, batches
 
 if TYPE_CHECKING:

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Any
 from lora_sam.core.errors import ConfigError
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.unknown import nearest_of
-from lora_sam.evaluation.backends.names import BACK_ENDS
+from lora_sam.evaluation.backends.names import BACK_ENDS, TORCH
 from lora_sam.runs.backends import RunBackEnds
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
-
-TORCH = "torch"
-"""The run's own model: tuned, or base without the adapter."""
 
 
 def back_end_of(backend: str, *, adapter: bool) -> str:

@@ -11,8 +11,9 @@ from lora_sam.core.config import from_conf
 from lora_sam.core.errors import TrainingError
 from lora_sam.core.files import read_json
 from lora_sam.core.run_directory import RunDirectory, find_run
+from lora_sam.evaluation.backends.names import TORCH
 from lora_sam.runs.adapter_files import find_adapter, read_facts
-from lora_sam.runs.opening import TORCH, back_end_of, check_device, identity, open_model
+from lora_sam.runs.opening import back_end_of, check_device, identity, open_model
 from lora_sam.runs.predicted import Predicted
 
 if TYPE_CHECKING:

@@ -12,6 +12,9 @@ from lora_sam.core.unknown import known_name
 
 Runtime = Literal["torch", "openvino"]
 
+TORCH = "torch"
+"""What people call the run's own model: tuned, or base without the adapter."""
+
 
 @dataclass(frozen=True)
 class BackEnd:
