@@ -14,6 +14,7 @@ import tempfile
 import xml.etree.ElementTree as ElementTree  # nosec: read is what pytest has just written
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +29,12 @@ VARIANTS = {
 }
 """The drawn weights of each family that tests run with."""
 
-FILES = ("tests/models/test_families.py", "tests/training/test_families.py", "tests/integration/test_families.py")
+FILES = (
+    "tests/models/test_families.py",
+    "tests/models/test_families_in_use.py",
+    "tests/training/test_families.py",
+    "tests/integration/test_families.py",
+)
 """Where a test runs for several families, whose name is part of its id."""
 
 
@@ -116,7 +122,23 @@ CHECKS = (
         "export with `format=onnx`",
         "test_onnx_parts_compute_what_torch_computes",
         _vit("cli/test_export.py::test_onnx"),
-        dict.fromkeys(("sam2", "sam3"), "ONNX files do not say that images are squeezed"),
+    ),
+    Check(
+        "OpenVINO Model API opens both parts",
+        "test_model_api_opens_both_parts",
+        _vit("deployment/test_ir_parts.py::test_openvino_model_api_loads_both_parts"),
+        dict.fromkeys(("sam2", "sam3"), "Model API scales prompts by the longer side"),
+    ),
+    Check("prompts of all kinds, on several images, all masks", "test_prompts_of_all_kinds_give_all_masks"),
+    Check("a file of another family names its `model=`", "test_a_file_of_another_family_names_the_model_that_takes_it"),
+    Check("switched off it is the base, strength 0 to 1", "test_switched_off_it_is_the_base_and_strength_goes_between"),
+    Check("bf16 stays near fp32", "test_bf16_stays_near"),
+    Check("weights fit another input size", "test_weights_fit_another_input_size"),
+    Check("a class head tells the same exported", "test_classes_are_told_alike_where_they_are_exported"),
+    Check(
+        "memory of the plan, 15 and 25 % of what is kept",
+        "test_what_autograd_keeps",
+        {name: "tests/training/planning/test_memory.py::test_what_autograd_keeps" for name in VARIANTS},
     ),
     Check(
         "masks without prompts",
@@ -159,8 +181,19 @@ def results(*junits: Path) -> dict[tuple[str, str, str], Count]:
 
 def _family(id_: str) -> str:
     words = re.split(r"[-\]]", id_)
-    named = [family for family, variant in VARIANTS.items() if family in words or variant in words]
+    named = [family for word in words for family in VARIANTS if word == family or word in _variants()[family]]
     return named[0] if named else ""
+
+
+@cache
+def _variants() -> dict[str, set[str]]:
+    """The files of `conf/model/` by family; one with the encoder of another counts to the one it is named after."""
+    found: dict[str, set[str]] = {family: set() for family in VARIANTS}
+    for file in (ROOT / "conf" / "model").glob("*.yaml"):
+        target = re.search(r"^_target_: lora_sam\.models\.(\w+)\.", file.read_text(encoding="utf-8"), re.MULTILINE)
+        if target and target[1] in found:
+            found[target[1]].add(file.stem)
+    return found
 
 
 def cell(check: Check, family: str, counts: Mapping[tuple[str, str, str], Count]) -> str:

@@ -164,20 +164,22 @@ def encoder_ir(sam: Sam, image_size: int) -> openvino.Model:
     """The image encoder as an OpenVINO model, with the facts that OpenVINO Model API reads (`rt_info/model_info`)."""
     model = _converted(sam.image_encoder, encoder_example(image_size), [f"1,3,{image_size},{image_size}"])
     _name(model, ENCODER_INPUTS, ENCODER_OUTPUTS)
-    frame = frame_of(sam)
-    _describe(
-        model,
-        {
-            "model_type": f"{_kind(sam)}_image_encoder",
-            "image_size": image_size,
-            "resize_type": SQUEEZED if frame.square else "fit_to_window",
-            "mean_values": " ".join(map(str, frame.mean)),
-            "scale_values": " ".join(map(str, frame.std)),
-            # the grey level that is nearest to zero afterwards, for tools that pad before they normalise
-            "pad_value": round(sum(frame.mean) / 3),
-        },
-    )
+    _describe(model, encoder_facts(sam, image_size))
     return model
+
+
+def encoder_facts(sam: Sam, image_size: int) -> dict[str, Any]:
+    """How images come to lie in the input of an image encoder, in the words of OpenVINO Model API."""
+    frame = frame_of(sam)
+    return {
+        "model_type": f"{_kind(sam)}_image_encoder",
+        "image_size": image_size,
+        "resize_type": SQUEEZED if frame.square else "fit_to_window",
+        "mean_values": " ".join(map(str, frame.mean)),
+        "scale_values": " ".join(map(str, frame.std)),
+        # the grey level that is nearest to zero afterwards, for tools that pad before they normalise
+        "pad_value": round(sum(frame.mean) / 3),
+    }
 
 
 def decoder_ir(sam: Sam, image_size: int, *, multimask: bool, classes: ClassHead | None = None) -> openvino.Model:

@@ -16,6 +16,7 @@ from lora_sam.deployment.ir_parts import (
     PromptedDecoder,
     decoder_example,
     encoder_example,
+    encoder_facts,
     without_tracer_warnings,
 )
 from lora_sam.predictors.openvino_parts import META_NAMES
@@ -47,7 +48,8 @@ def meta_example(sam: Sam, image_size: int) -> tuple[Tensor, ...]:
 def save_onnx(sam: Sam, image_size: int, directory: Path, *, multimask: bool) -> None:
     """Write `image_encoder.onnx` and `mask_decoder.onnx`, with the names of `segment_anything`'s ONNX export.
 
-    Shapes and types of the inputs are also its own: `has_mask_input` [1], `orig_im_size` float32 [2].
+    Shapes and types of the inputs are also its own: `has_mask_input` [1], `orig_im_size` float32 [2]. How images come
+    to lie in the input is in the encoder's `metadata_props`, under the names that our IR has in `model_info`.
 
     Raises:
         ImportError: the package `onnx` is not installed.
@@ -59,6 +61,7 @@ def save_onnx(sam: Sam, image_size: int, directory: Path, *, multimask: bool) ->
         inputs=ENCODER_INPUTS,
         outputs=ENCODER_OUTPUTS,
     )
+    _describe(directory / "image_encoder.onnx", encoder_facts(sam, image_size))
     save_part(
         PromptedDecoder(sam, image_size, multimask=multimask),
         meta_example(sam, image_size),
@@ -104,3 +107,14 @@ def save_part(
             opset_version=17,
             dynamo=False,
         )
+
+
+def _describe(path: Path, facts: Mapping[str, object]) -> None:
+    """Add metadata to an ONNX file; weights that lie beside it are not read."""
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    for key, value in facts.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, str(value)
+    onnx.save(model, str(path))

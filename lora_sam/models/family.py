@@ -189,9 +189,9 @@ class Family(Protocol):
     """What is subtracted from an image, and what it is then divided by; see `lora_sam.core.frame.Frame`."""
 
     cannot: Mapping[str, str]
-    """What this family cannot do, and why: `transformers` (merge with `format=transformers`), `onnx` (export with
-    `format=onnx`), `frame` (pre-training with `method.frame`), `SamPredictor` (being given to that class), `flat`
-    (tuners of PEFT that want tokens of three dimensions), `prompt_tokens` (method=vpt)."""
+    """What this family cannot do, and why: `transformers` (merge with `format=transformers`), `model_api` and
+    `x_anylabeling` (packs for these), `frame` (pre-training with `method.frame`), `SamPredictor` (being given to that
+    class), `flat` (tuners of PEFT that want tokens of three dimensions), `prompt_tokens` (method=vpt)."""
 
     def owns(self, encoder: nn.Module) -> bool:
         """Whether `encoder` is an image encoder of this family."""

@@ -36,7 +36,8 @@ class Sam2Family:
     colours = (PIXEL_MEAN, PIXEL_STD)
     cannot: Mapping[str, str] = MappingProxyType(
         {
-            "onnx": "ONNX files do not say that images are squeezed into a square, as SAM 2 wants them",
+            "model_api": "Model API scales prompts by the longer side, and SAM 2 squeezes images into a square",
+            "x_anylabeling": "X-AnyLabeling pads images, and SAM 2 wants them squeezed into a square",
             "frame": _NO_FRAME,
             "flat": "attention of SAM 2 hands its projections tokens of four dimensions, to it an image",
             "prompt_tokens": "attention of SAM 2 pools its queries, so that prompt tokens have no place in them",

@@ -38,7 +38,8 @@ class Sam3Family:
     colours = (GREY, GREY)
     cannot: Mapping[str, str] = MappingProxyType(
         {
-            "onnx": "ONNX files do not say that images are squeezed into a square, as SAM 3 wants them",
+            "model_api": "Model API scales prompts by the longer side, and SAM 3 squeezes images into a square",
+            "x_anylabeling": "X-AnyLabeling pads images, and SAM 3 wants them squeezed into a square",
             "frame": "SAM 3 squeezes images into a square, and method.frame places windows of images as they are",
             "flat": "attention of SAM 3 hands its projections tokens of four dimensions, to it an image",
             "prompt_tokens": "attention of SAM 3 turns keys by their places, and prompt tokens have none",

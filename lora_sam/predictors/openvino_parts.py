@@ -26,7 +26,8 @@ ENCODER, DECODER = "image_encoder.xml", "mask_decoder.xml"
 SQUEEZED = "standard"
 """How an encoder's file says that images are squeezed into its input, in the words of OpenVINO Model API."""
 
-_RESIZE = ["model_info", "resize_type"]
+_FACTS = "model_info", "framework"
+"""Where a file says how images come to lie in the input: an IR, and an ONNX file in OpenVINO's words."""
 
 META_NAMES = {"orig_size": "orig_im_size", "upscaled_masks": "masks"}
 """Where `segment_anything`'s ONNX export has other names than our IR."""
@@ -155,9 +156,17 @@ def frame_in(model: openvino.Model, path: Path) -> Frame:
         raise AdapterError(
             f"{path}: input 'images' is {shape}, must be [1, 3, S, S] with S a multiple of {cell or CELL}"
         )
-    squeezed = model.has_rt_info(_RESIZE) and model.get_rt_info(_RESIZE).astype(str) == SQUEEZED
+    squeezed = _fact(model, "resize_type") == SQUEEZED
     mean, std = _colour(model, "mean_values", PIXEL_MEAN, path), _colour(model, "scale_values", PIXEL_STD, path)
     return Frame(int(side.get_length()), squeezed, int(cell), mean, std)
+
+
+def _fact(model: openvino.Model, name: str) -> str | None:
+    """What the file of an image encoder says; None where it says nothing."""
+    for place in _FACTS:
+        if model.has_rt_info([place, name]):
+            return str(model.get_rt_info([place, name]).astype(str))
+    return None
 
 
 def _colour(model: openvino.Model, name: str, usual: Colour, path: Path) -> Colour:
@@ -166,9 +175,9 @@ def _colour(model: openvino.Model, name: str, usual: Colour, path: Path) -> Colo
     Raises:
         AdapterError: it is no colour.
     """
-    if not model.has_rt_info(["model_info", name]):
+    text = _fact(model, name)
+    if text is None:
         return usual
-    text = model.get_rt_info(["model_info", name]).astype(str)
     try:
         red, green, blue = map(float, text.split())
     except ValueError as error:

@@ -36,10 +36,18 @@ from lora_sam.deployment.merging import plain_sam
 from lora_sam.deployment.quantizing.compression import ends_of, read
 from lora_sam.deployment.quantizing.ladder import encoder_rungs
 from lora_sam.evaluation.metrics import mask_iou
-from lora_sam.models.family import family_of, frame_of
+from lora_sam.models.family import family_of, frame_of, why_not
 from lora_sam.models.sam3 import GREY
 from lora_sam.predictors.automatic import AutomaticMasks
-from lora_sam.predictors.openvino_parts import frame_in, openvino_directory
+from lora_sam.predictors.openvino_parts import (
+    DECODER,
+    ENCODER,
+    frame_in,
+    openvino_core,
+    openvino_directory,
+    quiet_openvino,
+    read_part,
+)
 from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
 from lora_sam.predictors.torch_predictor import TorchPredictor
 from lora_sam.prompts.objects import ObjectPrompts
@@ -53,6 +61,9 @@ UPSTREAM: dict[str, Any] = {
 }
 QUICK = ["trainer.device=cpu", "tracker=none", "trainer.max_epochs=null"]
 VARIANTS = {"tiny_vit": "tiny_vit_random", "sam2": "sam2_random", "sam3": "sam3_random", "sam_hq": "sam_hq_random"}
+
+
+PARTS = (ENCODER, DECODER)
 
 
 def composed(blobs: Path, *overrides: str) -> dict[str, Any]:
@@ -237,13 +248,34 @@ def test_what_transformers_does_not_have_is_refused(family: str, deployed: Path)
         perform("merge", deployed, format="transformers")
 
 
-@pytest.mark.parametrize("family", ["tiny_vit", "sam_hq"], indirect=True)
 def test_onnx_parts_compute_what_torch_computes(deployed: Path) -> None:
+    """The file alone says whether images are padded or squeezed, and their colours."""
     pytest.importorskip("onnx", reason="the optional package onnx is not installed")
     assert perform("export", deployed, format="onnx", precision="fp32") == 0
     checks = json.loads((deployed / "onnx" / "manifest.json").read_text())["checks"]
     assert checks["mask_iou"] >= 0.9999
     assert checks["logit_difference"] <= 1e-4
+    path = deployed / "onnx" / "image_encoder.onnx"
+    assert frame_in(read_part(path), path) == frame_of(load(deployed).sam)
+
+
+@pytest.mark.parametrize("family", ["tiny_vit", "sam_hq"], indirect=True)
+def test_model_api_opens_both_parts(deployed: Path) -> None:
+    quiet_openvino()
+    from model_api.adapters import OpenvinoAdapter
+    from model_api.models import Model
+    from model_api.models.visual_prompting import Prompt, SAMVisualPrompter
+
+    place = deployed / "openvino" / "fp32"
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    encoder, decoder = (
+        Model.create_model(OpenvinoAdapter(openvino_core(), str(place / name), plugin_config=exact)) for name in PARTS
+    )
+    image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)  # its way to resize does not matter then
+    box = np.array([3, 4, 40, 30], np.float32)
+    found = SAMVisualPrompter(encoder, decoder)(image, boxes=[Prompt(box, 1)])
+    wanted = load(deployed).predict_all(image, Prompts(boxes=box[None]))
+    assert np.abs(found.low_res_masks[0] - wanted.low_res_logits).max() < 1e-4
 
 
 @pytest.mark.parametrize("family", ["sam2", "sam3"], indirect=True)
@@ -269,8 +301,9 @@ def test_merged_for_transformers_is_the_same_model(family: str, deployed: Path, 
 
 @pytest.mark.parametrize("family", ["sam2", "sam3"], indirect=True)
 def test_what_sam_2_cannot_do_is_refused_by_name(family: str, deployed: Path, blobs: Path, tmp_path: Path) -> None:
-    with pytest.raises(AdapterError, match=r"format = onnx: .*: ONNX files do not say that images are squeezed"):
-        perform("export", deployed, format="onnx", precision="fp32")
+    architecture = json.loads((deployed / "adapter" / "lora_sam.json").read_text())["architecture"]
+    assert "Model API scales prompts by the longer side" in str(why_not(architecture, "model_api"))
+    assert "X-AnyLabeling pads images" in str(why_not(architecture, "x_anylabeling"))
     with pytest.raises(AdapterError, match=r"SamPredictor pads images, .*; use lora_sam.load"):
         plain_sam(RunDirectory(deployed))
     with pytest.raises(ConfigError, match=r"method.frame = 128: SAM [23] squeezes images .*; leave method.frame out"):

@@ -48,10 +48,10 @@ class ModelApiPack:
     def write(self, packed: Packed, directory: Path) -> Opened:
         """See `lora_sam.deployment.packs.packing.Target`; writes both parts and `use.py`."""
         from lora_sam.deployment.packs.parts import write_parts
-        from lora_sam.models.family import frame_of
+        from lora_sam.models.family import why_not
 
-        if frame_of(packed.base.sam).square:
-            reason = "Model API scales prompts by the longer side, and this model squeezes images into a square"
+        reason = why_not(packed.architecture, "model_api")
+        if reason is not None:
             raise refuse(packed, "model_api", reason, "take target=cvat, or the parts of `lora-sam export`")
         write_parts(packed, directory, "model_api", multimask=True)
         (directory / "use.py").write_text(_USE, encoding="utf-8")

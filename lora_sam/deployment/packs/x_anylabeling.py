@@ -40,7 +40,7 @@ class XAnyLabelingPack:
         from lora_sam.models.family import why_not
 
         require_extra("onnx", "target = x_anylabeling")
-        reason = why_not(packed.architecture, "onnx")
+        reason = why_not(packed.architecture, "x_anylabeling")
         if reason is not None:
             raise refuse(packed, "x_anylabeling", reason, "take target=cvat or target=label_studio")
         _write_parts(packed, directory)
