@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.detection import formats
 from lora_sam.data.splits import Splits
 
 from . import attack_sets
@@ -187,3 +188,8 @@ def typed(option: Callable[..., Any], data: str, root: Path) -> Iterator[tuple[S
 
 def total(splits: Splits) -> int:
     return len(set().union(*(source.ids for source in (splits.train, splits.val, splits.test))))
+
+
+def test_every_format_is_tried() -> None:
+    """But for Hugging Face, whose tables have tests of their own, and what another package imports."""
+    assert {option for option, _ in WRITERS.values()} == formats().keys() - {"hf"}
