@@ -23,6 +23,7 @@ from lora_sam.predictors.openvino_parts import (
     quiet_openvino,
 )
 from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
+from lora_sam.predictors.torch_predictor import TorchPredictor
 
 SIZES = [(48, 64), (64, 64), (37, 23), (150, 90)]
 
@@ -162,3 +163,19 @@ def test_predict_takes_the_classes_of_the_parts_where_they_are_those_of_the_head
     work.head = ClassHead(("x", "y", "z"), head.weight, head.bias)
     other = "xyz"[head.names.index(wanted)]
     assert namer(work, predictor)(image, masks, told) == [other] * 2
+
+
+def test_parts_of_sam2_tell_classes_as_well(option: Callable[..., Any], tmp_path: Path) -> None:
+    base = option("model/sam2_random").build()
+    depth = TorchPredictor(base.sam, base.image_size).embedding(picture((48, 64))).shape[1]
+    rng = np.random.default_rng(3)
+    weight, bias = rng.normal(size=(3, depth + 1)).astype(np.float32), rng.normal(size=3).astype(np.float32)
+    head = ClassHead(("a", "b", "c"), weight, bias)
+    save_ir(encoder_ir(base.sam, base.image_size), tmp_path / ENCODER, half=False)
+    save_ir(decoder_ir(base.sam, base.image_size, multimask=False, classes=head), tmp_path / DECODER, half=False)
+    predictor = OpenVINOPredictor(*openvino_directory(tmp_path), compile_cache=False, verify=False)
+    found = predictor.predict(picture((37, 23)), prompts((37, 23)))
+    assert found.class_probabilities is not None
+    assert np.ptp(found.class_probabilities) > 0.1
+    wanted = head.probabilities(predictor, picture((37, 23)), found.masks)
+    assert np.abs(found.class_probabilities - wanted).max() < 1e-3
