@@ -75,6 +75,7 @@ def measure(*, rehearse: bool) -> Outcome:
     version = bench.base.sha256[:8]
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary) if rehearse else ROOT / "outputs" / "benchmark_methods" / version
+        kept = len(list(place.glob("*-[0-9]-*.json")))
         cells = list(_cells(bench, place, names, {name: _opened(one, data) for name, one in sets.items()}, seeds))
     if not cells:
         raise BenchmarkError("ended before the first cell was done: measure again")
@@ -83,6 +84,7 @@ def measure(*, rehearse: bool) -> Outcome:
         settings={
             "threads": 1,
             **asdict(sizes),
+            "cells": f"{len(cells)}, of which {kept} were kept from earlier runs",
             "clicks": CLICKS,
             "base": f"{weights.name if not rehearse else model}, SHA-256 {version}",
             "data": {name: [file, dict(changes)] for name, (file, changes) in sets.items()},
