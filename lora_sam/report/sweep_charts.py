@@ -69,6 +69,7 @@ def parallel_chart(jobs: Sequence[Job], names: Mapping[str, str]) -> Element | N
     width = (WIDTH - _LEFT - _RIGHT) / len(names)
     bottom = HEIGHT - _BOTTOM
     places: dict[str, dict[str, float]] = {}
+    labels = []
     for number, (key, name) in enumerate(names.items()):
         x = _LEFT + number * width
         append(svg, element("line", x1=x, x2=x, y1=_TOP, y2=bottom, class_="axis"))
@@ -77,7 +78,7 @@ def parallel_chart(jobs: Sequence[Job], names: Mapping[str, str]) -> Element | N
         gap = (bottom - _TOP) / max(1, len(values) - 1)
         places[key] = {value: bottom - place * gap for place, value in enumerate(values)}
         for value, y in places[key].items():
-            append(svg, label_left(shortened(value), x - 5, y))
+            labels.append(label_left(shortened(value), x - 5, y))
     up = axis([job.validation or 0.0 for job in jobs], lowest=0.0, highest=1.0, least=_LEAST)
     x = WIDTH - _RIGHT
     append(svg, element("line", x1=x, x2=x, y1=_TOP, y2=bottom, class_="axis"))
@@ -92,6 +93,9 @@ def parallel_chart(jobs: Sequence[Job], names: Mapping[str, str]) -> Element | N
         line = element("path", d=path, class_="line tuned" if job is best else "line raw")
         append(line, element("title", f"job {job.job}: {job.validation:.4f}"))
         append(svg, line)
+    for label in labels:  # over the lines that end there
+        label.set("class", "tick end halo")
+    append(svg, *labels)
     return svg
 
 

@@ -174,3 +174,8 @@ def test_no_label_is_cut_off_where_jobs_hardly_differ_and_values_are_long() -> N
     ticks = sorted(float(one) for one in labels if re.fullmatch(r"0\.8\d+", one))
     assert ticks[0] <= 0.8412 <= ticks[-1]
     assert ticks[-1] - ticks[0] > 0.002
+    parallel = charts[1]
+    assert parallel is not None
+    kinds = ["halo" if "halo" in one.get("class", "") else one.tag for one in parallel]
+    assert kinds.count("halo") == 4
+    assert kinds[-4:] == ["halo"] * 4  # over the lines, which would strike them through
