@@ -61,6 +61,14 @@ def is_up(path: Path) -> bool:
     return False
 
 
+def sweep(*directories: Path) -> None:
+    """Remove the signs that processes have left that are no more."""
+    for directory in directories:
+        with suppress(OSError):
+            for name in os.listdir(directory):
+                is_up(directory / name)  # else it is removed
+
+
 def killed(path: Path) -> bool:
     """Whether who made the file has ended on this machine; False where that cannot be told. Raises `OSError`."""
     machine, _, rest = path.read_bytes().partition(b" ")

@@ -232,6 +232,7 @@ class EmbeddingCache:
         with suppress(OSError):  # may be read-only, or full
             own_directory(self._group / USERS)
             self._user = signs.put_up(self._group / USERS / secrets.token_hex(8))
+        signs.sweep(self._group / USERS, self._group / BUILDERS)
         self._process = os.getpid()
 
     def _is_good(self, key: str) -> bool:

@@ -76,8 +76,10 @@ def test_a_killed_builder_is_followed_at_once(tmp_path, spec, key, same, maker, 
     assert all(same(cache, each) for each in keys)
     # the row that was being made, and no other, was made twice
     assert sorted((tmp_path / "made").read_text().split()) == ["0", "1", "2", "3", "3", "4", "5"]
-    # and what was left of it has gone with it
+    # and what was left of it has gone with it, the signs of who was killed too
     assert not [path for path in cache.directory.rglob("*") if path.name.endswith("-tmp")]
+    assert not list(cache.directory.glob("*/builders/*"))
+    assert len(list(cache.directory.glob("*/users/*"))) == 1
     assert list((cache.directory / spec().name / "builders").iterdir()) == []
 
 
