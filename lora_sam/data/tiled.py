@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.structures import Sample, tight_boxes
-from lora_sam.core.tile_grid import Box, tiles_of
+from lora_sam.core.tile_grid import Box, tile_id, tiles_of
 from lora_sam.core.wording import plural
 from lora_sam.data.contents import fingerprint_of, short_digest
 from lora_sam.data.partly import some_of
@@ -71,7 +71,7 @@ class Tiles:
     def ids(self) -> tuple[str, ...]:
         """Ids of the samples, in order: that of the image, and where the tile begins, as `image.png/1024,0`."""
         return tuple(
-            self._source.ids[tile.image] + ("" if tile.box is None else f"/{tile.box[0]},{tile.box[1]}")
+            self._source.ids[tile.image] if tile.box is None else tile_id(self._source.ids[tile.image], tile.box)
             for tile in self.tiles
         )
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.seeds import generator_for
+from lora_sam.core.tile_grid import image_id
 from lora_sam.evaluation.metrics import METRICS, NO_IMAGE, PER_OBJECT_METRICS, PIXELS, SIZES, ImageScores, size_of
 
 RESAMPLES = 2000
@@ -25,8 +26,9 @@ def summarize(scores: Sequence[ImageScores], seed: int) -> dict[str, Any]:
     `iou`, `dice` and `boundary_f1` are means over objects, with `..._median` beside them; `f1` and `iou_pooled` are
     computed once from the pixels of all objects. `..._interval` is the [low, high] percentile interval of a bootstrap
     that resamples whole images, because the objects of an image are not independent (cluster bootstrap: Davison and
-    Hinkley, 1997, section 3.8); `resampled` says so, or says `objects` where there is only one image. `by_size` has
-    `objects`, `iou` and `dice` (None where there is no object) by COCO's limits on the true area in original pixels.
+    Hinkley, 1997, section 3.8); `resampled` says so, or says `objects` where there is only one image. Tiles of an image
+    are one image. `by_size` has `objects`, `iou` and `dice` (None where there is no object) by COCO's limits on the
+    true area in original pixels.
 
     Raises:
         DataError: there is no image.
@@ -85,7 +87,10 @@ class PairedMeans:
 
 
 def compare_means(
-    base: Sequence[NDArray[np.floating[Any]]], tuned: Sequence[NDArray[np.floating[Any]]], seed: int
+    base: Sequence[NDArray[np.floating[Any]]],
+    tuned: Sequence[NDArray[np.floating[Any]]],
+    seed: int,
+    ids: Sequence[str] | None = None,
 ) -> PairedMeans:
     """Compare the mean of any figure per object by the paired bootstrap of `compare`, with the same draws.
 
@@ -93,6 +98,7 @@ def compare_means(
         base: A figure of the objects of every image, float [N] each, N >= 1.
         tuned: The same of the same objects.
         seed: Draws the resamples.
+        ids: Of the samples, so that tiles of an image are drawn together; None where there are no tiles.
 
     Raises:
         DataError: there is no image.
@@ -102,9 +108,11 @@ def compare_means(
         raise DataError(NO_IMAGE)
     # a cluster is an image, or an object where there is only one image
     pairs = np.stack([np.concatenate(base), np.concatenate(tuned)], axis=1).astype(np.float64)
-    counts = np.ones(len(pairs)) if len(base) == 1 else np.array([len(image) for image in base], np.float64)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.intp)
-    table = np.add.reduceat(pairs, starts, axis=0)
+    of_image = clusters_of(range(len(base)) if ids is None else ids)
+    whole = np.repeat(of_image, [len(image) for image in base]) if of_image.any() else np.arange(len(pairs))
+    counts = np.bincount(whole).astype(np.float64)
+    table = np.zeros((len(counts), 2))
+    np.add.at(table, whole, pairs)
     draws = np.concatenate(
         [(drawn @ table) / (drawn @ counts)[:, None] for drawn in draws_of_clusters(len(counts), seed)]
     )
@@ -143,7 +151,8 @@ def _with_intervals(
     tail = (100 - CONFIDENCE) / 2
     low, high = np.percentile(draws, [tail, 100 - tail], axis=0)
     intervals = {f"{name}_interval": [float(low[m]), float(high[m])] for m, name in enumerate(METRICS)}
-    return {**figures, **intervals, "resampled": "images" if len(scores) > 1 else "objects"}
+    several = clusters_of([image.id for image in scores]).any()
+    return {**figures, **intervals, "resampled": "images" if several else "objects"}
 
 
 def _resample(runs: Sequence[Sequence[ImageScores]], seed: int) -> list[NDArray[np.float64]]:
@@ -165,6 +174,16 @@ def _resample(runs: Sequence[Sequence[ImageScores]], seed: int) -> list[NDArray[
     return [np.concatenate(part) for part in parts]
 
 
+def clusters_of(ids: Sequence[str | int]) -> NDArray[np.intp]:
+    """Which cluster each sample belongs to, counted from 0 as they come: tiles of an image are one."""
+    number: dict[str | int, int] = {}
+    wholes = [(image_id(str(one)), str(one)) for one in ids]
+    return np.array(
+        [number.setdefault(place if whole == one else whole, len(number)) for place, (whole, one) in enumerate(wholes)],
+        np.intp,
+    )
+
+
 def draws_of_clusters(clusters: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """How often each cluster is drawn, in batches of resamples: [at most RESAMPLES, clusters], RESAMPLES in all."""
     generator = generator_for(seed, "bootstrap")
@@ -182,11 +201,14 @@ def _sums_per_cluster(scores: Sequence[ImageScores]) -> NDArray[np.float64]:
     if not scores:
         raise DataError(NO_IMAGE)
     names = (*PER_OBJECT_METRICS, *PIXELS)
-    if len(scores) == 1:
-        columns = [scores[0].column(name) for name in names]
-        return np.column_stack([np.ones(len(scores[0].object_ids)), *columns]).astype(np.float64)
+    whole = clusters_of([image.id for image in scores])
+    if not whole.any():
+        columns = [_objects(scores, name) for name in names]
+        return np.column_stack([np.ones(len(columns[0])), *columns]).astype(np.float64)
     rows = [[len(image.object_ids), *(image.column(name).sum() for name in names)] for image in scores]
-    return np.array(rows, dtype=np.float64)
+    table = np.zeros((int(whole.max()) + 1, len(names) + 1))
+    np.add.at(table, whole, np.array(rows, np.float64))
+    return table
 
 
 def _pooled_f1(pixels: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from lora_sam.core.scores import Scores
 from lora_sam.evaluation.average_precision import ImageDetections, encode_masks, match_counts
 from lora_sam.evaluation.class_precision import ClassPrecision
 from lora_sam.evaluation.clicks import clicks_to_reach, iou_after_clicks
-from lora_sam.evaluation.comparison import CONFIDENCE, PairedMeans, compare_means, draws_of_clusters
+from lora_sam.evaluation.comparison import CONFIDENCE, PairedMeans, clusters_of, compare_means, draws_of_clusters
 from lora_sam.evaluation.further_rows import CLICKS, MOST_CLICKS, REACHED
 from lora_sam.evaluation.metrics import mask_iou
 from lora_sam.evaluation.scoring import some_objects
@@ -71,9 +71,11 @@ class Further:
     _clicked: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
     _iou: dict[tuple[str, str], list[NDArray[np.float64]]] = field(default_factory=dict)
     _empty: dict[str, int] = field(default_factory=dict)
+    _ids: list[str] = field(default_factory=list)
 
     def add(self, sample: Sample) -> None:
         """Measure one image."""
+        self._ids.append(sample.id)
         chosen = some_objects(sample, self.most_objects, self.seed)
         truth = encode_masks(sample.masks) if self.scores is not None else ()
         for name, predictor in self.predictors.items():
@@ -114,7 +116,7 @@ class Further:
             kinds.append({"name": kind, "trained": kind in trained, "figure": figure, "compared": values})
 
         for kind in self.kinds:
-            compared(kind, "IoU", _plain(compare_means(self._iou[kind, "base"], self._iou[kind, "tuned"], self.seed)))
+            compared(kind, "IoU", _plain(self._means(self._iou[kind, "base"], self._iou[kind, "tuned"])))
         if self._clicked:
             parts["clicks"] = self._clicking(of_images)
             compared("clicks", f"IoU after {AT_CLICKS} clicks", parts["clicks"][f"iou_{AT_CLICKS}"])
@@ -141,7 +143,10 @@ class Further:
 
     def _automatic(self, of_images: int, fitted_on: int) -> dict[str, Any]:
         assert self.scores is not None
-        base, tuned = (np.stack(self._counts[name]).astype(np.float64) for name in ("base", "tuned"))
+        images, whole = len(self._counts["base"]), clusters_of(self._ids)
+        base, tuned = (np.zeros((int(whole.max()) + 1, *self._counts["base"][0].shape)) for _ in range(2))
+        for name, counts in (("base", base), ("tuned", tuned)):
+            np.add.at(counts, whole, np.stack(self._counts[name]))  # tiles of an image are one
 
         def average(sums: NDArray[np.float64]) -> NDArray[np.float64]:
             """TP / (TP + FP + FN) at each level: [..., levels, 3] gives [..., levels]."""
@@ -156,7 +161,7 @@ class Further:
             "recall_50": lambda sums: sums[..., 0, 0] / np.maximum(1, sums[..., 0, ::2].sum(axis=-1)),
         }
         return {
-            "images": len(base),
+            "images": images,
             "of_images": of_images,
             "objects": int(base[:, 0, 0].sum() + base[:, 0, 2].sum()),
             "fitted_on": fitted_on,
@@ -166,11 +171,14 @@ class Further:
             **{name: _plain(paired_figure(base, tuned, figure, self.seed)) for name, figure in figures.items()},
         }
 
+    def _means(self, base: Sequence[NDArray[Any]], tuned: Sequence[NDArray[Any]]) -> PairedMeans:
+        return compare_means(base, tuned, self.seed, self._ids)
+
     def _clicking(self, of_images: int) -> dict[str, Any]:
         base, tuned = (self._clicked[name] for name in ("base", "tuned"))
 
         def paired(figure: Callable[[NDArray[np.float64]], NDArray[Any]]) -> dict[str, Any]:
-            return _plain(compare_means([figure(one) for one in base], [figure(one) for one in tuned], self.seed))
+            return _plain(self._means([figure(one) for one in base], [figure(one) for one in tuned]))
 
         return {
             "images": len(base),

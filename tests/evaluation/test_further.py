@@ -121,9 +121,9 @@ def test_pictures_of_what_is_found_are_chosen_by_their_gain() -> None:
 
     # the base is right on the second image alone: there nothing is gained
     class Patchy(Known):
-        def predict_all(self, image: NDArray[np.uint8], prompts: Prompts) -> AllMasks:
+        def predict_all(self, image: NDArray[np.uint8], prompts: Prompts, *, worth: Worth | None = None) -> AllMasks:
             known = Known(short=0 if image[0, 0, 0] == 1 else 20, belief=0.9)
-            return known.predict_all(image, prompts)
+            return known.predict_all(image, prompts, worth=worth)
 
     source = [sample(number) for number in range(4)]
     further = Further(

@@ -390,6 +390,44 @@ class TestComparison:
             assert getattr(found, name) == pytest.approx(expected[name]["iou"], abs=1e-12)
             assert list(getattr(found, f"{name}_interval")) == pytest.approx(expected[name]["iou_interval"], abs=1e-12)
 
+    @pytest.mark.parametrize("images", [1, 4])
+    def test_tiles_of_an_image_are_drawn_together(self, images: int) -> None:
+        base, tuned = (scores_from(np.random.default_rng(seed), 3 * images, 0.1, 0.05 * seed) for seed in (0, 1))
+        tuned = [
+            ImageScores(**{**vars(one), "iou": np.resize(other.iou, one.iou.shape)})
+            for one, other in zip(base, tuned, strict=True)
+        ]
+        tiles = [
+            [dataclasses.replace(one, id=f"image {n // 3}.png/{512 * (n % 3)},0") for n, one in enumerate(scores)]
+            for scores in (base, tuned)
+        ]
+        whole = [
+            [
+                ImageScores(
+                    **{
+                        field.name: f"image {n}"
+                        if field.name == "id"
+                        else names(sum(len(one.iou) for one in scores[3 * n : 3 * n + 3]))
+                        if field.name == "object_ids"
+                        else {}
+                        if field.name == "further"
+                        else np.concatenate([getattr(one, field.name) for one in scores[3 * n : 3 * n + 3]])
+                        for field in dataclasses.fields(ImageScores)
+                    }
+                )
+                for n in range(images)
+            ]
+            for scores in tiles
+        ]
+        expected, found = compare(*whole, 3), compare(*tiles, 3)
+        means = compare_means(*([one.iou for one in scores] for scores in tiles), 3, [one.id for one in tiles[0]])
+        for name in ("base", "tuned", "delta"):
+            assert found[name]["resampled"] == expected[name]["resampled"] == ("images" if images > 1 else "objects")
+            assert found[name]["iou_interval"] == pytest.approx(expected[name]["iou_interval"], abs=1e-9)
+            assert list(getattr(means, f"{name}_interval")) == pytest.approx(expected[name]["iou_interval"], abs=1e-9)
+        alone = compare(base, tuned, 3)  # as if each tile were an image
+        assert alone["delta"]["iou_interval"] != pytest.approx(found["delta"]["iou_interval"], abs=1e-6)
+
     def test_means_of_no_image(self) -> None:
         with pytest.raises(DataError, match="there is no image to measure"):
             compare_means([], [], 0)
