@@ -211,7 +211,7 @@ def test_label_studio_asks_and_gets_a_region(run: Path, ours: np.ndarray[Any, An
 
 
 @pytest.mark.parametrize("variant", ["sam2_random", "sam3_random"])
-@pytest.mark.parametrize(("target", "reason"), [("model_api", "squeezes"), ("x_anylabeling", "ONNX")])
+@pytest.mark.parametrize(("target", "reason"), [("model_api", "squeezes"), ("x_anylabeling", "squeezed")])
 def test_what_a_tool_cannot_take_of_a_squeezed_image_is_said(
     option: Callable[..., Any], tmp_path: Path, target: str, reason: str, variant: str
 ) -> None:

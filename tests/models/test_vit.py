@@ -211,7 +211,7 @@ def test_a_published_file_that_has_changed_is_not_used(option, tmp_path, monkeyp
     torch.save(random_tiny(option).state_dict(), tmp_path / "w.pth")
     published = sha256_of(tmp_path / "w.pth")
     settings = option("model/tiny_random", weights="pretrained", checkpoint=str(tmp_path / "w.pth"))
-    monkeypatch.setattr("lora_sam.models.building._locate", lambda model: (tmp_path / "w.pth", published))
+    monkeypatch.setattr("lora_sam.models.building._locate", lambda *_: (tmp_path / "w.pth", published))
     assert settings.build().sha256 == published
     data = bytearray((tmp_path / "w.pth").read_bytes())
     data[len(data) // 2] ^= 1

@@ -122,7 +122,13 @@ def verdict(examination: Examination, strict: bool) -> str:
     problems = " and ".join(plural(count, name) for count, name in counts if count)
     looked = f"{plural(images, 'image')} with {plural(objects, 'object')}"
     if not problems:
-        return f"no error and no warning in {looked}"
+        # what is to be said of a whole split is no case of an image
+        warned = sum("warning: " in note for note in examination.notes)
+        return (
+            f"no error in {looked}, {plural(warned, 'warning')} above"
+            if warned
+            else f"no error and no warning in {looked}"
+        )
     strictly = ", which strict=true counts as errors" if strict and not counts[0][0] else ""
     return f"{problems} in {looked}{strictly}"
 

@@ -25,16 +25,20 @@ def pixels(*seed: int, size: tuple[int, int] = (HEIGHT, WIDTH)) -> NDArray[np.ui
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
-def square(left: float, top: float, width: float = 20, height: float = 16) -> dict[str, Any]:
-    corners = [left, top, left + width, top, left + width, top + height, left, top + height]
+def square(left: float, top: float, width: float = 20, height: float = 16, cut: float = 0) -> dict[str, Any]:
+    """An upright rectangle, one corner of which may be `cut`."""
+    corners = [left, top, left + width, top, left + width, top + height, left + cut, top + height]
     return {"segmentation": [corners], "bbox": [left, top, width, height]}
 
 
 @pytest.fixture
 def coco_set(tmp_path: Path) -> Callable[..., Path]:
-    """Writes `counts` images of 48 x 64 pixels with two squares each; `edit(content, root)` changes the train JSON."""
+    """Writes `counts` images of 48 x 64 pixels with two squares each; `edit(content, root)` changes the train JSON.
 
-    def write(edit: Callable[[Any, Path], None] | None = None, counts: dict[str, int] = COUNTS) -> Path:
+    `cut` makes them no upright rectangles.
+    """
+
+    def write(edit: Callable[[Any, Path], None] | None = None, counts: dict[str, int] = COUNTS, cut: float = 0) -> Path:
         root = tmp_path / "coco"
         (root / "annotations").mkdir(parents=True)
         for number, (split, count) in enumerate(counts.items()):
@@ -46,7 +50,7 @@ def coco_set(tmp_path: Path) -> Callable[..., Path]:
                 content["images"].append({"id": index, "file_name": name, "height": HEIGHT, "width": WIDTH})
                 for part in range(2):
                     entry = {"id": 10 * index + part, "image_id": index, "category_id": 1, "iscrowd": 0}
-                    content["annotations"].append(entry | square(6 + 28 * part, 10))
+                    content["annotations"].append(entry | square(6 + 28 * part, 10, cut=cut))
             if split == "train" and edit is not None:
                 edit(content, root)
             (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))

@@ -85,7 +85,7 @@ def read(place: Path) -> tuple[dict[str, Any], str]:
 
 
 def test_clean_set(check: Callable[..., Done], coco_set: Callable[..., Path], tmp_path: Path) -> None:
-    root = coco_set()
+    root = coco_set(cut=4)
     done = check(f"data.root={root}", "data=coco")
     assert done == Done(0, "no error and no warning in 20 images with 40 objects: outputs/check/coco/check.html\n", "")
     content, page = read(tmp_path / "outputs/check/coco")
@@ -96,6 +96,17 @@ def test_clean_set(check: Callable[..., Done], coco_set: Callable[..., Path], tm
     assert content["distributions"]["longer_side"]["median"] == 64
     assert "coco is ready to train on" in page
     assert sorted(path.name for path in tmp_path.iterdir()) == ["coco", "outputs"]  # nothing of Hydra's
+
+
+def test_what_is_said_of_a_whole_split_is_a_warning_too(
+    check: Callable[..., Done], coco_set: Callable[..., Path]
+) -> None:
+    done = check(f"data.root={coco_set()}", "data=coco")
+    *notes, last = done.out.splitlines()
+    assert [note.partition(" ")[2].partition(",")[0] for note in notes] == [
+        f"{split}: warning: nearly all outlines are upright rectangles" for split in ("train", "test")
+    ]
+    assert last == "no error in 20 images with 40 objects, 2 warnings above: outputs/check/coco/check.html"
 
 
 def test_damaged_set(check: Callable[..., Done], coco_set: Callable[..., Path], tmp_path: Path) -> None:
