@@ -215,14 +215,33 @@ def _digest(state: Mapping[str, Tensor], layers: _Layers | None = None) -> str:
     return digest.hexdigest()
 
 
-def prompted(encoder: Any, image_size: int, prompt_embed_dim: int, decoder_mlp_dim: int) -> Sam:
-    """A SAM around an image encoder: prompt encoder and mask decoder are those of the first SAM."""
+def prompted(
+    encoder: Any,
+    image_size: int,
+    prompt_embed_dim: int,
+    decoder_mlp_dim: int,
+    *,
+    grid: int | None = None,
+    prompt_encoder: Callable[..., Any] | None = None,
+    mask_decoder: Callable[[int, int], Any] | None = None,
+) -> Sam:
+    """A SAM around an image encoder.
+
+    Args:
+        encoder: The image encoder.
+        image_size: Side S of its input.
+        prompt_embed_dim: D, channels of what the decoder attends to.
+        decoder_mlp_dim: Hidden channels of the decoder's transformer.
+        grid: Side of the image embedding; None for S/16.
+        prompt_encoder: Makes the prompt encoder, with the arguments of the first SAM's; None takes that.
+        mask_decoder: Makes the mask decoder of D and the hidden channels; None takes that of the first SAM.
+    """
     from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
-    grid, dim = image_size // PATCH_SIZE, prompt_embed_dim
+    grid, dim = grid or image_size // PATCH_SIZE, prompt_embed_dim
     return Sam(
         image_encoder=encoder,
-        prompt_encoder=PromptEncoder(
+        prompt_encoder=(prompt_encoder or PromptEncoder)(
             embed_dim=dim,
             image_embedding_size=(grid, grid),
             input_image_size=(image_size, image_size),
@@ -234,7 +253,9 @@ def prompted(encoder: Any, image_size: int, prompt_embed_dim: int, decoder_mlp_d
             transformer_dim=dim,
             iou_head_depth=3,
             iou_head_hidden_dim=dim,
-        ),
+        )
+        if mask_decoder is None
+        else mask_decoder(dim, decoder_mlp_dim),
     )
 
 

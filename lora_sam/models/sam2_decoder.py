@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from segment_anything.modeling import PromptEncoder, Sam
 from segment_anything.modeling.mask_decoder import MLP
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lora_sam.models.building import PATCH_SIZE
-from lora_sam.models.shared_decoding import masks_of_pixels
+from lora_sam.models import building
+from lora_sam.models.packed_decoder import PackedMaskDecoder
 
 
 class Sam2PromptEncoder(PromptEncoder):  # type: ignore[misc]
@@ -43,7 +43,7 @@ class Kept(nn.Module):
             self.add_module(name, Kept(child))
 
 
-class Sam2MaskDecoder(MaskDecoder):  # type: ignore[misc]
+class Sam2MaskDecoder(PackedMaskDecoder):
     """The first SAM's mask decoder with a token more, two finer maps of the image, and an IoU between 0 and 1.
 
     Image embeddings are what `Sam2Encoder` makes, three maps in one. The token asks whether the object is there at all,
@@ -51,36 +51,15 @@ class Sam2MaskDecoder(MaskDecoder):  # type: ignore[misc]
     """
 
     def __init__(self, dim: int, mlp_dim: int) -> None:
-        super().__init__(
-            num_multimask_outputs=3,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=dim, mlp_dim=mlp_dim, num_heads=8),
-            transformer_dim=dim,
-            iou_head_depth=3,
-            iou_head_hidden_dim=dim,
-        )
+        super().__init__(dim, mlp_dim)
         self.iou_prediction_head.sigmoid_output = True
         self.obj_score_token = nn.Embedding(1, dim)
         self.pred_obj_score_head = Kept(MLP(dim, dim, 1, 3))
 
-    def predict_masks(
-        self,
-        image_embeddings: Tensor,
-        image_pe: Tensor,
-        sparse_prompt_embeddings: Tensor,
-        dense_prompt_embeddings: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Masks [N, 4, 4h, 4w] and predicted IoU [N, 4] of one image; see `MaskDecoder`."""
-        count = len(sparse_prompt_embeddings)
-        coarse, fine = image_embeddings.split([self.transformer_dim, 3 * self.transformer_dim], dim=1)
-        tokens = torch.cat([self.output_tokens().expand(count, -1, -1), sparse_prompt_embeddings], dim=1)
-        source = coarse.expand(count, -1, -1, -1) + dense_prompt_embeddings
-        positions = image_pe.expand(count, -1, -1, -1)
-        return masks_of_pixels(self, source, positions, tokens, self.finer(coarse, fine))
-
-    def finer(self, embedding: Tensor, fine: Tensor) -> Tensor:
+    def finer(self, embedding: Tensor, behind: Tensor) -> Tensor:
         """The finer maps that `enlarged` takes: they come as they are."""
         del embedding
-        return fine
+        return behind
 
     def output_tokens(self) -> Tensor:
         """Those of IoU, masks and object, [6, D]: in this order, which attention does not know."""
@@ -98,14 +77,12 @@ def prompted(
     encoder: Any, image_size: int, prompt_embed_dim: int, decoder_mlp_dim: int, grid: int | None = None
 ) -> Sam:
     """A SAM 2 for images around an image encoder, whose embeddings are S/16 wide, or `grid`."""
-    grid = grid or image_size // PATCH_SIZE
-    return Sam(
-        image_encoder=encoder,
-        prompt_encoder=Sam2PromptEncoder(
-            embed_dim=prompt_embed_dim,
-            image_embedding_size=(grid, grid),
-            input_image_size=(image_size, image_size),
-            mask_in_chans=16,
-        ),
-        mask_decoder=Sam2MaskDecoder(prompt_embed_dim, decoder_mlp_dim),
+    return building.prompted(
+        encoder,
+        image_size,
+        prompt_embed_dim,
+        decoder_mlp_dim,
+        grid=grid,
+        prompt_encoder=Sam2PromptEncoder,
+        mask_decoder=Sam2MaskDecoder,
     )

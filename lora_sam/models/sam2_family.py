@@ -17,6 +17,7 @@ from lora_sam.models.family import Block, Linear, Tokens
 from lora_sam.models.projections import fuse_state_dict, split_state_dict
 from lora_sam.models.sam2_encoder import MultiScaleAttention, Sam2Encoder
 from lora_sam.models.sam2_layouts import package_state
+from lora_sam.models.squeezed import cannot_of_squeezed
 
 _BLOCK = re.compile(r"trunk\.blocks\.(\d+)\.")
 _LINEAR = re.compile(r"image_encoder\.trunk\.blocks\.\d+\.(?:attn|mlp\.layers)\.(\w+)\.")
@@ -24,7 +25,6 @@ _LINEARS: Mapping[str, Linear] = MappingProxyType(
     {"q": "q", "k": "k", "v": "v", "proj": "proj", "0": "lin1", "1": "lin2"}
 )
 _TARGETS = {"q": "attn.q", "k": "attn.k", "v": "attn.v", "proj": "attn.proj", "mlp": "mlp.layers.[01]"}
-_NO_FRAME = "SAM 2 squeezes images into a square, and method.frame places windows of images as they are"
 
 
 class Sam2Family:
@@ -34,16 +34,7 @@ class Sam2Family:
     transformers: str | None = "lora_sam.models.sam2_transformers"
     square = True
     colours = (PIXEL_MEAN, PIXEL_STD)
-    cannot: Mapping[str, str] = MappingProxyType(
-        {
-            "model_api": "Model API scales prompts by the longer side, and SAM 2 squeezes images into a square",
-            "x_anylabeling": "X-AnyLabeling pads images, and SAM 2 wants them squeezed into a square",
-            "frame": _NO_FRAME,
-            "flat": "attention of SAM 2 hands its projections tokens of four dimensions, to it an image",
-            "prompt_tokens": "attention of SAM 2 pools its queries, so that prompt tokens have no place in them",
-            "SamPredictor": "segment_anything's SamPredictor pads images, and SAM 2 wants them squeezed into a square",
-        }
-    )
+    cannot = cannot_of_squeezed("SAM 2", "pools its queries, so that prompt tokens have no place in them")
 
     def owns(self, encoder: nn.Module) -> bool:
         """See `Family`."""

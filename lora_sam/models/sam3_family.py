@@ -13,6 +13,7 @@ from lora_sam.models.family import Block, Linear
 from lora_sam.models.sam3 import GREY
 from lora_sam.models.sam3_encoder import Sam3Encoder
 from lora_sam.models.sam3_layouts import tracker_state
+from lora_sam.models.squeezed import cannot_of_squeezed
 
 _BLOCK = re.compile(r"backbone\.layers\.(\d+)\.")
 _AFTER = ("neck.", "conv_s0.", "conv_s1.", "no_mem_embed")
@@ -36,16 +37,7 @@ class Sam3Family:
     transformers: str | None = "lora_sam.models.sam3_transformers"
     square = True
     colours = (GREY, GREY)
-    cannot: Mapping[str, str] = MappingProxyType(
-        {
-            "model_api": "Model API scales prompts by the longer side, and SAM 3 squeezes images into a square",
-            "x_anylabeling": "X-AnyLabeling pads images, and SAM 3 wants them squeezed into a square",
-            "frame": "SAM 3 squeezes images into a square, and method.frame places windows of images as they are",
-            "flat": "attention of SAM 3 hands its projections tokens of four dimensions, to it an image",
-            "prompt_tokens": "attention of SAM 3 turns keys by their places, and prompt tokens have none",
-            "SamPredictor": "segment_anything's SamPredictor pads images, and SAM 3 wants them squeezed into a square",
-        }
-    )
+    cannot = cannot_of_squeezed("SAM 3", "turns keys by their places, and prompt tokens have none")
 
     def owns(self, encoder: nn.Module) -> bool:
         """See `Family`."""

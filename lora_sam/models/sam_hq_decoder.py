@@ -10,16 +10,16 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from segment_anything.modeling import Sam
 from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.modeling.mask_decoder import MLP
 from torch import Tensor, nn
 
-from lora_sam.models.building import PATCH_SIZE
-from lora_sam.models.shared_decoding import masks_of_pixels
+from lora_sam.models import building
+from lora_sam.models.packed_decoder import PackedMaskDecoder
 
 
-class HQMaskDecoder(MaskDecoder):  # type: ignore[misc]
+class HQMaskDecoder(PackedMaskDecoder):
     """The first SAM's mask decoder, whose every mask has the logits of the high-quality one added to its own.
 
     Image embeddings are what the encoders of `lora_sam.models.sam_hq_encoder` make: D channels of the embedding, and
@@ -35,13 +35,7 @@ class HQMaskDecoder(MaskDecoder):  # type: ignore[misc]
     """The token of the high-quality mask and what makes its weights, for methods that train output tokens."""
 
     def __init__(self, dim: int, mlp_dim: int, early: int) -> None:
-        super().__init__(
-            num_multimask_outputs=3,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=dim, mlp_dim=mlp_dim, num_heads=8),
-            transformer_dim=dim,
-            iou_head_depth=3,
-            iou_head_hidden_dim=dim,
-        )
+        super().__init__(dim, mlp_dim)
         self.hf_token = nn.Embedding(1, dim)
         self.hf_mlp = MLP(dim, dim, dim // 8, 3)
         self.compress_vit_feat = _enlarging(early, dim, dim // 8)
@@ -53,28 +47,13 @@ class HQMaskDecoder(MaskDecoder):  # type: ignore[misc]
             nn.Conv2d(dim // 4, dim // 8, 3, padding=1),
         )
 
-    def predict_masks(
-        self,
-        image_embeddings: Tensor,
-        image_pe: Tensor,
-        sparse_prompt_embeddings: Tensor,
-        dense_prompt_embeddings: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Masks [N, 4, 4h, 4w] and predicted IoU [N, 4] of one image; see `MaskDecoder`."""
-        count = len(sparse_prompt_embeddings)
-        embedding, early = image_embeddings.tensor_split([self.transformer_dim], dim=1)
-        tokens = torch.cat([self.output_tokens().expand(count, -1, -1), sparse_prompt_embeddings], dim=1)
-        source = embedding.expand(count, -1, -1, -1) + dense_prompt_embeddings
-        positions = image_pe.expand(count, -1, -1, -1)
-        return masks_of_pixels(self, source, positions, tokens, self.finer(embedding, early))
-
     def output_tokens(self) -> Tensor:
         """Those of IoU, masks and the high-quality mask, [6, D]."""
         return torch.cat([self.iou_token.weight, self.mask_tokens.weight, self.hf_token.weight])
 
-    def finer(self, embedding: Tensor, early: Tensor) -> Tensor:
+    def finer(self, embedding: Tensor, behind: Tensor) -> Tensor:
         """What all prompts of an image share of the fused features, [B, D/8, 4h, 4w]: once for an image."""
-        return cast("Tensor", self.embedding_encoder(embedding) + self.compress_vit_feat(early))
+        return cast("Tensor", self.embedding_encoder(embedding) + self.compress_vit_feat(behind))
 
     def refined(self, upscaled: Tensor, queries: Tensor, fine: Tensor) -> Tensor:
         """Logits [N, 1, 4h, 4w] that are added to those of every mask.
@@ -101,14 +80,11 @@ def _enlarging(inside: int, between: int, outside: int) -> nn.Sequential:
 
 def prompted(encoder: Any, image_size: int, prompt_embed_dim: int, decoder_mlp_dim: int) -> Sam:
     """A SAM-HQ around an image encoder."""
-    grid = image_size // PATCH_SIZE
-    return Sam(
-        image_encoder=encoder,
-        prompt_encoder=PromptEncoder(
-            embed_dim=prompt_embed_dim,
-            image_embedding_size=(grid, grid),
-            input_image_size=(image_size, image_size),
-            mask_in_chans=16,
-        ),
-        mask_decoder=HQMaskDecoder(prompt_embed_dim, decoder_mlp_dim, encoder.early_channels),
+    early = encoder.early_channels
+    return building.prompted(
+        encoder,
+        image_size,
+        prompt_embed_dim,
+        decoder_mlp_dim,
+        mask_decoder=lambda dim, mlp_dim: HQMaskDecoder(dim, mlp_dim, early),
     )
