@@ -22,6 +22,8 @@ BOXES = (
     "warning: nearly all outlines are upright rectangles, as boxes are that were exported as polygons; from boxes no "
     "masks are learned: look at the preview, and outline the objects"
 )
+WARNINGS = (QUARTER, BOXES)
+"""How notes on a split end that its user should act on."""
 
 
 @dataclass
