@@ -161,7 +161,8 @@ class Trunk(nn.Module):
         window = self.pos_embed_window
         whole = F.interpolate(self.pos_embed, size=(height, width), mode="bicubic")
         positions = whole + window.tile(1, 1, height // window.shape[2], width // window.shape[3])
-        return tokens + positions.permute(0, 2, 3, 1)
+        # laid out as tokens that were kept: with several threads the pyramid computes in another order otherwise
+        return (tokens + positions.permute(0, 2, 3, 1)).contiguous()
 
 
 class Lateral(nn.Module):

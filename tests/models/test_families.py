@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +249,12 @@ def test_a_decoder_learns_the_same_from_cached_embeddings(option: Callable[..., 
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-7, msg=name)
 
 
-def test_every_stage_and_what_follows_are_the_whole_encoder(sam: Callable[[], Any]) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_stage_and_what_follows_are_the_whole_encoder(
+    sam: Callable[[], Any], threads: int, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    torch.set_num_threads(threads)
     encoder = sam().image_encoder
     whole = encoder(IMAGES)
     for block in (*range(len(family_of(encoder).blocks(encoder)) + 1), None):
