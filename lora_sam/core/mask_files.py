@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.crops import rle_of
 from lora_sam.core.errors import ConfigError
 from lora_sam.core.files import atomic_directory, atomic_path, write_text
 
@@ -87,7 +88,7 @@ def coco_of(
     for number, (mask, score, category) in enumerate(zip(masks, scores, named, strict=True), 1):
         if not mask.any():
             continue
-        rle = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
+        rle = rle_of(mask)
         annotations.append(
             {
                 "id": number,

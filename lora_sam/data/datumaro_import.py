@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lora_sam.core.crops import rle_of
 from lora_sam.core.errors import DataError
 from lora_sam.data.datumaro_json import DEFAULT_SUBSET
 from lora_sam.data.options import FormatOptions
@@ -201,12 +202,9 @@ def _entry(annotation: Any) -> dict[str, Any]:
 
 
 def _rle(mask: np.ndarray[Any, Any]) -> dict[str, Any] | None:
-    from faster_coco_eval.core import mask as coco_mask
-
     if mask.ndim != 2:
         return None
-    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")}
+    return {"size": list(mask.shape), "counts": rle_of(mask.astype(np.bool_))["counts"].decode("ascii")}
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.crops import rle_of
+
 EncodedMask: TypeAlias = dict[str, Any]
 """A mask as compressed COCO RLE: `{"size": [H, W], "counts": bytes}`, some hundred bytes."""
 
@@ -146,10 +148,17 @@ def share_inside(masks: Sequence[EncodedMask], region: EncodedMask) -> NDArray[n
 
 def encode_masks(masks: NDArray[np.bool_]) -> tuple[EncodedMask, ...]:
     """Masks bool [N, H, W] as COCO RLE."""
+    return tuple(rle_of(mask) for mask in masks)
+
+
+def decode_masks(masks: Sequence[EncodedMask], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """What `encode_masks` made of N masks of `size` (height, width): bool [N, H, W]."""
     from faster_coco_eval.core import mask as coco_mask
 
-    # one after the other: all at once would take another copy of them
-    return tuple(coco_mask.encode(np.asfortranarray(mask.view(np.uint8))) for mask in masks)
+    found = np.zeros((len(masks), *size), np.bool_)
+    for place, mask in enumerate(masks):
+        found[place] = coco_mask.decode(mask)
+    return found
 
 
 def pairwise_iou(first: Sequence[EncodedMask], second: Sequence[EncodedMask]) -> NDArray[np.float64]:

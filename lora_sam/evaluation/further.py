@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.scores import Scores
-from lora_sam.evaluation.average_precision import ImageDetections, encode_masks, match_counts
+from lora_sam.evaluation.average_precision import EncodedMask, ImageDetections, decode_masks, encode_masks, match_counts
 from lora_sam.evaluation.class_precision import ClassPrecision
 from lora_sam.evaluation.clicks import clicks_to_reach, iou_after_clicks
 from lora_sam.evaluation.comparison import CONFIDENCE, PairedMeans, clusters_of, compare_means, draws_of_clusters
@@ -70,7 +70,7 @@ class Further:
     _counts: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
     _clicked: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
     _iou: dict[tuple[str, str], list[NDArray[np.float64]]] = field(default_factory=dict)
-    _empty: dict[str, int] = field(default_factory=dict)
+    _found: dict[str, list[tuple[EncodedMask, ...]]] = field(default_factory=dict)
     _ids: list[str] = field(default_factory=list)
 
     def add(self, sample: Sample) -> None:
@@ -100,6 +100,10 @@ class Further:
             [counts[0, 0] / max(1, counts[0].sum()) for counts in self._counts[name]] for name in ("base", "tuned")
         )
         return list(zip(base, tuned, strict=True))
+
+    def found(self, name: str, place: int, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """What a predictor found without a prompt on the image that came at `place`, of `size`: bool [N, H, W]."""
+        return decode_masks(self._found[name][place], size)
 
     def report(self, trained: Sequence[Kind], of_images: int, fitted_on: int) -> dict[str, Any]:
         """Parts of `evaluation.json`: `automatic`, `clicks` and `kinds`, those that were measured.
@@ -134,12 +138,13 @@ class Further:
         assert self.scores is not None
         assert self.find is not None
         masks, scores = self.find(predictor, sample.image, self.scores[name])
-        self._empty[name] = self._empty.get(name, 0) + (not len(masks))
+        found = encode_masks(masks)
+        self._found.setdefault(name, []).append(found)
         if self.tell is not None:
             told = self.tell(predictor, sample.image, masks) if name == "tuned" else None
             self.precision.add(name, sample, masks, scores, told)
         ignored = None if sample.ignored is None else encode_masks(sample.ignored[None])[0]
-        return match_counts(ImageDetections(truth, encode_masks(masks), scores, ignored), LEVELS)
+        return match_counts(ImageDetections(truth, found, scores, ignored), LEVELS)
 
     def _automatic(self, of_images: int, fitted_on: int) -> dict[str, Any]:
         assert self.scores is not None
@@ -167,7 +172,7 @@ class Further:
             "fitted_on": fitted_on,
             "points_per_side": self.points_per_side,
             "scores": {name: asdict(scores) for name, scores in self.scores.items()},
-            "empty": {name: self._empty[name] for name in ("base", "tuned")},
+            "empty": {name: sum(not found for found in self._found[name]) for name in ("base", "tuned")},
             **{name: _plain(paired_figure(base, tuned, figure, self.seed)) for name, figure in figures.items()},
         }
 

@@ -39,8 +39,6 @@ def draw_found(
     measured = further.precision_of_images()
     if not measured:
         return {}, ()
-    assert further.scores is not None
-    assert further.find is not None
     assert len(measured) == len(places), f"{len(measured)} images measured of {len(places)}"
     gains = np.array([tuned - base for base, tuned in measured])
     ranked = np.argsort(gains, kind="stable").tolist()
@@ -54,10 +52,7 @@ def draw_found(
     pictures: dict[int, ReportPicture] = {}
     for name, place in chosen.items():
         sample = source[places[place]]
-        base, tuned = (
-            further.find(predictor, sample.image, further.scores[key])[0]
-            for key, predictor in ((key, further.predictors[key]) for key in ("base", "tuned"))
-        )
+        base, tuned = (further.found(key, place, sample.size) for key in ("base", "tuned"))
         told = "AP at 0.5 {:.3f} → {:.3f}".format(*measured[place])
         objects = len(sample.masks)
         strips[name] = found_strip(

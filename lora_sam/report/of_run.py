@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lora_sam.core.scores import Scores
     from lora_sam.core.structures import Masks, Prompts, Sample
     from lora_sam.data.sources import SampleSource
+    from lora_sam.evaluation.average_precision import EncodedMask
     from lora_sam.predictors.class_head import ClassHead
     from lora_sam.predictors.torch_predictor import TorchPredictor
     from lora_sam.report.pictures import ReportPicture
@@ -90,6 +91,7 @@ def evaluate_run(
         validated: IoU of the objects of every validation image with these weights.
         head: What tells classes apart, measured on the tuned masks.
     """
+    from lora_sam.evaluation.average_precision import decode_masks, encode_masks
     from lora_sam.evaluation.class_precision import ClassPrecision
     from lora_sam.evaluation.layout import validate_report
     from lora_sam.evaluation.naming import Naming
@@ -111,21 +113,22 @@ def evaluate_run(
     predictors = _predictors(parts)
     used: list[dict[str, Any]] = []
 
-    def prompts_for(sample: Sample) -> Prompts:
-        return settings.prompt.evaluation_prompts(sample, settings.seed)
-
     def noted(sample: Sample) -> Prompts:
-        prompts = prompts_for(sample)
+        prompts = settings.prompt.evaluation_prompts(sample, settings.seed)
         used.append(entry(sample, prompts))
         return prompts
 
-    def masks_for(sample: Sample) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        base, tuned = (predictors[key].predict(sample.image, prompts_for(sample)).masks for key in ("base", "tuned"))
+    # of every image, as which of them are drawn is known at the end; some hundred bytes a mask
+    kept: dict[str, list[tuple[EncodedMask, ...]]] = {"base": [], "tuned": []}
+
+    def masks_for(place: int, sample: Sample) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        base, tuned = (decode_masks(kept[name][place], sample.size) for name in ("base", "tuned"))
         return base, tuned
 
     naming, precision, thinness = Naming(() if head is None else head.names), ClassPrecision(), Thinness()
 
     def named(which: str, sample: Sample, found: Masks) -> None:
+        kept[which].append(encode_masks(found.masks))
         thinness.add(which, sample, found.masks)
         if head is None or not sample.classes:
             return

@@ -83,14 +83,14 @@ def choose_cases(evaluation: Evaluation, count: int = PICTURES) -> list[tuple[st
 
 
 def draw_cases(
-    evaluation: Evaluation, source: SampleSource, masks_for: Callable[[Sample], tuple[Masks, Masks]]
+    evaluation: Evaluation, source: SampleSource, masks_for: Callable[[int, Sample], tuple[Masks, Masks]]
 ) -> tuple[dict[str, Image.Image], tuple[ReportPicture, ...]]:
     """Draw the chosen images once, for `overlays/` and for the report.
 
     Args:
         evaluation: Scores of `base` and `tuned`.
         source: The images that were measured.
-        masks_for: The base's and the tuned masks of a sample, bool [N, H, W] each.
+        masks_for: The base's and the tuned masks of a sample at a place of `source`, bool [N, H, W] each.
 
     Returns:
         Strips by `best`, `median` and `worst`, for `write_overlays`; pictures for `report_html`.
@@ -99,7 +99,7 @@ def draw_cases(
     named = evaluation.cases()
     for title, case in choose_cases(evaluation):
         sample = source[case.index]
-        base, tuned = masks_for(sample)
+        base, tuned = masks_for(case.index, sample)
         names = [name for name, other in named.items() if other.index == case.index]
         drawn = {name: overlay_strip(sample, base, tuned, case.caption(name)) for name in names or [title]}
         strips.update(drawn)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
 
-from lora_sam.core.crops import Crop, shared
+from lora_sam.core.crops import Crop, rle_of, shared
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9))
 masks = sizes.flatmap(lambda size: arrays(np.bool_, size, elements=st.booleans()))
@@ -33,6 +33,17 @@ def test_a_crop_is_the_mask_and_its_runs_are_those_of_coco(mask: np.ndarray) -> 
     )
     runs = np.flatnonzero(np.diff(np.concatenate([[False], mask.T.ravel()])))  # COCO's rule: no run of length 0 inside
     assert len(counts) == len(runs) + 1
+
+
+larger = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(
+    lambda size: arrays(np.bool_, size, elements=st.booleans(), fill=st.just(False))  # small objects as well
+)
+
+
+@given(larger)
+@settings(max_examples=150, deadline=None)
+def test_runs_are_the_bytes_that_coco_writes(mask: np.ndarray) -> None:
+    assert rle_of(mask) == coco.encode(np.asfortranarray(mask.astype(np.uint8)))
 
 
 @given(masks, masks, st.integers(0, 5), st.integers(0, 5))

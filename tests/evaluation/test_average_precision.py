@@ -18,6 +18,7 @@ from lora_sam.evaluation.average_precision import (
     ImageDetections,
     PrecisionAndRecall,
     average_precision,
+    decode_masks,
     encode_masks,
     matches,
     pairwise_iou,
@@ -202,3 +203,10 @@ def test_masks_are_matched_once_each_by_falling_score() -> None:
         [ImageDetections(image.truth, (), np.empty(0)), ImageDetections((), image.predicted, image.scores)]
     )
     assert (nothing.right, nothing.wrong, nothing.missed, nothing.average_precision) == (0, 4, 3, 0.0)
+
+
+def test_masks_come_back_as_they_were() -> None:
+    masks = np.random.default_rng(0).random((3, 5, 7)) > 0.5
+    masks[1] = False
+    assert np.array_equal(decode_masks(encode_masks(masks), (5, 7)), masks)
+    assert decode_masks((), (5, 7)).shape == (0, 5, 7)

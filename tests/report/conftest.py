@@ -89,7 +89,7 @@ def measured() -> Callable[..., tuple[Evaluation, Squares]]:
     return measure
 
 
-def masks_for(sample: Sample) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def masks_for(place: int, sample: Sample) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     return short(sample, BASE), short(sample, TUNED[int(sample.image[0, 0, 0])])
 
 

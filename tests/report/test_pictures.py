@@ -20,7 +20,7 @@ from lora_sam.report.pictures import FILE_LIMIT, choose_cases, data_uri, draw_ca
 Measured = Callable[[list[str]], Any]
 
 
-def masks_for(sample: Sample) -> tuple[Any, Any]:
+def masks_for(place: int, sample: Sample) -> tuple[Any, Any]:
     return np.zeros_like(sample.masks), sample.masks
 
 
@@ -50,6 +50,19 @@ def test_few_images_are_shown_once_each(measured: Measured, count: int) -> None:
     strips, pictures = draw_cases(evaluation, source, masks_for)
     assert sorted(picture.id for picture in pictures) == list("abcd")[:count]
     assert list(strips) == ["best", "median", "worst"]
+
+
+def test_masks_are_asked_for_by_the_place_of_the_image(measured: Measured) -> None:
+    evaluation, source = measured(list("dbca"))
+    asked = []
+
+    def noted(place: int, sample: Sample) -> tuple[Any, Any]:
+        asked.append((place, sample.id))
+        return masks_for(place, sample)
+
+    _, pictures = draw_cases(evaluation, source, noted)
+    assert sorted(asked) == list(enumerate("dbca"))
+    assert [name for _, name in asked] == [picture.id for picture in pictures]
 
 
 def test_pictures_show_base_tuned_and_truth(measured: Measured) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
+from lora_sam.core.crops import rle_of
 from lora_sam.core.seeds import generator_for
 from lora_sam.data.coco import Coco
 from lora_sam.data.drawn.generated import generated_directory
@@ -118,7 +119,7 @@ def _instance(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """The part of a COCO annotation that describes `mask`, bool [H, W]."""
     from faster_coco_eval.core import mask as coco_mask
 
-    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    rle = rle_of(mask)
     return {
         "category_id": 1,
         "iscrowd": 0,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.crops import rle_of
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.coco_masks import EncodedMasks, encode
 from lora_sam.data.reading.numbers import is_number
@@ -137,14 +138,11 @@ def frame_of(entries: Sequence[Any], sizes: dict[str, tuple[int, int]], file: ob
 
 def transposed(rle: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     """The RLE, down columns, of a mask whose runs go along rows. Raises `DataError` as `encode` does."""
-    from faster_coco_eval.core import mask as coco_mask
-
     height, width = size
     stored = rle | {"size": [width, height]} if rle.get("size") == [height, width] else rle
     counts, _ = encode(stored, (width, height))
     mask = EncodedMasks((counts,)).read((width, height))[0].T
-    encoded = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))["counts"]
-    return {"size": [height, width], "counts": encoded.decode("ascii")}
+    return {"size": [height, width], "counts": rle_of(mask)["counts"].decode("ascii")}
 
 
 def _kind(tight: NDArray[np.float64], box: NDArray[np.float64], size: tuple[int, int]) -> str:

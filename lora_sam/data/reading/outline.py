@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.crops import rle_of
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.coco_masks import EncodedMasks, encode
 from lora_sam.data.reading.numbers import as_float, is_number
@@ -81,13 +82,11 @@ class Outline:
 
 def encode_mask(mask: NDArray[np.bool_]) -> bytes:
     """A mask [H, W] as compressed RLE. Raises `DataError` where it is empty."""
-    from faster_coco_eval.core import mask as coco_mask
-
     if not mask.any():
         raise DataError(
             "has an empty mask (no pixel inside the image); correct it or remove the annotation", "bad_annotation"
         )
-    counts: bytes = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
+    counts: bytes = rle_of(mask)["counts"]
     return counts
 
 

@@ -128,12 +128,7 @@ def objects_of_crops(
     stability: Iterable[float | None],
 ) -> list[FoundObject | None]:
     """Objects of masks of an image of `size` = (height, width), each as its crop; None for those that are empty."""
-    from faster_coco_eval.core import mask as coco_mask
-
-    encoded = (
-        None if crop is None else coco_mask.frPyObjects({"size": list(size), "counts": crop.counts(size)}, *size)
-        for crop in crops
-    )
+    encoded = (None if crop is None else crop.rle(size) for crop in crops)
     return _objects(encoded, scores, categories, ids, stability)
 
 
