@@ -27,11 +27,11 @@ def overlay(image: NDArray[np.uint8], patches: Sequence[Patch | None], opacity: 
     canvas = image.astype(np.float32)
     present = [(number, patch) for number, patch in enumerate(patches) if patch is not None and patch.area]
     for number, patch in sorted(present, key=lambda pair: -pair[1].area):
-        height, width = patch.bits.shape
-        window = canvas[patch.top : patch.top + height, patch.left : patch.left + width]
+        height, width = patch.mask.shape
+        window = canvas[patch.y : patch.y + height, patch.x : patch.x + width]
         colour = np.array(PALETTE[number % len(PALETTE)], np.float32)
-        window[patch.bits] += opacity * (colour - window[patch.bits])
-        window[patch.bits & ~binary_erosion(patch.bits)] = colour
+        window[patch.mask] += opacity * (colour - window[patch.mask])
+        window[patch.mask & ~binary_erosion(patch.mask)] = colour
     return canvas.round().astype(np.uint8)
 
 

@@ -74,6 +74,6 @@ def means(rows: Sequence[dict[str, Any]], count: int) -> list[float | None]:
 
 
 def _holds(patch: Patch, row: int, column: int) -> bool:
-    y, x = row - patch.top, column - patch.left
-    height, width = patch.bits.shape
-    return 0 <= y < height and 0 <= x < width and bool(patch.bits[y, x])
+    y, x = row - patch.y, column - patch.x
+    height, width = patch.mask.shape
+    return 0 <= y < height and 0 <= x < width and bool(patch.mask[y, x])

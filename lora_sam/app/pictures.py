@@ -65,7 +65,7 @@ class Picture:
     def nbytes(self) -> int:
         """What it takes in memory, in bytes."""
         shown = 0 if self.image is self.original else self.image.nbytes
-        return self.original.nbytes + shown + len(self.preview) + sum(patch.bits.nbytes for patch in self.truth)
+        return self.original.nbytes + shown + len(self.preview) + sum(patch.mask.nbytes for patch in self.truth)
 
     @property
     def size(self) -> tuple[int, int]:

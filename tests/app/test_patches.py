@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lora_sam.app.patches import dice, iou, patch_of, shared
+from lora_sam.app.patches import dice, iou, patch_of, pixels_shared
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.floats(0, 1))
@@ -18,7 +18,7 @@ def test_overlaps_are_those_of_whole_masks(seed: int, first: float, second: floa
     one, other = draws.random((7, 9)) < first**3, draws.random((7, 9)) < second**3
     a, b = patch_of(one), patch_of(other)
     both, union = np.count_nonzero(one & other), np.count_nonzero(one | other)
-    assert shared(a, b) == both
+    assert pixels_shared(a, b) == both
     assert iou(a, b) == pytest.approx(both / union if union else 1)
     assert dice(a, b) == pytest.approx(2 * both / (one.sum() + other.sum()) if union else 1)
     assert np.array_equal(a.full((7, 9)), one)
