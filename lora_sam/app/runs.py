@@ -10,6 +10,7 @@ from typing import Any
 
 from lora_sam.core.errors import LoraSamError
 from lora_sam.core.files import read_json
+from lora_sam.core.groups import counted_images
 from lora_sam.core.metrics_log import read_metrics
 from lora_sam.core.run_directory import SWEEP, RunDirectory, find_run
 from lora_sam.core.wording import plural
@@ -217,7 +218,7 @@ def headline(run: Run) -> dict[str, str]:
     made["claim"] = "tuned is better" if low > 0 else "tuned is worse" if high < 0 else "no measurable difference"
     made["figures"] = (
         f"IoU {report['base']['iou']:.3f} → {report['tuned']['iou']:.3f}, {delta:+.3f} (95 % interval {low:+.3f} to "
-        f"{high:+.3f}), {plural(report['objects'], 'object')} in {plural(report['images'], 'image')}"
+        f"{high:+.3f}), {plural(report['objects'], 'object')} in {counted_images(report)}"
     )
     made["verdict"] = verdict(report).replace("->", "→")
     return made

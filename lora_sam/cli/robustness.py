@@ -141,6 +141,7 @@ class Robustness:
     ) -> Findings:
         from lora_sam.core.config import plain_fields
         from lora_sam.core.console import progress
+        from lora_sam.core.groups import groups_in
         from lora_sam.evaluation.robustness import findings
         from lora_sam.evaluation.robustness.measure import OWN, measure
 
@@ -167,6 +168,7 @@ class Robustness:
             split=task.split,
             images=len(measured.classes),
             objects=sum(len(image.object_ids) for image in measured.scores[OWN]["base"]),
+            groups=groups_in(measured.groups, task.splits.parts),
             seed=seed,
             prompt=plain_fields(task.prompt),
             jitter=self._rows("jitter", measured, seed),

@@ -27,6 +27,8 @@ class Sample:
         classes: Name of the class of each object; empty where the data has no classes.
         ignored: Pixels that are neither object nor background, such as crowds, void, and objects that were left out
             because they are too small, bool [H, W]; None where there are none.
+        group: What it is part of, such as the volume of a slice or the image of a tile; None where it is a whole. What
+            is of one group is alike: splits do not part it, and intervals draw it together.
     """
 
     id: str
@@ -35,6 +37,7 @@ class Sample:
     object_ids: tuple[str, ...]
     classes: tuple[str, ...] = ()
     ignored: NDArray[np.bool_] | None = None
+    group: str | None = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import re
-
 from lora_sam.core.errors import ConfigError
 
 Box = tuple[int, int, int, int]
 """XYXY in whole pixels, its end not included."""
 
 LEAST_TILE = 32
-_OF_TILE = re.compile(r"/\d+,\d+$")
 
 
 def tile_id(image: str, box: Box) -> str:
     """The id of a tile of an image: `image.png/512,0`, after the pixel (x, y) where it begins."""
     return f"{image}/{box[0]},{box[1]}"
-
-
-def image_id(sample: str) -> str:
-    """The id of the image that a sample is a tile of; that of the sample where it is none."""
-    return _OF_TILE.sub("", sample)
 
 
 def tiles_of(size: tuple[int, int], tile: int, halo: int) -> list[Box]:

@@ -9,6 +9,9 @@ from pydantic import Field
 
 from lora_sam.core.tile_grid import LEAST_TILE
 
+MAX_PATTERN = 200
+"""Characters of `data.group`."""
+
 MaskKind = Literal["auto", "binary", "labels"]
 Instances = Literal["auto", "whole", "components"]
 
@@ -40,6 +43,9 @@ class FormatOptions:
         tile: Side in pixels of the tiles that larger images are cut into, for training and evaluation alike; null
             leaves images whole. Each object belongs to one tile: where it is whole, with the most around it. All tiles
             of an image are in one split.
+        group: Regular expression whose first group in parentheses, found in the id of an image, names what the image is
+            part of, such as `(patient[0-9]+)_`; null for none. Images of one are on one side of a split that is carved,
+            and drawn together where intervals are found. Of a slice the id of its volume is looked at.
     """
 
     root: str
@@ -57,6 +63,7 @@ class FormatOptions:
     bands: tuple[Annotated[int, Field(ge=1)], ...] | None
     follow_links: bool
     tile: Annotated[int, Field(ge=LEAST_TILE)] | None
+    group: Annotated[str, Field(min_length=1, max_length=MAX_PATTERN)] | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.structures import Sample
 from lora_sam.data.contents import fingerprint_of
-from lora_sam.data.sources import Classified, SampleSource, file_digest_of, labels_of
+from lora_sam.data.sources import Classified, SampleSource, file_digest_of, groups_of, labels_of
 from lora_sam.data.splits import Splits
 
 WHOLE = "object"
@@ -47,6 +47,11 @@ class ClassMasks:
         if not isinstance(self.source, Classified):
             return ((),) * len(self.source)
         return tuple(tuple(sorted(set(classes))) for classes in self.source.classes)
+
+    @property
+    def groups(self) -> tuple[str | None, ...]:
+        """What every sample is part of; None for one that is a whole."""
+        return groups_of(self.source)
 
     @cached_property
     def object_counts(self) -> tuple[int, ...] | None:

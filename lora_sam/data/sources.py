@@ -46,6 +46,16 @@ class Classified(Protocol):
 
 
 @runtime_checkable
+class Grouped(Protocol):
+    """A source whose samples may be parts of something larger."""
+
+    @property
+    def groups(self) -> Sequence[str | None]:
+        """What every sample is part of; see `lora_sam.core.structures.Sample.group`."""
+        ...
+
+
+@runtime_checkable
 class LabelsApart(Protocol):
     """A source that reads labels without decoding the image they belong to."""
 
@@ -61,6 +71,11 @@ class LabelsApart(Protocol):
 def labels_of(source: SampleSource, index: int) -> Sample:
     """The sample, with a black image where its source can read labels alone."""
     return source.labels(index) if isinstance(source, LabelsApart) else source[index]
+
+
+def groups_of(source: SampleSource) -> tuple[str | None, ...]:
+    """What every sample is part of; None for one that is a whole."""
+    return tuple(source.groups) if isinstance(source, Grouped) else (None,) * len(source)
 
 
 def file_digest_of(source: SampleSource, index: int) -> str | None:

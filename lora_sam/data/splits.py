@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from lora_sam.core.groups import Parts
 from lora_sam.core.structures import Sample
 from lora_sam.data.contents import fingerprint_of
 from lora_sam.data.reading.pixel_scale import PixelScale
-from lora_sam.data.sources import Classified, SampleSource, file_digest_of, labels_of
+from lora_sam.data.sources import Classified, SampleSource, file_digest_of, groups_of, labels_of
 
 _SPELLINGS = {"train": ("training",), "val": ("valid", "validation"), "test": ("testing",)}
 
@@ -49,6 +50,12 @@ class Subset:
             return ((),) * len(self.indices)
         return tuple(self.source.classes[index] for index in self.indices)
 
+    @cached_property
+    def groups(self) -> tuple[str | None, ...]:
+        """What every sample is part of; None for one that is a whole."""
+        groups = groups_of(self.source)
+        return tuple(groups[index] for index in self.indices)
+
     def __getitem__(self, index: int) -> Sample:
         """Decode one sample."""
         return self.source[self.indices[index]]
@@ -78,6 +85,7 @@ class Splits:
         notes: What a user should know about how the labels were read: splits that were carved out of train, objects
             and images that were left out on purpose, images in two splits.
         scale: How values of more than 8 bits become grey levels; None where no image has such.
+        parts: What samples are parts of; None where each is a whole.
     """
 
     train: SampleSource
@@ -86,6 +94,7 @@ class Splits:
     skipped: tuple[str, ...]
     notes: tuple[str, ...]
     scale: PixelScale | None = None
+    parts: Parts | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Content of `splits.json`: ids by split, and the scale of pixels where there is one."""

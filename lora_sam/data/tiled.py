@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.groups import Parts
 from lora_sam.core.structures import Sample, tight_boxes
 from lora_sam.core.tile_grid import Box, tile_id, tiles_of
 from lora_sam.core.wording import plural
 from lora_sam.data.contents import fingerprint_of, short_digest
 from lora_sam.data.partly import some_of
-from lora_sam.data.sources import Classified, SampleSource, file_digest_of
+from lora_sam.data.sources import Classified, SampleSource, file_digest_of, groups_of
 from lora_sam.data.splits import Splits
 
 HALO = 8
@@ -100,6 +101,15 @@ class Tiles:
             tuple(every[tile.image][row] for row in tile.rows) if every[tile.image] else () for tile in self.tiles
         )
 
+    @cached_property
+    def groups(self) -> tuple[str | None, ...]:
+        """What every sample is part of: that of its image, or the image; None for one that is a whole."""
+        groups, ids = groups_of(self._source), self._source.ids
+        return tuple(
+            groups[tile.image] if tile.box is None or groups[tile.image] is not None else ids[tile.image]
+            for tile in self.tiles
+        )
+
     def __getitem__(self, index: int) -> Sample:
         """Decode one sample."""
         return self.some(index, np.arange(len(self.tiles[index].rows)), decode=True, union=False)[0]
@@ -135,6 +145,7 @@ class Tiles:
             object_ids=tuple(whole.object_ids[row] for row in place[: len(own)]),
             classes=tuple(whole.classes[row] for row in place[: len(own)]) if whole.classes else (),
             ignored=ignored if ignored.any() else None,
+            group=self.groups[index],
         )
         return sample.only(rows), all_mine if union else None
 
@@ -199,7 +210,8 @@ def in_tiles(splits: Splits, tile: int) -> Splits:
             f"; {plural(cut, 'object')} that no tile sees whole {'is' if cut == 1 else 'are'} cut by the edge of the "
             "tile with the largest part"
         )
-    return replace(splits, train=train, val=val, test=test, notes=(*splits.notes, note))
+    words = Parts("image" if splits.parts is None else splits.parts.whole, "tile") if large else splits.parts
+    return replace(splits, train=train, val=val, test=test, notes=(*splits.notes, note), parts=words)
 
 
 def _objects(source: SampleSource, image: int) -> int:

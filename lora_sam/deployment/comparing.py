@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lora_sam.core.config import plain_fields
 from lora_sam.core.console import progress
 from lora_sam.core.errors import ConfigError
+from lora_sam.core.groups import groups_in
 from lora_sam.deployment.peak_memory import peak_memory_of
 from lora_sam.evaluation.backends.host import this_host
 from lora_sam.evaluation.backends.latency import Timing, measure_latency
@@ -107,6 +108,7 @@ def measure(
         split=task.split,
         images=len(source),
         objects=sum(len(image.object_ids) for image in scores[names[0]]),
+        groups=groups_in([image.group for image in scores[names[0]]], task.splits.parts),
         seed=task.seed,
         prompt=plain_fields(task.prompt),
         multimask=options.multimask,

@@ -104,8 +104,11 @@ def _without_names(path: Path) -> dict[str, Any] | None:
     except LoraSamError:
         return None
     for part in (report, report.get("validation") or {}):
+        groups: dict[str, str] = {}
         for number, image in enumerate(part.get("per_image", ()), 1):
             image["id"] = f"image {number}"
+            if "group" in image:
+                image["group"] = groups.setdefault(image["group"], f"group {len(groups) + 1}")
     if "init_from" in report:
         report["init_from"] = re.split(r"[\\/]", str(report["init_from"]).rstrip("/\\"))[-1]
     return report

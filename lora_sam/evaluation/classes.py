@@ -13,7 +13,7 @@ from lora_sam.core.structures import Sample
 from lora_sam.evaluation.comparison import PairedMeans, compare
 from lora_sam.evaluation.metrics import ImageScores
 
-_NOT_PER_OBJECT = ("id", "object_ids", "further")
+_NOT_PER_OBJECT = ("id", "object_ids", "further", "group")
 
 
 @dataclass

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.groups import clusters_of
 from lora_sam.core.seeds import generator_for
-from lora_sam.core.tile_grid import image_id
 from lora_sam.evaluation.metrics import METRICS, NO_IMAGE, PER_OBJECT_METRICS, PIXELS, SIZES, ImageScores, size_of
 
 RESAMPLES = 2000
@@ -26,9 +26,9 @@ def summarize(scores: Sequence[ImageScores], seed: int) -> dict[str, Any]:
     `iou`, `dice` and `boundary_f1` are means over objects, with `..._median` beside them; `f1` and `iou_pooled` are
     computed once from the pixels of all objects. `..._interval` is the [low, high] percentile interval of a bootstrap
     that resamples whole images, because the objects of an image are not independent (cluster bootstrap: Davison and
-    Hinkley, 1997, section 3.8); `resampled` says so, or says `objects` where there is only one image. Tiles of an image
-    are one image. `by_size` has `objects`, `iou` and `dice` (None where there is no object) by COCO's limits on the
-    true area in original pixels.
+    Hinkley, 1997, section 3.8); `resampled` says so. Samples of one group, as slices of a volume, are drawn together:
+    `groups`. Where there is only one image or group, its `objects` are drawn. `by_size` has `objects`, `iou` and `dice`
+    (None where there is no object) by COCO's limits on the true area in original pixels.
 
     Raises:
         DataError: there is no image.
@@ -90,7 +90,7 @@ def compare_means(
     base: Sequence[NDArray[np.floating[Any]]],
     tuned: Sequence[NDArray[np.floating[Any]]],
     seed: int,
-    ids: Sequence[str] | None = None,
+    groups: Sequence[str | None] | None = None,
 ) -> PairedMeans:
     """Compare the mean of any figure per object by the paired bootstrap of `compare`, with the same draws.
 
@@ -98,7 +98,7 @@ def compare_means(
         base: A figure of the objects of every image, float [N] each, N >= 1.
         tuned: The same of the same objects.
         seed: Draws the resamples.
-        ids: Of the samples, so that tiles of an image are drawn together; None where there are no tiles.
+        groups: What every image is part of, so that parts of one are drawn together; None where all are wholes.
 
     Raises:
         DataError: there is no image.
@@ -108,7 +108,7 @@ def compare_means(
         raise DataError(NO_IMAGE)
     # a cluster is an image, or an object where there is only one image
     pairs = np.stack([np.concatenate(base), np.concatenate(tuned)], axis=1).astype(np.float64)
-    of_image = clusters_of(range(len(base)) if ids is None else ids)
+    of_image = clusters_of([None] * len(base) if groups is None else groups)
     whole = np.repeat(of_image, [len(image) for image in base]) if of_image.any() else np.arange(len(pairs))
     counts = np.bincount(whole).astype(np.float64)
     table = np.zeros((len(counts), 2))
@@ -151,8 +151,9 @@ def _with_intervals(
     tail = (100 - CONFIDENCE) / 2
     low, high = np.percentile(draws, [tail, 100 - tail], axis=0)
     intervals = {f"{name}_interval": [float(low[m]), float(high[m])] for m, name in enumerate(METRICS)}
-    several = clusters_of([image.id for image in scores]).any()
-    return {**figures, **intervals, "resampled": "images" if several else "objects"}
+    clusters = int(clusters_of([image.group for image in scores]).max()) + 1
+    resampled = "objects" if clusters == 1 else "images" if clusters == len(scores) else "groups"
+    return {**figures, **intervals, "resampled": resampled}
 
 
 def _resample(runs: Sequence[Sequence[ImageScores]], seed: int) -> list[NDArray[np.float64]]:
@@ -174,16 +175,6 @@ def _resample(runs: Sequence[Sequence[ImageScores]], seed: int) -> list[NDArray[
     return [np.concatenate(part) for part in parts]
 
 
-def clusters_of(ids: Sequence[str | int]) -> NDArray[np.intp]:
-    """Which cluster each sample belongs to, counted from 0 as they come: tiles of an image are one."""
-    number: dict[str | int, int] = {}
-    wholes = [(image_id(str(one)), str(one)) for one in ids]
-    return np.array(
-        [number.setdefault(place if whole == one else whole, len(number)) for place, (whole, one) in enumerate(wholes)],
-        np.intp,
-    )
-
-
 def draws_of_clusters(clusters: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """How often each cluster is drawn, in batches of resamples: [at most RESAMPLES, clusters], RESAMPLES in all."""
     generator = generator_for(seed, "bootstrap")
@@ -196,12 +187,12 @@ def draws_of_clusters(clusters: int, seed: int) -> Iterator[NDArray[np.float64]]
 def _sums_per_cluster(scores: Sequence[ImageScores]) -> NDArray[np.float64]:
     """Number of objects, sums of the metrics of objects, and the three pixel counts: [clusters, 4 + metrics].
 
-    A cluster is what is resampled as a whole: an image, or an object where there is only one image.
+    A cluster is what is resampled as a whole: an image or a group of them, or an object where there is only one.
     """
     if not scores:
         raise DataError(NO_IMAGE)
     names = (*PER_OBJECT_METRICS, *PIXELS)
-    whole = clusters_of([image.id for image in scores])
+    whole = clusters_of([image.group for image in scores])
     if not whole.any():
         columns = [_objects(scores, name) for name in names]
         return np.column_stack([np.ones(len(columns[0])), *columns]).astype(np.float64)

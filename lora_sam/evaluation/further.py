@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.groups import clusters_of
 from lora_sam.core.scores import Scores
 from lora_sam.evaluation.average_precision import EncodedMask, ImageDetections, decode_masks, encode_masks, match_counts
 from lora_sam.evaluation.class_precision import ClassPrecision
 from lora_sam.evaluation.clicks import clicks_to_reach, iou_after_clicks
-from lora_sam.evaluation.comparison import CONFIDENCE, PairedMeans, clusters_of, compare_means, draws_of_clusters
+from lora_sam.evaluation.comparison import CONFIDENCE, PairedMeans, compare_means, draws_of_clusters
 from lora_sam.evaluation.further_rows import CLICKS, MOST_CLICKS, REACHED
 from lora_sam.evaluation.metrics import mask_iou
 from lora_sam.evaluation.scoring import some_objects
@@ -71,11 +72,11 @@ class Further:
     _clicked: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
     _iou: dict[tuple[str, str], list[NDArray[np.float64]]] = field(default_factory=dict)
     _found: dict[str, list[tuple[EncodedMask, ...]]] = field(default_factory=dict)
-    _ids: list[str] = field(default_factory=list)
+    _groups: list[str | None] = field(default_factory=list)
 
     def add(self, sample: Sample) -> None:
         """Measure one image."""
-        self._ids.append(sample.id)
+        self._groups.append(sample.group)
         chosen = some_objects(sample, self.most_objects, self.seed)
         truth = encode_masks(sample.masks) if self.scores is not None else ()
         for name, predictor in self.predictors.items():
@@ -148,10 +149,10 @@ class Further:
 
     def _automatic(self, of_images: int, fitted_on: int) -> dict[str, Any]:
         assert self.scores is not None
-        images, whole = len(self._counts["base"]), clusters_of(self._ids)
+        images, whole = len(self._counts["base"]), clusters_of(self._groups)
         base, tuned = (np.zeros((int(whole.max()) + 1, *self._counts["base"][0].shape)) for _ in range(2))
         for name, counts in (("base", base), ("tuned", tuned)):
-            np.add.at(counts, whole, np.stack(self._counts[name]))  # tiles of an image are one
+            np.add.at(counts, whole, np.stack(self._counts[name]))  # a group is one
 
         def average(sums: NDArray[np.float64]) -> NDArray[np.float64]:
             """TP / (TP + FP + FN) at each level: [..., levels, 3] gives [..., levels]."""
@@ -177,7 +178,7 @@ class Further:
         }
 
     def _means(self, base: Sequence[NDArray[Any]], tuned: Sequence[NDArray[Any]]) -> PairedMeans:
-        return compare_means(base, tuned, self.seed, self._ids)
+        return compare_means(base, tuned, self.seed, self._groups)
 
     def _clicking(self, of_images: int) -> dict[str, Any]:
         base, tuned = (self._clicked[name] for name in ("base", "tuned"))

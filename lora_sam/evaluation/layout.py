@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, ValidationInfo
 
 from lora_sam.core.errors import AdapterError
+from lora_sam.core.groups import Groups
 from lora_sam.evaluation.further_rows import ROWS as FURTHER
 from lora_sam.evaluation.layout_parts import (
     Classes,
@@ -66,6 +67,7 @@ class _Image:
     objects: Count
     base_iou: Share
     tuned_iou: Share
+    group: str | None = None
 
 
 Clicks = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
@@ -128,6 +130,7 @@ class _ValidationImage:
     id: str
     objects: Count
     iou: Share
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,7 @@ class EvaluationReport:
         adapter_bytes: Size of the adapter's weights on disk.
         images: Number of images that were measured.
         per_image: Each of them.
+        groups: What they are parts of, as slices of volumes; absent where each is a whole.
         objects: Number of their objects.
         seed: Seed of the run; it also draws the bootstrap.
         peak_memory_bytes: Most memory held while training; None where it cannot be told.
@@ -202,6 +206,7 @@ class EvaluationReport:
     tuned: _Figures  # type: ignore[valid-type]
     delta: _Rise  # type: ignore[valid-type]
     # may be absent, but not null
+    groups: Groups = None  # type: ignore[assignment]
     classes: Classes = None  # type: ignore[assignment]
     class_head: ClassHead = None  # type: ignore[assignment]
     class_precision: ClassPrecisions = None  # type: ignore[assignment]

@@ -106,6 +106,7 @@ class ImageScores:
         false_positive: Pixels in the prediction only, int64 [N].
         false_negative: Pixels in the truth only, int64 [N].
         area: Area of the truth in pixels of the original image, int64 [N].
+        group: What the sample is part of; None where it is a whole.
     """
 
     id: str
@@ -118,6 +119,7 @@ class ImageScores:
     false_negative: NDArray[np.int64]
     area: NDArray[np.int64]
     further: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    group: str | None = None
 
     def column(self, name: str) -> NDArray[Any]:
         """A metric, a pixel count or the area of every object, [N]."""
@@ -141,6 +143,7 @@ def score_image(
     prediction: NDArray[np.bool_],
     truth: NDArray[np.bool_],
     boundary_tolerance: float | None = None,
+    group: str | None = None,
 ) -> ImageScores:
     """Score N predicted masks, each against its own truth, at the image's original size.
 
@@ -152,6 +155,7 @@ def score_image(
         prediction: Predicted masks, bool [N, H, W].
         truth: True masks, bool [N, H, W].
         boundary_tolerance: Pixels by which a contour may be off; None for `default_boundary_tolerance`.
+        group: What the sample is part of.
     """
     assert prediction.dtype == truth.dtype == np.bool_, "masks are bool"
     assert prediction.shape == truth.shape, f"predicted {prediction.shape}, true {truth.shape}"
@@ -183,6 +187,7 @@ def score_image(
         false_negative=false_negative,
         area=true_positive + false_negative,
         further=values,
+        group=group,
     )
 
 

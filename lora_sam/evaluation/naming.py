@@ -24,27 +24,29 @@ class Naming:
     names: tuple[str, ...]
     _true: list[tuple[str, ...]] = field(default_factory=list)
     _right: list[NDArray[np.float64]] = field(default_factory=list)
+    _groups: list[str | None] = field(default_factory=list)
 
-    def add(self, classes: tuple[str, ...], probabilities: NDArray[np.float32]) -> None:
-        """One image: the classes of its N objects, and how likely each is of each known class, [N, C]."""
+    def add(self, classes: tuple[str, ...], probabilities: NDArray[np.float32], group: str | None = None) -> None:
+        """One image: the classes of its N objects, how likely each is of each known class, [N, C], and its group."""
         if not classes:
             return
         told = probabilities.argmax(axis=1)
         self._true.append(classes)
+        self._groups.append(group)
         self._right.append(np.array([self.names[t] == label for t, label in zip(told, classes, strict=True)], float))
 
     def report(self, seed: int) -> dict[str, Any] | None:
         """Accuracy over objects, beside that of always saying the most common class of the same objects; for JSON.
 
-        The 95 % interval resamples images. A class that no training image has is always wrong. None where no image
-        has classes.
+        The 95 % interval resamples images, or groups of them. A class that no training image has is always wrong. None
+        where no image has classes.
         """
         counts = Counter(label for image in self._true for label in image)
         if not counts:
             return None
         common = max(sorted(counts), key=lambda label: counts[label])
         always = [np.array([label == common for label in image], float) for image in self._true]
-        compared = compare_means(always, self._right, seed)
+        compared = compare_means(always, self._right, seed, self._groups)
         return {
             "names": list(self.names),
             "objects": sum(counts.values()),

@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.groups import clusters_of
 from lora_sam.core.seeds import generator_for
 from lora_sam.evaluation.comparison import CONFIDENCE, RESAMPLES
 
 Clusters = Sequence[tuple[int, float]]
-"""Of one run: objects of every image, and their mean figure."""
+"""Of one run: objects of every image, or of what images are parts of, and their mean figure."""
+
+
+def clusters_in(
+    images: Sequence[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], float]
+) -> list[tuple[int, float]]:
+    """What `mean_over_seeds` draws as a whole: the images of a list of `evaluation.json`, those of one group as one.
+
+    Where all are of one group, each image is drawn by itself: of one thing there is nothing to draw.
+
+    Args:
+        images: `per_image`, of test or of validation.
+        value: Of an image the mean of the figure per object.
+    """
+    whole = clusters_of([image.get("group") for image in images])
+    if not whole.any():
+        whole = np.arange(len(images))
+    objects = np.array([image["objects"] for image in images], np.float64)
+    values = np.array([value(image) for image in images], np.float64)
+    counts = np.bincount(whole, objects)
+    means = np.bincount(whole, objects * values) / np.maximum(counts, 1)
+    return [(int(count), mean) for count, mean in zip(counts, means.tolist(), strict=True)]
+
+
+def gain_of(image: Mapping[str, Any]) -> float:
+    """What tuning added to the mean IoU of an image of `per_image`."""
+    return float(image["tuned_iou"] - image["base_iou"])
 
 
 def mean_over_seeds(runs: Sequence[Clusters], seed: int) -> tuple[float, tuple[float, float]]:

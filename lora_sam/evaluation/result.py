@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lora_sam.core.groups import Parts, counted_images, groups_in, independent, named
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.comparison import compare
 from lora_sam.evaluation.layout import SCHEMA_VERSION, validate_report
@@ -38,6 +39,7 @@ def evaluation_report(
     peak_memory_bytes: int | None,
     validation: Mapping[str, Any] | None = None,
     trained_on: int = 0,
+    parts: Parts | None = None,
 ) -> dict[str, Any]:
     """Content of `evaluation.json` from an evaluation of `base` and `tuned`; see docs/metrics.md for the figures.
 
@@ -57,6 +59,7 @@ def evaluation_report(
         validation: Validation IoU of the `base`, the highest of the `trained` weights, and the `kept_step`; None where
             the base was not measured.
         trained_on: How many of the images were trained on.
+        parts: What images are parts of, in words.
     """
     report: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -72,10 +75,19 @@ def evaluation_report(
         "prompt": dict(prompt),
         "seed": seed,
         "per_image": [
-            {"id": case.id, "objects": case.objects, "base_iou": case.base_iou, "tuned_iou": case.tuned_iou}
+            {
+                "id": case.id,
+                "objects": case.objects,
+                "base_iou": case.base_iou,
+                "tuned_iou": case.tuned_iou,
+                **named(case.group),
+            }
             for case in evaluation.per_image()
         ],
     }
+    groups = groups_in([image.group for image in evaluation.scores["base"]], parts)
+    if groups is not None:
+        report["groups"] = dataclasses.asdict(groups)
     if len({label for image in evaluation.classes for label in image}) > 1:  # one class alone is all objects again
         classes = evaluation.by_class(seed)
         assert classes is not None
@@ -147,10 +159,11 @@ def _difference(report: Mapping[str, Any]) -> str:
         claim += " on images it was trained on" if known == images else f", {known} of {images} images trained on"
     sentence = (
         f"{claim}: IoU per object {report['base']['iou']:.3f} -> {report['tuned']['iou']:.3f}, difference {delta:+.3f} "
-        f"(95 % interval {low:+.3f} to {high:+.3f}), on {plural(objects, 'object')} in {plural(images, 'image')}"
+        f"(95 % interval {low:+.3f} to {high:+.3f}), on {plural(objects, 'object')} in {counted_images(report)}"
     )
-    if images < FEW_IMAGES:
-        sentence += ", too few images to trust the interval"
+    if independent(report) < FEW_IMAGES:
+        few = "images" if "groups" not in report else f"{report['groups']['whole']}s"
+        sentence += f", too few {few} to trust the interval"
     if known:
         sentence += "; figures of images that were trained on flatter: they say nothing about new ones"
     return sentence + "."

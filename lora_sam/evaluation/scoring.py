@@ -29,6 +29,7 @@ class Case:
         objects: Number of its objects.
         base_iou: Mean IoU of its objects before.
         tuned_iou: Mean IoU of its objects after.
+        group: What the sample is part of; None where it is a whole.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Case:
     objects: int
     base_iou: float
     tuned_iou: float
+    group: str | None = None
 
     @property
     def delta(self) -> float:
@@ -68,7 +70,7 @@ class Evaluation:
         """Mean IoU of every image with both predictors, in the order of the source."""
         pairs = zip(self.scores[base], self.scores[tuned], strict=True)
         return [
-            Case(one.id, index, len(one.object_ids), one.mean_iou, other.mean_iou)
+            Case(one.id, index, len(one.object_ids), one.mean_iou, other.mean_iou, one.group)
             for index, (one, other) in enumerate(pairs)
         ]
 
@@ -153,7 +155,7 @@ def score_sample(
     for name, predictor in predictors.items():
         # held for one predictor at a time: masks of 300 objects in a photograph take gigabytes
         predicted = predictor.predict(sample.image, prompts, multimask=multimask, threshold=threshold)
-        scores[name] = score_image(sample.id, sample.object_ids, predicted.masks, sample.masks)
+        scores[name] = score_image(sample.id, sample.object_ids, predicted.masks, sample.masks, group=sample.group)
         if on_masks is not None:
             on_masks(name, sample, predicted)
         del predicted

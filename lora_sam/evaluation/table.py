@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lora_sam.core.groups import counted_images
 from lora_sam.core.wording import duration, in_bytes, plural
 from lora_sam.evaluation.class_precision import HEADINGS as PRECISION_HEADINGS
 from lora_sam.evaluation.class_precision import precision_rows, precision_title
@@ -181,7 +182,7 @@ def _caption(report: Mapping[str, Any]) -> list[str]:
     memory = report["peak_memory_bytes"]
     first = first_prompts(report)
     return [
-        f"{plural(report['images'], 'image')}, {plural(report['objects'], 'object')} "
+        f"{counted_images(report)}, {plural(report['objects'], 'object')} "
         f"(S {sizes[0]:,}, M {sizes[1]:,}, L {sizes[2]:,}; limits 32² and 96² px);",
         f"{report['trainable_parameters']:,} trainable parameters ({share:.2%}), "
         f"adapter {in_bytes(report['adapter_bytes'])};",

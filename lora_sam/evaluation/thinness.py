@@ -72,6 +72,7 @@ class Thinness:
     objects: int = 0
     _widths: list[float] = field(default_factory=list)
     _scores: dict[str, dict[str, list[NDArray[np.float64]]]] = field(default_factory=dict)
+    _groups: list[str | None] = field(default_factory=list)
 
     def add(self, which: str, sample: Sample, predicted: NDArray[np.bool_]) -> None:
         """One image: the masks that `base` or `tuned` predicts for its N objects, bool [N, H, W]."""
@@ -91,6 +92,8 @@ class Thinness:
             self.objects += len(predicted)
             self._widths += widths
         if widths:
+            if which == "base":
+                self._groups.append(sample.group)
             scores = self._scores.setdefault(which, {name: [] for name in _FIGURES})
             for name, values in found.items():
                 scores[name].append(np.array(values))
@@ -103,7 +106,10 @@ class Thinness:
             "objects": len(self._widths),
             "of_objects": self.objects,
             "width": float(np.median(self._widths)),
-            **{name: _paired(self._scores["base"][name], self._scores["tuned"][name], seed) for name in _FIGURES},
+            **{
+                name: _paired(self._scores["base"][name], self._scores["tuned"][name], seed, self._groups)
+                for name in _FIGURES
+            },
         }
 
 
@@ -122,6 +128,11 @@ def _told(values: Mapping[str, Any]) -> str:
     return f"{values['base']:.3f} -> {values['tuned']:.3f} ({values['delta']:+.3f} [{low:+.3f}, {high:+.3f}])"
 
 
-def _paired(base: Sequence[NDArray[np.float64]], tuned: Sequence[NDArray[np.float64]], seed: int) -> dict[str, Any]:
-    compared = asdict(compare_means(base, tuned, seed))
+def _paired(
+    base: Sequence[NDArray[np.float64]],
+    tuned: Sequence[NDArray[np.float64]],
+    seed: int,
+    groups: Sequence[str | None],
+) -> dict[str, Any]:
+    compared = asdict(compare_means(base, tuned, seed, groups))
     return {key: list(value) if isinstance(value, tuple) else value for key, value in compared.items()}

@@ -135,7 +135,7 @@ def evaluate_run(
         told = None
         if which == "tuned":
             likely = head.probabilities(predictors[which], sample.image, found.masks)
-            naming.add(sample.classes, likely)
+            naming.add(sample.classes, likely, sample.group)
             told = [head.names[place] for place in likely.argmax(axis=1)]
         precision.add(which, sample, found.masks, found.scores, told)
 
@@ -162,6 +162,7 @@ def evaluate_run(
         peak_memory_bytes=memory,
         validation=validation_figures(parts, progress, validated),
         trained_on=len(set(source.ids) & set(parts.splits.train.ids)),
+        parts=parts.splits.parts,
     )
     told = {"class_head": naming.report(settings.seed), "thin": thinness.report(settings.seed)}
     report |= {key: value for key, value in {**told, "init_from": settings.init_from}.items() if value is not None}

@@ -14,6 +14,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from lora_sam.core.files import write_text
+from lora_sam.core.groups import counted_images
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.metrics import PER_OBJECT_METRICS, ROWS, SIZES
 from lora_sam.evaluation.result import CLICKS, first_prompts, kept_base, verdict
@@ -108,7 +109,7 @@ def _header(report: Mapping[str, Any]) -> Element:
         (f"{delta:+.3f}", f"difference, 95 % interval {low:+.3f} to {high:+.3f}"),
         (
             f"{report['objects']:,}",
-            f"{plural(report['objects'], 'object').partition(' ')[2]} in {plural(report['images'], 'image')}, same "
+            f"{plural(report['objects'], 'object').partition(' ')[2]} in {counted_images(report)}, same "
             "prompts for both",
         ),
         (f"{trained:,}", f"weights trained, {100 * trained / max(1, total):.1f} % of the model"),
@@ -169,13 +170,14 @@ def _figures(report: Mapping[str, Any], object_iou: Mapping[str, Sequence[float]
     title = "IoU of every object" if counted == "objects" else "Mean IoU of every image"
     few = " With a single image, its objects are drawn instead." if report["base"].get("resampled") == "objects" else ""
     first = first_prompts(report)
+    wholes = f"{report['groups']['whole']}s" if "groups" in report else "images"
     return element(
         "section",
         element("h2", f"All figures on the {report['split']} images"),
         all_figures(report),
         element(
             "p",
-            "In brackets: 95 % interval, from drawing whole images again and again; a difference whose interval "
+            f"In brackets: 95 % interval, from drawing whole {wholes} again and again; a difference whose interval "
             f"contains 0 may be luck.{few}",
             class_="note",
         ),

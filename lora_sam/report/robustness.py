@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 from xml.etree.ElementTree import Comment, Element
 
+from lora_sam.core.groups import counted_images, independent
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.result import FEW_IMAGES
 from lora_sam.report.backends import put_section
@@ -41,8 +42,8 @@ def robustness_section(content: Mapping[str, Any]) -> Element:
         content: Content of `robustness.json`.
     """
     forgetting, classes, charts = content["forgetting"], content["classes"], _charts(content)
-    trust = " So few images make intervals too narrow." if content["images"] < FEW_IMAGES else ""
-    few = f"{plural(content['images'], content['split'] + ' image')} with {plural(content['objects'], 'object')}"
+    trust = " So few images make intervals too narrow." if independent(content) < FEW_IMAGES else ""
+    few = f"{counted_images(content, content['split'])} with {plural(content['objects'], 'object')}"
     return element(
         "section",
         element("h2", "Robustness"),

@@ -62,11 +62,14 @@ def validation_figures(
         progress: Its end.
         scores: IoU of the objects of every validation image with the weights that were kept.
     """
+    from lora_sam.core.groups import named
+    from lora_sam.data.sources import groups_of
     from lora_sam.evaluation.comparison import compare_means
 
     if progress.base is None:
         return None
-    kept = compare_means(scores, scores, parts.settings.seed)
+    groups = groups_of(parts.splits.val)
+    kept = compare_means(scores, scores, parts.settings.seed, groups)
     return {
         "base": progress.base,
         "trained": progress.trained,
@@ -74,7 +77,7 @@ def validation_figures(
         "iou": kept.base,
         "iou_interval": list(kept.base_interval),
         "per_image": [
-            {"id": name, "objects": len(values), "iou": float(values.mean())}
-            for name, values in zip(parts.splits.val.ids, scores, strict=True)
+            {"id": name, "objects": len(values), "iou": float(values.mean()), **named(group)}
+            for name, values, group in zip(parts.splits.val.ids, scores, groups, strict=True)
         ],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import read_json, write_text
 from lora_sam.core.seeds import generator_for
-from lora_sam.evaluation.over_seeds import mean_over_seeds
+from lora_sam.evaluation.over_seeds import clusters_in, gain_of, mean_over_seeds
 
 FILE = "learning_curve.json"
 SCHEMA_VERSION = 1
@@ -115,10 +116,8 @@ class LearningCurve:
 
 def size_of(shots: int, reports: Sequence[Mapping[str, Any]]) -> Size:
     """What several trainings on `shots` images reached, from their `evaluation.json`."""
-    tuned = [[(one["objects"], one["tuned_iou"]) for one in report["per_image"]] for report in reports]
-    deltas = [
-        [(one["objects"], one["tuned_iou"] - one["base_iou"]) for one in report["per_image"]] for report in reports
-    ]
+    tuned = [clusters_in(report["per_image"], itemgetter("tuned_iou")) for report in reports]
+    deltas = [clusters_in(report["per_image"], gain_of) for report in reports]
     mean, interval = mean_over_seeds(tuned, 0)
     delta, delta_interval = mean_over_seeds(deltas, 0)
     return Size(

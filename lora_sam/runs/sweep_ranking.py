@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,7 @@ from lora_sam.core.files import read_json
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.evaluation.comparison import compare_means
 from lora_sam.evaluation.layout import validate_report
-from lora_sam.evaluation.over_seeds import mean_over_seeds
+from lora_sam.evaluation.over_seeds import clusters_in, gain_of, mean_over_seeds
 
 State = Literal["done", "failed", "running", "pruned", "missing", "interrupted", "killed", "changed"]
 Interval = tuple[float, float]
@@ -174,7 +175,8 @@ def _behind(first: Mapping[str, Any] | None, other: Mapping[str, Any] | None, se
     one, two = first["per_image"], other["per_image"]
     if [(image["id"], image["objects"]) for image in one] != [(image["id"], image["objects"]) for image in two]:
         return None
-    return compare_means(_per_object(two), _per_object(one), seed).delta_interval
+    groups = [image.get("group") for image in one if image["objects"]]
+    return compare_means(_per_object(two), _per_object(one), seed, groups).delta_interval
 
 
 def _per_object(images: Sequence[Mapping[str, Any]]) -> list[NDArray[np.float64]]:
@@ -202,8 +204,8 @@ def grouped(jobs: Sequence[Job], directory: Path) -> tuple[Group, ...]:
 
 
 def _group(overrides: tuple[str, ...], done: Sequence[Job], planned: int, reports: Sequence[dict[str, Any]]) -> Group:
-    validations = [[(one["objects"], one["iou"]) for one in report["validation"]["per_image"]] for report in reports]
-    deltas = [[(one["objects"], one["tuned_iou"] - one["base_iou"]) for one in r["per_image"]] for r in reports]
+    validations = [clusters_in(report["validation"]["per_image"], itemgetter("iou")) for report in reports]
+    deltas = [clusters_in(report["per_image"], gain_of) for report in reports]
     validation, interval = mean_over_seeds(validations, 0)
     test_delta, test_interval = mean_over_seeds(deltas, 0)
     values = [job.validation for job in done if job.validation is not None]

@@ -398,7 +398,7 @@ class TestComparison:
             for one, other in zip(base, tuned, strict=True)
         ]
         tiles = [
-            [dataclasses.replace(one, id=f"image {n // 3}.png/{512 * (n % 3)},0") for n, one in enumerate(scores)]
+            [dataclasses.replace(one, id=f"tile {n}", group=f"image {n // 3}") for n, one in enumerate(scores)]
             for scores in (base, tuned)
         ]
         whole = [
@@ -407,6 +407,8 @@ class TestComparison:
                     **{
                         field.name: f"image {n}"
                         if field.name == "id"
+                        else None
+                        if field.name == "group"
                         else names(sum(len(one.iou) for one in scores[3 * n : 3 * n + 3]))
                         if field.name == "object_ids"
                         else {}
@@ -420,9 +422,10 @@ class TestComparison:
             for scores in tiles
         ]
         expected, found = compare(*whole, 3), compare(*tiles, 3)
-        means = compare_means(*([one.iou for one in scores] for scores in tiles), 3, [one.id for one in tiles[0]])
+        means = compare_means(*([one.iou for one in scores] for scores in tiles), 3, [one.group for one in tiles[0]])
         for name in ("base", "tuned", "delta"):
-            assert found[name]["resampled"] == expected[name]["resampled"] == ("images" if images > 1 else "objects")
+            assert found[name]["resampled"] == ("groups" if images > 1 else "objects")
+            assert expected[name]["resampled"] == ("images" if images > 1 else "objects")
             assert found[name]["iou_interval"] == pytest.approx(expected[name]["iou_interval"], abs=1e-9)
             assert list(getattr(means, f"{name}_interval")) == pytest.approx(expected[name]["iou_interval"], abs=1e-9)
         alone = compare(base, tuned, 3)  # as if each tile were an image

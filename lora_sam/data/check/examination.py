@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.groups import groups_in
 from lora_sam.data.auto import Auto
 from lora_sam.data.check.coco_labels import findings_in_coco
 from lora_sam.data.check.datumaro_labels import findings_in_datumaro
@@ -22,7 +23,7 @@ from lora_sam.data.coco import Coco
 from lora_sam.data.datumaro_json import DatumaroJson
 from lora_sam.data.reading.skipping import attempt_all
 from lora_sam.data.source import DataSource
-from lora_sam.data.sources import SampleSource
+from lora_sam.data.sources import SampleSource, groups_of
 from lora_sam.data.voc import Voc
 
 _CHUNK = 64
@@ -109,7 +110,8 @@ def examine(
         progress(start + len(chunk), len(places))
     if opened.sources:
         images = {split: len(source) for split, source in opened.sources.items()}
-        findings.extend(findings_of(looks, images, opened.carved))
+        groups = {split: groups_in(groups_of(source), opened.parts) for split, source in opened.sources.items()}
+        findings.extend(findings_of(looks, images, opened.carved, groups))
         if isinstance(found, Coco):
             findings.extend(findings_in_coco(found, root, looks))
         elif isinstance(found, Voc):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.groups import Parts
 from lora_sam.data.check.defects import CANNOT_OPEN, REFUSED, Finding
 from lora_sam.data.reading.skipping import collected
 from lora_sam.data.source import DataSource
@@ -30,12 +31,14 @@ class Opened:
         carved: Those of val and test that were carved out of train.
         findings: What its reader refused.
         notes: What its reader says about how the labels were read.
+        parts: What samples are parts of; None where each is a whole.
     """
 
     sources: Mapping[str, SampleSource]
     carved: tuple[str, ...]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    parts: Parts | None = None
 
 
 def open_leniently(data: DataSource, root: Path, seed: int) -> Opened:
@@ -68,7 +71,7 @@ def open_leniently(data: DataSource, root: Path, seed: int) -> Opened:
     sources = {"train": splits.train, "val": splits.val, "test": splits.test}
     held_out = [role for role in ("val", "test") if sources[role] is not splits.train]
     carved = tuple(role for role in held_out if isinstance(sources[role], Subset))
-    return Opened(sources, carved, tuple(found.values()), splits.notes)
+    return Opened(sources, carved, tuple(found.values()), splits.notes, splits.parts)
 
 
 def refusal(error: DataError, root: Path, defect: str | None = None) -> Finding:

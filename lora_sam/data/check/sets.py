@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import combinations
 
 import numpy as np
 
+from lora_sam.core.groups import Groups, counted_images, independent
 from lora_sam.data.check.defects import Finding
 from lora_sam.data.check.samples import Look
 from lora_sam.data.reading.duplicates import alike
@@ -22,19 +24,24 @@ SIZES_APART = 4.0
 """Sizes vary if the longer sides of the images are so many times apart; those twice off the median are named."""
 
 
-def findings_of(looks: Sequence[Look], images: Mapping[str, int], carved: Sequence[str]) -> Iterator[Finding]:
+def findings_of(
+    looks: Sequence[Look], images: Mapping[str, int], carved: Sequence[str], groups: Mapping[str, Groups | None]
+) -> Iterator[Finding]:
     """All findings about the set as a whole.
 
     Args:
         looks: Every sample that was looked at.
         images: Number of images of each split.
         carved: Those splits that were carved out of train.
+        groups: What the images of each split are parts of; None where each is a whole.
     """
     for role in carved:
         yield Finding("missing_split", role, f"{role}: {images[role]:,} training images were set aside for it")
     for role, least in FEW_IMAGES.items():
-        if images[role] < least:
-            yield Finding("too_few_images", role, f"{role}: {images[role]} images, at least {least} are better")
+        content = {"images": images[role], "groups": (of := groups[role]) and asdict(of)}
+        if independent(content) < least:
+            detail = f"{role}: {counted_images(content)}, at least {least} are better"
+            yield Finding("too_few_images", role, detail)
     yield from _same(looks)
     yield from _nearly_same(looks)
     yield from _mixed(looks)

@@ -78,6 +78,7 @@ class Washers:
             bands=None,
             follow_links=False,
             tile=None,
+            group=None,
             root=str(root),
             images=_IMAGES,
             annotations=_ANNOTATIONS,

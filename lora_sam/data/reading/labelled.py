@@ -80,6 +80,7 @@ class LabelledImage:
         object_ids: Names of the N >= 1 objects.
         masks: The N masks.
         classes: Name of the class of each object; empty where the data has no classes.
+        group: What it is part of, such as the volume of a slice; None where it is a whole.
     """
 
     id: str
@@ -88,6 +89,7 @@ class LabelledImage:
     object_ids: tuple[str, ...]
     masks: StoredMasks
     classes: tuple[str, ...] = ()
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,11 @@ class LabelledImages:
         """For every sample the class of each object; empty where the data has no classes."""
         return tuple(image.classes for image in self.images)
 
+    @cached_property
+    def groups(self) -> tuple[str | None, ...]:
+        """What every sample is part of; None for one that is a whole."""
+        return tuple(image.group for image in self.images)
+
     def __getitem__(self, index: int) -> Sample:
         """Decode one sample. Raises `DataError` when its files changed since they were checked."""
         return _sample(self.images[index], self._pixels(index))
@@ -139,7 +146,7 @@ class LabelledImages:
         pixels = self._pixels(index) if decode else _black(image.size)
         names = tuple(image.object_ids[row] for row in rows.tolist())
         classes = tuple(image.classes[row] for row in rows.tolist()) if image.classes else ()
-        sample = Sample(image.id, pixels, masks, names, classes, _ignored(image)).with_boxes(boxes)
+        sample = Sample(image.id, pixels, masks, names, classes, _ignored(image), image.group).with_boxes(boxes)
         return sample, whole
 
     def _pixels(self, index: int) -> NDArray[np.uint8]:
@@ -167,7 +174,8 @@ class LabelledImages:
 def _sample(image: LabelledImage, pixels: NDArray[np.uint8]) -> Sample:
     masks, boxes, _ = _masks_of(image, None, union=False)
     assert len(masks) == len(image.object_ids)
-    return Sample(image.id, pixels, masks, image.object_ids, image.classes, _ignored(image)).with_boxes(boxes)
+    ids, classes = image.object_ids, image.classes
+    return Sample(image.id, pixels, masks, ids, classes, _ignored(image), image.group).with_boxes(boxes)
 
 
 def _masks_of(

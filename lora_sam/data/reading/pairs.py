@@ -178,7 +178,9 @@ def described(
         check_pixels(image)
     place = image.path / f"{image.index:04d}" if isinstance(image, Slice) else Path(str(image))
     identifier = place.relative_to(root).as_posix()
-    return LabelledImage(identifier, image, size, objects.names, stored, objects.classes), objects.too_small
+    volume = image.path.relative_to(root).as_posix() if isinstance(image, Slice) else None
+    labelled = LabelledImage(identifier, image, size, objects.names, stored, objects.classes, volume)
+    return labelled, objects.too_small
 
 
 def _flat(template: str) -> str:

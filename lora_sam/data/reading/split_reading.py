@@ -1,25 +1,25 @@
-"""Splits out of what a format reads: those that are missing are carved, alike images and volumes stay together."""
+"""Splits out of what a format reads: those that are missing are carved, alike images and groups stay together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.groups import Parts
 from lora_sam.core.seeds import generator_for
 from lora_sam.core.wording import plural
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.deep_images import DeepPixels, deep_pixels
 from lora_sam.data.reading.duplicates import groups_of_duplicates
+from lora_sam.data.reading.grouping import groups_within, in_groups
 from lora_sam.data.reading.labelled import LabelledImages
 from lora_sam.data.reading.pixel_scale import PixelScale, measured
 from lora_sam.data.reading.skipping import Ledger, attempt_all
-from lora_sam.data.reading.volumes import Slice
-from lora_sam.data.sources import SampleSource
+from lora_sam.data.sources import SampleSource, groups_of
 from lora_sam.data.splits import Splits, Subset, spellings
 
 _MEASURED = 32  # images that the scale is measured on
@@ -48,7 +48,8 @@ def read_splits(
     split gets `fraction` of the training images, at least one, by a permutation that depends on `seed` and the number
     of images only; which images test gets does not depend on whether val is absent too. Images that look alike
     (`lora_sam.data.reading.duplicates`) stay together: a group of them moves as its first image in the permutation
-    does, or stays in train where it is larger than what the split still lacks.
+    does, or stays in train where it is larger than what the split still lacks. So do slices of a volume, and images of
+    which `data.group` says that they are parts of one; these are never parted.
 
     Args:
         read: Reads one split.
@@ -67,6 +68,7 @@ def read_splits(
     notes: list[str] = []
     found = {name: _read(read, name, notes) for name in dict.fromkeys((train, val, test)) if name is not None}
     skipped = ledger.close()
+    found = in_groups(found, options.group, notes)
     scale = _scale_of(found.values(), options, notes)
     found = {name: source if scale is None else _scaled(source, scale) for name, source in found.items()}
     for name, source in found.items():
@@ -88,8 +90,9 @@ def read_splits(
             "add images, give these splits, or set data.val=train data.test=train to look at the training "
             "images themselves, whose figures flatter."
         )
-    _check_volumes(rest, len(counts), place(train))
-    taken, about = carve(order, counts, _lookalikes(rest) if counts else ())
+    parts, whole = _parts_of(found.values(), options), groups_within(rest)
+    _check_groups(len(order), whole, len(counts), place(train), parts)
+    taken, about = carve(order, counts, _lookalikes(rest) if counts else (), whole)
     carved: dict[str, SampleSource] = {role: Subset(rest, tuple(sorted(taken[role]))) for role in counts}
     notes.extend(
         f"no {role} split: {len(taken[role])} of {len(rest)} training images were set aside for it" for role in counts
@@ -101,35 +104,39 @@ def read_splits(
     for role, called in (("test", test), ("val", val)):  # one called like train is what trains
         splits[role] = splits["train"] if called == train else present[role] or carved[role]
     notes.extend(_shared_images(splits))
-    return Splits(splits["train"], splits["val"], splits["test"], skipped, tuple(notes), scale)
+    return Splits(splits["train"], splits["val"], splits["test"], skipped, tuple(notes), scale, parts)
 
 
 def carve(
-    order: Sequence[int], counts: Mapping[str, int], groups: Sequence[Sequence[int]] | None
+    order: Sequence[int],
+    counts: Mapping[str, int],
+    alike: Sequence[Sequence[int]] | None,
+    whole: Sequence[Sequence[int]] = (),
 ) -> tuple[dict[str, list[int]], list[str]]:
     """Set images aside for splits, in turn, in the order of a permutation, without parting a group.
 
     Args:
         order: Permutation of the n images.
         counts: How many each split gets; together fewer than n.
-        groups: Images that have to stay together; None where they are not known.
+        alike: Images that look alike and stay together where that is possible; None where they are not known.
+        whole: Images that are parts of one thing, which is never parted; there are more such things, and images that
+            are of none, than splits.
 
     Returns:
         For each split the images it gets, as many as it asked for where the groups allow it; and what to tell the user.
     """
-    if groups is None:
+    if alike is None:
         about = ["images that look alike were not looked for before setting images aside: the data set is too large"]
-        groups = ()
-    elif groups:
-        inside = sum(len(group) for group in groups)
-        about = [f"{len(groups)} groups of images that look alike ({inside} images) were kept on one side each"]
+        alike = ()
+    elif alike:
+        inside = sum(len(group) for group in alike)
+        about = [f"{len(alike)} groups of images that look alike ({inside} images) were kept on one side each"]
     else:
         about = []
-    group_of = {index: tuple(group) for group in groups for index in group}
-    units = list(dict.fromkeys(group_of.get(index, (index,)) for index in order))
+    units = _units(order, _joined([*alike, *whole]))
     if len(units) <= len(counts):
         about = [f"nearly all of the {len(order)} images look alike, and had to be parted: figures will flatter"]
-        units = [(index,) for index in order]
+        units = _units(order, whole)
     taken: dict[str, list[int]] = {}
     for later, (role, count) in zip(range(len(counts) - 1, -1, -1), counts.items(), strict=True):
         spare = len(units) - later - 1  # the other splits and train need one each
@@ -144,6 +151,12 @@ def carve(
         gone = set(chosen)
         units = [unit for unit in units if unit not in gone]
     return taken, about
+
+
+def _units(order: Sequence[int], groups: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """What moves as one, in the order of its first image."""
+    group_of = {index: tuple(group) for group in groups for index in group}
+    return list(dict.fromkeys(group_of.get(index, (index,)) for index in order))
 
 
 def _read(read: ReadSplit, name: str, notes: list[str]) -> SampleSource | None:
@@ -184,12 +197,7 @@ def _scaled(source: SampleSource | None, scale: PixelScale) -> SampleSource | No
 def _lookalikes(source: SampleSource) -> tuple[tuple[int, ...], ...] | None:
     if not isinstance(source, LabelledImages):
         return ()
-    alike = groups_of_duplicates([image.path for image in source.images], source.sizes)
-    volumes: dict[Path, list[int]] = {}
-    for index, image in enumerate(source.images):
-        if isinstance(image.path, Slice):
-            volumes.setdefault(image.path.path, []).append(index)
-    return alike if alike is None or not volumes else _joined([*alike, *volumes.values()])
+    return groups_of_duplicates([image.path for image in source.images], source.sizes)
 
 
 def _joined(groups: Iterable[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
@@ -202,16 +210,21 @@ def _joined(groups: Iterable[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(sorted(group)) for group in joined if len(group) > 1)
 
 
-def _check_volumes(source: SampleSource, splits: int, place: str) -> None:
-    """Raise `DataError` where splits cannot be carved without parting a volume."""
-    if not isinstance(source, LabelledImages) or not splits:
-        return
-    volumes = {image.path.path for image in source.images if isinstance(image.path, Slice)}
-    others = sum(not isinstance(image.path, Slice) for image in source.images)
-    if volumes and len(volumes) + others <= splits:
+def _parts_of(sources: Iterable[SampleSource | None], options: FormatOptions) -> Parts | None:
+    """What samples are parts of, in words; None where each is a whole."""
+    if not any(group is not None for source in sources if source is not None for group in groups_of(source)):
+        return None
+    return Parts("volume", "slice") if options.group is None else Parts("group", "image")
+
+
+def _check_groups(images: int, groups: Sequence[Sequence[int]], splits: int, place: str, parts: Parts | None) -> None:
+    """Raise `DataError` where splits cannot be carved without parting a group."""
+    units = images - sum(len(group) - 1 for group in groups)
+    if splits and parts is not None and units <= splits:
+        whole, part = parts.whole, parts.part
         raise DataError(
-            f"{place}: {plural(len(volumes), 'volume')} are too few to set aside {splits} splits, as slices of one "
-            "volume are too much alike to be parted; add volumes, give these splits, or set data.val=train "
+            f"{place}: {plural(units, whole)} are too few to set aside {plural(splits, 'split')}, as {part}s of one "
+            f"{whole} are too much alike to be parted; add {whole}s, give these splits, or set data.val=train "
             "data.test=train to look at the training images themselves, whose figures flatter."
         )
 
@@ -222,4 +235,11 @@ def _shared_images(splits: dict[str, SampleSource]) -> list[str]:
         shared = sorted(set(splits[first].ids) & set(splits[second].ids))
         if shared:
             notes.append(f"{len(shared)} images are in both {first} and {second} (e.g. {shared[0]}): figures flatter")
+            continue
+        parted = sorted({one for one in groups_of(splits[first]) if one} & set(groups_of(splits[second])), key=str)
+        if parted:
+            notes.append(
+                f"parts of {plural(len(parted), 'group')} are in both {first} and {second} (e.g. {parted[0]}): figures "
+                "flatter"
+            )
     return notes

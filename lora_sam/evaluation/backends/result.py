@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import FIGURES, digest_of, read_json, write_text
+from lora_sam.core.groups import Groups
 from lora_sam.core.version import __version__
 from lora_sam.evaluation.backends.host import Host
 from lora_sam.evaluation.backends.names import BACK_ENDS
@@ -107,6 +108,7 @@ class Comparison:
         split: Split that was measured.
         images: Number of its images that were measured.
         objects: Number of their objects.
+        groups: What they are parts of; None where each is a whole.
         seed: Seed of prompts and bootstrap.
         prompt: Settings that made the prompts.
         multimask: Whether masks are the best of the three for ambiguous prompts.
@@ -138,6 +140,7 @@ class Comparison:
     host: Host
     fail_under: Share | None
     backends: Mapping[str, Measured]
+    groups: Groups | None = None
 
     @property
     def failed(self) -> tuple[str, ...]:

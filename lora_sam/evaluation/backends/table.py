@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from lora_sam.core.console import text_table
+from lora_sam.core.groups import counted_images, independent
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.backends.result import Comparison, Measured
 from lora_sam.evaluation.result import FEW_IMAGES
@@ -48,8 +50,9 @@ def _cells(found: Measured) -> tuple[str, ...]:
 
 def caption(comparison: Comparison) -> list[str]:
     """How the figures came about, in lines of at most 100 characters."""
-    few = "; too few images to trust intervals" if comparison.images < FEW_IMAGES else ""
-    counted = f"{plural(comparison.images, 'image')}, {plural(comparison.objects, 'object')}"
+    content = {"images": comparison.images, "groups": comparison.groups and asdict(comparison.groups)}
+    few = "; too few images to trust intervals" if independent(content) < FEW_IMAGES else ""
+    counted = f"{counted_images(content)}, {plural(comparison.objects, 'object')}"
     lines = [f"{counted}, the same prompts for all{few}"]
     if comparison.tuned_threshold is not None:
         tuned = comparison.tuned_threshold

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lora_sam.core.files import FIGURES, write_text
+from lora_sam.core.groups import Groups
 from lora_sam.core.version import __version__
 from lora_sam.evaluation import classes
 from lora_sam.evaluation.average_precision import PrecisionAndRecall, precision_and_recall
@@ -103,6 +104,7 @@ class Findings:
         split: Split that was measured.
         images: Number of its images that were measured.
         objects: Number of their objects.
+        groups: What they are parts of; None where each is a whole.
         seed: Seed of prompts, draws and bootstrap.
         prompt: Settings that made the run's own prompts.
         jitter: IoU by how far the sides of tight boxes were moved.
@@ -125,6 +127,7 @@ class Findings:
     objects: int
     seed: int
     prompt: Mapping[str, Any]
+    groups: Groups | None = None
     jitter: tuple[Row, ...] | None = None
     points: tuple[Row, ...] | None = None
     prompts: tuple[Row, ...] | None = None
@@ -143,7 +146,8 @@ def write_findings(path: Path, findings: Findings) -> None:
 
 def paired_iou(scores: Mapping[str, Sequence[ImageScores]], seed: int) -> PairedMeans:
     """Mean IoU per object of `base` and `tuned`, with the intervals of `lora_sam.evaluation.metrics.compare`."""
-    return compare_means([image.iou for image in scores["base"]], [image.iou for image in scores["tuned"]], seed)
+    base, tuned = ([image.iou for image in scores[name]] for name in ("base", "tuned"))
+    return compare_means(base, tuned, seed, [image.group for image in scores["base"]])
 
 
 def clicking(measured: Measured, seed: int) -> Clicking:
@@ -157,6 +161,7 @@ def clicking(measured: Measured, seed: int) -> Clicking:
                 [clicks_to_reach(iou, level) * 1.0 for iou in histories["base"]],
                 [clicks_to_reach(iou, level) * 1.0 for iou in histories["tuned"]],
                 seed,
+                measured.groups,
             ),
             {name: float((iou.max(axis=1) < level).mean()) for name, iou in stacked.items()},
         )
@@ -187,7 +192,8 @@ def by_class(measured: Measured, seed: int) -> Classes | None:
 
 def outlines(measured: Measured, seed: int) -> PairedMeans:
     """Hausdorff 95 of both predictors with the run's own prompts."""
-    return compare_means(measured.kept["base"].hausdorff, measured.kept["tuned"].hausdorff, seed)
+    base, tuned = (measured.kept[name].hausdorff for name in ("base", "tuned"))
+    return compare_means(base, tuned, seed, measured.groups)
 
 
 def detection(measured: Measured) -> dict[str, Mapping[str, PrecisionAndRecall]]:

@@ -54,11 +54,13 @@ class Measured:
         scores: Scores of all images by name of the prompts, then by name of the predictor.
         kept: More about the run's own prompts, by name of the predictor.
         classes: Class of each object of each image; empty tuples where the data has none.
+        groups: What each image is part of; None where it is a whole.
     """
 
     scores: Mapping[str, Mapping[str, Sequence[ImageScores]]]
     kept: Mapping[str, Kept]
     classes: Sequence[tuple[str, ...]]
+    groups: Sequence[str | None]
 
 
 def measure(
@@ -92,9 +94,11 @@ def measure(
     scores: dict[str, dict[str, list[ImageScores]]] = {kind: {name: [] for name in predictors} for kind in prompts}
     kept = {name: Kept() for name in predictors}
     classes: list[tuple[str, ...]] = []
+    groups: list[str | None] = []
     for index in range(len(source)):
         sample = some_objects(source[index], max_objects, seed)
         classes.append(sample.classes)
+        groups.append(sample.group)
         truth = encode_masks(sample.masks) if detection else ()
 
         def keep(name: str, sample: Sample, found: Masks, truth: tuple[EncodedMask, ...] = truth) -> None:
@@ -109,7 +113,7 @@ def measure(
                 kept[name].clicked.append(iou_after_clicks(predictor, sample, most=clicks))
         if on_image is not None:
             on_image(index + 1, len(source))
-    return Measured(scores, kept, classes)
+    return Measured(scores, kept, classes, groups)
 
 
 def _keep(kept: Kept, sample: Sample, found: Masks, truth: tuple[EncodedMask, ...], *, outlines: bool) -> None:

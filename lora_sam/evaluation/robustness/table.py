@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from lora_sam.core.console import text_table
+from lora_sam.core.groups import counted_images, independent
 from lora_sam.evaluation.comparison import PairedMeans
 from lora_sam.evaluation.result import FEW_IMAGES
 from lora_sam.evaluation.robustness.findings import Findings
@@ -36,8 +38,9 @@ def render_tables(findings: Findings, name: str) -> list[Table]:
 
 def sentences(findings: Findings) -> list[str]:
     """What is to be said below the tables."""
-    few = "; too few images to trust intervals" if findings.images < FEW_IMAGES else ""
-    lines = [f"{findings.images:,} images, {findings.objects:,} objects, the same prompts for both{few}"]
+    content = {"images": findings.images, "groups": findings.groups and asdict(findings.groups)}
+    few = "; too few images to trust intervals" if independent(content) < FEW_IMAGES else ""
+    lines = [f"{counted_images(content)}, {findings.objects:,} objects, the same prompts for both{few}"]
     if findings.forgetting is not None:
         lines.append(findings.forgetting.sentence)
     return lines
