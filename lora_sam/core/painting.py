@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
+from lora_sam.core.crops import Crop
+
 # Okabe and Ito (2008), "Color universal design", without black and grey: told apart with every colour vision.
 PALETTE: tuple[tuple[int, int, int], ...] = (
     (230, 159, 0),
@@ -20,6 +22,9 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
 
 PANEL = 512
 FILL = 0.35
+
+COMPRESSION = 3
+"""Of PNG for pictures to look at: less than half the time of Pillow's own 6 for a tenth more bytes."""
 
 _CONTOUR = 2
 _DARK, _BRIGHT = 128, 200
@@ -40,15 +45,17 @@ def paint(photograph: NDArray[np.uint8], masks: NDArray[np.bool_], order: NDArra
     height, width = photograph.shape[:2]
     canvas = photograph.astype(np.float32)
     for n in order:
-        mask = _resize_mask(masks[n], (height, width))
-        paint_one(canvas, mask, int(n))
+        crop = Crop.of(resize_mask(masks[n], (height, width)))
+        if crop is not None:
+            x1, y1, x2, y2 = crop.box
+            paint_one(canvas[y1:y2, x1:x2], crop.mask, int(n))
     return canvas.round().astype(np.uint8)
 
 
 def paint_one(canvas: NDArray[np.float32], mask: NDArray[np.bool_], number: int) -> None:
     """Draw one mask [h, w] into RGB values [h, w, 3], in place, in the colour of object `number`.
 
-    Both may be the same window of a larger image.
+    Both may be the same window of a larger image, which holds the whole mask.
     """
     colour = np.array(PALETTE[number % len(PALETTE)], np.float32)
     canvas[mask] += FILL * (colour - canvas[mask])
@@ -73,8 +80,11 @@ def brighten(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
     return np.minimum(image * (_BRIGHT / brightest), 255).astype(np.uint8), True
 
 
-def _resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Half of a shown pixel must be covered; an object too thin for that anywhere is shown where it is at all."""
+def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask at `size` = (height, width) as it is painted.
+
+    Half of a shown pixel must be covered; an object too thin for that anywhere is shown where it is at all.
+    """
     if mask.shape == size or not mask.any():
         return mask if mask.shape == size else np.zeros(size, np.bool_)
     covered = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size[::-1], Image.Resampling.BOX))

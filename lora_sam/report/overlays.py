@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from lora_sam.core.files import atomic_path
-from lora_sam.core.painting import brighten, paint, panel_size, resize_image
+from lora_sam.core.painting import COMPRESSION, brighten, paint, panel_size, resize_image
 from lora_sam.core.structures import Sample
 from lora_sam.core.wording import plural
 
@@ -93,7 +93,7 @@ def write_overlays(directory: Path, strips: Mapping[str, Image.Image], prefix: s
     for name, strip in strips.items():
         path = directory / f"{prefix}{name}.png"
         with atomic_path(path) as temporary:
-            strip.save(temporary, format="PNG")
+            strip.save(temporary, format="PNG", compress_level=COMPRESSION)
         paths.append(path)
     return paths
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from lora_sam.core.painting import paint, panel_size
+from lora_sam.core.crops import Crop
+from lora_sam.core.painting import COMPRESSION, panel_size, resize_mask
 from lora_sam.report.overlays import overlay_strip, panels_of
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def data_uri(file: bytes) -> str:
 def _file(image: Image.Image) -> bytes:
     """`image` as PNG, or as JPEG where that is too large: the best quality that fits `FILE_LIMIT`."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")  # optimize= takes 7 times as long for 4 % of the bytes
+    image.save(buffer, "PNG", compress_level=COMPRESSION)
     for quality in _QUALITIES:
         if buffer.tell() <= FILE_LIMIT:
             break
@@ -152,9 +153,10 @@ def _outlines(masks: Masks, size: tuple[int, int]) -> bytes:
     levels = np.zeros(size, np.uint8)
     line = np.zeros(size, np.bool_)
     for mask in masks:
-        # painted on black and found again: resized by the same rule as what is painted on the image
-        shown = paint(np.zeros((*size, 3), np.uint8), mask[np.newaxis], np.array([0])).any(axis=2)
-        line |= shown & ~binary_erosion(shown)
+        crop = Crop.of(resize_mask(mask, size))
+        if crop is not None:
+            x1, y1, x2, y2 = crop.box
+            line[y1:y2, x1:x2] |= crop.mask & ~binary_erosion(crop.mask)
     levels[binary_dilation(line)] = 2
     levels[line] = 1
     image = Image.fromarray(levels).convert("P")

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from lora_sam.core.files import atomic_path
-from lora_sam.core.painting import brighten, paint_one
+from lora_sam.core.painting import COMPRESSION, brighten, paint_one
 from lora_sam.deployment.predicting.found import FoundImage
 from lora_sam.deployment.predicting.writers.format import Pixels
 
@@ -25,5 +25,5 @@ def write(output: Path, image: FoundImage, pixels: Pixels, categories: Mapping[i
     for index in sorted(range(len(image.objects)), key=lambda index: -image.objects[index].area):
         paint_one(canvas[image.window(index)], image.mask_in_box(index), index)
     with atomic_path(output / relative) as temporary:
-        Image.fromarray(canvas.round().astype(np.uint8)).save(temporary, format="PNG")
+        Image.fromarray(canvas.round().astype(np.uint8)).save(temporary, format="PNG", compress_level=COMPRESSION)
     return (relative,)
