@@ -24,7 +24,9 @@ MOVED: Mapping[str, str] = MappingProxyType(
 )
 
 # What runs without these keys did, where the default of today is another.
-BEFORE: Mapping[str, Any] = MappingProxyType({"optim.pretrained_lr_fraction": 1.0, "optim.warmup_fraction": 0.0})
+BEFORE: Mapping[str, Any] = MappingProxyType(
+    {"optim.pretrained_lr_fraction": 1.0, "optim.warmup_fraction": 0.0, "loss.cldice": 0.0}
+)
 
 
 def with_new_names(config: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -302,6 +302,13 @@ def test_a_run_older_than_the_rate_of_weights_of_the_base_goes_on_at_its_own() -
     assert found == changed(whole, {"optim.pretrained_lr_fraction": 1.0})
 
 
+def test_a_run_older_than_a_term_of_its_loss_goes_on_without_it() -> None:
+    """Even where its weights are most like those of an option that has the term."""
+    whole = composed("loss=cldice")
+    found, _ = completed(changed(whole, {"loss.cldice": ..., "loss.cldice_iterations": ...}))
+    assert found["loss"]["cldice"] == 0.0
+
+
 @pytest.mark.parametrize("target", ["lora_sam.prompts.points.NoSuchPrompt", "lora_sam.core.structures.Prompts", None])
 def test_a_class_that_no_file_is_of_gets_nothing_from_the_files_of_others(target: str | None) -> None:
     whole = composed()

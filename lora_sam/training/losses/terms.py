@@ -94,6 +94,19 @@ def boundary_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return _per_object(distance(logits.unsqueeze(1), targets.unsqueeze(1))) / (height**2 + width**2)
 
 
+def cldice_loss(logits: Tensor, targets: Tensor, *, iterations: int) -> Tensor:
+    """MONAI's soft clDice loss (Shit et al., 2021, algorithms 1 and 2): 1 - the harmonic mean of two shares.
+
+    Of the prediction's centreline what lies in the truth, and of the truth's centreline what lies in the prediction.
+    Centrelines are what `iterations` soft erosions leave, so it should be the largest radius in pixels at least.
+    """
+    from monai.losses import SoftclDiceLoss
+
+    cldice = SoftclDiceLoss(iter_=iterations, sigmoid=True, reduction="none")
+    found: Tensor = cldice(logits.unsqueeze(1), targets.unsqueeze(1))
+    return found.reshape(len(logits))
+
+
 def pooled_targets(targets: Tensor, side: int) -> Tensor:
     """Targets [N, S, S] averaged to [N, side, side]: each pixel is the mean of the square of pixels that it covers."""
     import torch

@@ -14,7 +14,7 @@ from lora_sam.training.losses import Weight, terms
 if TYPE_CHECKING:
     from torch import Tensor
 
-MASK_TERMS = ("focal", "dice", "bce", "mse", "dice_ce", "generalised_dice", "tversky", "boundary")
+MASK_TERMS = ("focal", "dice", "bce", "mse", "dice_ce", "generalised_dice", "tversky", "boundary", "cldice")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +33,13 @@ class WeightedLoss:
         tversky: Weight of MONAI's Tversky loss (Salehi et al., 2017).
         boundary: Weight of MONAI's Hausdorff loss by distance transforms (Karimi and Salcudean, 2019), in squared
             diagonals of the mask. Slow at resolution input, as distances are computed on the CPU.
+        cldice: Weight of MONAI's soft clDice of centrelines (Shit et al., 2021), for thin structures, beside another.
         focal_alpha: Weight of the foreground in the focal loss; background gets 1 - alpha.
         focal_gamma: Focusing exponent of the focal loss.
         tversky_alpha: Weight of false positives in the Tversky loss.
         tversky_beta: Weight of false negatives in the Tversky loss; 0.5 and 0.5 are dice.
+        cldice_iterations: Soft erosions that make a centreline: the largest radius of an object in pixels of the
+            compared mask, at least. Time grows with it.
         resolution: Where the masks are compared: `low` (S/4) or `input` (S).
     """
 
@@ -49,10 +52,12 @@ class WeightedLoss:
     generalised_dice: Weight
     tversky: Weight
     boundary: Weight
+    cldice: Weight
     focal_alpha: Annotated[float, Field(gt=0, lt=1)]
     focal_gamma: Annotated[float, Field(ge=0)]
     tversky_alpha: Weight
     tversky_beta: Weight
+    cldice_iterations: Annotated[int, Field(ge=1, le=100)]
     resolution: Literal["low", "input"]
 
     def check(self) -> None:
@@ -74,6 +79,7 @@ class WeightedLoss:
             "generalised_dice": lambda: terms.generalised_dice_loss(logits, targets),
             "tversky": lambda: terms.tversky_loss(logits, targets, alpha=self.tversky_alpha, beta=self.tversky_beta),
             "boundary": lambda: terms.boundary_loss(logits, targets),
+            "cldice": lambda: terms.cldice_loss(logits, targets, iterations=self.cldice_iterations),
         }
         parts = {name: computed[name]() for name in MASK_TERMS if getattr(self, name)}
         parts["iou"] = terms.iou_head_loss(logits, iou_predictions, targets)

@@ -6,6 +6,7 @@ import monai.losses
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torchvision.ops import sigmoid_focal_loss
 
 from lora_sam.core.errors import ConfigError
@@ -92,7 +93,7 @@ def test_soft_targets_are_minimal_at_the_target(option):
 
 # --- any sum of terms ------------------------------------------------------------------------------------------------
 
-WEIGHTS = ("focal", "dice", "bce", "mse", "iou", "dice_ce", "generalised_dice", "tversky", "boundary")
+WEIGHTS = ("focal", "dice", "bce", "mse", "iou", "dice_ce", "generalised_dice", "tversky", "boundary", "cldice")
 OFF = dict.fromkeys(WEIGHTS, 0.0)
 
 
@@ -137,6 +138,28 @@ def numpy_hausdorff() -> np.ndarray:
     return np.array(values)
 
 
+def numpy_cldice(iterations: int) -> np.ndarray:
+    """Shit et al. (2021), algorithms 1 and 2: soft skeletons by grey morphology, with 1 added as in their code."""
+    cross, square = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool), np.ones((3, 3), bool)
+
+    def centreline(mask: np.ndarray) -> np.ndarray:
+        found = np.zeros_like(mask)
+        for _ in range(iterations + 1):
+            eroded = ndimage.grey_erosion(mask, footprint=cross, mode="nearest")
+            left = np.maximum(mask - ndimage.grey_dilation(eroded, footprint=square, mode="nearest"), 0)
+            found += np.maximum(left - found * left, 0)
+            mask = eroded
+        return found
+
+    values = []
+    for p, t in zip(*probabilities(), strict=True):
+        of_p, of_t = centreline(p), centreline(t)
+        precision = ((of_p * t).sum() + 1) / (of_p.sum() + 1)
+        sensitivity = ((of_t * p).sum() + 1) / (of_t.sum() + 1)
+        values.append(1 - 2 * precision * sensitivity / (precision + sensitivity + 1e-4))
+    return np.array(values)
+
+
 def references() -> dict[str, torch.Tensor | np.ndarray]:
     p, t = probabilities()
     return {
@@ -148,6 +171,7 @@ def references() -> dict[str, torch.Tensor | np.ndarray]:
         "generalised_dice": numpy_generalised_dice(),
         "tversky": numpy_tversky(0.3, 0.7),
         "boundary": numpy_hausdorff(),
+        "cldice": numpy_cldice(3),
     }
 
 
