@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.noticed import LeftOut, Notes
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import check_box, identifier_of, parsed_json, without_collecting
 from lora_sam.data.reading.coco_frames import USUAL as USUAL_FRAME
@@ -71,7 +72,7 @@ class Coco(FormatOptions):
         layout = self.layout(root)
         single = "{split}" not in layout.annotations
 
-        def read(split: str, notes: list[str]) -> LabelledImages | None:
+        def read(split: str, notes: Notes) -> LabelledImages | None:
             file = inside(root, within(layout.annotations, split), "data.annotations")
             if not file.exists():
                 return None
@@ -105,7 +106,7 @@ class Coco(FormatOptions):
 
 
 def _read_split(
-    config: Coco, layout: CocoLayout, root: Path, file: Path, split: str, ledger: Ledger, notes: list[str]
+    config: Coco, layout: CocoLayout, root: Path, file: Path, split: str, ledger: Ledger, notes: Notes
 ) -> LabelledImages:
     folder = inside(root, within(layout.images, split), "data.images")
     if not folder.is_dir():
@@ -122,15 +123,16 @@ def _read_split(
     annotations = content["annotations"]
     left_out = _attach_annotations(annotations, images, categories, file, config, frame, crowds, ledger)
     del content, annotations
-    notes.extend(f"{split}: {text}" for text in frame.notes())
-    if left_out[_NO_CROWDS] and not any(image is not None and image.ids for image in images.values()):
+    frame.tell(split, notes)
+    left = left_out["crowds_left_out", _NO_CROWDS]
+    if left and not any(image is not None and image.ids for image in images.values()):
         raise DataError(
-            f"{file}: all {left_out[_NO_CROWDS]} annotations have iscrowd=1 and are left out; set data.crowd=objects "
+            f"{file}: all {left} annotations have iscrowd=1 and are left out; set data.crowd=objects "
             "to take each for an object."
         )
-    notes.extend(f"{split}: {count} {what}" for what, count in left_out.items() if count)
+    notes.counted(split, left_out)
     unlabelled = sum(image is not None and not image.ids for image in images.values())
-    if unlabelled:
+    if unlabelled:  # the check has each
         notes.append(f"{split}: {unlabelled} images without an object were left out")
     labelled = [image for image in images.values() if image is not None and image.ids]
 
@@ -173,9 +175,9 @@ def _attach_annotations(
     frame: Frame,
     crowds: bool,
     ledger: Ledger,
-) -> Counter[str]:
+) -> LeftOut:
     """Give every annotation to its image, and empty the list; returns how many were left out on purpose, by reason."""
-    left_out: Counter[str] = Counter()
+    left_out: LeftOut = Counter()
     seen: set[tuple[str | None, str]] = set()
     owners: dict[str, str | None] = {}
     for position, entry in enumerate(entries):
@@ -184,10 +186,10 @@ def _attach_annotations(
         owner = f"{file}: annotation {identifier or f'number {position} in the list'}"
         if isinstance(entry, dict) and entry.get("iscrowd") in (1, "1"):
             if not crowds:
-                left_out[_NO_CROWDS] += 1
+                left_out["crowds_left_out", _NO_CROWDS] += 1
                 _ignore(entry, images, frame, config)
                 continue
-            left_out[_CROWDS] += 1
+            left_out["crowds_as_objects", _CROWDS] += 1
         ledger.saw(objects=1)
         try:
             image_id = identifier_of(entry, "image_id")
@@ -197,14 +199,16 @@ def _attach_annotations(
                         f'{owner} has no "id" that is a whole number or a string; give it one.', "bad_annotation"
                     )
                 identifier = f"#{position + 1}"
-                left_out["annotations have no id; they are named by their place in the file"] += 1
+                left_out["odd_ids", "annotations have no id; they are named by their place in the file"] += 1
             if (image_id, identifier) in seen:
                 raise DataError(
                     f"{owner} is listed twice for one image; remove one entry, or number them anew.", "duplicate_id"
                 )
             seen.add((image_id, identifier))
             if owners.setdefault(identifier, image_id) != image_id:
-                left_out["annotations have ids that another image has too; they are told apart by their images"] += 1
+                left_out[
+                    "odd_ids", "annotations have ids that another image has too; they are told apart by their images"
+                ] += 1
             if image_id not in images:
                 wanted = shown(entry.get("image_id"))
                 raise DataError(
@@ -227,7 +231,7 @@ def _attach_annotations(
             ledger.skip_object(error)
             continue
         if area < config.min_area:
-            left_out[f"objects smaller than data.min_area={config.min_area} pixels were left out"] += 1
+            left_out["small_objects", f"objects smaller than data.min_area={config.min_area} pixels were left out"] += 1
             image.left_out.append(counts)
             continue
         image.ids.append(identifier)
@@ -236,7 +240,7 @@ def _attach_annotations(
             name = categories.get(identifier_of(entry, "category_id") or "")
             if name is None:
                 name = f"category {shown(entry.get('category_id'))}"
-                left_out["objects are of a category that the file does not list"] += 1
+                left_out[None, "objects are of a category that the file does not list"] += 1
             image.classes.append(name)
     return left_out
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.noticed import Notes
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.class_table import ClassTable, read_class_values, read_dataset_meta, read_label_lines
 from lora_sam.data.reading.image_file import ImageFile
@@ -59,7 +60,7 @@ class CommonSemantic(FormatOptions):
         """
 
         def reader(
-            root: Path, images: Path, files: Sequence[ImageFile], notes: list[str]
+            root: Path, images: Path, files: Sequence[ImageFile], notes: Notes
         ) -> Callable[[ImageFile], ClassMask]:
             table = self._table(root, images)
             return lambda file: ClassMask(file, table, self.instances == "components", self.min_area)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.noticed import LeftOut
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import MAX_ANNOTATION_BYTES
 from lora_sam.data.reading.image_file import MAX_PIXELS
@@ -92,7 +93,7 @@ def _picture(element: object, file: Path, root: Path) -> Picture | DataError:
     attributes: Mapping[str, str] = element.attrib  # type: ignore[attr-defined]
     name = attributes.get("name", "")
     owner = f"{file}: image {name}"
-    left_out: Counter[str] = Counter()
+    left_out: LeftOut = Counter()
     outlines: list[Outline | DataError] = []
     try:
         size = (int(attributes["height"]), int(attributes["width"]))
@@ -102,7 +103,7 @@ def _picture(element: object, file: Path, root: Path) -> Picture | DataError:
         )
     for shape in element:  # type: ignore[attr-defined]
         if shape.tag not in _AREAS:
-            left_out[f"shapes of type {shape.tag} outline nothing"] += 1
+            left_out["no_outline", f"shapes of type {shape.tag} outline nothing"] += 1
             continue
         try:
             outlines.append(_outline(shape.tag, shape.attrib))

@@ -17,6 +17,7 @@ import numpy as np
 from lora_sam.core.crops import rle_of
 from lora_sam.core.errors import DataError
 from lora_sam.data.datumaro_json import DEFAULT_SUBSET
+from lora_sam.data.noticed import LeftOut, Notes
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.datumaro_objects import checked, labels_of, read_objects
 from lora_sam.data.reading.images import image_size
@@ -65,7 +66,7 @@ class DatumaroImport(FormatOptions):
             training = next(iter(subsets)) if len(subsets) == 1 else DEFAULT_SUBSET
         used: set[str] = set()
 
-        def read(split: str, notes: list[str]) -> LabelledImages | None:
+        def read(split: str, notes: Notes) -> LabelledImages | None:
             name = training if split == self.train else split
             if name not in subsets:
                 return None
@@ -83,8 +84,13 @@ class DatumaroImport(FormatOptions):
             seed=seed,
             place=lambda split: f"{root}: the subset {split!r} of {self.format} ({_listed(list(subsets))})",
         )
-        unused = (f"the subset {name} is not used" for name in subsets if name not in used)
-        return replace(splits, notes=(*warned, *splits.notes, *unused))
+        more = Notes()
+        for name in subsets:
+            if name not in used:
+                more.found("unused_split", f"the subset {name} is not used")
+        return replace(
+            splits, notes=(*warned.texts, *splits.notes), noticed=(*warned.noticed, *splits.noticed)
+        ).with_more(more)
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ class _Item:
     labels: tuple[str, ...]
 
 
-def _imported(root: Path, name: str) -> tuple[dict[str, list[_Item]], tuple[str, ...]]:
+def _imported(root: Path, name: str) -> tuple[dict[str, list[_Item]], Notes]:
     """The items by subset, and what datumaro warned of."""
     try:
         from datumaro import AnnotationType, Dataset, Environment
@@ -136,16 +142,18 @@ def _imported(root: Path, name: str) -> tuple[dict[str, list[_Item]], tuple[str,
     if not subsets:
         raise DataError(f"{root}: datumaro finds nothing there as {name}; correct data.format or data.root.")
     distinct = list(dict.fromkeys(warned))
-    notes = [f"datumaro: {shown(message)}" for message in distinct[:_SHOWN]]
+    notes = Notes()
+    for message in distinct[:_SHOWN]:
+        notes.found("importer_warning", f"datumaro: {shown(message)}")
     if len(distinct) > _SHOWN:
-        notes.append(f"datumaro: {len(distinct) - _SHOWN} more warnings")
-    return subsets, tuple(notes)
+        notes.found("importer_warning", f"datumaro: {len(distinct) - _SHOWN} more warnings")
+    return subsets, notes
 
 
 def _read_subset(
-    config: DatumaroImport, root: Path, subset: str, items: list[_Item], ledger: Ledger, notes: list[str]
+    config: DatumaroImport, root: Path, subset: str, items: list[_Item], ledger: Ledger, notes: Notes
 ) -> LabelledImages:
-    left_out: Counter[str] = Counter()
+    left_out: LeftOut = Counter()
     images: list[LabelledImage] = []
     names: set[str] = set()
     for item in items:
@@ -177,8 +185,8 @@ def _read_subset(
         if objects.ids:
             images.append(LabelledImage(name, path, size, objects.ids, objects.masks, objects.classes))
         else:
-            left_out["images without an object were left out"] += 1
-    notes.extend(f"{subset}: {count} {what}" for what, count in left_out.items() if count)
+            left_out["unlabelled_image", "images without an object were left out"] += 1
+    notes.counted(subset, left_out)
     return checked(images, config.check, config.format, ledger)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.noticed import LeftOut, Notes
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import identifier_of, parsed_json, whole, without_collecting
 from lora_sam.data.reading.datumaro_objects import checked, labels_of, read_objects
@@ -54,7 +55,7 @@ class DatumaroJson(FormatOptions):
         def file_of(split: str) -> Path:
             return inside(root, f"{ANNOTATIONS}/{split}.json", "data.train, data.val or data.test")
 
-        def read(split: str, notes: list[str]) -> LabelledImages | None:
+        def read(split: str, notes: Notes) -> LabelledImages | None:
             file = file_of(split)
             if split == self.train and not file.exists() and file_of(DEFAULT_SUBSET).exists():
                 file = file_of(DEFAULT_SUBSET)
@@ -73,10 +74,10 @@ class DatumaroJson(FormatOptions):
         )
 
 
-def _read_split(config: DatumaroJson, root: Path, file: Path, ledger: Ledger, notes: list[str]) -> LabelledImages:
+def _read_split(config: DatumaroJson, root: Path, file: Path, ledger: Ledger, notes: Notes) -> LabelledImages:
     content = parsed_json(file, ("items",), "Datumaro's JSON")
     labels = labels_of(content.get("categories"), str(file))
-    left_out: Counter[str] = Counter()
+    left_out: LeftOut = Counter()
     images: list[LabelledImage] = []
     items: set[str] = set()
     names: set[str] = set()
@@ -110,8 +111,8 @@ def _read_split(config: DatumaroJson, root: Path, file: Path, ledger: Ledger, no
         if objects.ids:
             images.append(LabelledImage(relative, path, size, objects.ids, objects.masks, objects.classes))
         else:
-            left_out["images without an object were left out"] += 1
-    notes.extend(f"{file.stem}: {count} {what}" for what, count in left_out.items() if count)
+            left_out["unlabelled_image", "images without an object were left out"] += 1
+    notes.counted(file.stem, left_out)
     return checked(images, config.check, file.name, ledger)
 
 

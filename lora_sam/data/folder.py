@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lora_sam.data.noticed import Notes
 from lora_sam.data.options import FormatOptions, MaskOptions, NameOptions, SliceOptions
 from lora_sam.data.reading.image_file import ImageFile
 from lora_sam.data.reading.mask_files import MaskFile, settled
@@ -44,7 +45,7 @@ class Folder(MaskOptions, NameOptions, SliceOptions, FormatOptions):
         """
 
         def reader(
-            root: Path, images: Path, files: Sequence[ImageFile], notes: list[str]
+            root: Path, images: Path, files: Sequence[ImageFile], notes: Notes
         ) -> Callable[[ImageFile], MaskFile]:
             rules = settled(self, self.min_area, files, notes)
             return lambda file: MaskFile(file, rules)

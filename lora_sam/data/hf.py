@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.noticed import LeftOut, Notes
 from lora_sam.data.options import FormatOptions, MaskOptions
 from lora_sam.data.reading.hf_masks import Stored, find_columns, read_row
 from lora_sam.data.reading.hf_tables import Cell, fetched, find_tables, open_table, schema_of
@@ -60,7 +61,7 @@ class HuggingFace(MaskOptions, FormatOptions):
         training = self.train if only is None else only
         used: set[str] = set()
 
-        def read(split: str, notes: list[str]) -> LabelledImages | None:
+        def read(split: str, notes: Notes) -> LabelledImages | None:
             name = training if split == self.train else split
             if name not in tables:
                 return None
@@ -78,8 +79,11 @@ class HuggingFace(MaskOptions, FormatOptions):
             seed=seed,
             place=lambda split: f"{folder}: the split {split!r} (there are {', '.join(tables)})",
         )
-        unused = (f"the split {name} is not used" for name in tables if name not in used)
-        return replace(splits, notes=(*splits.notes, *unused))
+        more = Notes()
+        for name in tables:
+            if name not in used:
+                more.found("unused_split", f"the split {name} is not used")
+        return splits.with_more(more)
 
     def _places(self) -> tuple[Path, Path]:
         """What nothing is read outside of, and the directory of the data set in it."""
@@ -102,14 +106,14 @@ def _read_split(
     split: str,
     files: tuple[Path, ...],
     ledger: Ledger,
-    notes: list[str],
+    notes: Notes,
 ) -> LabelledImages:
     place = str(files[0]) if len(files) == 1 else f"{folder}: split {split}"
     columns = find_columns(schema_of(files), config.image_column, config.mask_column, place)
     table = open_table(root, place, files, [columns.image, columns.mask])
     cells = [Cell(table, row, columns.mask) for row in range(len(table))] if columns.kind == "picture" else []
     rules = settled(config, config.min_area, cells, notes)
-    left_out: Counter[str] = Counter()
+    left_out: LeftOut = Counter()
 
     def read(row: int) -> tuple[LabelledImage, Stored, str | None]:
         image = Cell(table, row, columns.image)
@@ -127,7 +131,7 @@ def _read_split(
     for result in results:
         if not isinstance(result, DataError):
             names[result[2]] += 1
-            left_out["crowd objects (iscrowd) are not objects"] += result[1].crowds
+            left_out["crowds_left_out", "crowd objects (iscrowd) are not objects"] += result[1].crowds
     unique = None not in names and all(count == 1 for count in names.values())
     for result in results:
         if isinstance(result, DataError):
@@ -135,5 +139,5 @@ def _read_split(
         else:
             image, stored, name = result
             outcomes.append((replace(image, id=f"{split}/{name}") if unique else image, stored.too_small))
-    notes.extend(f"{split}: {count} {what}" for what, count in left_out.items() if count)
+    notes.counted(split, left_out)
     return gathered(outcomes, ledger, notes, place=split, min_area=config.min_area)

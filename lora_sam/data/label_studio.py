@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.noticed import LeftOut
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import whole
 from lora_sam.data.reading.image_file import MAX_PIXELS
@@ -91,9 +92,11 @@ def _picture(task: dict[str, Any], file: Path, root: Path) -> Picture:
             "bad_annotation",
         )
     kept = [entry for entry in annotations if isinstance(entry, dict) and not entry.get("was_cancelled")]
-    left_out: Counter[str] = Counter()
+    left_out: LeftOut = Counter()
     if len(kept) > 1:
-        left_out["annotations of images that have several were not used (the first was)"] += len(kept) - 1
+        left_out["several_annotations", "annotations of images that have several were not used (the first was)"] += (
+            len(kept) - 1
+        )
     results = kept[0].get("result") if kept else []
     if not isinstance(results, list):
         raise DataError(
@@ -104,7 +107,7 @@ def _picture(task: dict[str, Any], file: Path, root: Path) -> Picture:
     for result in results:
         kind = result.get("type") if isinstance(result, dict) else None
         if kind in _NO_AREA:
-            left_out[f"results of type {kind} outline nothing"] += 1
+            left_out["no_outline", f"results of type {kind} outline nothing"] += 1
             continue
         try:
             if not isinstance(result, dict) or kind not in _AREAS:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.noticed import LeftOut
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import whole
 from lora_sam.data.reading.outline import Bitmap, Outline, ellipse, flat
@@ -71,15 +72,15 @@ def _picture(content: dict[str, Any], file: Path, root: Path) -> Picture:
         raise DataError(
             f'{file}: "shapes" is {shown(shapes)}; it takes a list: save it in labelme again.', "bad_annotation"
         )
-    left_out: Counter[str] = Counter()
+    left_out: LeftOut = Counter()
     outlines: list[Outline | DataError] = []
     for shape in shapes:
         kind = shape.get("shape_type", "polygon") if isinstance(shape, dict) else None
         if kind in _NO_AREA:
-            left_out[f"shapes of type {kind} outline nothing"] += 1
+            left_out["no_outline", f"shapes of type {kind} outline nothing"] += 1
             continue
         if kind == "rectangle":
-            left_out["rectangles were read as objects of that shape"] += 1
+            left_out["rectangles", "rectangles were read as objects of that shape"] += 1
         try:
             outlines.append(_outline(shape, kind))
         except DataError as error:

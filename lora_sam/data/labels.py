@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.noticed import Notes
 from lora_sam.data.options import FormatOptions, IgnoreOptions, NameOptions, SliceOptions
 from lora_sam.data.reading.image_file import MAX_PIXELS, ImageFile
 from lora_sam.data.reading.images import SUFFIXES, is_jpeg
@@ -67,7 +68,7 @@ class Labels(IgnoreOptions, NameOptions, SliceOptions, FormatOptions):
         """
 
         def reader(
-            root: Path, images: Path, files: Sequence[ImageFile], notes: list[str]
+            root: Path, images: Path, files: Sequence[ImageFile], notes: Notes
         ) -> Callable[[ImageFile], LabelFile]:
             survey = surveyed(files, lambda file: MaskValues(_values(file, None)))
             ignored = void_of(survey, self.ignore, files, notes)
@@ -81,7 +82,7 @@ class Labels(IgnoreOptions, NameOptions, SliceOptions, FormatOptions):
             if kind == "blended":
                 remedy = f"data=folder data.mask_values=labels data.images='{self.images}' data.masks='{self.labels}'"
                 raise blended(files[0], f"{remedy} takes every value for an object")
-            notes.extend(odd_values(survey, ignored, place_of(files)))
+            odd_values(survey, ignored, place_of(files), notes)
             return lambda file: LabelFile(file, self.instances == "components", self.min_area, ignored)
 
         return open_pairs(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.labels import LabelFile
+from lora_sam.data.noticed import Notes
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.image_file import MAX_PIXELS
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_mask_memory
@@ -46,7 +47,7 @@ class MedSam(FormatOptions):
         ledger = Ledger(self.on_error, self.max_skipped)
         single = (root / IMAGES).is_dir()
 
-        def read(split: str, notes: list[str]) -> LabelledImages | None:
+        def read(split: str, notes: Notes) -> LabelledImages | None:
             place = root if single else root / split
             if not (place / IMAGES).is_dir() or (single and split != self.train):
                 return None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.noticed import LeftOut
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.outline import Outline, flat
 from lora_sam.data.reading.outlined import Picture, open_pictures, split_in
@@ -69,13 +70,13 @@ def _pictures(root: Path) -> Iterator[Picture | DataError]:
 
 
 def _picture(features: list[Any], file: Path, root: Path) -> Picture:
-    left_out: Counter[str] = Counter()
+    left_out: LeftOut = Counter()
     outlines: list[Outline | DataError] = []
     for feature in features:
         geometry = feature.get("geometry") if isinstance(feature, dict) else None
         kind = geometry.get("type") if isinstance(geometry, dict) else None
         if kind in _NO_AREA:
-            left_out[f"features of type {kind} outline nothing"] += 1
+            left_out["no_outline", f"features of type {kind} outline nothing"] += 1
             continue
         try:
             if not isinstance(geometry, dict):

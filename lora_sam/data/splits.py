@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from lora_sam.core.groups import Parts
 from lora_sam.core.structures import Sample
 from lora_sam.data.contents import fingerprint_of
+from lora_sam.data.noticed import Notes, Noticed
 from lora_sam.data.reading.pixel_scale import PixelScale
 from lora_sam.data.sources import Classified, SampleSource, file_digest_of, groups_of, labels_of
 
@@ -86,6 +87,7 @@ class Splits:
             and images that were left out on purpose, images in two splits.
         scale: How values of more than 8 bits become grey levels; None where no image has such.
         parts: What samples are parts of; None where each is a whole.
+        noticed: Those of the notes that say what may be wrong, with their kinds.
     """
 
     train: SampleSource
@@ -95,6 +97,11 @@ class Splits:
     notes: tuple[str, ...]
     scale: PixelScale | None = None
     parts: Parts | None = None
+    noticed: tuple[Noticed, ...] = ()
+
+    def with_more(self, more: Notes) -> Splits:
+        """The same data with further notes."""
+        return replace(self, notes=(*self.notes, *more.texts), noticed=(*self.noticed, *more.noticed))
 
     def to_json(self) -> dict[str, Any]:
         """Content of `splits.json`: ids by split, and the scale of pixels where there is one."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.noticed import LeftOut
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import whole
 from lora_sam.data.reading.outline import Bitmap, Outline, flat
@@ -73,7 +74,7 @@ def _picture(content: Any, file: Path, root: Path) -> Picture:
         raise DataError(
             f'{file}: has no "size" and "objects"; export the project from Supervisely again.', "bad_annotation"
         )
-    left_out: Counter[str] = Counter()
+    left_out: LeftOut = Counter()
     outlines: list[Outline | DataError] = []
     for entry in objects:
         kind = (
@@ -82,7 +83,7 @@ def _picture(content: Any, file: Path, root: Path) -> Picture:
             else None
         )
         if kind in _NO_AREA:
-            left_out[f"objects of type {kind} outline nothing"] += 1
+            left_out["no_outline", f"objects of type {kind} outline nothing"] += 1
             continue
         try:
             outlines.append(_outline(entry, kind))

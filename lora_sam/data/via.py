@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.noticed import LeftOut
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import MAX_ANNOTATION_BYTES, without_repeats
 from lora_sam.data.reading.numbers import as_float, is_number
@@ -131,13 +132,13 @@ def _rows(file: Path, root: Path) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _picture(file: Path, name: str, regions: list[Any], root: Path) -> Picture:
-    left_out: Counter[str] = Counter()
+    left_out: LeftOut = Counter()
     outlines: list[Outline | DataError] = []
     for region in regions if isinstance(regions, list) else [regions]:
         shape = region.get("shape_attributes") if isinstance(region, dict) else None
         kind = shape.get("name") if isinstance(shape, dict) else None
         if kind in _NO_AREA or kind == "rect":
-            left_out[f"regions of type {kind} outline nothing"] += 1
+            left_out["no_outline", f"regions of type {kind} outline nothing"] += 1
             continue
         try:
             if not isinstance(shape, dict):

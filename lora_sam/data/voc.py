@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.noticed import Notes
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import read_lines
 from lora_sam.data.reading.class_table import (
@@ -76,7 +77,7 @@ class Voc(FormatOptions):
         known = any((lists / f"{name}.txt") in present for name in names)
         only = present[0] if len(present) == 1 and not known else None  # CVAT writes default.txt
 
-        def read(split: str, notes: list[str]) -> LabelledImages | None:
+        def read(split: str, notes: Notes) -> LabelledImages | None:
             if not present or only is not None:
                 if split != self.train:
                     return None
@@ -155,7 +156,7 @@ def _devkit(config: Voc, root: Path) -> _Devkit:
 
 
 def _read_split(
-    config: Voc, root: Path, devkit: _Devkit, split: str, identifiers: list[str], ledger: Ledger, notes: list[str]
+    config: Voc, root: Path, devkit: _Devkit, split: str, identifiers: list[str], ledger: Ledger, notes: Notes
 ) -> LabelledImages:
     twice = {name for name, count in Counter(identifiers).items() if count > 1}
 

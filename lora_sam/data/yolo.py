@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.noticed import LeftOut
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import ends_of, read_lines
 from lora_sam.data.reading.image_finder import ImageFinder
@@ -56,7 +57,7 @@ class Yolo(FormatOptions):
             entry for split, images in _places(table, root, self) for entry in _split(split, images, names, root)
         ]
         pictures += _without_image(root)
-        boxes = sum(entry.left_out[_BOXES] for entry in pictures if isinstance(entry, Picture))
+        boxes = sum(entry.left_out["no_outline", _BOXES] for entry in pictures if isinstance(entry, Picture))
         if boxes and not any(entry.outlines for entry in pictures if isinstance(entry, Picture)):
             raise DataError(
                 f"{root}: its {boxes} labels are boxes (class x y width height), and boxes alone cannot train masks; "
@@ -200,14 +201,14 @@ def _split(split: str, images: list[Path], names: dict[int, str], root: Path) ->
 
 def _picture(split: str, image: Path, names: dict[int, str], root: Path) -> Picture:
     file = _labels_of(image, root)
-    left_out: Counter[str] = Counter()
+    left_out: LeftOut = Counter()
     outlines: list[Outline | DataError] = []
     for number, line in enumerate(read_lines(file, _MAX_LABELS) if file is not None else (), start=1):
         words = line.split()
         if not words:
             continue
         if len(words) == _BOX:
-            left_out[_BOXES] += 1
+            left_out["no_outline", _BOXES] += 1
             continue
         try:
             outlines.append(_outline(words, names))

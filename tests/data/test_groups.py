@@ -94,8 +94,10 @@ def test_images_of_one_patient_stay_together(patients: Path) -> None:
     assert not (parted(splits) - {None})
     assert {group for side in sides(splits) for group in side} == {"0", "1", "2", None}
     assert splits.parts == Parts("group", "image")
-    note = "data.group: 12 images of 3 groups; it finds nothing in the ids of 2 images, of no group"
-    assert note in splits.notes
+    assert "data.group: 12 images of 3 groups" in splits.notes
+    assert [(one.kind, one.text) for one in splits.noticed] == [
+        ("ungrouped_image", "data.group: finds nothing in the ids of 2 images, of no group")
+    ]
     few = few_shot(splits, 3, 0)
     for source in (splits.train, few.train, by_class(splits).train):
         assert [source[place].group for place in range(len(source))] == list(groups_of(source))

@@ -142,6 +142,49 @@ _WARNINGS = (
     ("unknown_category", "Classes that are not listed", "Add the class to the list of categories, or correct its id."),
     ("class_imbalance", "Rare classes", "Label more objects of the class, or report it apart from the others."),
     ("unseen_class", "Classes that are never trained", "Have every class of val and test in the training images too."),
+    (
+        "parted_group",
+        "Groups of which two splits have parts",
+        "Keep all slices of a volume and all images of a group in one split, else the figures flatter.",
+    ),
+    (
+        "inverted_masks",
+        "Masks that seem to mark the background",
+        "If they do, set data.invert=true; the preview shows what is read.",
+    ),
+    (
+        "no_background",
+        "Label images without a background",
+        "If the value that is named is the background, leave it out with data.ignore=[...].",
+    ),
+    ("trimap", "Values that seem to be the edges of a trimap", "If they are no objects, set data.ignore=[...]."),
+    (
+        "masks_of_many_parts",
+        "Masks of many separate parts",
+        "If the parts are objects, set data.instances=components.",
+    ),
+    ("same_masks", "Masks that are nearly all the same", "Name the folder of the objects with data.masks."),
+    (
+        "boxes_as_outlines",
+        "Outlines that seem to be boxes",
+        "Outline the objects: from boxes no masks are learned.",
+    ),
+    (
+        "objects_in_a_quarter",
+        "Objects in one quarter of every image",
+        "Look at the preview, and export labels and images at one size.",
+    ),
+    (
+        "no_outline",
+        "Labels that outline nothing",
+        "Outline these objects too: what is not outlined is background; or remove the labels.",
+    ),
+    ("damaged_parts", "Damaged parts of objects", "Draw the object again where a part of it is missing."),
+    ("several_annotations", "Images that were annotated several times", "Keep one annotation of each image."),
+    ("unread_folder", "Folders beside the labels that are not read", "If the labels lie there, name that folder."),
+    ("unused_label", "Labels that belong to no image", "Give them the name of their image, or remove them."),
+    ("unused_split", "Splits that are not used", "Name them in data.train, data.val or data.test, or remove them."),
+    ("importer_warning", "Warnings of datumaro", "Mend what it names, and export again."),
     ("too_few_images", "Few images", "Label more images: with so few, intervals are wide and training may overfit."),
 )
 _INFOS = (
@@ -172,6 +215,31 @@ _INFOS = (
         "Raise data.max_objects_per_image if memory allows; else each step draws some of them.",
     ),
     ("unused_category", "Classes without an object", "Nothing, or remove the class from the list."),
+    ("small_objects", "Objects that are too small", "Nothing, or lower data.min_area."),
+    ("soft_edges", "Masks with soft edges", "Nothing, if the preview fits; data.threshold says where they are cut."),
+    ("alpha_masks", "Masks in the alpha channel", "Nothing, if the preview fits; else export masks without alpha."),
+    (
+        "void_values",
+        "Values that are taken for void",
+        "Nothing, if they are no objects; else data.ignore=[].",
+    ),
+    ("background_class", "Masks of a class of background", "Nothing, or rename the class if it is one of objects."),
+    (
+        "rectangles",
+        "Rectangles that were read as objects",
+        "Nothing, if objects are rectangles; else outline them.",
+    ),
+    ("crowds_as_objects", "Crowds that were read as objects", "Nothing, or data.crowd=ignore where they are crowds."),
+    ("crowds_left_out", "Crowds that are no objects", "Nothing, or data.crowd=objects where each is one object."),
+    ("other_frame", "Outlines in another order or scale", "Nothing, if the preview fits: boxes say that they are so."),
+    ("odd_ids", "Annotations without an id of their own", "Nothing: they are told apart by their images and places."),
+    ("unread_file", "Files that are no images", "Nothing, or move them out of the folder."),
+    ("ungrouped_image", "Images of no group", "Nothing, or let data.group find something in their ids too."),
+    (
+        "duplicates_not_sought",
+        "Images that look alike were not looked for",
+        "Give val and test folders of their own, or say with data.group which images belong together.",
+    ),
 )
 
 DEFECTS: dict[str, Defect] = {

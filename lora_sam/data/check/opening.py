@@ -12,6 +12,7 @@ from typing import Any
 from lora_sam.core.errors import DataError
 from lora_sam.core.groups import Parts
 from lora_sam.data.check.defects import CANNOT_OPEN, REFUSED, Finding
+from lora_sam.data.noticed import Noticed
 from lora_sam.data.reading.skipping import collected
 from lora_sam.data.source import DataSource
 from lora_sam.data.sources import SampleSource
@@ -29,7 +30,7 @@ class Opened:
     Attributes:
         sources: Samples by `train`, `val` and `test`; empty where not even the training images could be opened.
         carved: Those of val and test that were carved out of train.
-        findings: What its reader refused.
+        findings: What its reader refused, and what it noticed.
         notes: What its reader says about how the labels were read.
         parts: What samples are parts of; None where each is a whole.
     """
@@ -71,7 +72,10 @@ def open_leniently(data: DataSource, root: Path, seed: int) -> Opened:
     sources = {"train": splits.train, "val": splits.val, "test": splits.test}
     held_out = [role for role in ("val", "test") if sources[role] is not splits.train]
     carved = tuple(role for role in held_out if isinstance(sources[role], Subset))
-    return Opened(sources, carved, tuple(found.values()), splits.notes, splits.parts)
+    noticed = [as_finding(one, root) for one in splits.noticed]
+    said = {one.text for one in splits.noticed}
+    notes = tuple(note for note in splits.notes if note not in said)
+    return Opened(sources, carved, (*found.values(), *noticed), notes, splits.parts)
 
 
 def refusal(error: DataError, root: Path, defect: str | None = None) -> Finding:
@@ -82,6 +86,13 @@ def refusal(error: DataError, root: Path, defect: str | None = None) -> Finding:
     image = _IMAGE.search(rest)
     name = f"{place}: {entry[0].rstrip(':,')}" if entry else place
     return Finding(defect or error.kind or REFUSED, name, text, None if image is None else image[1])
+
+
+def as_finding(noticed: Noticed, root: Path) -> Finding:
+    """What a reader noticed, as a finding; `root` is left out of its text."""
+    text = " ".join(noticed.text.split()).replace(f"{root}/", "")
+    place, _, rest = text.partition(": ")
+    return Finding(noticed.kind, place if rest else text, text.replace(": warning: ", ": ", 1))
 
 
 def _with(data: DataSource, **changes: Any) -> DataSource:

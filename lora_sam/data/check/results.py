@@ -11,7 +11,6 @@ from lora_sam.core.version import __version__
 from lora_sam.core.wording import plural
 from lora_sam.data.check.defects import SEVERITIES, Severity, total
 from lora_sam.data.check.examination import Examination
-from lora_sam.data.reading.reach import WARNINGS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -123,13 +122,7 @@ def verdict(examination: Examination, strict: bool) -> str:
     problems = " and ".join(plural(count, name) for count, name in counts if count)
     looked = f"{plural(images, 'image')} with {plural(objects, 'object')}"
     if not problems:
-        # what is to be said of a whole split is no case of an image
-        warned = sum(note.endswith(WARNINGS) for note in examination.notes)
-        return (
-            f"no error in {looked}, {plural(warned, 'warning')} above"
-            if warned
-            else f"no error and no warning in {looked}"
-        )
+        return f"no error and no warning in {looked}"
     strictly = ", which strict=true counts as errors" if strict and not counts[0][0] else ""
     return f"{problems} in {looked}{strictly}"
 

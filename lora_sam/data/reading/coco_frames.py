@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.crops import rle_of
 from lora_sam.core.errors import DataError
+from lora_sam.data.noticed import Notes
 from lora_sam.data.reading.coco_masks import EncodedMasks, encode
 from lora_sam.data.reading.numbers import is_number
 from lora_sam.data.reading.reach import Reach, are_shares
@@ -30,13 +31,13 @@ class Frame:
         swapped: Whether polygons are (y, x).
         relative: Whether the coordinates of polygons are fractions of the image's width and height.
         row_major: Whether RLE runs along rows, not down columns.
-        warnings: What else a user should look at; see `lora_sam.data.reading.reach`.
+        reach: What is known of the outlines that were looked at.
     """
 
     swapped: bool = False
     relative: bool = False
     row_major: bool = False
-    warnings: tuple[str, ...] = ()
+    reach: Reach | None = None
 
     def applied(self, segmentation: object, size: tuple[int, int]) -> object:
         """A segmentation as `encode` takes it. Raises `DataError` as `encode` does."""
@@ -55,14 +56,18 @@ class Frame:
         points = points * (size[1], size[0]) if self.relative else points
         return points.ravel().tolist()
 
-    def notes(self) -> list[str]:
-        """What a user should know."""
+    def tell(self, place: str, notes: Notes) -> None:
+        """Say what a user should know of the labels of a place."""
         said = {
             "polygons are read as (y, x), in which order they fit their boxes": self.swapped,
             "polygons are read as fractions of the image, as which they fit their boxes": self.relative,
             "RLE is read along rows, in which order it fits its boxes": self.row_major,
         }
-        return [*(text for text, holds in said.items() if holds), *self.warnings]
+        for text, holds in said.items():
+            if holds:
+                notes.found("other_frame", f"{place}: {text}")
+        if self.reach is not None:
+            self.reach.tell(place, notes)
 
 
 USUAL = Frame()
@@ -132,7 +137,7 @@ def frame_of(entries: Sequence[Any], sizes: dict[str, tuple[int, int]], file: ob
         row_major=runs["rows"] >= max(1, _SHARE * runs.total()),
     )
     if not found.relative:
-        found = replace(found, warnings=tuple(reach.warnings()))
+        found = replace(found, reach=reach)
     return USUAL if found == USUAL else found
 
 

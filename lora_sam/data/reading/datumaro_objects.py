@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.noticed import LeftOut
 from lora_sam.data.reading.annotation_files import check_box, identifier_of
 from lora_sam.data.reading.coco_masks import EncodedMasks, encode
 from lora_sam.data.reading.images import check_pixels, image_size
@@ -63,7 +64,7 @@ def read_objects(
     *,
     min_area: int,
     ledger: Ledger,
-    left_out: Counter[str],
+    left_out: LeftOut,
 ) -> Objects:
     """The objects among the annotations of one image, each checked.
 
@@ -99,14 +100,14 @@ def read_objects(
         try:
             kind, group, label = _described(entry, labels, place)
             if entry.get("attributes") and entry["attributes"].get("is_crowd") in _TRUE:
-                left_out["annotations with is_crowd are not objects"] += 1
+                left_out["crowds_left_out", "annotations with is_crowd are not objects"] += 1
             elif kind == "bbox":
                 check_box(entry.get("bbox"), size, place)
                 boxes.append(group)
             elif kind not in _OUTLINES:
-                left_out[f"annotations of type {kind} outline nothing"] += 1
+                left_out["no_outline", f"annotations of type {kind} outline nothing"] += 1
             elif label is not None and labels[label].casefold() == _BACKGROUND:
-                left_out[f"masks of the class {labels[label]} are not objects"] += 1
+                left_out["background_class", f"masks of the class {labels[label]} are not objects"] += 1
             else:
                 key = (group, label) if group else key
                 counts = _encoded(kind, entry, size, place)
@@ -116,7 +117,7 @@ def read_objects(
             ledger.skip_object(error)
             bad.add(key)
     outlined = {key[0] for key in found if len(key) == 2}
-    left_out["boxes without a mask are not objects"] += sum(group not in outlined for group in boxes)
+    left_out["no_outline", "boxes without a mask are not objects"] += sum(group not in outlined for group in boxes)
     ledger.saw(objects=len(found.keys() - bad))
     return _merged([value for key, value in found.items() if key not in bad], labels, min_area, left_out)
 
@@ -236,14 +237,14 @@ def _ellipse(points: object) -> list[float]:
     return outline
 
 
-def _merged(objects: list[_Object], labels: Sequence[str], min_area: int, left_out: Counter[str]) -> Objects:
+def _merged(objects: list[_Object], labels: Sequence[str], min_area: int, left_out: LeftOut) -> Objects:
     from faster_coco_eval.core import mask as coco_mask
 
     ids, counts, classes = [], [], []
     for one in objects:
         rle = coco_mask.merge(one.parts) if len(one.parts) > 1 else one.parts[0]
         if int(coco_mask.area(rle)) < min_area:
-            left_out[f"objects smaller than data.min_area={min_area} pixels were left out"] += 1
+            left_out["small_objects", f"objects smaller than data.min_area={min_area} pixels were left out"] += 1
             continue
         ids.append(one.name)
         counts.append(rle["counts"])

@@ -13,6 +13,7 @@ from typing import TypeVar
 from lora_sam.core.errors import ConfigError
 from lora_sam.core.groups import clusters_of
 from lora_sam.core.wording import plural
+from lora_sam.data.noticed import Notes
 from lora_sam.data.reading.labelled import LabelledImages
 from lora_sam.data.sources import SampleSource, groups_of
 
@@ -37,7 +38,7 @@ json.dump([one and one.group(1) for one in found], sys.stdout)
 """
 
 
-def in_groups(sources: Mapping[str, _Source], pattern: str | None, notes: list[str]) -> dict[str, _Source]:
+def in_groups(sources: Mapping[str, _Source], pattern: str | None, notes: Notes) -> dict[str, _Source]:
     """The splits, whose images know what they are part of: what `pattern` finds in their ids, or their volume.
 
     Args:
@@ -62,8 +63,9 @@ def in_groups(sources: Mapping[str, _Source], pattern: str | None, notes: list[s
         )
     alone = sum(not found[image.group or image.id] for image in images)
     count = plural(len({found[name] for name in matched}), "group")
-    beside = f"; it finds nothing in the ids of {plural(alone, 'image')}, of no group" if alone else ""
-    notes.append(f"data.group: {plural(len(images) - alone, 'image')} of {count}{beside}")
+    notes.append(f"data.group: {plural(len(images) - alone, 'image')} of {count}")
+    if alone:
+        notes.found("ungrouped_image", f"data.group: finds nothing in the ids of {plural(alone, 'image')}, of no group")
 
     def grouped(source: _Source) -> _Source:
         if not isinstance(source, LabelledImages):

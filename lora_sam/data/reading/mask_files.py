@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.noticed import Notes
 from lora_sam.data.options import Instances, MaskKind, MaskOptions
 from lora_sam.data.reading.image_file import ImageFile
 from lora_sam.data.reading.images import is_jpeg
@@ -35,7 +36,7 @@ class MaskRules:
     ignore: tuple[int, ...] = ()
 
 
-def settled(options: MaskOptions, min_area: int, files: Sequence[ImageFile], notes: list[str]) -> MaskRules:
+def settled(options: MaskOptions, min_area: int, files: Sequence[ImageFile], notes: Notes) -> MaskRules:
     """The rules for all masks of a split, after a look at many of them.
 
     Args:
@@ -58,15 +59,19 @@ def settled(options: MaskOptions, min_area: int, files: Sequence[ImageFile], not
     threshold = options.threshold
     if kind == "soft" and decided == "binary" and survey.largest(ignore) < threshold and not survey.jpegs:
         threshold = (survey.largest(ignore) + 1) // 2
-        notes.append(f"{where}: no mask reaches data.threshold={options.threshold}, so they are cut at {threshold}")
+        notes.found(
+            "soft_edges", f"{where}: no mask reaches data.threshold={options.threshold}, so they are cut at {threshold}"
+        )
     if survey.transparent:
-        notes.append(f"{where}: masks are read from their alpha channel, as their colours are all the same")
+        notes.found(
+            "alpha_masks", f"{where}: masks are read from their alpha channel, as their colours are all the same"
+        )
     warn(survey, options, decided, ignore, where, notes)
     return MaskRules(decided, options.instances, threshold, min_area, options.invert, ignore)
 
 
 def _decided(
-    kind: str, survey: Survey, options: MaskOptions, where: str, files: Sequence[ImageFile], notes: list[str]
+    kind: str, survey: Survey, options: MaskOptions, where: str, files: Sequence[ImageFile], notes: Notes
 ) -> MaskKind:
     """Whether masks with values between others are binary. Raises `DataError` as `settled` does."""
     if kind == "blended":
@@ -81,9 +86,10 @@ def _decided(
         )
         raise blended(files[0], f"{otherwise}data.threshold for one")
     if not survey.jpegs:
-        notes.append(
+        notes.found(
+            "soft_edges",
             f"{where}: values between 0 and {survey.largest(())} are soft edges, cut at data.threshold="
-            f"{options.threshold}; data.mask_values=labels takes every value for an object"
+            f"{options.threshold}; data.mask_values=labels takes every value for an object",
         )
     return "binary"
 

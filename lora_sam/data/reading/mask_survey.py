@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.noticed import Notes
 from lora_sam.data.reading.image_file import ImageFile
 from lora_sam.data.reading.images import image_size, is_jpeg
 from lora_sam.data.reading.mask_areas import band_of, separate_parts, strips_of, tally
@@ -250,7 +251,7 @@ def _pixels(file: ImageFile) -> int:
 
 
 def void_of(
-    survey: Survey, ignore: tuple[int, ...] | Literal["auto"], files: Sequence[ImageFile], notes: list[str]
+    survey: Survey, ignore: tuple[int, ...] | Literal["auto"], files: Sequence[ImageFile], notes: Notes
 ) -> tuple[int, ...]:
     """The values that are no objects, as the user said; where that is `auto`, a note says which."""
     if ignore != "auto":
@@ -258,9 +259,10 @@ def void_of(
     found = survey.void()
     if found:
         listed = ",".join(str(value) for value in found)
-        notes.append(
+        notes.found(
+            "void_values",
             f"{place_of(files)}: {listed} beside ids up to {survey.largest(found)} is taken for void, no object, "
-            f"as data.ignore=[{listed}] does; data.ignore=[] takes it for one"
+            f"as data.ignore=[{listed}] does; data.ignore=[] takes it for one",
         )
     return found
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lora_sam.core.errors import DataError
+from lora_sam.data.noticed import LeftOut, Notes
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.coco_masks import EncodedMasks
 from lora_sam.data.reading.datumaro_objects import UNLABELLED, checked
@@ -48,7 +49,7 @@ class Picture:
     outlines: Sequence[Outline | DataError]
     folders: tuple[Path, ...] = ()
     size: tuple[int, int] | None = None
-    left_out: Counter[str] = field(default_factory=Counter)
+    left_out: LeftOut = field(default_factory=Counter)
     split: str | None = None
     scale: bool = False
     files: tuple[Path, ...] = ()
@@ -90,7 +91,7 @@ def open_pictures(
     parted = any((entry.split or "").casefold() in training for entry in entries)
     used: dict[str, dict[Path, str]] = {}
 
-    def read(split: str, notes: list[str]) -> LabelledImages | None:
+    def read(split: str, notes: Notes) -> LabelledImages | None:
         if parted:
             chosen = [entry for entry in entries if (entry.split or "").casefold() == split.casefold()]
         else:
@@ -102,15 +103,16 @@ def open_pictures(
     splits = read_splits(
         read, ledger, config, seed=seed, single=not parted, place=lambda split: f"{root}: {split} of {what}"
     )
-    notes = list(splits.notes)
+    notes = Notes()
     if parted:
         others = Counter(entry.split or "no split" for entry in entries if (entry.split or "").casefold() not in known)
-        notes += [f"{count} images of {name} are not used" for name, count in others.items()]
+        for name, count in others.items():
+            notes.found("unused_split", f"{count} images of {name} are not used")
     labels = [path for entry in entries for path in entry.files]
     unnamed = finder.unnamed([*labels, *(path for paths in used.values() for path in paths)])
     if unnamed and not parted:
-        notes.append(f"{unnamed} images under {root} have no entry in {what} and were left out")
-    return replace(splits, notes=tuple(notes))
+        notes.found("unlisted_image", f"{unnamed} images under {root} have no entry in {what} and were left out")
+    return splits.with_more(notes)
 
 
 def _read(
@@ -119,12 +121,12 @@ def _read(
     entries: Sequence[Picture],
     finder: ImageFinder,
     ledger: Ledger,
-    notes: list[str],
+    notes: Notes,
     used: dict[Path, str],
     what: str,
     split: str,
 ) -> LabelledImages:
-    left_out: Counter[str] = Counter()
+    left_out: LeftOut = Counter()
     images: list[LabelledImage] = []
     reach = Reach()
     for entry in entries:
@@ -148,9 +150,9 @@ def _read(
         if image.object_ids:
             images.append(image)
         else:
-            left_out["images without an object were left out"] += 1
-    notes.extend(f"{split}: {count} {reason}" for reason, count in left_out.items() if count)
-    notes.extend(f"{split}: {text}" for text in reach.warnings())
+            left_out["unlabelled_image", "images without an object were left out"] += 1
+    notes.counted(split, left_out)
+    reach.tell(split, notes)
     if any(image.classes for image in images):  # classes are of all images or of none
         images = [replace(image, classes=image.classes or (UNLABELLED,) * len(image.object_ids)) for image in images]
     return checked(images, config.check, what, ledger)
@@ -185,7 +187,7 @@ def _image(
     size: tuple[int, int],
     min_area: int,
     ledger: Ledger,
-    left_out: Counter[str],
+    left_out: LeftOut,
 ) -> LabelledImage:
     parts: dict[tuple[object, ...], list[bytes]] = {}
     about: dict[tuple[object, ...], Outline] = {}
@@ -213,7 +215,7 @@ def _image(
     ledger.saw(objects=len(found))
     for key, reason in bad.items():
         if key in found:  # what it is grouped with is an object without it
-            left_out["damaged parts beside the rest of their object were left out"] += 1
+            left_out["damaged_parts", "damaged parts beside the rest of their object were left out"] += 1
         else:
             ledger.saw(objects=1)
             ledger.skip_object(reason)
@@ -223,7 +225,7 @@ def _image(
         if len(parts[key]) > 1:
             joined = encode_mask(np.any(EncodedMasks(tuple(parts[key])).read(size), axis=0))
         if int(area_of(joined, size)) < min_area:
-            left_out[f"objects smaller than data.min_area={min_area} pixels were left out"] += 1
+            left_out["small_objects", f"objects smaller than data.min_area={min_area} pixels were left out"] += 1
             small.append(joined)
             continue
         ids.append(about[key].name)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
+from lora_sam.data.noticed import Notes
 from lora_sam.data.reading.affixes import CHANNEL, Files, beginnings_of, stripped, suffix_of, without
 from lora_sam.data.reading.file_types import ending
 from lora_sam.data.reading.images import SUFFIXES
@@ -19,7 +20,7 @@ _PICTURES = SUFFIXES | {".gif"}
 _SHOWN = 3
 
 
-def by_name(folder: Path, suffixes: frozenset[str], notes: list[str]) -> dict[str, list[Path]]:
+def by_name(folder: Path, suffixes: frozenset[str], notes: Notes) -> dict[str, list[Path]]:
     """Files by their path below `folder` without the ending, in one Unicode form; folders below are read too."""
     files: dict[str, list[Path]] = {}
     others: list[str] = []
@@ -46,7 +47,9 @@ def by_name(folder: Path, suffixes: frozenset[str], notes: list[str]) -> dict[st
 
     look(folder)
     if others:
-        notes.append(f"{folder}: {len(others)} entries that are not images were not read, e.g. {others[0]}")
+        notes.found(
+            "unread_file", f"{folder}: {len(others)} entries that are not images were not read, e.g. {others[0]}"
+        )
     return files
 
 
@@ -59,7 +62,7 @@ def told_apart(
     suffix: str | None,
     key: str,
     what: str,
-    notes: list[str],
+    notes: Notes,
 ) -> None:
     """Take away what names of labels have behind those of images, and from the images what is a label.
 
@@ -96,7 +99,7 @@ def told_apart(
         notes.append(f"{other}: {what}s are named as their images with {suffix} behind (data.mask_suffix)")
         if others and folder.resolve() != other.resolve():
             lost = f"{plural(len(others), what)} without {suffix} were not used, e.g. {min(others)}"
-            notes.append(f"{other}: {lost}")
+            notes.found("unused_label", f"{other}: {lost}")
     elif images and labels and not images.keys() & labels.keys() and (words := beginnings_of(images, labels)):
         renamed = {f"{words[0]}{name.removeprefix(words[1])}": files for name, files in labels.items()}
         labels.clear()

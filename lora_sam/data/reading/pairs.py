@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
+from lora_sam.data.noticed import Notes
 from lora_sam.data.options import FormatOptions, SliceOptions
 from lora_sam.data.reading.file_types import counted_types, unread_types
 from lora_sam.data.reading.image_file import ImageFile
@@ -37,7 +38,7 @@ class Reader(Protocol):
     """How a format reads the label files of a split."""
 
     def __call__(
-        self, root: Path, images: Path, files: Sequence[ImageFile], notes: list[str]
+        self, root: Path, images: Path, files: Sequence[ImageFile], notes: Notes
     ) -> Callable[[ImageFile], StoredObjects]:
         """What a label file is read with.
 
@@ -99,7 +100,7 @@ def open_pairs(config: FormatOptions, pairing: Pairing, reader: Reader, seed: in
         images, labels = _flat(images), _flat(labels)
     single = "{split}" not in images
 
-    def read(split: str, notes: list[str]) -> LabelledImages | None:
+    def read(split: str, notes: Notes) -> LabelledImages | None:
         folder = inside(root, within(images, split), "data.images")
         if not folder.exists():
             return None
@@ -122,7 +123,7 @@ def open_pairs(config: FormatOptions, pairing: Pairing, reader: Reader, seed: in
 def gathered(
     outcomes: Iterable[tuple[LabelledImage, int] | DataError],
     ledger: Ledger,
-    notes: list[str],
+    notes: Notes,
     *,
     place: str,
     min_area: int,
@@ -152,13 +153,17 @@ def gathered(
         if image.object_ids:
             found.append(image)
         elif small:
-            notes.append(f"{image.id} was left out: all its objects are smaller than data.min_area={min_area}")
+            notes.found(
+                "small_objects", f"{image.id} was left out: all its objects are smaller than data.min_area={min_area}"
+            )
         else:
             unlabelled += 1
             left_out(DataError(f"{image.id}: its labels have no object, so it is not used.", "unlabelled_image"))
     if too_small:
-        notes.append(f"{place}: {too_small} objects smaller than data.min_area={min_area} pixels were left out")
-    if unlabelled:
+        notes.found(
+            "small_objects", f"{place}: {too_small} objects smaller than data.min_area={min_area} pixels were left out"
+        )
+    if unlabelled:  # the check has each
         notes.append(f"{place}: {unlabelled} images without an object were left out")
     return LabelledImages(tuple(found))
 
@@ -196,7 +201,7 @@ def _read_pairs(
     labels: Path,
     reader: Reader,
     ledger: Ledger,
-    notes: list[str],
+    notes: Notes,
 ) -> LabelledImages:
     what = pairing.what
     more = NIFTI if pairing.slices is not None else frozenset()
@@ -214,7 +219,8 @@ def _read_pairs(
     )
     splits = [name for name in (config.train, config.val, config.test) if name]
     beside = unread_siblings(images, labels, splits, pairing.key, what)
-    notes.extend([beside] if beside else [])
+    if beside:
+        notes.found("unread_folder", beside)
     pair_by_base_name(image_files, label_files)
     unlabelled = sorted(image_files.keys() - label_files.keys())
     names = [] if image_files else names_in(images)

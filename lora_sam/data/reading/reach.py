@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.data.noticed import Notes
+
 _LEAST_OUTLINES, _LEAST_IMAGES = 20, 5
 _LEAST_BOXES, _MOSTLY = 8, 0.9
 _QUARTER = 0.55  # of width and height: some outlines reach a little beyond the middle
@@ -22,8 +24,6 @@ BOXES = (
     "warning: nearly all outlines are upright rectangles, as boxes are that were exported as polygons; from boxes no "
     "masks are learned: look at the preview, and outline the objects"
 )
-WARNINGS = (QUARTER, BOXES)
-"""How notes on a split end that its user should act on."""
 
 
 @dataclass
@@ -61,10 +61,12 @@ class Reach:
         """Whether nearly all outlines are rectangles with upright sides."""
         return self.outlines >= _LEAST_BOXES and self.rectangles >= _MOSTLY * self.outlines
 
-    def warnings(self) -> list[str]:
-        """What a user should look at."""
-        found = {QUARTER: self.in_quarter(), BOXES: self.are_boxes()}
-        return [text for text, holds in found.items() if holds]
+    def tell(self, place: str, notes: Notes) -> None:
+        """Say what a user should look at in the outlines of a place."""
+        if self.in_quarter():
+            notes.found("objects_in_a_quarter", f"{place}: {QUARTER}")
+        if self.are_boxes():
+            notes.found("boxes_as_outlines", f"{place}: {BOXES}")
 
 
 def _is_upright_rectangle(points: NDArray[np.float64]) -> bool:

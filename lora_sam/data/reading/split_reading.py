@@ -12,6 +12,7 @@ from lora_sam.core.errors import DataError
 from lora_sam.core.groups import Parts
 from lora_sam.core.seeds import generator_for
 from lora_sam.core.wording import plural
+from lora_sam.data.noticed import Notes
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.deep_images import DeepPixels, deep_pixels
 from lora_sam.data.reading.duplicates import groups_of_duplicates
@@ -23,12 +24,13 @@ from lora_sam.data.sources import SampleSource, groups_of
 from lora_sam.data.splits import Splits, Subset, spellings
 
 _MEASURED = 32  # images that the scale is measured on
+_NOT_SOUGHT = "images that look alike were not looked for before setting images aside: the data set is too large"
 
 
 class ReadSplit(Protocol):
     """How a format reads one split."""
 
-    def __call__(self, split: str, notes: list[str]) -> SampleSource | None:
+    def __call__(self, split: str, notes: Notes) -> SampleSource | None:
         """The samples of `split`, or None when there is no such split; may add notes. Raises `DataError`."""
         ...
 
@@ -65,7 +67,7 @@ def read_splits(
     train = options.train
     # of one set val and test are carved, unless they are to be the training images themselves
     val, test = (None if single and name != train else name for name in (options.val, options.test))
-    notes: list[str] = []
+    notes = Notes()
     found = {name: _read(read, name, notes) for name in dict.fromkeys((train, val, test)) if name is not None}
     skipped = ledger.close()
     found = in_groups(found, options.group, notes)
@@ -92,25 +94,28 @@ def read_splits(
         )
     parts, whole = _parts_of(found.values(), options), groups_within(rest)
     _check_groups(len(order), whole, len(counts), place(train), parts)
-    taken, about = carve(order, counts, _lookalikes(rest) if counts else (), whole)
+    alike = _lookalikes(rest) if counts else ()
+    taken, about = carve(order, counts, alike or (), whole)
     carved: dict[str, SampleSource] = {role: Subset(rest, tuple(sorted(taken[role]))) for role in counts}
     notes.extend(
         f"no {role} split: {len(taken[role])} of {len(rest)} training images were set aside for it" for role in counts
     )
+    if alike is None:
+        notes.found("duplicates_not_sought", f"{place(train)}: {_NOT_SOUGHT}")
     notes.extend(about)
     gone = {index for indices in taken.values() for index in indices}
     training: SampleSource = Subset(rest, tuple(index for index in range(len(rest)) if index not in gone))
     splits = {"train": training if carved else rest}
     for role, called in (("test", test), ("val", val)):  # one called like train is what trains
         splits[role] = splits["train"] if called == train else present[role] or carved[role]
-    notes.extend(_shared_images(splits))
-    return Splits(splits["train"], splits["val"], splits["test"], skipped, tuple(notes), scale, parts)
+    _say_shared(splits, notes)
+    return Splits(splits["train"], splits["val"], splits["test"], skipped, notes.texts, scale, parts, notes.noticed)
 
 
 def carve(
     order: Sequence[int],
     counts: Mapping[str, int],
-    alike: Sequence[Sequence[int]] | None,
+    alike: Sequence[Sequence[int]],
     whole: Sequence[Sequence[int]] = (),
 ) -> tuple[dict[str, list[int]], list[str]]:
     """Set images aside for splits, in turn, in the order of a permutation, without parting a group.
@@ -118,17 +123,14 @@ def carve(
     Args:
         order: Permutation of the n images.
         counts: How many each split gets; together fewer than n.
-        alike: Images that look alike and stay together where that is possible; None where they are not known.
+        alike: Images that look alike and stay together where that is possible.
         whole: Images that are parts of one thing, which is never parted; there are more such things, and images that
             are of none, than splits.
 
     Returns:
         For each split the images it gets, as many as it asked for where the groups allow it; and what to tell the user.
     """
-    if alike is None:
-        about = ["images that look alike were not looked for before setting images aside: the data set is too large"]
-        alike = ()
-    elif alike:
+    if alike:
         inside = sum(len(group) for group in alike)
         about = [f"{len(alike)} groups of images that look alike ({inside} images) were kept on one side each"]
     else:
@@ -159,7 +161,7 @@ def _units(order: Sequence[int], groups: Sequence[Sequence[int]]) -> list[tuple[
     return list(dict.fromkeys(group_of.get(index, (index,)) for index in order))
 
 
-def _read(read: ReadSplit, name: str, notes: list[str]) -> SampleSource | None:
+def _read(read: ReadSplit, name: str, notes: Notes) -> SampleSource | None:
     for spelling in spellings(name):
         source = read(spelling, notes)
         if source is not None:
@@ -167,7 +169,7 @@ def _read(read: ReadSplit, name: str, notes: list[str]) -> SampleSource | None:
     return None
 
 
-def _scale_of(sources: Iterable[SampleSource | None], options: FormatOptions, notes: list[str]) -> PixelScale | None:
+def _scale_of(sources: Iterable[SampleSource | None], options: FormatOptions, notes: Notes) -> PixelScale | None:
     """One scale for all images, from some of those that have more than 8 bits or many bands; None where none has."""
     files = [image.path for source in sources if isinstance(source, LabelledImages) for image in source.images]
     places = np.unique(np.linspace(0, max(0, len(files) - 1), min(_MEASURED, len(files))).round().astype(int))
@@ -229,8 +231,7 @@ def _check_groups(images: int, groups: Sequence[Sequence[int]], splits: int, pla
         )
 
 
-def _shared_images(splits: dict[str, SampleSource]) -> list[str]:
-    notes = []
+def _say_shared(splits: dict[str, SampleSource], notes: Notes) -> None:
     for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
         shared = sorted(set(splits[first].ids) & set(splits[second].ids))
         if shared:
@@ -238,8 +239,8 @@ def _shared_images(splits: dict[str, SampleSource]) -> list[str]:
             continue
         parted = sorted({one for one in groups_of(splits[first]) if one} & set(groups_of(splits[second])), key=str)
         if parted:
-            notes.append(
+            notes.found(
+                "parted_group",
                 f"parts of {plural(len(parted), 'group')} are in both {first} and {second} (e.g. {parted[0]}): figures "
-                "flatter"
+                "flatter",
             )
-    return notes

@@ -35,10 +35,10 @@ def square(left: float, top: float, width: float = 20, height: float = 16, cut: 
 def coco_set(tmp_path: Path) -> Callable[..., Path]:
     """Writes `counts` images of 48 x 64 pixels with two squares each; `edit(content, root)` changes the train JSON.
 
-    `cut` makes them no upright rectangles.
+    A corner of each is `cut`; `cut=0` makes them upright rectangles, as boxes are.
     """
 
-    def write(edit: Callable[[Any, Path], None] | None = None, counts: dict[str, int] = COUNTS, cut: float = 0) -> Path:
+    def write(edit: Callable[[Any, Path], None] | None = None, counts: dict[str, int] = COUNTS, cut: float = 2) -> Path:
         root = tmp_path / "coco"
         (root / "annotations").mkdir(parents=True)
         for number, (split, count) in enumerate(counts.items()):

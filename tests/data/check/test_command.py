@@ -98,15 +98,29 @@ def test_clean_set(check: Callable[..., Done], coco_set: Callable[..., Path], tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["coco", "outputs"]  # nothing of Hydra's
 
 
-def test_what_is_said_of_a_whole_split_is_a_warning_too(
-    check: Callable[..., Done], coco_set: Callable[..., Path]
+def test_what_a_format_notices_is_a_defect_that_strict_counts(
+    check: Callable[..., Done], coco_set: Callable[..., Path], tmp_path: Path
 ) -> None:
-    done = check(f"data.root={coco_set()}", "data=coco")
-    *notes, last = done.out.splitlines()
-    assert [note.partition(" ")[2].partition(",")[0] for note in notes] == [
-        f"{split}: warning: nearly all outlines are upright rectangles" for split in ("train", "test")
-    ]
-    assert last == "no error in 20 images with 40 objects, 2 warnings above: outputs/check/coco/check.html"
+    """In the table, the lines below it, the JSON and the page alike, with its remedy; no note any more."""
+    root = coco_set(cut=0)
+    done = check(f"data.root={root}", "data=coco")
+    assert done.code == 0
+    content, page = read(tmp_path / "outputs/check/coco")
+    (defect,) = content["defects"]
+    kind = DEFECTS["boxes_as_outlines"]
+    assert (defect["name"], defect["remedy"], defect["count"]) == (kind.name, kind.remedy, 2)
+    assert [case["id"] for case in defect["cases"]] == ["train", "test"]
+    assert content["warnings"] == 2
+    assert not any("rectangles" in note for note in content["notes"])
+    for text in (done.out, page):
+        assert text.count("nearly all outlines are upright rectangles") == 2
+        assert kind.remedy.partition(":")[0] in text
+    assert "boxes_as_outlines: train: nearly all outlines" in done.out
+    assert "warning:" not in done.out
+    assert done.out.splitlines()[-1] == "2 warnings in 20 images with 40 objects: outputs/check/coco/check.html"
+    strict = check(f"data.root={root}", "data=coco", "strict=true")
+    assert strict.code == 1
+    assert "2 warnings in 20 images with 40 objects, which strict=true counts as errors" in strict.out
 
 
 def test_damaged_set(check: Callable[..., Done], coco_set: Callable[..., Path], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import ast
 import copy
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -19,9 +20,10 @@ from lora_sam.core.errors import DataDefect, DataError
 from lora_sam.data.check.coco_labels import crosses_itself
 from lora_sam.data.check.defects import DEFECTS, SEVERITIES, Finding, grouped, total
 from lora_sam.data.check.examination import Examination, examine
-from lora_sam.data.check.opening import refusal
+from lora_sam.data.check.opening import as_finding, refusal
 from lora_sam.data.check.results import passed
 from lora_sam.data.check.samples import spread
+from lora_sam.data.noticed import Notes, NoticeKind
 from lora_sam.data.reading import image_file
 from lora_sam.data.reading.duplicates import alike, likeness
 from tests.data.check.conftest import COUNTS, HEIGHT, WIDTH, Memory, pixels, square
@@ -399,6 +401,35 @@ def test_every_kind_of_error_is_a_defect() -> None:
     assert DataError("broken").kind is None
 
 
+def test_every_kind_that_a_format_notices_is_a_defect() -> None:
+    """The list of kinds is that of the defects, with a severity and a remedy each; no other finding is an error."""
+    kinds = set(get_args(NoticeKind))
+    assert kinds <= set(DEFECTS)
+    assert {DEFECTS[kind].severity for kind in kinds} == {"warning", "info"}
+    source = "\n".join(path.read_text() for path in Path("lora_sam/data").rglob("*.py"))
+    unused = {kind for kind in kinds if not re.search(rf'(found|left_out)[(\[]\s*"{kind}"', source)}
+    assert not unused
+    assert not re.search(r"notes\.append\([^)]*warning", source)
+
+
+def test_notes_keep_their_order_and_their_kinds() -> None:
+    notes = Notes()
+    notes.append("read as usual")
+    notes.found("trimap", "masks: warning: 1 lies around 2")
+    notes.counted(
+        "train", Counter({("no_outline", "points outline nothing"): 3, (None, "of no kind"): 1, ("odd_ids", "x"): 0})
+    )
+    assert notes.texts == (
+        "read as usual",
+        "masks: warning: 1 lies around 2",
+        "train: 3 points outline nothing",
+        "train: 1 of no kind",
+    )
+    assert [one.kind for one in notes.noticed] == ["trimap", "no_outline"]
+    finding = as_finding(notes.noticed[0], Path("/data"))
+    assert (finding.id, finding.detail) == ("masks", "masks: 1 lies around 2")
+
+
 def test_messages_of_readers() -> None:
     root = Path("/data/set")
     finding = refusal(DataError("/data/set/a.json: annotation 7 (image x.png) has an RLE of size 3.", "bad_rle"), root)
@@ -420,4 +451,4 @@ def test_json_that_is_no_coco_is_passed_over(
         content["annotations"][2]["bbox"] = None
         del content["annotations"][4]["bbox"]
 
-    assert found(examined(coco_set(edit))) == {}
+    assert found(examined(coco_set(edit))) == {"crowds_left_out": ["train"]}
