@@ -138,25 +138,25 @@ def _figures(measured: dict[str, list[dict[str, Any]]]) -> list[Figure]:
         memory_limit = 0.5 if precision == "fp32" else 0.35
         goal = "" if key == "fp32" else " (goal 0.30)"
         figures += [
-            _ratio(measured, f"time_{key}", f"LoRA step, time, {shown}", (name, _PEER), _seconds, limit=1.0),
-            _ratio(
+            ratio(measured, f"time_{key}", f"LoRA step, time, {shown}", (name, _PEER), seconds_of, limit=1.0),
+            ratio(
                 measured,
                 f"memory_{key}",
                 f"LoRA step, memory, {shown}{goal or ' (goal 0.45)'}",
                 (name, _PEER),
-                _gib,
+                gib_of,
                 limit=memory_limit,
             ),
         ]
     precision = measured[_CHECKPOINTED][0]["precision"]
     figures.append(
-        _ratio(
+        ratio(
             measured,
             "memory_checkpointed",
             f"LoRA step, memory, ours at default precision ({precision} here), every block checkpointed / peer "
             "(fp32) (goal 0.17)",
             (_CHECKPOINTED, _PEER),
-            _gib,
+            gib_of,
             limit=0.20,
         )
     )
@@ -175,27 +175,27 @@ def _figures(measured: dict[str, list[dict[str, Any]]]) -> list[Figure]:
     )  # fmt: skip
     for name, what, pair, limit in speed_ups:
         what = f"LoRA step, times as fast: time of {what}"
-        figures.append(_ratio(measured, name, what, pair, _seconds, limit=limit, relation=">="))
+        figures.append(ratio(measured, name, what, pair, seconds_of, limit=limit, relation=">="))
     what = f"LoRA step, memory, ours {auto} / ours in fp32: what our default adds"
-    figures.append(_ratio(measured, "default_adds_memory", what, (_AUTO, _FP32), _gib))
+    figures.append(ratio(measured, "default_adds_memory", what, (_AUTO, _FP32), gib_of))
     for name, runs in measured.items():
-        figures += _of_side(name, _KEYS[name], runs)
+        figures += of_side(name, _KEYS[name], runs)
     return figures
 
 
-def _of_side(name: str, key: str, runs: list[dict[str, Any]]) -> list[Figure]:
+def of_side(name: str, key: str, runs: list[dict[str, Any]]) -> list[Figure]:
     seconds = [value for run in runs for value in run["seconds"]]
     cpu_seconds = [value for run in runs for value in run["cpu_seconds"]]
     before = [run["before"] / 2**30 for run in runs]
     return [
         figure(f"seconds_{key}", f"{name}: time of a step", seconds, unit="s"),
         figure(f"cpu_seconds_{key}", f"{name}: CPU time of a step, all threads", cpu_seconds, unit="s"),
-        figure(f"gib_{key}", f"{name}: peak memory", [_gib(run) for run in runs], unit="GiB"),
+        figure(f"gib_{key}", f"{name}: peak memory", [gib_of(run) for run in runs], unit="GiB"),
         figure(f"gib_before_{key}", f"{name}: memory before the first step", before, unit="GiB"),
     ]
 
 
-def _ratio(
+def ratio(
     measured: dict[str, list[dict[str, Any]]],
     name: str,
     what: str,
@@ -209,9 +209,9 @@ def _ratio(
     return figure(name, what, ratios, value=statistics.median(above) / statistics.median(below), **limits)
 
 
-def _seconds(run: dict[str, Any]) -> float:
+def seconds_of(run: dict[str, Any]) -> float:
     return float(statistics.median(run["seconds"]))
 
 
-def _gib(run: dict[str, Any]) -> float:
+def gib_of(run: dict[str, Any]) -> float:
     return float(run["peak"] / 2**30)

@@ -65,16 +65,18 @@ def measure(*, rehearse: bool) -> Outcome:
     )
 
 
-def check_same(measured: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
-    """Cosines between embeddings, for people. Raises `BenchmarkError` where a side computes something else."""
-    peer = np.array(measured["peer"][0]["embedding"])
+def check_same(
+    measured: dict[str, list[dict[str, Any]]], other: str = "peer", whose: str = "SamPredictor's"
+) -> dict[str, str]:
+    """Cosines with the embedding of the side `other`, for people. Raises `BenchmarkError` where one is too small."""
+    peer = np.array(measured[other][0]["embedding"])
     checks = {}
     for name, least in COSINE.items():
         embedding = np.array(measured[name][0]["embedding"])
         cosine = float(peer @ embedding / np.linalg.norm(peer) / np.linalg.norm(embedding))
         if not cosine >= least:
-            raise BenchmarkError(f"{name} does not compute what the peer computes: cosine {cosine:.5f}, least {least}")
-        checks[f"embedding of {name}"] = f"cosine with SamPredictor's {cosine:.6f} (random weights)"
+            raise BenchmarkError(f"{name} does not compute what {other} computes: cosine {cosine:.5f}, least {least}")
+        checks[f"embedding of {name}"] = f"cosine with {whose} {cosine:.6f} (random weights)"
     return checks
 
 

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the answer of the side that was asked for."""
     starts = {"ours": our_step, "late": late_step, "peer": peer_step, "tutorial": tutorial_step}
     parser = argparse.ArgumentParser()
-    parser.add_argument("side", choices=("prepare", *starts))
+    parser.add_argument("side", choices=("prepare", "prepare_peer", *starts))
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--checkpointing", default="off")
@@ -77,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if given.side == "prepare":
         answer = prepare(given.overrides, conditions)
+    elif given.side == "prepare_peer":
+        answer = prepare_peer(given.overrides, conditions)
     else:
         settings = (late_settings if given.side == "late" else lora_settings)(given.overrides)
         answer = time_steps(lambda: starts[given.side](settings, conditions), given.steps, given.device)
@@ -110,17 +112,15 @@ def prepare(overrides: Sequence[str], given: Conditions) -> dict[str, Any]:
     """Write the peer with our base weights and the rows of the prefix cache, and say how far apart the sides are.
 
     Returns:
-        Largest absolute differences, in fp32, of the peer's `embedding` and `logits`, of the tutorial loop's logits
-        (`tutorial`, with fresh adapters), beside the largest absolute values of ours; and what `prepare_rows` returns.
+        What `prepare_peer` returns; the largest absolute difference of the tutorial loop's logits (`tutorial`, with
+        fresh adapters) in fp32; and what `prepare_rows` returns.
     """
-    from benchmarks.hf_sam import hf_masks, hf_model
     from benchmarks.sides import tutorial
     from lora_sam.models.decoding import decode_masks
 
     settings = lora_settings(overrides)
     device = torch.device(given.device)
     sam = settings.model.build().sam.to(device)
-    peer = hf_model(settings.model, sam).to(device)
     other = tutorial.fused_sam(settings.model)
     tutorial.with_lora(other, _rank(settings))
     one = example(settings.model.image_size)
@@ -128,19 +128,43 @@ def prepare(overrides: Sequence[str], given: Conditions) -> dict[str, Any]:
     with torch.no_grad():
         embedding = sam.image_encoder(image.unsqueeze(0))
         logits, _ = decode_masks(sam, embedding, boxes=boxes, points=None, labels=None)
-        peer_embedding = peer.get_image_embeddings(image.unsqueeze(0))
-        peer_logits, _ = hf_masks(peer, image, boxes)
         other.to(device)
         other_logits, _ = tutorial.low_res_masks(other, other.image_encoder(image.unsqueeze(0)), boxes)
+    del other, sam
+    return {
+        **prepare_peer(overrides, given),
+        "tutorial": float((logits[:, 0] - other_logits).abs().max()),
+        **prepare_rows(late_settings(overrides), given),
+    }
+
+
+def prepare_peer(overrides: Sequence[str], given: Conditions) -> dict[str, Any]:
+    """Write the peer with our base weights, and say how far apart the two are.
+
+    Returns:
+        Largest absolute differences, in fp32, of the peer's `embedding` and `logits`, beside the largest absolute
+        values of ours.
+    """
+    from benchmarks.hf_sam import hf_embedding, hf_masks, hf_model
+    from lora_sam.models.decoding import decode_masks
+
+    settings = lora_settings(overrides)
+    device = torch.device(given.device)
+    sam = settings.model.build().sam.to(device)
+    peer = hf_model(settings.model, sam).to(device)
+    one = example(settings.model.image_size)
+    image, boxes = _image_of(one).to(device), _boxes_of(one).to(device)
+    with torch.no_grad():
+        embedding = sam.image_encoder(image.unsqueeze(0))
+        logits, _ = decode_masks(sam, embedding, boxes=boxes, points=None, labels=None)
+        peer_embedding = hf_embedding(peer, image.unsqueeze(0))
+        peer_logits, _ = hf_masks(peer, image, boxes)
     peer.save_pretrained(given.directory / "peer")
-    del peer, other, sam
     return {
         "embedding": float((embedding - peer_embedding).abs().max()),
         "largest_embedding": float(embedding.abs().max()),
         "logits": float((logits[:, 0] - peer_logits).abs().max()),
         "largest_logit": float(logits.abs().max()),
-        "tutorial": float((logits[:, 0] - other_logits).abs().max()),
-        **prepare_rows(late_settings(overrides), given),
     }
 
 
@@ -211,17 +235,15 @@ def late_step(settings: Settings, given: Conditions) -> tuple[Step, dict[str, An
 
 
 def peer_step(settings: Settings, given: Conditions) -> tuple[Step, dict[str, Any]]:
-    """`transformers.SamModel` with `peft` as their documents show it, on the loss and the optimiser of our side."""
-    from transformers import SamModel
-
-    from benchmarks.hf_sam import with_lora
+    """The model of `transformers` with `peft` as their documents show it, on the loss and the optimiser of our side."""
+    from benchmarks.hf_sam import read_peer, with_lora
     from lora_sam.models.device import autocast, pick_precision
     from lora_sam.training.step import mask_losses
 
     torch.manual_seed(settings.seed)
     device = torch.device(given.device)
     picked = pick_precision(given.precision, device)
-    base = SamModel.from_pretrained(given.directory / "peer", local_files_only=True)
+    base = read_peer(given.directory / "peer")
     attention = base.config._attn_implementation
     method: Any = settings.method
     peer = with_lora(base, rank=method.rank, alpha=method.alpha).to(device)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_sam.core.frame import Frame
 from lora_sam.core.memory import peak_rss
 
 ENCODERS = {"f32": ("fp16", "f32"), "bf16": ("fp16", "bf16"), "int8": ("int8", "f32"), "int8_bf16": ("int8", "bf16")}
@@ -23,7 +22,7 @@ ENCODERS = {"f32": ("fp16", "f32"), "bf16": ("fp16", "bf16"), "int8": ("int8", "
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the answer of the side that was asked for."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("side", choices=("export", "quantize", "peer", *ENCODERS))
+    parser.add_argument("side", choices=("export", "quantize", "peer", "torch", *ENCODERS))
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--repeats", type=int, default=3)
@@ -36,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         answer = quantize(given.overrides, given.directory)
     elif given.side == "peer":
         answer = time_peer(given.overrides, given.threads, given.repeats)
+    elif given.side == "torch":
+        answer = time_torch(given.overrides, given.threads, given.repeats)
     else:
         answer = time_openvino(given.side, given.directory, given.threads, given.repeats)
     print(json.dumps({**answer, "whole_seconds": time.perf_counter() - start, "peak_bytes": peak_rss()}))
@@ -75,11 +76,11 @@ def quantize(overrides: Sequence[str], directory: Path) -> dict[str, Any]:
     from lora_sam.deployment.quantizing.compression import Recipe, quantized, read, save
     from lora_sam.deployment.quantizing.ladder import Rung
 
-    side = settings_for(*overrides).model.image_size
+    model = settings_for(*overrides).model
     source, target, scratch = (directory / name for name in ("fp16", "int8", "scratch"))
     for made in (target, scratch):
         made.mkdir(parents=True, exist_ok=True)
-    examples = [{"images": preprocess(picture(side), Frame(side, square=False)).unsqueeze(0).numpy()}]
+    examples = [{"images": preprocess(picture(model.image_size), model.frame).unsqueeze(0).numpy()}]
     save(read(source / "image_encoder.xml"), scratch / "image_encoder.xml")
     encoder = read(scratch / "image_encoder.xml")
     save(quantized(encoder, examples, Rung("default"), Recipe("mixed", fast=True)), target / "image_encoder.xml")
@@ -104,6 +105,25 @@ def time_peer(overrides: Sequence[str], threads: int, repeats: int) -> dict[str,
     def encode() -> NDArray[np.float32]:
         predictor.set_image(image)
         embedding: NDArray[np.float32] = predictor.features.numpy()
+        return embedding
+
+    return _timed(encode, repeats)
+
+
+def time_torch(overrides: Sequence[str], threads: int, repeats: int) -> dict[str, Any]:
+    """Our image encoder of any family, eager, fp32, pre-processing included."""
+    import torch
+
+    from benchmarks.settings import settings_for
+    from lora_sam.data.transforms import preprocess
+
+    torch.set_num_threads(threads)
+    model = settings_for(*overrides).model
+    encoder, image = model.build().sam.image_encoder, picture(model.image_size)
+
+    def encode() -> NDArray[np.float32]:
+        with torch.inference_mode():
+            embedding: NDArray[np.float32] = encoder(preprocess(image, model.frame).unsqueeze(0)).numpy()
         return embedding
 
     return _timed(encode, repeats)
