@@ -16,6 +16,9 @@ QUESTION = "SAM 2.1 tiny at 1024 px: OpenVINO against segment_anything's SamPred
 QUICK = False
 
 SPEED_UPS = {"int8_bf16": 10.0, "int8": None, "bf16": None, "f32": None}
+COSINE = {"f32": 0.9999, "bf16": 0.995, "int8": 0.98, "int8_bf16": 0.98}
+"""Least cosine with the embedding of the same random weights in torch: so no statement on accuracy."""
+
 _TORCH = "torch"
 
 
@@ -38,7 +41,7 @@ def measure(*, rehearse: bool) -> Outcome:
             return lambda: run_side("openvino_encode", arguments, threads=threads)
 
         measured = take_turns({name: side(name) for name in ("peer", *SPEED_UPS, _TORCH)}, rounds)
-    checks = check_same(measured, _TORCH, "the same model's in torch")
+    checks = check_same(measured, _TORCH, "the same model's in torch", COSINE)
     for runs in measured.values():
         for one in runs:
             del one["embedding"]
