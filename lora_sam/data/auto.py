@@ -11,15 +11,20 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Annotated, Literal
 
-from lora_sam.core.errors import DataError
+from pydantic import Field
+
+from lora_sam.core.config import from_conf
+from lora_sam.core.errors import ConfigError, DataError
 from lora_sam.data.detection import Found, detected, formats, stored_option
-from lora_sam.data.options import FormatOptions, SliceOptions
+from lora_sam.data.options import FormatOptions, MaskKind, SliceOptions
 from lora_sam.data.reading.paths import data_root, within
 from lora_sam.data.reading.unknown_layout import Layout, unknown_layout
 from lora_sam.data.splits import Splits, spellings
 
 _ROLES = ("train", "val", "test")
+_PASSED_ON = ("crowd", "ignore", "instances", "invert", "mask_suffix", "mask_values", "rings", "threshold")
 _MAX_HINTS = 50  # directories below the root that are looked into, to say where a data set may be
 
 
@@ -28,8 +33,28 @@ class Auto(SliceOptions, FormatOptions):
     """Labelled images in whichever format `root` has them: COCO, Pascal VOC, Common Semantic Segmentation, Datumaro,
     images and masks, images and label images, or a table of Hugging Face.
 
-    The options of that format that are not here have the values of its file in `conf/data`; `data=<format>` sets them.
+    The options of that format that are not here, or null, have the values of its file in `conf/data`; `data=<format>`
+    sets them. One that the format does not have is refused.
+
+    Attributes:
+        crowd: As in `data=coco`.
+        ignore: As in `data=labels` and `data=folder`.
+        instances: As in `data=labels` and `data=folder`.
+        invert: As in `data=folder`.
+        mask_suffix: As in `data=labels` and `data=folder`.
+        mask_values: As in `data=folder`.
+        rings: As in `data=coco`.
+        threshold: As in `data=folder`.
     """
+
+    crowd: Literal["auto", "objects", "ignore"] | None
+    ignore: tuple[int, ...] | Literal["auto"] | None
+    instances: Literal["auto", "whole", "components", "values"] | None
+    invert: bool | None
+    mask_suffix: str | None
+    mask_values: MaskKind | None
+    rings: Literal["auto", "union", "even_odd"] | None
+    threshold: Annotated[int, Field(ge=1, le=65535)] | None
 
     def open(self, seed: int) -> Splits:
         """Find the format, then read and check everything; a note says which format it is and why.
@@ -81,6 +106,20 @@ class Auto(SliceOptions, FormatOptions):
                 f"{self.root}: is read as data={found.option} ({found.why}), which has no volumes; leave "
                 "data.slices out."
             )
+        for key in _PASSED_ON:
+            if own.get(key) is None:
+                own.pop(key, None)
+            if getattr(self, key) is not None and key not in names:
+                raise DataError(
+                    f"{self.root}: is read as data={found.option} ({found.why}), which has no {key}; leave data.{key} "
+                    "out."
+                )
+        given = {key: own[key] for key in _PASSED_ON if key in own}
+        if given:
+            try:
+                from_conf(f"data/{found.option}", root=self.root, **given)  # what the format takes may be less
+            except ConfigError as error:
+                raise ConfigError(f"data.{error}; the data is read as data={found.option} ({found.why})") from error
         built: DataSource = cls(**{**values, **own, **found.changes})
         return built
 

@@ -116,6 +116,13 @@ def _read_split(
     images = read_images(content["images"], root, folder, file, ledger, finder)
     if finder.searched:
         notes.append(f"{split}: {finder.searched} images were found by their name alone: {file.name} has other paths")
+    entries = content["annotations"]
+    if entries and all(isinstance(entry, dict) and "segments_info" in entry for entry in entries):
+        raise DataError(
+            f"{file}: is COCO panoptic, whose masks are in PNG files, and is not read; make COCO instances of it with "
+            "panopticapi: python converters/panoptic2detection_coco_format.py",
+            "bad_annotation",
+        )
     categories = categories_of(content.get("categories"), file)
     sizes = {identifier: image.size for identifier, image in images.items() if image is not None}
     frame = frame_of(content["annotations"], sizes, file)

@@ -19,8 +19,9 @@ from lora_sam.data.reading.label_map import LabelMap, numbered, stored_values
 from lora_sam.data.reading.labelled import check_size, size_mismatch
 from lora_sam.data.reading.mask_survey import blended, place_of, surveyed, void_of
 from lora_sam.data.reading.mask_values import MaskValues, mask_values
-from lora_sam.data.reading.mask_warnings import odd_values
+from lora_sam.data.reading.mask_warnings import odd_values, warn_of_outlines, warn_of_parts
 from lora_sam.data.reading.pairs import Pairing, open_pairs
+from lora_sam.data.reading.palettes import check_palettes
 from lora_sam.data.splits import Splits
 
 LABEL_SUFFIXES = SUFFIXES | {".npy"}
@@ -82,7 +83,11 @@ class Labels(IgnoreOptions, NameOptions, SliceOptions, FormatOptions):
             if kind == "blended":
                 remedy = f"data=folder data.mask_values=labels data.images='{self.images}' data.masks='{self.labels}'"
                 raise blended(files[0], f"{remedy} takes every value for an object")
+            check_palettes(files)
             odd_values(survey, ignored, place_of(files), notes)
+            warn_of_outlines(survey, place_of(files), notes)
+            if self.instances != "components" and len(survey.values(ignored)) == 1:
+                warn_of_parts(survey, place_of(files), notes)
             return lambda file: LabelFile(file, self.instances == "components", self.min_area, ignored)
 
         return open_pairs(

@@ -15,7 +15,11 @@ NoticeKind = Literal[
     "crowds_left_out",
     "damaged_parts",
     "duplicates_not_sought",
+    "gradient_masks",
+    "hollow_masks",
+    "ids_at_the_limit",
     "importer_warning",
+    "instance_encoding",
     "inverted_masks",
     "masks_of_many_parts",
     "no_background",
@@ -38,6 +42,7 @@ NoticeKind = Literal[
     "unused_label",
     "unused_split",
     "void_values",
+    "zero_is_an_object",
 ]
 """What may be wrong with labels that are read; `lora_sam.data.check.defects` says how bad each is, and the remedy."""
 

@@ -218,8 +218,11 @@ def test_options_of_auto_reach_the_format(tmp_path: Path, scenes: Scenes) -> Non
 @pytest.mark.parametrize("option", FORMATS)
 def test_the_defaults_of_auto_are_those_of_every_format(option: str) -> None:
     own, other = (yaml.safe_load((CONF / f"{name}.yaml").read_text()) for name in ("auto", option))
-    assert own.keys() - other.keys() <= {"slices"}  # of those that have volumes; the others refuse it
-    names = own.keys() & other.keys() - {"_target_", "val"}  # Hugging Face calls it validation
+    # null is what the format says; formats without it refuse another value, as those without volumes do slices
+    passed_on = {"crowd", "ignore", "instances", "invert", "mask_suffix", "mask_values", "rings", "threshold"}
+    assert all(own[name] is None for name in passed_on | {"slices"})
+    assert own.keys() - other.keys() <= {"slices"} | passed_on
+    names = own.keys() & other.keys() - {"_target_", "val"} - passed_on  # Hugging Face calls it validation
     assert {name: own[name] for name in names} == {name: other[name] for name in names}
     assert other["val"] in ("val", "validation")
     target, values = stored_option(option)

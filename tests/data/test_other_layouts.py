@@ -179,7 +179,7 @@ def test_boxes_that_were_exported_as_polygons_are_named(data: str, tmp_path: Pat
         for name in STEMS:
             lines = [" ".join(f"{x / W} {y / H}" for x, y in points) for points in (SQUARE, box)]
             put(tmp_path / "labels" / f"{name}.txt", "".join(f"0 {line}\n" for line in lines))
-    assert any("nearly all outlines are upright rectangles" in note for note in opened(tmp_path).notes)
+    assert any("nearly all outlines are rectangles" in note for note in opened(tmp_path).notes)
     if data == "coco":
         coco(tmp_path, SQUARE, TRIANGLE)
         assert not any("rectangles" in note for note in opened(tmp_path).notes)

@@ -157,6 +157,27 @@ _WARNINGS = (
         "Label images without a background",
         "If the value that is named is the background, leave it out with data.ignore=[...].",
     ),
+    (
+        "zero_is_an_object",
+        "Label images whose background is not 0",
+        "If 0 is an object there, add 1 to every value, so that the background becomes 0.",
+    ),
+    (
+        "instance_encoding",
+        "Values that hold a class and an instance",
+        "Values without an instance are areas such as road and sky: leave them out with data.ignore=[...].",
+    ),
+    (
+        "ids_at_the_limit",
+        "Label images that use every value of 8 bits",
+        "If there are more objects, several share a value: save labels with 16 bits.",
+    ),
+    (
+        "gradient_masks",
+        "Masks that rise slowly to their largest value",
+        "Set data.threshold where the object begins, or export masks of two values.",
+    ),
+    ("hollow_masks", "Masks of outlines that are not filled", "Fill the outlines, else the inside is background."),
     ("trimap", "Values that seem to be the edges of a trimap", "If they are no objects, set data.ignore=[...]."),
     (
         "masks_of_many_parts",

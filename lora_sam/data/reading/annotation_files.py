@@ -146,6 +146,7 @@ def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return mapping
 
 
+_UTF_16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 _END_BYTES = 2**18  # bytes at either end; keys come in any order, but the short ones are at one of the ends
 
 _COCO_KEY = re.compile(rb'"(?:images|annotations)"\s*:\s*\[')
@@ -185,13 +186,19 @@ def ends_of(file: Path) -> bytes:
             return b""
         with file.open("rb") as opened:
             text = opened.read(_END_BYTES)
+            wide = _UTF_16.get(text[:2])  # as PowerShell writes
+            text = _narrow(text, wide)
             size = file.stat().st_size
             if size > _END_BYTES:
-                opened.seek(max(_END_BYTES, size - _END_BYTES))
-                text += b"\n" + opened.read(_END_BYTES)
+                opened.seek(max(_END_BYTES, size - _END_BYTES) // 2 * 2)
+                text += b"\n" + _narrow(opened.read(_END_BYTES), wide)
     except OSError:
         return b""
     return text
+
+
+def _narrow(text: bytes, encoding: str | None) -> bytes:
+    return text if encoding is None else text.decode(encoding, "ignore").encode("utf-8", "ignore")
 
 
 def read_lines(file: Path, most: int | None = None) -> list[str]:

@@ -20,9 +20,9 @@ class ImageFinder:
     """Finds images by the names in annotation files.
 
     A name is taken as a path first. Where no such file is there, the only file under the root counts whose name is the
-    same: in another folder, with `\\` for `/`, as a URL or as a path of another machine, in the other Unicode
-    normalisation, in other letters' case, or with another ending. Of several such files the one counts that has more
-    of the name's folders; where that leaves several, none does.
+    same: in another folder, with `\\` for `/`, with `%20` for a blank, as a URL or as a path of another machine, in
+    the other Unicode normalisation, in other letters' case, or with another ending. Of several such files the one
+    counts that has more of the name's folders; where that leaves several, none does.
 
     Args:
         root: As returned by `data_root`; no other file is found.
@@ -54,6 +54,8 @@ class ImageFinder:
                 if path is not None:
                     return path
         found = self._alike(parts)
+        if not found and "%" in name:
+            found = self._alike(_parts(unquote(name)))
         if len(found) == 1:
             return found[0]
         if found:

@@ -11,7 +11,20 @@ PART_SHARE = 0.1
 """Parts with a smaller share of the largest one's pixels are specks."""
 
 _MOST_PIXELS = 2**20  # of a mask; a band of rows of larger ones
+_OUTLINE, _INSIDE = 2, 2.0  # pixels taken from all sides; times the pixels of a mask
 _STRIP, _ACROSS = 5, 9  # a strip has no square of so many pixels a side, and both its sides within so many
+
+
+def is_hollow(mask: NDArray[np.bool_]) -> bool:
+    """Whether a mask [H, W] is thin closed outlines: a few pixels wide, around far more than it covers itself."""
+    from scipy.ndimage import binary_erosion, label
+
+    covered = int(np.count_nonzero(mask))
+    if not covered or binary_erosion(mask, iterations=_OUTLINE).any():
+        return False
+    numbers, count = label(~np.pad(mask, 1))
+    areas = np.bincount(numbers.ravel(), minlength=count + 1)
+    return bool(areas[2:].sum() > _INSIDE * covered)  # 0 is the mask, 1 what is outside
 
 
 def separate_parts(mask: NDArray[np.bool_]) -> int:

@@ -19,6 +19,7 @@ from lora_sam.data.reading.labelled import check_size
 from lora_sam.data.reading.mask_survey import Survey, blended, place_of, surveyed, void_of
 from lora_sam.data.reading.mask_values import mask_values
 from lora_sam.data.reading.mask_warnings import warn
+from lora_sam.data.reading.palettes import check_palettes
 
 _SOFT_SHARE = 0.8  # of a mask's foreground at 255, with more values below: rather a soft edge than labels
 
@@ -52,6 +53,7 @@ def settled(options: MaskOptions, min_area: int, files: Sequence[ImageFile], not
     where = place_of(files)
     given = () if options.ignore == "auto" and options.mask_values == "binary" else options.ignore
     ignore = void_of(survey, given, files, notes)
+    check_palettes(files)
     kind = survey.kind(ignore)
     decided = options.mask_values
     if decided == "auto" and kind != "plain":

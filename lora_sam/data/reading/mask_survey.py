@@ -14,7 +14,7 @@ from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import Notes
 from lora_sam.data.reading.image_file import ImageFile
 from lora_sam.data.reading.images import image_size, is_jpeg
-from lora_sam.data.reading.mask_areas import band_of, separate_parts, strips_of, tally
+from lora_sam.data.reading.mask_areas import band_of, is_hollow, separate_parts, strips_of, tally
 from lora_sam.data.reading.mask_values import MaskValues, mask_values
 from lora_sam.data.reading.skipping import attempt_all
 
@@ -37,6 +37,7 @@ _STRIPS, _LEAPS = 0.1, 0.25  # of the pixels at edges; of unequal neighbours, th
 _STRIP_IDS = 16  # larger steps leave edges of single pixels
 _FEW_IDS, _MOST_IDS, _USED_IDS = 32, 200, 0.3  # beside void: few ids may have gaps, more use this share of the numbers
 _FRAMED = 0.6
+_INSIDE = 0.05  # of the border: what has less lies inside
 _LARGE, _ALIKE = 0.3, 0.95  # share of the picture, intersection over union
 
 
@@ -59,6 +60,7 @@ class Survey:
         edges: Pixels above 0 with another value beside them.
         strips: Pixels of each value in thin strips between a smaller and a larger value, left by smooth enlargement.
         apart: Pixels of each value in thick areas, with no larger value near.
+        hollow: Files whose foreground is thin closed outlines.
         parts: Connected parts of what is at least half the largest value, without specks, of each file.
     """
 
@@ -76,6 +78,7 @@ class Survey:
     edges: int = 0
     strips: dict[int, int] = field(default_factory=dict)
     apart: dict[int, int] = field(default_factory=dict)
+    hollow: int = 0
     parts: list[int] = field(default_factory=list)
     _first: NDArray[np.bool_] | None = None
 
@@ -95,6 +98,7 @@ class Survey:
         self.no_background += bool(foreground.all())
         tally(self.border, np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]]))
         values = band_of(values, foreground)
+        self.hollow += is_hollow(values != 0)
         self.parts.append(separate_parts(2 * values.astype(np.int64) > int(values.max())))
         tally(self.counts, values)
         if len(np.unique(values)) < 3 and not jpeg:
@@ -144,6 +148,14 @@ class Survey:
     def on_the_border(self, values: Sequence[int]) -> int:
         """Which of `values` most pixels of the borders have."""
         return max(values, key=lambda value: self.border.get(value, 0))
+
+    def around_zero(self, voids: Sequence[int]) -> int | None:
+        """Which of these values lies around 0, as a background does around objects; None for none."""
+        total = sum(self.border.values())
+        if not self.counts.get(0) or self.border.get(0, 0) > _INSIDE * total:
+            return None
+        most = [value for value in voids if self.border.get(value, 0) > 0.5 * total]
+        return next((value for value in most if self.counts.get(value, 0) > self.counts[0]), None)
 
     def is_rim(self, lower: int, upper: int) -> bool:
         """Whether `upper` hardly meets background: `lower` lies all around it, and covers less."""
@@ -255,8 +267,16 @@ def void_of(
 ) -> tuple[int, ...]:
     """The values that are no objects, as the user said; where that is `auto`, a note says which."""
     if ignore != "auto":
+        if background := survey.around_zero(ignore):
+            notes.found("zero_is_an_object", f"{place_of(files)}: {_around(background)}")
         return ignore
     found = survey.void()
+    if background := survey.around_zero(found):
+        raise DataError(
+            f"{files[0]}: {_around(background)}; add 1 to every value, so that the background becomes 0, or set "
+            f"data.ignore=[{background}] if 0 is the background.",
+            "ambiguous_mask",
+        )
     if found:
         listed = ",".join(str(value) for value in found)
         notes.found(
@@ -265,6 +285,10 @@ def void_of(
             f"as data.ignore=[{listed}] does; data.ignore=[] takes it for one",
         )
     return found
+
+
+def _around(background: int) -> str:
+    return f"{background} covers most of the borders, and 0 lies inside, as an object on a background of {background}"
 
 
 def place_of(files: Sequence[ImageFile]) -> str:

@@ -9,6 +9,9 @@ from lora_sam.data.noticed import Notes
 from lora_sam.data.options import MaskKind, MaskOptions
 from lora_sam.data.reading.mask_survey import MANY_PARTS, Survey
 
+_LIMIT, _NEARLY_ALL = 255, 0.98
+_DROPPED = 0.6  # of the pixels above 0: soft edges of thin objects are less
+_MOST = 0.8  # of the files
 _SAME_FILES = 4  # so many masks are not the same by chance
 
 
@@ -19,7 +22,8 @@ def warn(
     if options.invert or not survey.files:
         return
     values = survey.values(ignore)
-    if survey.files >= _SAME_FILES and survey.alike == survey.files:
+    _warn_of_shapes(survey, options, decided, ignore, where, notes)
+    if survey.files >= _SAME_FILES and survey.alike == survey.files and not ignore:  # void is alike in many
         notes.found(
             "same_masks",
             f"{where}: warning: the {survey.files} masks that were looked at are nearly the same, as a field of view "
@@ -34,11 +38,42 @@ def warn(
         return
     if decided != "binary" and len(values) > 1:
         odd_values(survey, ignore, where, notes)
-    elif options.instances == "auto" and survey.usual_parts >= MANY_PARTS:
+    elif options.instances == "auto":
+        warn_of_parts(survey, where, notes)
+
+
+def warn_of_parts(survey: Survey, where: str, notes: Notes) -> None:
+    """Say so where a mask, or the only value of label images, has many separate parts."""
+    if survey.usual_parts >= MANY_PARTS:
         notes.found(
             "masks_of_many_parts",
             f"{where}: warning: a mask is one object, of {plural(survey.usual_parts, 'separate part')} in the median; "
             "if the parts are objects, set data.instances=components",
+        )
+
+
+def _warn_of_shapes(
+    survey: Survey, options: MaskOptions, decided: MaskKind, ignore: tuple[int, ...], where: str, notes: Notes
+) -> None:
+    warn_of_outlines(survey, where, notes)
+    above = sum(count for value, count in survey.counts.items() if value > 0 and value not in ignore)
+    below = sum(survey.counts[value] for value in survey.values(ignore) if value < options.threshold)
+    if decided == "binary" and survey.largest(ignore) >= options.threshold and below > _DROPPED * above:
+        notes.found(
+            "gradient_masks",
+            f"{where}: warning: {100 * below / above:.0f} % of the pixels above 0 are below data.threshold="
+            f"{options.threshold}, as in maps of distances, of probabilities, or in photographs; data.threshold=1 "
+            "keeps all of them",
+        )
+
+
+def warn_of_outlines(survey: Survey, where: str, notes: Notes) -> None:
+    """Say so where most masks are outlines that are not filled."""
+    if survey.files and survey.hollow >= _MOST * survey.files:
+        notes.found(
+            "hollow_masks",
+            f"{where}: warning: in {survey.hollow} of {survey.files} masks the objects are thin outlines, around far "
+            "more than they cover; fill them if the inside belongs to the object",
         )
 
 
@@ -52,9 +87,22 @@ def odd_values(survey: Survey, ignored: Sequence[int], where: str, notes: Notes)
         notes: Gets them.
     """
     values = survey.values(ignored)
+    if values and values[-1] == _LIMIT and len(values) >= _NEARLY_ALL * _LIMIT:
+        notes.found(
+            "ids_at_the_limit",
+            f"{where}: warning: {len(values)} of the {_LIMIT} values of 8 bits are used; if an image has more objects, "
+            "several have the same: save labels with 16 bits",
+        )
     if len(values) < 2 or not survey.files:
         return
-    if survey.no_background == survey.files:
+    if areas := _without_instance(values, survey.no_background == survey.files):
+        listed, base = ",".join(map(str, areas)), 1000 if min(areas) < 256 else 256
+        notes.found(
+            "instance_encoding",
+            f"{where}: warning: values seem to be class x {base} + instance, and {listed} have no instance, as areas "
+            f"have; if they are no objects, set data.ignore=[{listed}]",
+        )
+    elif survey.no_background == survey.files:
         outside = survey.on_the_border(values)
         notes.found(
             "no_background",
@@ -67,3 +115,19 @@ def odd_values(survey: Survey, ignored: Sequence[int], where: str, notes: Notes)
             f"{where}: warning: {values[0]} lies around {values[1]}, as the unsure edge of a trimap does; if it is no "
             f"object, set data.ignore=[{values[0]}]",
         )
+
+
+def _without_instance(values: Sequence[int], everywhere: bool) -> list[int]:
+    """Values of classes without an instance, where values are class x 1000 + instance (Cityscapes) or class x 256 +
+    instance (KITTI); empty where they are not.
+
+    Args:
+        values: Those above 0, ascending.
+        everywhere: Whether no mask has a pixel of 0.
+    """
+    small = [value for value in values if value < 256]
+    large = [value for value in values if value >= 1000]
+    if small and large and len(small) + len(large) == len(values) and large[-1] < 256_000:
+        return small
+    areas = [value for value in values if value % 256 == 0]
+    return areas if everywhere and areas and len(areas) < len(values) and values[0] >= 256 else []

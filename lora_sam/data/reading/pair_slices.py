@@ -15,13 +15,25 @@ from lora_sam.data.reading.volumes import Slice, Slices, chosen, slice_count
 
 
 @contextmanager
-def offering_slices(offered: bool) -> Iterator[None]:
-    """Name `data.slices` as a remedy where a TIFF stack is refused and the format has that option."""
+def offering_slices(offered: bool, image: ImageFile | None = None) -> Iterator[None]:
+    """Name `data.slices` as a remedy where a TIFF stack is refused and the format has that option.
+
+    Args:
+        offered: Whether it has.
+        image: Of labels, their image: where that is one picture, its labels are no slices.
+    """
     try:
         yield
     except SeveralPagesError as error:
         if not (offered and error.stack):
             raise
+        if isinstance(image, Path) and not is_nifti(image) and slice_count(image) == 1:
+            said = str(error).partition(";")[0]
+            raise DataError(
+                f"{said}, and its image one; where each page is an object, join them into one label image with "
+                "a value for each object.",
+                error.kind,
+            ) from error
         raise DataError(
             f"{str(error).rstrip('.')}, or train on the slices with data.slices=all.", error.kind
         ) from error

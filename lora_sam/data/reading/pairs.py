@@ -271,7 +271,7 @@ def _read_pairs(
                 f"{file}: has no image {images / name}.(png, jpg, ...); add it, or remove the {what}.",
                 "label_without_image",
             )
-        with offering_slices(offered):
+        with offering_slices(offered, image):
             return described(root, image, store(file), file, config.check)
 
     outcomes = attempt_all(pair, sorted(images_of.keys() | labels_of.keys()))

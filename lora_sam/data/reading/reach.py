@@ -12,6 +12,7 @@ from lora_sam.data.noticed import Notes
 _LEAST_OUTLINES, _LEAST_IMAGES = 20, 5
 _LEAST_BOXES, _MOSTLY = 8, 0.9
 _QUARTER = 0.55  # of width and height: some outlines reach a little beyond the middle
+_CROOKED = 0.02  # of a side: corners are rounded
 _SMALL = 8  # pixels; in smaller images an object of one pixel may be meant
 
 QUARTER = (
@@ -21,7 +22,7 @@ QUARTER = (
 
 
 BOXES = (
-    "warning: nearly all outlines are upright rectangles, as boxes are that were exported as polygons; from boxes no "
+    "warning: nearly all outlines are rectangles, as boxes are that were exported as polygons; from boxes no "
     "masks are learned: look at the preview, and outline the objects"
 )
 
@@ -35,7 +36,7 @@ class Reach:
         images: Of which images.
         largest: Their largest coordinate.
         share: The same as a share of the width or the height of its image.
-        rectangles: How many outlines are rectangles with upright sides.
+        rectangles: How many outlines are rectangles, upright or turned.
     """
 
     outlines: int = 0
@@ -48,7 +49,7 @@ class Reach:
         """Look at the corners [N, 2] (x, y) of an outline in an image of `size` (H, W)."""
         self.outlines += 1
         self.images.add(image)
-        self.rectangles += _is_upright_rectangle(points)
+        self.rectangles += _is_rectangle(points)
         self.largest = max(self.largest, float(points.max()))
         self.share = max(self.share, float((points.max(axis=0) / (size[1], size[0])).max()))
 
@@ -58,7 +59,7 @@ class Reach:
         return many and self.share <= _QUARTER
 
     def are_boxes(self) -> bool:
-        """Whether nearly all outlines are rectangles with upright sides."""
+        """Whether nearly all outlines are rectangles."""
         return self.outlines >= _LEAST_BOXES and self.rectangles >= _MOSTLY * self.outlines
 
     def tell(self, place: str, notes: Notes) -> None:
@@ -69,14 +70,18 @@ class Reach:
             notes.found("boxes_as_outlines", f"{place}: {BOXES}")
 
 
-def _is_upright_rectangle(points: NDArray[np.float64]) -> bool:
+def _is_rectangle(points: NDArray[np.float64]) -> bool:
     if len(points) == 5 and (points[0] == points[4]).all():
         points = points[:4]
     if len(points) != 4:
         return False
-    steps = np.abs(points - np.roll(points, 1, axis=0)) > 1e-6 * np.abs(points).max()
-    # every side goes along one axis, in turns
-    return bool((steps.sum(axis=1) == 1).all() and (steps[0] == steps[2]).all() and (steps[0] != steps[1]).all())
+    sides = np.roll(points, -1, axis=0) - points
+    lengths = np.linalg.norm(sides, axis=1)
+    if lengths.min() <= 0:
+        return False
+    # opposite sides are one vector there and back, and neighbours meet at a right angle
+    opposite = np.abs(sides[:2] + sides[2:]).max() < _CROOKED * lengths.max()
+    return bool(opposite and abs(float(sides[0] @ sides[1])) < _CROOKED * lengths[0] * lengths[1])
 
 
 def are_shares(points: NDArray[np.float64], size: tuple[int, int]) -> bool:

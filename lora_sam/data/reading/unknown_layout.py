@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -10,8 +11,8 @@ from pathlib import Path
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
-from lora_sam.data.reading.annotation_files import ends_of
-from lora_sam.data.reading.file_types import counted_types, unread_types
+from lora_sam.data.reading.annotation_files import ends_of, json_kind
+from lora_sam.data.reading.file_types import counted_types, ending, unread_types
 from lora_sam.data.reading.foreign import foreign_files, unknown_keys
 from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.likely_pairs import likely_pairs
@@ -112,7 +113,7 @@ def _what_is_there(paths: Iterable[str]) -> str:
 
 def _near(root: Path, paths: Sequence[str], layouts: Sequence[Layout], train: str) -> str:
     """Which tool it is of, which folders may be pairs, which formats it is near and what they miss; sentences."""
-    first = foreign_files(root, paths) + likely_pairs(root, paths, train)
+    first = foreign_files(root, paths) + _coco_files(root, paths) + likely_pairs(root, paths, train)
     found = []
     for layout in layouts:
         missing = [need for need in layout.needs if not _met(root, paths, need)]
@@ -132,6 +133,18 @@ def _near(root: Path, paths: Sequence[str], layouts: Sequence[Layout], train: st
     if not texts and not theirs and not first:
         text += unknown_keys(root, paths)
     return first + text
+
+
+def _coco_files(root: Path, paths: Sequence[str]) -> str:
+    """Files of COCO that are in no known place, or several of which may be meant, and what to type; a sentence."""
+    files = [path for path in paths if path.casefold().endswith(".json")]
+    found = [path for path in sorted(files, key=len)[:_MAX_OPENED] if json_kind(root / path) == "coco"]
+    folders = Counter(path.rpartition("/")[0] or "." for path in paths if ending(path.casefold()) in SUFFIXES)
+    if not found or not folders:
+        return ""
+    names = " and ".join(found[:2]) + (f" and {len(found) - 2} more" if len(found) > 2 else "")
+    are = "is" if len(found) == 1 else "are"
+    return f"{names} {are} COCO: data=coco data.annotations={found[0]} data.images={folders.most_common(1)[0][0]}. "
 
 
 def _paths(root: Path) -> list[str]:

@@ -113,7 +113,7 @@ def test_what_a_format_notices_is_a_defect_that_strict_counts(
     assert content["warnings"] == 2
     assert not any("rectangles" in note for note in content["notes"])
     for text in (done.out, page):
-        assert text.count("nearly all outlines are upright rectangles") == 2
+        assert text.count("nearly all outlines are rectangles") == 2
         assert kind.remedy.partition(":")[0] in text
     assert "boxes_as_outlines: train: nearly all outlines" in done.out
     assert "warning:" not in done.out
