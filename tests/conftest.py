@@ -36,6 +36,14 @@ def pytest_configure() -> None:
         logging.get_absl_handler().python_handler.close = lambda: None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection() -> None:
+    """Before a test file imports OpenVINO: with its telemetry every export starts a process that reports home."""
+    from lora_sam.predictors.openvino_parts import quiet_openvino
+
+    quiet_openvino()
+
+
 @dataclasses.dataclass(frozen=True)
 class Done:
     """What one call of a command line did."""
