@@ -53,7 +53,8 @@ class Predict:
         overwrite: Replace the predictions that are in output; other files stay.
         backend: torch, or what deploy made: merged, fp32, fp16, int8, int8_bf16 and so on.
         adapter: False predicts with the base, as it was before training; torch only.
-        points_per_side: Without prompts: points along each side of an image that are tried.
+        points_per_side: Without prompts: points along each side of an image that are tried; null takes as many as the
+            run found its objects with.
         predicted_iou: Without prompts: masks whose predicted IoU is not above this are left out; null takes the
             threshold of the weights.
         stability: Without prompts: masks that are less stable are left out; null takes the threshold of the weights.
@@ -82,7 +83,7 @@ class Predict:
     overwrite: bool
     backend: Literal["torch"] | BackEndName
     adapter: bool
-    points_per_side: Annotated[int, Field(ge=1, le=64)]
+    points_per_side: Annotated[int, Field(ge=1, le=64)] | None
     predicted_iou: Annotated[float, Field(ge=0, le=1)] | None
     stability: Annotated[float, Field(ge=0, le=1)] | None
     box_overlap: Annotated[float, Field(ge=0, le=1)] | None
@@ -244,7 +245,6 @@ class Predict:
             return {"prompts": prompts.kind, "multimask": self.multimask}
         return {
             "prompts": None,
-            "points_per_side": self.points_per_side,
             **vars(automatic.completed(scores)),
         }
 

@@ -136,7 +136,7 @@ def _next(work: Work, outcome: Outcome, run: Path, again: Callable[..., str]) ->
         steps.append(("mend those images and give the same command, the others are skipped", again()))
     if outcome.counts and not outcome.scores and work.prompts is None:
         lower, less = (max(0.0, round(settings[name] - 0.2, 2)) for name in ("predicted_iou", "stability"))
-        command = again(predicted_iou=lower, stability=less, points_per_side=32)
+        command = again(predicted_iou=lower, stability=less, points_per_side=max(32, settings["points_per_side"]))
         steps.append(("nothing was found; ask for less", command))
     elif "overlays" not in work.formats:
         command = again(formats=[*work.formats, "overlays"])

@@ -19,6 +19,9 @@ Ranking: TypeAlias = Literal["iou", "iou_stability"]
 CHOICES: dict[str, tuple[str, ...]] = {"masks": ("three", "single"), "ranking": ("iou", "iou_stability")}
 """Texts that `Scores` allows."""
 
+MOST_PER_SIDE = 64
+"""Points along each side of an image, at most."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
@@ -35,6 +38,7 @@ class Scores:
         box_overlap: Of two masks whose boxes have a higher IoU, that with the lower score is left out, 0 to 1.
         masks: Which masks of a point are looked at.
         ranking: What the score is.
+        points_per_side: Points along each side of an image that find the objects that the weights were trained on.
     """
 
     predicted_iou: float
@@ -43,6 +47,7 @@ class Scores:
     box_overlap: float = 0.7
     masks: MaskChoice = "three"
     ranking: Ranking = "iou"
+    points_per_side: int = 16
 
     def to_json(self) -> dict[str, Any]:
         """As `scores_of` reads it: without what is as it always was, which earlier versions read too."""
@@ -75,11 +80,18 @@ def scores_of(values: Mapping[str, Any] | None) -> Scores:
             if value not in CHOICES[name]:
                 raise ValueError(f"scores.{name} = {value!r:.40}: must be {' or '.join(CHOICES[name])}")
             continue
+        if name == "points_per_side":
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_PER_SIDE:
+                raise ValueError(f"scores.{name} = {value!r:.40}: must be a whole number from 1 to {MOST_PER_SIDE}")
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1000:
             raise ValueError(f"scores.{name} = {value!r:.40}: must be a number from 0 on")
         if name != "stability_offset" and value > 1:
             raise ValueError(f"scores.{name} = {value!r:.40}: must be at most 1")
-    given: dict[str, Any] = {name: value if name in CHOICES else float(value) for name, value in values.items()}
+    given: dict[str, Any] = {
+        name: float(value) if isinstance(value, int | float) and name != "points_per_side" else value
+        for name, value in values.items()
+    }
     return Scores(**given)
 
 

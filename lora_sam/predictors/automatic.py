@@ -14,7 +14,7 @@ from pydantic import Field
 
 from lora_sam.core.mask_files import coco_of, labels_of, save_masks
 from lora_sam.core.predictor import Predictor
-from lora_sam.core.scores import MaskChoice, Ranking, Scores
+from lora_sam.core.scores import MOST_PER_SIDE, MaskChoice, Ranking, Scores
 from lora_sam.core.structures import Prompts
 from lora_sam.predictors.prompting import size_of
 
@@ -26,8 +26,8 @@ _OF_FOUR = {"three": slice(1, None), "single": slice(0, 1)}  # places in `AllMas
 class AutomaticMasks:
     """How masks are made of a grid of points.
 
-    Segment Anything (Kirillov et al., 2023), section 4 and appendix B; there are no crops. Thresholds that are None are
-    those of the predictor's weights (`lora_sam.core.scores`): for Meta's weights, of `SamAutomaticMaskGenerator`.
+    Segment Anything (Kirillov et al., 2023), section 4 and appendix B; there are no crops. What is None is that
+    of the predictor's weights (`lora_sam.core.scores`): for Meta's weights, of `SamAutomaticMaskGenerator`.
 
     Attributes:
         points_per_side: Points along each side of the image; all of them are prompts of their own.
@@ -40,7 +40,7 @@ class AutomaticMasks:
         ranking: The score: predicted IoU (`iou`), or its product with stability (`iou_stability`).
     """
 
-    points_per_side: Annotated[int, Field(ge=1, le=64)] = 16
+    points_per_side: Annotated[int, Field(ge=1, le=MOST_PER_SIDE)] | None = None
     predicted_iou: Annotated[float, Field(ge=0, le=1)] | None = None
     stability: Annotated[float, Field(ge=0, le=1)] | None = None
     stability_offset: Annotated[float, Field(ge=0)] | None = None
@@ -62,7 +62,7 @@ class AutomaticMasks:
             DataError: the image is not uint8 RGB.
         """
         size, least = size_of(image), self.completed(predictor.scores)
-        points = grid_points(self.points_per_side, size)
+        points = grid_points(least.points_per_side, size)
         parts = []
         for part in _parts(points, size):
             parts.append(self._filtered(predictor, image, part, least))

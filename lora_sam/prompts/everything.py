@@ -14,6 +14,12 @@ from lora_sam.core.structures import Prompts, Sample
 from lora_sam.prompts.geometry import farthest_pixels, nth_pixel, windows_of
 from lora_sam.prompts.interface import Kind
 
+PER_SIDE = (16, 24, 32)
+"""Points along each side of an image, of which data chooses."""
+
+ENOUGH = 0.9
+"""Share of the objects that a point of the grid lies on, at least."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EverythingPrompt:
@@ -28,14 +34,15 @@ class EverythingPrompt:
     Evaluation puts one point on each object, at the pixel farthest from its edge.
 
     Attributes:
-        points_per_side: Points along each side of the image.
+        points_per_side: Points along each side of the image; null takes 16 for training, and for masks without a prompt
+            the fewest of `PER_SIDE` that lie on `ENOUGH` of the training objects.
         jitter: How far a point may lie from the middle of its cell, as a share of half the cell's side: 0 for a regular
             grid, 1 for anywhere in the cell. Drawn anew in every epoch.
         background_points: Points per training image that lie on the background, drawn from those of the grid that do;
             fewer where fewer do. For data whose objects are all labelled.
     """
 
-    points_per_side: Annotated[int, Field(ge=1, le=64)]
+    points_per_side: Annotated[int, Field(ge=1, le=64)] | None
     jitter: Annotated[float, Field(ge=0, le=1)]
     background_points: Annotated[int, Field(ge=0, le=256)]
 
@@ -91,7 +98,7 @@ class EverythingPrompt:
         self, size: tuple[int, int], seed: int, epoch: int, sample_id: str
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Row and column of the pixel under each point of the grid, [points_per_side ** 2] each."""
-        per_side = self.points_per_side
+        per_side = self.points_per_side or PER_SIDE[0]
         shares = generator_for(seed, "grid", epoch, sample_id).uniform(-1, 1, (2, per_side, per_side))
         cells = np.arange(per_side)
         down = (cells[:, None] + 0.5 + shares[0] * self.jitter / 2) * (size[0] / per_side)

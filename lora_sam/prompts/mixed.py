@@ -95,6 +95,11 @@ class MixedPrompt:
         return (*box, *point, *((self.everything.trained_kinds[1:]) if grid else ()))
 
     @property
+    def points_per_side(self) -> int | None:
+        """Points along each side of the image, as `EverythingPrompt` has them."""
+        return self.everything.points_per_side
+
+    @property
     def background_points(self) -> int:
         """Points per training image that lie on the background."""
         return self.everything.background_points if self.everything_weight else 0

@@ -46,7 +46,7 @@ def further_of(parts: Parts, predictors: Mapping[str, Predictor], head: ClassHea
     automatic, clicks = (
         points if option == "auto" else option for option in (settings.evaluate_automatic, settings.evaluate_clicks)
     )
-    per_side = getattr(settings.prompt, "points_per_side", POINTS_PER_SIDE)
+    per_side = _points_per_side(parts) if automatic else POINTS_PER_SIDE
     return Further(
         predictors=predictors,
         seed=settings.seed,
@@ -65,7 +65,7 @@ def find_masks(
     """Masks without a prompt, bool [N, H, W], and what ranks them [N]."""
     from lora_sam.predictors.automatic import AutomaticMasks
 
-    found = AutomaticMasks(points_per_side=points_per_side, **vars(scores)).generate(predictor, image)
+    found = AutomaticMasks(**{**vars(scores), "points_per_side": points_per_side}).generate(predictor, image)
     return found.masks, found.scores
 
 
@@ -112,6 +112,18 @@ def further_section(report: Mapping[str, Any], pictures: Sequence[ReportPicture]
         if pictures
         else None,
     )
+
+
+def _points_per_side(parts: Parts) -> int:
+    """Points along each side of an image: as the run was told, or as many as find its objects where it trains them."""
+    from lora_sam.training.trained_on import points_per_side
+
+    prompt = parts.settings.prompt
+    told: int | None = getattr(prompt, "points_per_side", None)
+    if told is None and "everything" in trained_kinds(prompt):
+        told = points_per_side(parts.splits.train, parts.settings.seed)
+        parts.say(f"masks without a prompt: {told} x {told} points, by the size of the training objects")
+    return POINTS_PER_SIDE if told is None else told
 
 
 def _fitted(parts: Parts, predictors: Mapping[str, Predictor], per_side: int) -> dict[str, Scores]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -145,7 +145,7 @@ def fitted(
         source: Labelled images that were not trained on.
         places: Which of them, at least one.
         choices: Which masks of a point may be chosen.
-        points_per_side: Points along each side of the image.
+        points_per_side: Points along each side of the image, kept with the thresholds.
         on_image: Called with (images done, all images) after each image.
     """
     found = []
@@ -153,7 +153,8 @@ def fitted(
         found.append(all_candidates(predictor, source[place], points_per_side, choices))
         if on_image is not None:
             on_image(len(found), len(places))
-    return fit_scores(found)
+    scores, figure = fit_scores(found)
+    return replace(scores, points_per_side=points_per_side), figure
 
 
 def found_iou(image: Candidates, scores: Scores) -> NDArray[np.float64]:

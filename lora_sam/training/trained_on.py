@@ -42,6 +42,25 @@ class TrainedOn:
         return cls(tuple(sorted(classes)), int(np.median(sides)))
 
 
+def points_per_side(train: SampleSource, seed: int) -> int:
+    """The fewest of `PER_SIDE` points along each side of an image that lie on `ENOUGH` of the objects, else the most.
+
+    An object that no point lies on is hardly found without a prompt, however good the model is. Objects of at most
+    `MOST_IMAGES` training images are counted, each once.
+    """
+    from lora_sam.predictors.automatic import grid_points
+    from lora_sam.prompts.everything import ENOUGH, PER_SIDE
+
+    hit, objects = np.zeros(len(PER_SIDE), np.int64), 0
+    for place in some_images(len(train), seed).tolist():
+        sample = labels_of(train, place)
+        objects += len(sample.masks)
+        for number, per_side in enumerate(PER_SIDE):
+            columns, rows = grid_points(per_side, sample.size).astype(np.intp).T
+            hit[number] += np.count_nonzero(sample.masks[:, rows, columns].any(axis=1))
+    return next((count for count, found in zip(PER_SIDE, hit, strict=True) if found >= ENOUGH * objects), PER_SIDE[-1])
+
+
 def some_images(count: int, seed: int) -> NDArray[np.intp]:
     """At most `MOST_IMAGES` places of `count`, drawn by `seed`."""
     rows = drawn_places(count, MOST_IMAGES, seed, "class head")

@@ -71,8 +71,8 @@ class Validation:
         from lora_sam.training.fitted_scores import all_candidates, fit_thresholds, found_iou
 
         self.predictor.sam.eval()
-        count, per_side = len(self.source), int(getattr(self.prompt, "points_per_side", POINTS_PER_SIDE))
-        per_side = max(1, per_side // _SHARE_OF_POINTS)
+        count, per_side = len(self.source), getattr(self.prompt, "points_per_side", None)
+        per_side = max(1, (per_side or POINTS_PER_SIDE) // _SHARE_OF_POINTS)
         chosen = drawn_places(count, _MOST_IMAGES, self.seed, "validation without prompts")
         places = list(range(count)) if chosen is None else chosen.tolist()
         candidates = []

@@ -29,6 +29,8 @@ def test_what_is_as_it_always_was_is_not_written() -> None:
     further = replace(OWN, box_overlap=0.5, masks="single", ranking="iou_stability")
     assert from_metadata(further.to_metadata()) == scores_of(further.to_json()) == further
     assert set(further.to_json()) - set(OWN.to_json()) == {"box_overlap", "masks", "ranking"}
+    denser = scores_of(replace(OWN, points_per_side=32).to_json())
+    assert (denser.points_per_side, type(denser.points_per_side)) == (32, int)
 
 
 @pytest.mark.parametrize(
@@ -36,9 +38,14 @@ def test_what_is_as_it_always_was_is_not_written() -> None:
     [
         ({}, "scores need exactly predicted_iou, stability, stability_offset"),
         ([0.5, 0.7, 0.25], "scores need exactly"),
-        ({**vars(OWN), "crops": 1}, "scores need exactly .*, and may have box_overlap, masks, ranking: crops?"),
+        (
+            {**vars(OWN), "crops": 1},
+            "scores need exactly .*, and may have box_overlap, masks, ranking, points_per_side: crops?",
+        ),
         ({**vars(OWN), "masks": "four"}, "scores.masks = 'four': must be three or single"),
         ({**vars(OWN), "ranking": ["iou"]}, "scores.ranking = .*: must be iou or iou_stability"),
+        ({**vars(OWN), "points_per_side": 65}, "scores.points_per_side = 65: must be a whole number from 1 to 64"),
+        ({**vars(OWN), "points_per_side": 16.0}, "scores.points_per_side = 16.0: must be a whole number from 1 to 64"),
         ({**vars(OWN), "stability": "0.5"}, r"scores.stability = '0.5': must be a number from 0 on"),
         ({**vars(OWN), "stability": True}, "scores.stability = True: must be a number"),
         ({**vars(OWN), "predicted_iou": 1.5}, "scores.predicted_iou = 1.5: must be at most 1"),

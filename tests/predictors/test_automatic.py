@@ -120,12 +120,13 @@ def test_of_two_boxes_that_overlap_the_better_one_stays() -> None:
 
 def test_thresholds_are_those_of_the_weights_unless_set(tiny_sam: Callable[[], Any]) -> None:
     image = np.random.default_rng(3).integers(0, 256, (48, 64, 3), np.uint8)
-    own = Scores(predicted_iou=0.05, stability=0.2, stability_offset=0.01)
-    set_ = AutomaticMasks(points_per_side=8, **vars(own)).generate(TorchPredictor(tiny_sam(), 64), image)
-    found = AutomaticMasks(points_per_side=8).generate(TorchPredictor(tiny_sam(), 64, scores=own), image)
+    own = Scores(predicted_iou=0.05, stability=0.2, stability_offset=0.01, points_per_side=8)
+    set_ = AutomaticMasks(**vars(own)).generate(TorchPredictor(tiny_sam(), 64), image)
+    found = AutomaticMasks().generate(TorchPredictor(tiny_sam(), 64, scores=own), image)
     assert len(set_.masks) >= 1
     assert np.array_equal(set_.masks, found.masks)
     assert np.array_equal(set_.stability, found.stability)
     assert not len(AutomaticMasks(points_per_side=8).generate(TorchPredictor(tiny_sam(), 64), image).masks)
     assert AutomaticMasks().completed(META) == META
+    assert (META.points_per_side, AutomaticMasks(points_per_side=4).completed(own).points_per_side) == (16, 4)
     assert AutomaticMasks(stability=0.0).completed(own) == replace(own, stability=0.0)

@@ -11,6 +11,7 @@ import pytest
 
 from lora_sam.core.structures import Sample
 from lora_sam.prompts import trained_kinds
+from lora_sam.training.trained_on import points_per_side
 
 Squares = Callable[..., Sample]
 
@@ -118,3 +119,32 @@ def test_what_a_run_is_trained_for(option: Callable[..., Any]) -> None:
     assert trained_kinds(option("prompt/mixed", everything_weight=1.0)) == ("box", "point", "everything")
     one = option("prompt/iterative", rounds=1, point_share=1.0, background_points=2)
     assert trained_kinds(one) == ("point",)
+
+
+@pytest.mark.parametrize(
+    ("sides", "expected"),
+    [
+        ([6] * 10, 16),
+        ([3] * 10, 24),
+        ([1] * 10, 32),
+        ([6] * 9 + [1], 16),
+        ([6] * 8 + [3] * 2, 24),
+        ([0] * 10, 32),
+        ([], 16),
+    ],
+)
+def test_as_many_points_as_find_the_objects_of_the_training(sides: list[int], expected: int, squares: Squares) -> None:
+    """Along 96 px, 16 points lie at 3, 9, ...; 24 at 2, 6, ...; 32 at 1, 4, ...: squares from 16, 28, ... on."""
+    corners = [(16 + 12 * number % 60, 16 + 12 * (number // 5)) for number in range(len(sides))]
+    sample = squares((96, 96), *((x, y, x + side, y + side) for (x, y), side in zip(corners, sides, strict=True)))
+
+    class Source:
+        ids, sizes, object_counts = ("a.png",), ((96, 96),), None
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> Sample:
+            return sample
+
+    assert points_per_side(Source(), seed=0) == expected

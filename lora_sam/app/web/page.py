@@ -121,7 +121,7 @@ def build(bench: Workbench) -> gr.Blocks:
         found["find"].click(
             None, [found["side"], found["own"], found["iou"], found["stability"]], None, **quiet,
             js="(points_per_side, own, predicted_iou, stability) => { window.loraSam.everything("
-            "own ? { points_per_side } : { points_per_side, predicted_iou, stability }); }",
+            "own ? {} : { points_per_side, predicted_iou, stability }); }",
         )  # fmt: skip
 
         controls["runs"].input(
@@ -164,8 +164,8 @@ def _controls(bench: Workbench) -> dict[str, Any]:
 def _everything() -> dict[str, Any]:
     with gr.Accordion("Everything, without prompts", open=False):
         return {
-            "side": gr.Slider(4, 32, value=12, step=1, label="points per side"),
-            "own": gr.Checkbox(value=True, label="thresholds of the weights, instead of these"),
+            "side": gr.Slider(4, 32, value=16, step=1, label="points per side"),
+            "own": gr.Checkbox(value=True, label="points and thresholds of the weights, instead of these"),
             "iou": gr.Slider(0, 1, value=0.5, step=0.01, label="least predicted IoU"),
             "stability": gr.Slider(0, 1, value=0.85, step=0.01, label="least stability"),
             "find": gr.Button("Find everything"),
