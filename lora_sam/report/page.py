@@ -168,16 +168,17 @@ def _figures(report: Mapping[str, Any], object_iou: Mapping[str, Sequence[float]
     else:
         counted, values = "objects", {key: list(object_iou[key]) for key in ("base", "tuned")}
     title = "IoU of every object" if counted == "objects" else "Mean IoU of every image"
-    few = " With a single image, its objects are drawn instead." if report["base"].get("resampled") == "objects" else ""
     first = first_prompts(report)
-    wholes = f"{report['groups']['whole']}s" if "groups" in report else "images"
+    whole = report["groups"]["whole"] if "groups" in report else "image"
+    alone = f" With a single {whole}, its objects are drawn instead."
+    few = alone if report["base"].get("resampled") == "objects" else ""
     return element(
         "section",
         element("h2", f"All figures on the {report['split']} images"),
         all_figures(report),
         element(
             "p",
-            f"In brackets: 95 % interval, from drawing whole {wholes} again and again; a difference whose interval "
+            f"In brackets: 95 % interval, from drawing whole {whole}s again and again; a difference whose interval "
             f"contains 0 may be luck.{few}",
             class_="note",
         ),

@@ -322,3 +322,19 @@ def test_panoptic_coco_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is COCO panoptic, .* is not read; make COCO instances of it") as caught:
         opened(root)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("folder", ["train", "training"])
+def test_labels_beside_their_images_in_a_folder_of_a_split(folder: str, tmp_path: Path) -> None:
+    """However the split is spelled, and where the message for the folder above says to look."""
+    made = written(tmp_path / "made", "labels", labels)
+    place = tmp_path / "set/images" / folder
+    place.mkdir(parents=True)
+    for number in range(COUNT):
+        (made / f"images/a{number}.png").rename(place / f"a{number}.png")
+        (made / f"labels/a{number}.png").rename(place / f"a{number}_label.png")
+    with pytest.raises(DataError, match="so set data.root=") as caught:
+        opened(tmp_path / "set")
+    remedy = re.search(r"data\.root=(\S+)\. ", str(caught.value))
+    assert remedy
+    check_all(opened(Path(remedy[1])))

@@ -23,7 +23,7 @@ from lora_sam.data.reading.paths import data_root, inside, within
 from lora_sam.data.reading.skipping import Ledger, attempt_all, left_out
 from lora_sam.data.reading.split_reading import read_splits
 from lora_sam.data.reading.volumes import Slice, Slices
-from lora_sam.data.splits import Splits
+from lora_sam.data.splits import Splits, spellings
 
 
 class StoredObjects(StoredMasks, Protocol):
@@ -94,7 +94,8 @@ def open_pairs(config: FormatOptions, pairing: Pairing, reader: Reader, seed: in
     root = data_root(config.root, follow_links=config.follow_links)
     ledger = Ledger(config.on_error, config.max_skipped)
     images, labels = pairing.images, pairing.labels
-    names = [name for name in (config.train, config.val, config.test) if name is not None]
+    given = [name for name in (config.train, config.val, config.test) if name is not None]
+    names = [spelling for name in given for spelling in spellings(name)]
     absent = not any(inside(root, within(images, name), "data.images").exists() for name in names)
     if absent and "{split}" in images and inside(root, _flat(images), "data.images").is_dir():
         images, labels = _flat(images), _flat(labels)
@@ -190,7 +191,7 @@ def described(
 
 def _flat(template: str) -> str:
     """The template of a data set without splits: `{split}/images` and `images/{split}` both become `images`."""
-    return "/".join(part for part in template.split("/") if part != "{split}")
+    return "/".join(part for part in template.split("/") if part != "{split}") or "."
 
 
 def _read_pairs(
