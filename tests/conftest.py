@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -63,6 +64,30 @@ def quiet_logging() -> Iterator[None]:
     before = root.handlers[:], root.level
     yield
     root.handlers[:], root.level = before
+
+
+@pytest.fixture
+def command_line(
+    quiet_logging: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> CommandLine:
+    """Calls the training command in this process, in `tmp_path`; names and values: what else is in its environment."""
+    from lora_sam.cli.train import run_train
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def call(*words: str, **said: str) -> Done:
+        for key, value in {"FAILING": "", "KILLS": "", **said}.items():
+            monkeypatch.setenv(key, value)
+        monkeypatch.setattr(sys, "argv", ["train.py", *words])
+        try:
+            code = run_train("train.py", words)
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    return call
 
 
 @pytest.fixture(scope="session")

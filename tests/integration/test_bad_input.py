@@ -158,20 +158,19 @@ def test_wrong_checkpoint_for_the_variant(option, blobs, tmp_path):
     assert "wrong checkpoint for model=nano: it holds a ViT with 32 channels and 2 blocks" in message
 
 
-def test_skipping_is_counted_listed_and_limited(blobs, tmp_path):
+def test_skipping_is_counted_listed_and_limited(blobs, tmp_path, command_line):
     shutil.copytree(blobs, tmp_path / "data")
     truncate(tmp_path / "data")
     message = refused("model=tiny_random", "data.root=data", "data.on_error=skip", cwd=tmp_path)
     assert "max_skipped" in message
     assert "1.png" in message
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), "model=tiny_random", "data.root=data", "data.on_error=skip",
-         "data.max_skipped=0.2", "trainer.max_steps=1", "trainer.overlays=0"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
+    done = command_line(
+        "model=tiny_random", "data.root=data", "data.on_error=skip", "data.max_skipped=0.2", "trainer.max_steps=1",
+        "trainer.overlays=0",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "skipped 1" in done.stderr
-    assert "1.png" in done.stderr
+    assert done.code == 0, done.err
+    assert "skipped 1" in done.err
+    assert "1.png" in done.err
 
 
 def test_too_little_space_is_found_before_training(option, blobs, tmp_path, monkeypatch):

@@ -49,15 +49,6 @@ def trained(tmp_path, monkeypatch):
     return go
 
 
-def train(*arguments: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *arguments],
-        cwd=cwd, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert not check or done.returncode == 0, done.stderr
-    return done
-
-
 def test_a_run_leaves_everything_it_promises(trained, blobs, capsys):
     directory, objective = trained("run", f"data.root={blobs}", "prompt.jitter_pixels=2")
     report = json.loads((directory / "evaluation.json").read_text())
@@ -200,11 +191,11 @@ def test_drawn_ellipses_are_learned_without_a_file(trained):
     assert (first["step"], sorted(first)) == (0, ["epoch", "step", "time", "validation_iou"])
 
 
-def test_interrupted_by_ctrl_c_and_resumed_is_the_same_run(tmp_path, blobs, trained_weights):
-    """The real command line, the real signal."""
+def test_interrupted_by_ctrl_c_and_resumed_is_the_same_run(tmp_path, blobs, trained_weights, command_line):
+    """A real process and the real signal; what is left alone, and what goes on, runs in this one."""
     arguments = [*QUICK, f"data.root={blobs}", "method.dropout=0.1", "trainer.max_epochs=6", "trainer.overlays=0"]
     arguments.append("trainer.early_stopping.patience=null")
-    train(*arguments, "hydra.run.dir=whole", cwd=tmp_path)
+    assert command_line(*arguments, "hydra.run.dir=whole").code == 0
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *arguments, "hydra.run.dir=stopped"],
         cwd=tmp_path, stderr=subprocess.PIPE, text=True,
@@ -220,8 +211,9 @@ def test_interrupted_by_ctrl_c_and_resumed_is_the_same_run(tmp_path, blobs, trai
     step = int(message.split("stopped at step ")[1].split(";")[0])
     assert 3 <= step < 36
     assert json.loads((tmp_path / "stopped" / "status.json").read_text())["status"] == "interrupted"
-    done = train("resume=latest", "hydra.run.dir=resumed", cwd=tmp_path)
-    assert f"resuming at step {step}" in done.stderr
+    done = command_line("resume=latest", "hydra.run.dir=resumed")
+    assert done.code == 0
+    assert f"resuming at step {step}" in done.err
     whole, resumed = (
         (tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes() for name in ("whole", "resumed")
     )
@@ -236,12 +228,12 @@ def test_interrupted_by_ctrl_c_and_resumed_is_the_same_run(tmp_path, blobs, trai
     assert steps[0] == steps[1] == list(range(1, 37))
 
 
-def test_a_sweep_returns_the_objective_of_every_job(tmp_path, blobs):
-    done = train(
+def test_a_sweep_returns_the_objective_of_every_job(tmp_path, blobs, command_line):
+    done = command_line(
         "-m", *QUICK, f"data.root={blobs}", "trainer.max_steps=2", "trainer.overlays=0", "tracker=none",
-        "method.rank=2,4", "optim.lr=1e-3,-1", "hydra.sweep.dir=sweep", cwd=tmp_path, check=False,
+        "method.rank=2,4", "optim.lr=1e-3,-1", "hydra.sweep.dir=sweep",
     )  # fmt: skip
-    assert done.returncode == 1  # half of the jobs have a wrong rate; the others ran
+    assert done.code == 1  # half of the jobs have a wrong rate; the others ran
     found = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
     assert (found["varied"], found["state"]) == (["method.rank", "optim.lr"], "finished")
     assert found["jobs"][0]["validation_interval"][0] <= found["jobs"][0]["validation"]
@@ -257,9 +249,9 @@ def test_a_sweep_returns_the_objective_of_every_job(tmp_path, blobs):
     assert ranks == [2, 4]
 
 
-def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, blobs, trained_weights):
+def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, blobs, trained_weights, command_line):
     common = [*QUICK, f"data.root={blobs}", "trainer.precision=fp32", "tracker=none", "augmentation=none"]
-    train(*common, "trainer.batch_size=6", "trainer.max_epochs=1", "hydra.run.dir=one", cwd=tmp_path)
+    assert command_line(*common, "trainer.batch_size=6", "trainer.max_epochs=1", "hydra.run.dir=one").code == 0
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
         [*command, str(ROOT / "train.py"), *common, "trainer.batch_size=3", "trainer.max_epochs=1",
@@ -280,11 +272,11 @@ def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, blobs, trai
     assert done.stderr.count("evaluating base and tuned") == 1
 
 
-def test_a_sweep_killed_while_a_job_trains_ends_with_the_same_bits(tmp_path, blobs, trained_weights):
+def test_a_sweep_killed_while_a_job_trains_ends_with_the_same_bits(tmp_path, blobs, trained_weights, command_line):
     """kill -9 in the middle of the second job, whose record and curves go on in its own directory."""
     arguments = ["-m", *QUICK, f"data.root={blobs}", "method.dropout=0.1", "trainer.overlays=0", "method.rank=2,4"]
     arguments += ["trainer.max_epochs=4", "trainer.save_every_steps=2"]
-    train(*arguments, "hydra.sweep.dir=whole", cwd=tmp_path)
+    assert command_line(*arguments, "hydra.sweep.dir=whole").code == 0
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *arguments, "hydra.sweep.dir=killed"],
         cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -297,9 +289,10 @@ def test_a_sweep_killed_while_a_job_trains_ends_with_the_same_bits(tmp_path, blo
     process.wait()
     assert not (tmp_path / "killed" / "1" / "adapter").exists()
     untouched = (tmp_path / "killed" / "0" / "status.json").stat().st_mtime_ns
-    done = train("sweep=killed", cwd=tmp_path)
-    assert "(done before)" in done.stdout.splitlines()[0]
-    assert re.search(r"resuming at step ([6-9]|1\d)\n", done.stderr)
+    done = command_line("sweep=killed")
+    assert done.code == 0
+    assert "(done before)" in done.out.splitlines()[0]
+    assert re.search(r"resuming at step ([6-9]|1\d)\n", done.err)
     assert (tmp_path / "killed" / "0" / "status.json").stat().st_mtime_ns == untouched
     expected, found = (trained_weights(tmp_path / name / "1") for name in ("whole", "killed"))
     assert expected.keys() == found.keys()
