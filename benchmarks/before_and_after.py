@@ -32,6 +32,39 @@ SWEEP_HEADING = (
 )
 
 
+FEW = RESULTS / "few_images.jsonl"
+FEW_HEADING = (
+    "set",
+    "trains",
+    "images",
+    "seed",
+    "base IoU",
+    "before",
+    "all train, nothing else",
+    "now",
+    "cross-validation, base → trained",
+)
+
+
+def table_of_few_images() -> str:
+    """Runs on few images, tuned − base on the test images by each rule, in Markdown."""
+    cells: dict[tuple[str, ...], dict[str, Any]] = {}
+    for line in FEW.read_text(encoding="utf-8").splitlines():
+        one = json.loads(line)
+        key = (one["set"], one["method"], str(one["images"]), str(one["seed"]), f"{one['base_iou']:.3f}")
+        cells.setdefault(key, {})[one["rule"]] = one
+    return markdown(FEW_HEADING, [(*key, *_of_few(rules)) for key, rules in cells.items()], "llrrrrrrr")
+
+
+def _of_few(rules: Mapping[str, Any]) -> tuple[str, ...]:
+    gains = [
+        f"{rules[name]['tuned_iou'] - rules[name]['base_iou']:+.3f}" if name in rules else "–"
+        for name in FEW_HEADING[5:8]
+    ]
+    cross = rules.get("now", {}).get("cross_validation")
+    return (*gains, "–" if cross is None else f"{cross[0]:.3f} → {cross[1]:.3f}")
+
+
 def table_of_sweep() -> str:
     """The runs by which the defaults were chosen, in Markdown."""
     return markdown(SWEEP_HEADING, sweep(), "lllrrrr")

@@ -77,6 +77,8 @@ def _table(kind: str, results: Mapping[str, Result], document: str) -> str:
         return markdown(*like_for_like.table(results), "lllrr")
     if kind == "defaults_sweep":
         return before_and_after.table_of_sweep()
+    if kind == "few_images":
+        return before_and_after.table_of_few_images()
     if kind not in all_questions():
         known = ", ".join(("figures", "like_for_like", *all_questions()))
         raise BenchmarkError(f"{document}: no benchmark is called {kind}; there are {known}")

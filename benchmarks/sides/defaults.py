@@ -96,6 +96,7 @@ def trained(settings: Settings, splits: Splits, base: BaseModel, root: Path, val
     from lora_sam.core.metrics_log import read_metrics
     from lora_sam.core.run_directory import RunDirectory
     from lora_sam.predictors.torch_predictor import TorchPredictor
+    from lora_sam.training.cross_validation import CrossValidated
     from lora_sam.training.parts import fit, ready, validation_of
     from lora_sam.training.processes import join_processes
     from lora_sam.training.setup import adapt, choose_attention, encode_once, plan_run
@@ -119,6 +120,7 @@ def trained(settings: Settings, splits: Splits, base: BaseModel, root: Path, val
             raise KeyboardInterrupt
         load_state(directory.best, adapted.trainable())
         kept = TorchPredictor(adapted.sam, base.image_size)
+        cross = CrossValidated.recorded(read_metrics(directory.metrics))
         return {
             "steps": progress.step,
             "best_step": progress.best_step,
@@ -128,6 +130,7 @@ def trained(settings: Settings, splits: Splits, base: BaseModel, root: Path, val
                 if "validation_iou" in line
             ],
             "tuned": scores(kept, splits.test, settings) if progress.best_step else None,
+            "cross_validation": None if cross is None else [round(cross.base, 5), round(cross.trained, 5)],
             "seconds": round(time.process_time() - clock, 1),
         }
 

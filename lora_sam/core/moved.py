@@ -25,7 +25,13 @@ MOVED: Mapping[str, str] = MappingProxyType(
 
 # What runs without these keys did, where the default of today is another.
 BEFORE: Mapping[str, Any] = MappingProxyType(
-    {"optim.pretrained_lr_fraction": 1.0, "optim.warmup_fraction": 0.0, "loss.cldice": 0.0}
+    {
+        "optim.pretrained_lr_fraction": 1.0,
+        "optim.warmup_fraction": 0.0,
+        "loss.cldice": 0.0,
+        "data.few_images": 0,
+        "trainer.cross_validate": 0,
+    }
 )
 
 

@@ -23,10 +23,13 @@ class FormatOptions:
     Attributes:
         root: Directory of the data set; nothing outside it is read.
         train: Name of the training split.
-        val: Name of the validation split; null, or a name that is not there, carves it out of train.
+        val: Name of the validation split; a name that is not there carves it out of train, or takes all of train where
+            images are few (`few_images`); null always carves it.
         test: Name of the test split; null, or a name that is not there, carves it out of train.
         val_fraction: Share of the training images that becomes an absent val split.
         test_fraction: Share of the training images that becomes an absent test split.
+        few_images: A train split of at most so many images is not parted further for an absent val split: those that
+            train validate too; 0 always parts it.
         on_error: `raise` stops at the first bad image or label, `skip` leaves it out and lists it.
         max_skipped: Share of images or of objects that `skip` may leave out before it stops.
         min_area: Objects with fewer pixels are left out.
@@ -54,6 +57,7 @@ class FormatOptions:
     test: str | None
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     test_fraction: Annotated[float, Field(gt=0, lt=1)]
+    few_images: Annotated[int, Field(ge=0)]
     on_error: Literal["raise", "skip"]
     max_skipped: Annotated[float, Field(ge=0, le=1)]
     min_area: Annotated[int, Field(ge=1)]

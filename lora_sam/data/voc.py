@@ -50,7 +50,8 @@ class Voc(FormatOptions):
     Attributes:
         root: Directory with `JPEGImages`, e.g. `VOCdevkit/VOC2012`; nothing outside it is read.
         train: Name of the training list, without `.txt`. Without any list, all images with a mask train.
-        val: Name of the validation list; null, or a name without list, carves it out of train.
+        val: Name of the validation list; a name without list carves it out of train, or takes all of train where images
+            are few (`few_images`); null always carves it.
         test: Name of the test list; null, or a name without list, carves it out of train.
         instances: `objects`: those of `SegmentationObject`, each of the class that `SegmentationClass` has in most of
             its pixels; `classes`: every class of an image is one object; `components`: every connected component of a

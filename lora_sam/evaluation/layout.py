@@ -134,6 +134,12 @@ class _ValidationImage:
 
 
 @dataclass(frozen=True)
+class _CrossValidation:
+    base: Share
+    trained: Share
+
+
+@dataclass(frozen=True)
 class _Validation:
     base: Share
     trained: Share | None
@@ -141,6 +147,8 @@ class _Validation:
     iou: Share
     iou_interval: Interval
     per_image: Annotated[list[_ValidationImage], Field(min_length=1)]
+    trained_on: Count = 0
+    cross_validation: _CrossValidation | None = None
 
 
 def _all_listed(images: list[_Image], info: ValidationInfo) -> list[_Image]:
@@ -180,7 +188,9 @@ class EvaluationReport:
         class_head: How often the class of an object is told right; absent where there are not several.
         class_precision: COCO's average precision of each class, with prompts and without; absent likewise.
         validation: Validation IoU of the base, the highest after a step, the step whose weights were kept (0: those of
-            the base), and theirs of each image; absent where the base was not measured.
+            the base), and theirs of each image; `trained_on`: how many of these images trained too;
+            `cross_validation`: IoU of all of them by weights of step 0 and by such as were trained without them. Absent
+            where the base was not measured.
         init_from: The run that this one began with, whose adapter step 0 of `validation` is then; absent for none.
         rounds: In how many rounds the prompts of training were corrected, and those of the evaluation; absent for one.
         trained_on: How many of the images were trained on; absent for none.

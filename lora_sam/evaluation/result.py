@@ -118,12 +118,36 @@ def knocked_down(report: Mapping[str, Any]) -> bool:
     return validation["trained"] is not None and validation["trained"] < validation["base"] - KNOCKED_DOWN
 
 
+def held_out(report: Mapping[str, Any]) -> bool:
+    """Whether any image chose the weights that did not train; so it is taken to be where the report does not say."""
+    validation = report.get("validation")
+    return validation is None or validation.get("trained_on", 0) < len(validation["per_image"])
+
+
+def refuted(report: Mapping[str, Any]) -> bool:
+    """Whether cross-validation found no gain on images that had not been trained on, so that step 0 was kept."""
+    cross = (report.get("validation") or {}).get("cross_validation")
+    return cross is not None and cross["trained"] <= cross["base"]
+
+
 def verdict(report: Mapping[str, Any]) -> str:
     """One sentence: whether tuning made the IoU per object better, worse, or neither measurably.
 
     Neither when the 95 % interval of the paired difference contains zero. Where no validation beat the base, that, and
-    what to change. Images that were trained on are named, since figures of them flatter.
+    what to change. Images that were trained on are named, since figures of them flatter; a second sentence says so
+    where they alone chose the weights.
     """
+    if held_out(report):
+        return _claim(report)
+    cross = report["validation"].get("cross_validation")
+    images = plural(len(report["validation"]["per_image"]), "training image")
+    said = f"{_claim(report)} Nothing was held out to choose the weights: the {images} chose them too"
+    if cross is None or refuted(report):
+        return f"{said}."
+    return f"{said}, after {cross['base']:.3f} -> {cross['trained']:.3f} in cross-validation over halves of them."
+
+
+def _claim(report: Mapping[str, Any]) -> str:
     if kept_base(report):
         validation = report["validation"]
         trained = "not measured" if validation["trained"] is None else f"{validation['trained']:.3f} at best"
@@ -132,14 +156,20 @@ def verdict(report: Mapping[str, Any]) -> str:
             if knocked_down(report)
             else "train for longer (trainer.max_epochs), with a higher optim.lr or on more images"
         )
+        before, what = validation["base"], "validation IoU"
+        if refuted(report):
+            cross = validation["cross_validation"]
+            before, trained = cross["base"], f"{cross['trained']:.3f}"
+            what = "IoU of each half of the images when the other half trained"
+            advice = "label more images, or take what was trained with trainer.cross_validate=0"
         if "init_from" in report:
             return (
-                f"Training on did not beat the adapter that it began with ({report['init_from']}): validation IoU "
-                f"{validation['base']:.3f} before, {trained} after; that adapter was kept as it is; {advice}. "
+                f"Training on did not beat the adapter that it began with ({report['init_from']}): {what} "
+                f"{before:.3f} before, {trained} after; that adapter was kept as it is; {advice}. "
                 + _difference(report)
             )
         return (
-            f"Training did not beat the base: validation IoU {validation['base']:.3f} before, {trained} after; the "
+            f"Training did not beat the base: {what} {before:.3f} before, {trained} after; the "
             f"adapter that was kept is that of step 0 and changes nothing; {advice}."
         )
     return _difference(report)

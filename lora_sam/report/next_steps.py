@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_sam.evaluation.result import kept_base, knocked_down
+from lora_sam.evaluation.result import kept_base, knocked_down, refuted
 from lora_sam.prompts.iterative import most_rounds
 
 LONGER = 2
@@ -97,7 +97,7 @@ def _to_beat_the_base(
     command: Callable[..., str],
 ) -> list[NextStep]:
     """The rate to try where no validation beat the base."""
-    if report is None or not kept_base(report):
+    if report is None or not kept_base(report) or refuted(report):  # no rate helps where images are too few
         return []
     down = knocked_down(report)
     rate = f"optim.lr={float(config['optim']['lr']) * (0.1 if down else 3):.3g}"

@@ -15,6 +15,7 @@ from lora_sam.core.version import __version__
 from lora_sam.report.shown_validation import validation_figures
 from lora_sam.runs.adapter_files import SCHEMA_VERSION, adapter_bytes
 from lora_sam.runs.loading import predictors_for
+from lora_sam.training.cross_validation import held_out
 from lora_sam.training.parts import Parts
 
 if TYPE_CHECKING:
@@ -208,6 +209,8 @@ def facts_of(parts: Parts, progress: Progress, begun: Mapping[str, str] | None =
         "steps": progress.step,
         "best_step": progress.best_step,
         "validation_iou": progress.best,
+        # False: the images that train chose the weights too
+        "validation_held_out": held_out(parts.splits),
         # what step 0 validates is the base only where no adapter was there already
         "validation_base": progress.base if begun is None else None,
         "better_than_base": None if progress.base is None or begun is not None else progress.best_step > 0,

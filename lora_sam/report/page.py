@@ -17,7 +17,7 @@ from lora_sam.core.files import write_text
 from lora_sam.core.groups import counted_images
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.metrics import PER_OBJECT_METRICS, ROWS, SIZES
-from lora_sam.evaluation.result import CLICKS, first_prompts, kept_base, verdict
+from lora_sam.evaluation.result import CLICKS, first_prompts, held_out, kept_base, refuted, verdict
 from lora_sam.evaluation.scoring import Evaluation
 from lora_sam.report.backends import place_of_backends
 from lora_sam.report.before_after import before_and_after
@@ -142,13 +142,17 @@ def _training(report: Mapping[str, Any], log: Sequence[Mapping[str, Any]], facts
             if "init_from" in report
             else " It never rose above that of the base: the weights of step 0 were kept, which change nothing."
         )
+    if refuted(report):
+        kept = " Cross-validation found no gain on images that had not trained: the weights of step 0 were kept."
+    # of training images it rises whatever new ones would say
+    measured = "images that are not trained on" if held_out(report) else "the very images that are trained on"
     return element(
         "section",
         element("h2", "Training"),
         element(
             "p",
             f"{facts['steps']:,} steps in {_minutes(report['seconds'])}. The loss should fall and level off; the "
-            f"validation IoU, measured on images that are not trained on, should rise.{kept}",
+            f"validation IoU, measured on {measured}, should rise.{kept}",
         ),
         element(
             "div",

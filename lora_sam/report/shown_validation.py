@@ -63,12 +63,15 @@ def validation_figures(
         scores: IoU of the objects of every validation image with the weights that were kept.
     """
     from lora_sam.core.groups import named
+    from lora_sam.core.metrics_log import read_metrics
     from lora_sam.data.sources import groups_of
     from lora_sam.evaluation.comparison import compare_means
+    from lora_sam.training.cross_validation import CrossValidated
 
     if progress.base is None:
         return None
     groups = groups_of(parts.splits.val)
+    cross = CrossValidated.recorded(read_metrics(parts.directory.metrics))
     kept = compare_means(scores, scores, parts.settings.seed, groups)
     return {
         "base": progress.base,
@@ -80,4 +83,6 @@ def validation_figures(
             {"id": name, "objects": len(values), "iou": float(values.mean()), **named(group)}
             for name, values, group in zip(parts.splits.val.ids, scores, groups, strict=True)
         ],
+        "trained_on": len(set(parts.splits.val.ids) & set(parts.splits.train.ids)),
+        **({} if cross is None else {"cross_validation": {"base": cross.base, "trained": cross.trained}}),
     }

@@ -35,7 +35,7 @@ class Fitting:
         options: Limits, intervals, arithmetic.
         precision: Arithmetic of the forward pass.
         seed: Seed of the order of images.
-        run: Where checkpoints go.
+        run: Where checkpoints go; None keeps none.
         accelerator: Processes and devices.
         validate: Takes the step, returns the validation IoU of the model as it is.
         log: Takes (step, values) for the record.
@@ -47,6 +47,7 @@ class Fitting:
         arithmetic: How all of this computes, kept in each state; see `Arithmetic`.
         checkpointed: Blocks of the image encoder whose activations are made again instead of kept.
         base: Validation IoU of the base, the first candidate for the best weights; None where nobody measured it.
+        base_stays: Whether the base stays the best whatever is validated: cross-validation found no gain.
         should_stop: Takes the number of epochs and the validation IoU after them, and returns why no more of this run
             is wanted, or None.
     """
@@ -58,7 +59,7 @@ class Fitting:
     options: TrainerOptions
     precision: Precision
     seed: int
-    run: RunDirectory
+    run: RunDirectory | None
     accelerator: Accelerator
     validate: Callable[[int], float]
     log: Log
@@ -69,6 +70,7 @@ class Fitting:
     arithmetic: Mapping[str, Any] = field(default_factory=dict)
     checkpointed: frozenset[int] = frozenset()
     base: float | None = None
+    base_stays: bool = False
     should_stop: Callable[[int, float], str | None] | None = None
 
     @property

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch.utils.data import DataLoader
@@ -78,7 +78,7 @@ class Fit(Fitting):
     def _keep_base(self, progress: Progress, parameters: Mapping[str, nn.Parameter]) -> None:
         """Write the weights as the best, where they are still those of the base and nothing has beaten it so far."""
         if self.base is not None and take_base(progress, self.base):
-            self._save(self.run.best, Progress(best=self.base, base=self.base), parameters)
+            self._save("best", Progress(best=self.base, base=self.base), parameters)
 
     def _interruptible(self, stop: StopRequest) -> AbstractContextManager[None]:
         """A signal ends what is inside at once; of several processes none may leave the others waiting."""
@@ -179,8 +179,8 @@ class Fit(Fitting):
         progress.epoch += 1
         progress.batch = 0
         if value is not None:
-            if update_best(progress, value, self.options.early_stopping):
-                self._save(self.run.best, progress, parameters)
+            if update_best(progress, value, self.options.early_stopping, base_stays=self.base_stays):
+                self._save("best", progress, parameters)
             self.log(progress.step, {"epoch": progress.epoch, "validation_iou": value})
             self.display.validated(value)
             self.display.message(
@@ -204,18 +204,21 @@ class Fit(Fitting):
         optimizer: Optimizer,
         mean: RunningMean | None,
     ) -> None:
-        self._save(self.run.last, progress, parameters, optimizer, mean)
-        if self.accelerator.is_main_process:
+        self._save("last", progress, parameters, optimizer, mean)
+        if self.run is not None and self.accelerator.is_main_process:
             self.run.point_latest_here()
 
     def _save(
         self,
-        path: Path,
+        which: Literal["best", "last"],
         progress: Progress,
         parameters: Mapping[str, nn.Parameter],
         optimizer: Optimizer | None = None,
         mean: RunningMean | None = None,
     ) -> None:
+        if self.run is None:
+            return
         if self.accelerator.is_main_process:
+            path = self.run.best if which == "best" else self.run.last
             save_state(path, progress, parameters, optimizer, mean)
         self.accelerator.wait_for_everyone()

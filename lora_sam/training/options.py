@@ -77,6 +77,8 @@ class TrainerOptions:
             and save it with the adapter.
         shots: Train on so many of the training images, drawn at random; null for all. Val and test stay what they are.
         draw: Which images those are; those of fewer shots are among those of more.
+        cross_validate: Where all images that validate also train, and are at most so many: train on each half of them
+            first and measure on the other half, and keep the base where that has not helped; 0 never does.
         max_nonfinite: Steps with a NaN or infinite loss or gradient that are skipped before training stops.
         early_stopping: When to stop before the limits.
     """
@@ -109,6 +111,7 @@ class TrainerOptions:
     class_head: bool
     shots: Annotated[int, Field(ge=1)] | None
     draw: Annotated[int, Field(ge=0, lt=2**32)]
+    cross_validate: Annotated[int, Field(ge=0)]
     max_nonfinite: Annotated[int, Field(ge=0)]
     early_stopping: EarlyStopping
 

@@ -16,12 +16,14 @@ from lora_sam.training.tracking import NoTracker
 
 if TYPE_CHECKING:
     from lora_sam.core.run_directory import RunDirectory
+    from lora_sam.data.sources import SampleSource
     from lora_sam.data.splits import Splits
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.attention.choice import AttentionChoice
     from lora_sam.models.base_model import BaseModel
     from lora_sam.predictors.torch_predictor import TorchPredictor
     from lora_sam.training.encoding import Encodings
+    from lora_sam.training.loop import Fit
     from lora_sam.training.planning.plan import Plan
     from lora_sam.training.processes import Processes
     from lora_sam.training.settings import Settings
@@ -172,22 +174,11 @@ def fit(
         stop: Remembers the signal that ended it.
         should_stop: See `Fit`.
     """
-    from lora_sam.models.family import frame_of
+    from lora_sam.training.cross_validation import CrossValidated, cross_validated
     from lora_sam.training.display import Display
-    from lora_sam.training.examples import TrainingExamples
-    from lora_sam.training.loop import Fit
     from lora_sam.training.state import read_progress
 
-    settings, encodings, train = parts.settings, parts.encodings, parts.splits.train
-    examples = TrainingExamples(
-        train,
-        settings.prompt,
-        settings.augmentation,
-        frame=frame_of(parts.base.sam),
-        seed=settings.seed,
-        max_objects=settings.data.max_objects_per_image,
-        encoded=None if encodings is None else encodings.training(train, settings.augmentation, settings.seed),
-    )
+    settings = parts.settings
     log = MetricsLog(parts.directory.metrics)
     done = 0
     if resume_from is not None:
@@ -207,33 +198,59 @@ def fit(
     if resume_from is None:  # what the curves begin with
         base: float | None = validate(0)
         assert base is not None
-        record(0, {"epoch": 0, "validation_iou": base})
         start = "base" if settings.init_from is None else "the adapter begun with"
         parts.say(f"{start}, step 0: validation IoU {base:.4f}")
+        cross = cross_validated(parts, stop)
+        record(0, {"epoch": 0, "validation_iou": base, **({} if cross is None else cross.record())})
     else:
-        base = base_of(read_metrics(parts.directory.metrics))
+        lines = read_metrics(parts.directory.metrics)
+        base, cross = base_of(lines), CrossValidated.recorded(lines)
     with Display(done, console=parts.processes.console, quiet=not parts.processes.main) as display:
-        return Fit(
-            adapted=parts.adapted,
-            examples=examples,
-            loss=settings.loss,
-            optim=settings.optim,
-            options=settings.trainer,
-            precision=parts.processes.precision,
-            seed=settings.seed,
-            run=parts.directory,
-            accelerator=parts.processes.accelerator,
+        return fitting(
+            parts,
+            parts.splits.train,
             validate=validate,
             log=record,
             display=display,
-            at_once=parts.plan.at_once,
-            prompts=parts.plan.prompts,
-            arithmetic=parts.processes.arithmetic(parts.attention, parts.plan).to_json(),
-            checkpointed=parts.plan.checkpointed,
-            before_epoch=encodings.before_epoch if encodings else lambda _: None,
+            run=parts.directory,
             base=base,
+            base_stays=cross is not None and not cross.gained,
             should_stop=should_stop,
         ).fit(resume_from, stop)
+
+
+def fitting(parts: Parts, train: SampleSource, **what: Any) -> Fit:
+    """A fitting of the model on `train`, and `what` else a `Fit` has to be given."""
+    from lora_sam.models.family import frame_of
+    from lora_sam.training.examples import TrainingExamples
+    from lora_sam.training.loop import Fit
+
+    settings, encodings, plan = parts.settings, parts.encodings, parts.plan
+    examples = TrainingExamples(
+        train,
+        settings.prompt,
+        settings.augmentation,
+        frame=frame_of(parts.base.sam),
+        seed=settings.seed,
+        max_objects=settings.data.max_objects_per_image,
+        encoded=None if encodings is None else encodings.training(train, settings.augmentation, settings.seed),
+    )
+    given = {
+        "adapted": parts.adapted,
+        "examples": examples,
+        "loss": settings.loss,
+        "optim": settings.optim,
+        "options": settings.trainer,
+        "precision": parts.processes.precision,
+        "seed": settings.seed,
+        "accelerator": parts.processes.accelerator,
+        "at_once": plan.at_once,
+        "prompts": plan.prompts,
+        "arithmetic": parts.processes.arithmetic(parts.attention, plan).to_json(),
+        "checkpointed": plan.checkpointed,
+        "before_epoch": encodings.before_epoch if encodings else lambda _: None,
+    }
+    return Fit(**{**given, **what})
 
 
 def _is_curve(key: str, value: Any) -> bool:

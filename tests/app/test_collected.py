@@ -35,7 +35,9 @@ def masks(seed: int, count: int = 3) -> np.ndarray:
 
 
 def opened(option: Callable[..., Any], folder: Path) -> list[Any]:
-    splits = option("data/auto", root=str(folder), min_area=1, val_fraction=0.25, test_fraction=0.25).open(0)
+    splits = option(
+        "data/auto", root=str(folder), min_area=1, val_fraction=0.25, test_fraction=0.25, few_images=0
+    ).open(0)
     return [sample for source in (splits.train, splits.val, splits.test) for sample in source]
 
 

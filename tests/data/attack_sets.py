@@ -165,7 +165,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
 def opened(name: str, root: Path, **changes: Any) -> Any:
     """The splits of a data set in a format, with the options of conf/."""
     values, adapter = options_of(name.partition("_of_")[0].removesuffix("_disk"))
-    text = json.dumps(values | {"root": str(root)} | changes)
+    text = json.dumps(values | {"root": str(root), "few_images": 0} | changes)
     return adapter.validate_json(text, strict=True).open(0)
 
 

@@ -318,7 +318,7 @@ def test_limits_hold_before_memory_is_taken(coco: Make, coco_set: Make, monkeypa
 def test_one_annotation_file_is_carved_into_splits(coco: Make, coco_set: Make) -> None:
     root = coco_set(count=10, splits=("train",))
     one = "annotations/instances_train.json"
-    splits = coco(root, annotations=one, images="images/train").open(0)
+    splits = coco(root, annotations=one, images="images/train", few_images=0).open(0)
     assert [len(source) for source in (splits.train, splits.val, splits.test)] == [8, 1, 1]
     assert len({*splits.train.ids, *splits.val.ids, *splits.test.ids}) == 10
 
@@ -417,7 +417,7 @@ def test_a_single_file_of_any_name_is_found(coco: Make, coco_set: Make) -> None:
     root = coco_set(count=10, splits=("train",))
     os.replace(root / "annotations/instances_train.json", root / "export 7.json")
     (root / "package.json").write_text('{"name": "x"}')
-    splits = coco(root).open(0)
+    splits = coco(root, few_images=0).open(0)
     assert [len(source) for source in (splits.train, splits.val, splits.test)] == [8, 1, 1]
     assert splits.notes[:1] == ("annotations are read from export 7.json",)
     (root / "another.json").write_text((root / "export 7.json").read_text())

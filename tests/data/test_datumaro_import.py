@@ -65,7 +65,7 @@ def test_an_unknown_format_is_answered_with_near_names(option: Option, datumaro:
 def test_masks_and_polygons_are_objects_and_boxes_are_noted(
     option: Option, export: Callable[..., Path], name: str
 ) -> None:
-    splits = option("data/datumaro_import", root=str(export(name)), format=name).open(0)
+    splits = option("data/datumaro_import", root=str(export(name)), format=name, few_images=0).open(0)
     sample = splits.train[0]
     assert len(splits.train) == len(splits.val) == len(splits.test) == 1
     assert set(sample.classes) == {"cell", "nucleus"}
@@ -79,7 +79,7 @@ def test_masks_and_polygons_are_objects_and_boxes_are_noted(
 
 @pytest.mark.parametrize("name", ["cityscapes", "camvid", "kitti_segmentation", "voc"])
 def test_segmentation_formats_give_masks(option: Option, export: Callable[..., Path], name: str) -> None:
-    splits = option("data/datumaro_import", root=str(export(name)), format=name).open(0)
+    splits = option("data/datumaro_import", root=str(export(name)), format=name, few_images=0).open(0)
     sample = splits.train[0]
     index = int(Path(sample.id).stem.split("_")[0][-1])
     expected = np.zeros(SIZE, bool)

@@ -68,7 +68,7 @@ def opened(option: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
         root = tmp_path / "set"
         if not root.exists():
             write(root, splits, edit)
-        return option("data/datumaro", root=str(root), **changes).open(0)
+        return option("data/datumaro", root=str(root), **{"few_images": 0, **changes}).open(0)
 
     return open_
 

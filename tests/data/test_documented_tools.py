@@ -187,7 +187,7 @@ def test_what_the_documentation_says_is_read(tool: str, tmp_path: Path, option: 
     options = {key.removeprefix("data."): value for key, value in values.items() if key != "data"}
     found = {}
     for data in {values.get("data", "auto"), "auto"}:
-        splits = option(f"data/{data}", root=str(tmp_path), **options).open(0)
+        splits = option(f"data/{data}", root=str(tmp_path), few_images=0, **options).open(0)
         found[data] = {sample.id: sample for source in (splits.train, splits.val, splits.test) for sample in source}
     for samples in found.values():
         assert samples.keys() == found["auto"].keys()

@@ -84,9 +84,9 @@ def test_volumes_that_look_alike_are_not_parted_either(tmp_path: Path) -> None:
 
 def test_too_few_volumes_or_groups_are_not_parted(tmp_path: Path, patients: Path) -> None:
     with pytest.raises(DataError, match="2 volumes are too few to set aside 2 splits, as slices of one volume"):
-        opened(stacks(tmp_path / "set", 2), slices="all")
+        opened(stacks(tmp_path / "set", 2), slices="all", few_images=0)
     with pytest.raises(DataError, match="2 groups are too few to set aside 2 splits, as images of one group"):
-        opened(patients, group="(p|o)")
+        opened(patients, group="(p|o)", few_images=0)
 
 
 def test_images_of_one_patient_stay_together(patients: Path) -> None:

@@ -120,7 +120,7 @@ def test_parquet_files_become_samples(option: Option, parquet: Path) -> None:
 def test_what_save_to_disk_wrote(option: Option, datasets: Any, tmp_path: Path) -> None:
     one = rows_of(datasets, [cell(two_labels())] * 5, datasets.Image(), "label")
     datasets.DatasetDict(train=one, test=one).save_to_disk(str(tmp_path / "set"), num_shards={"train": 2, "test": 1})
-    splits = option("data/hf", root=str(tmp_path / "set")).open(0)
+    splits = option("data/hf", root=str(tmp_path / "set"), few_images=0).open(0)
     assert [len(source) for source in (splits.train, splits.val, splits.test)] == [4, 1, 5]
     sample = splits.test[4]
     assert sample.object_ids == ("3", "8")
@@ -128,7 +128,7 @@ def test_what_save_to_disk_wrote(option: Option, datasets: Any, tmp_path: Path) 
     np.testing.assert_array_equal(sample.image, picture(4))
     assert "5 images are in both" not in " ".join(splits.notes)
     alone = tmp_path / "set/test"
-    splits = option("data/hf", root=str(alone)).open(0)
+    splits = option("data/hf", root=str(alone), few_images=0).open(0)
     assert [len(source) for source in (splits.train, splits.val, splits.test)] == [3, 1, 1]
 
 
@@ -255,7 +255,7 @@ def test_the_only_split_trains_and_others_are_noted(option: Option, parquet: Pat
     assert "the split validation is not used" in notes
     for split in ("train", "test"):
         (parquet / f"data/{split}-00000-of-00001.parquet").unlink()
-    splits = option("data/hf", root=str(parquet)).open(0)
+    splits = option("data/hf", root=str(parquet), few_images=0).open(0)
     assert [len(source) for source in (splits.train, splits.val, splits.test)] == [1, 1, 1]
     assert splits.notes[0] == "train: taken from the split validation"
 
@@ -278,7 +278,7 @@ def test_columns_that_cannot_be_used(option: Option, datasets: Any, parquet: Pat
     rows = rows.add_column("y", [b"abc"] * 3, feature=datasets.Value("binary"), new_fingerprint="y")
     root = write_parquet(tmp_path / "two", {"train": rows})
     refused(r"no column is known to hold images: .*; name it with data\.image_column", root)
-    assert len(option("data/hf", root=str(root), image_column="x").open(0).train) == 1
+    assert len(option("data/hf", root=str(root), image_column="x").open(0).train) == 2
 
 
 def test_bad_rows_stop_or_are_skipped(option: Option, datasets: Any, tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ READ = (
     Case("tiff_rgb16_11bit", note="data.scale"),
     Case("train_images_masks"),
     Case("two_images", options=IN_TRAIN),
+    Case("two_images"),
     Case("via_json"),
     Case("yolo_seg"),
 )
@@ -110,7 +111,7 @@ REFUSED = (
     Case("mask_jpg_labels", refused="JPEG"),
     Case("nifti", refused="NIfTI"),
     Case("tiff_zstack", refused="4 pages; save one image per file"),
-    Case("two_images", refused=r"data\.val=train"),
+    Case("two_images", options={"few_images": 0}, refused=r"data\.val=train"),
 )
 WARNED = (Case("mask_inverted", note="data.invert=true"),)
 """Read as they are stored, which may be meant, with a note that says what else may be."""
@@ -133,6 +134,12 @@ def opened(case: Case) -> Splits:
     kind = getattr(importlib.import_module(module), name)
     splits: Splits = kind(**{**values, "root": str(CASES / case.name), **case.options}).open(0)
     return splits
+
+
+def every(splits: Splits) -> list[Sample]:
+    """Every sample once: of few images those that train validate too."""
+    sources = {id(source): source for source in (splits.train, splits.val, splits.test)}.values()
+    return [source[index] for source in sources for index in range(len(source))]
 
 
 def samples(splits: Splits) -> dict[str, Sample]:
@@ -214,7 +221,7 @@ def test_read_with_a_warning(case: Case) -> None:
 def test_every_slice_of_the_stacks_is_read(case: Case) -> None:
     """The slices of each stack differ in brightness alone: the truth of an image holds for each of them."""
     splits = opened(case)
-    found = [source[index] for source in (splits.train, splits.val, splits.test) for index in range(len(source))]
+    found = every(splits)
     with np.load(CASES / f"{case.name}.npz") as truth:
         names = [key[2:] for key in truth.files if key[:2] == "m:"]
         assert sorted(sample.id for sample in found) == [
@@ -236,7 +243,7 @@ def test_every_slice_of_nifti_is_read(case: Case) -> None:
     import nibabel
 
     splits = opened(case)
-    found = [source[index] for source in (splits.train, splits.val, splits.test) for index in range(len(source))]
+    found = every(splits)
     assert len(found) == 6
     for sample in found:
         name = PurePosixPath(sample.id).parent.name

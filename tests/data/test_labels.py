@@ -99,7 +99,7 @@ def test_splits_and_flat_folders(cells: Path) -> None:
         for split in ("train", "val", "test"):
             for path in (swapped / kind / split).iterdir():
                 path.rename(flat / kind / f"{split}{path.name}")
-    carved = labels(flat).open(0)
+    carved = labels(flat, few_images=0).open(0)
     assert [len(carved.train), len(carved.val), len(carved.test)] == [4, 1, 1]
 
 

@@ -174,7 +174,7 @@ def written(tmp_path: Path) -> Make:
 
 
 def opened(root: Path, **changes: Any) -> Any:
-    return configured(Folder, "data/folder.yaml", root=str(root), **changes).open(0)
+    return configured(Folder, "data/folder.yaml", root=str(root), few_images=0, **changes).open(0)
 
 
 def masks_of(splits: Any) -> dict[int, np.ndarray]:

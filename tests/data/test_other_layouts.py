@@ -32,7 +32,7 @@ Open = Callable[..., Splits]
 @pytest.fixture
 def opened(option: Callable[..., Any]) -> Open:
     def make(root: Path, data: str = "auto", **changes: Any) -> Splits:
-        splits: Splits = option(f"data/{data}", root=str(root), **changes).open(0)
+        splits: Splits = option(f"data/{data}", root=str(root), **{"few_images": 0, **changes}).open(0)
         return splits
 
     return make

@@ -36,7 +36,7 @@ def written(root: Path, images: list[np.ndarray]) -> Path:
 
 
 def opened(root: Path, **changes: Any) -> Any:
-    return configured(Labels, "data/labels.yaml", root=str(root), **changes).open(0)
+    return configured(Labels, "data/labels.yaml", root=str(root), few_images=0, **changes).open(0)
 
 
 def pictures(splits: Any) -> dict[int, np.ndarray]:

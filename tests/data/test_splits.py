@@ -45,10 +45,54 @@ def test_only_what_is_absent_is_carved(folder: Make, folder_set: Make) -> None:
 
 
 def test_too_few_images_to_carve(folder: Make, folder_set: Make) -> None:
-    with pytest.raises(
-        DataError, match=r"2 images are too few to set aside test and val; add images, give these splits"
-    ):
-        folder(folder_set(count=2, splits=("train",))).open(0)
+    root = folder_set(count=2, splits=("train",))
+    for always in ({"few_images": 0}, {"val": None}):
+        with pytest.raises(
+            DataError, match=r"2 images are too few to set aside test and val; add images, give these splits"
+        ):
+            folder(root, **always).open(0)
+
+
+def test_an_error_about_too_few_images_names_what_works(folder: Make, folder_set: Make) -> None:
+    root = folder_set(count=1, splits=("train",))
+    with pytest.raises(DataError, match=r"1 image is too few to set aside test; .* or set data\.test=train to look"):
+        folder(root).open(0)
+    splits = folder(root, test="train").open(0)
+    assert splits.train is splits.val is splits.test
+    (root / "train").rename(root / "labelled")
+    with pytest.raises(DataError, match=r"set data\.val=labelled data\.test=labelled to look"):
+        folder(root, train="labelled", few_images=0).open(0)
+
+
+def test_of_few_images_none_is_set_aside_for_validation(folder: Make, folder_set: Make) -> None:
+    root = folder_set(count=4, splits=("train", "test"))
+    splits = folder(root).open(0)
+    assert splits.val is splits.train
+    assert len(splits.train) == 4
+    assert splits.notes == (
+        "no val split, and no more than 4 training images: those that train choose the weights too, none is held out "
+        "for it (data.val=null sets some aside; data.few_images)",
+    )
+    # as many as that, and one more
+    assert folder(root, few_images=4).open(0).val.ids == splits.train.ids
+    for parted in (folder(root, few_images=3).open(0), folder(root, val=None).open(0)):
+        assert not set(parted.train.ids) & set(parted.val.ids)
+        assert (len(parted.train), len(parted.val)) == (3, 1)
+
+
+def test_few_images_are_parted_for_the_test_alone(folder: Make, folder_set: Make) -> None:
+    root = folder_set(count=5, splits=("train",))
+    splits, before = folder(root).open(3), folder(root, few_images=0).open(3)
+    assert splits.val is splits.train
+    assert splits.test.ids == before.test.ids
+    assert not set(splits.train.ids) & set(splits.test.ids)
+    assert (len(splits.train), len(before.train)) == (4, 3)
+
+
+def test_a_val_split_that_is_there_counts_however_few_images_train(folder: Make, folder_set: Make) -> None:
+    splits = folder(folder_set(count=2)).open(0)
+    assert splits.val.ids == ("val/images/val0.png", "val/images/val1.png")
+    assert splits.notes == ()
 
 
 def test_ledger_counts_and_stops() -> None:

@@ -41,7 +41,7 @@ from .tool_sets import (
 @pytest.fixture
 def opened(option: Callable[..., Any]) -> Callable[..., Splits]:
     def make(root: Path, data: str = "auto", **changes: Any) -> Splits:
-        splits: Splits = option(f"data/{data}", root=str(root), **changes).open(0)
+        splits: Splits = option(f"data/{data}", root=str(root), **{"few_images": 0, **changes}).open(0)
         return splits
 
     return make

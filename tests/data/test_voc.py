@@ -172,11 +172,11 @@ def test_lists_may_quote_lack_or_have_another_name(devkit: Path) -> None:
     (devkit / LISTS / "default.txt").write_text(
         "\n".join(f"{split}{index}" for split in ("train", "val", "test") for index in (0, 1))
     )
-    splits = voc(devkit).open(0)
+    splits = voc(devkit, few_images=0).open(0)
     assert splits.notes[0] == "train: taken from default.txt"
     assert [len(splits.train), len(splits.val), len(splits.test)] == [4, 1, 1]
     (devkit / LISTS / "default.txt").unlink()
-    splits = voc(devkit).open(0)
+    splits = voc(devkit, few_images=0).open(0)
     assert splits.notes[0].endswith("so all images with a mask in SegmentationObject are used")
     assert [len(splits.train), len(splits.val), len(splits.test)] == [4, 1, 1]
     for name in ("val", "a"):

@@ -154,7 +154,7 @@ def test_a_volume_is_on_one_side(tmp_path: Path, opened: Callable[..., Any]) -> 
 def test_too_few_volumes(tmp_path: Path, opened: Callable[..., Any]) -> None:
     root = stacks(tmp_path / "set", 2)
     with pytest.raises(DataError, match=r"2 volumes are too few .* data\.val=train data\.test=train"):
-        opened(root, slices="all", val="val", test="test")
+        opened(root, slices="all", val="val", test="test", few_images=0)
 
 
 @pytest.mark.parametrize("make", [stacks, niftis])

@@ -497,6 +497,21 @@ class TestVerdict:
         assert verdict(report).endswith("on 10 objects in 5 images, too few images to trust the interval.")
         assert verdict(two_levels(1, 5, 3)).endswith("on 2 objects in 1 image, too few images to trust the interval.")
 
+    def test_it_is_said_where_the_training_images_alone_chose_the_weights(self, report: dict[str, Any]) -> None:
+        before = verdict(report)
+        images = [{"id": name, "objects": 2, "iou": 0.5} for name in "ab"]
+        chosen = {"base": 0.4, "trained": 0.5, "kept_step": 4, "iou": 0.5, "iou_interval": [0.4, 0.6]}
+        report["validation"] = {**chosen, "per_image": images, "trained_on": 2}
+        validate_report(report)
+        said = "Nothing was held out to choose the weights: the 2 training images chose them too."
+        assert verdict(report) == f"{before} {said}"
+        report["validation"]["kept_step"] = 0
+        assert verdict(report).startswith("Training did not beat the base: ")
+        assert verdict(report).endswith(said)
+        for trained_on in ({"trained_on": 1}, {}):  # one was held out; a report that is older than the key
+            report["validation"] = {**chosen, "per_image": images, **trained_on}
+            assert verdict(report) == before
+
     def test_images_that_were_trained_on_are_named_first(self) -> None:
         report = two_levels(12, 5, 3)
         told = verdict({**report, "trained_on": 12})

@@ -102,6 +102,7 @@ def test_a_run_that_does_not_beat_its_base_says_so_and_changes_nothing(trained, 
     report = json.loads((directory / "evaluation.json").read_text())
     validation = report["validation"]
     assert [validation[name] for name in ("base", "trained", "kept_step")] == [first, last, 0]
+    assert (validation["trained_on"], facts["validation_held_out"]) == (0, True)
     assert validation["iou"] == pytest.approx(first)
     low, high = validation["iou_interval"]
     assert low < first < high

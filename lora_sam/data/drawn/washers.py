@@ -87,6 +87,7 @@ class Washers:
             test="test",
             val_fraction=0.1,  # not used, as no split is absent
             test_fraction=0.1,
+            few_images=0,
             on_error="raise",
             max_skipped=0.0,
             min_area=1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -53,6 +53,9 @@ def read_splits(
     does, or stays in train where it is larger than what the split still lacks. So do slices of a volume, and images of
     which `data.group` says that they are parts of one; these are never parted.
 
+    Of a few training images (`options.few_images`) none is set aside for an absent val split: those that train, without
+    those of an absent test split, are the val split as well.
+
     Args:
         read: Reads one split.
         ledger: Where `read` counts what it skips; closed here.
@@ -84,22 +87,28 @@ def read_splits(
         )
     present = {"test": found[test] if test is not None else None, "val": found[val] if val is not None else None}
     fractions = {"test": options.test_fraction, "val": options.val_fraction}
-    counts = {role: max(1, round(fractions[role] * len(rest))) for role, source in present.items() if source is None}
+    few = options.val is not None and present["val"] is None and len(rest) <= options.few_images
+    absent = [role for role, source in present.items() if source is None and not (few and role == "val")]
+    counts = {role: max(1, round(fractions[role] * len(rest))) for role in absent}
     order = [int(index) for index in generator_for(seed, "split").permutation(len(rest))]
     if len(order) <= sum(counts.values()):
         raise DataError(
-            f"{place(train)}: {len(rest)} images are too few to set aside {' and '.join(counts)}; "
-            "add images, give these splits, or set data.val=train data.test=train to look at the training "
-            "images themselves, whose figures flatter."
+            f"{place(train)}: {plural(len(rest), 'image')} {'is' if len(rest) == 1 else 'are'} too few to set aside "
+            f"{' and '.join(counts)}; {_instead('images', counts, train)}"
         )
     parts, whole = _parts_of(found.values(), options), groups_within(rest)
-    _check_groups(len(order), whole, len(counts), place(train), parts)
+    _check_groups(len(order), whole, counts, place(train), train, parts)
     alike = _lookalikes(rest) if counts else ()
     taken, about = carve(order, counts, alike or (), whole)
     carved: dict[str, SampleSource] = {role: Subset(rest, tuple(sorted(taken[role]))) for role in counts}
     notes.extend(
         f"no {role} split: {len(taken[role])} of {len(rest)} training images were set aside for it" for role in counts
     )
+    if few:
+        notes.append(
+            f"no val split, and no more than {plural(len(rest), 'training image')}: those that train choose the "
+            "weights too, none is held out for it (data.val=null sets some aside; data.few_images)"
+        )
     if alike is None:
         notes.found("duplicates_not_sought", f"{place(train)}: {_NOT_SOUGHT}")
     notes.extend(about)
@@ -107,8 +116,9 @@ def read_splits(
     training: SampleSource = Subset(rest, tuple(index for index in range(len(rest)) if index not in gone))
     splits = {"train": training if carved else rest}
     for role, called in (("test", test), ("val", val)):  # one called like train is what trains
-        splits[role] = splits["train"] if called == train else present[role] or carved[role]
-    _say_shared(splits, notes)
+        own = called != train and not (few and role == "val")
+        splits[role] = (present[role] or carved[role]) if own else splits["train"]
+    _say_shared(splits, notes, told=("train", "val") if few else None)
     return Splits(splits["train"], splits["val"], splits["test"], skipped, notes.texts, scale, parts, notes.noticed)
 
 
@@ -219,20 +229,33 @@ def _parts_of(sources: Iterable[SampleSource | None], options: FormatOptions) ->
     return Parts("volume", "slice") if options.group is None else Parts("group", "image")
 
 
-def _check_groups(images: int, groups: Sequence[Sequence[int]], splits: int, place: str, parts: Parts | None) -> None:
+def _check_groups(
+    images: int, groups: Sequence[Sequence[int]], roles: Collection[str], place: str, train: str, parts: Parts | None
+) -> None:
     """Raise `DataError` where splits cannot be carved without parting a group."""
     units = images - sum(len(group) - 1 for group in groups)
-    if splits and parts is not None and units <= splits:
+    if roles and parts is not None and units <= len(roles):
         whole, part = parts.whole, parts.part
         raise DataError(
-            f"{place}: {plural(units, whole)} are too few to set aside {plural(splits, 'split')}, as {part}s of one "
-            f"{whole} are too much alike to be parted; add {whole}s, give these splits, or set data.val=train "
-            "data.test=train to look at the training images themselves, whose figures flatter."
+            f"{place}: {plural(units, whole)} are too few to set aside {plural(len(roles), 'split')}, as {part}s of "
+            f"one {whole} are too much alike to be parted; {_instead(f'{whole}s', roles, train)}"
         )
 
 
-def _say_shared(splits: dict[str, SampleSource], notes: Notes) -> None:
+def _instead(what: str, roles: Iterable[str], train: str) -> str:
+    """The remedy where there is too little of `what` to set some aside for the splits `roles`."""
+    told = " ".join(f"data.{role}={train}" for role in sorted(roles, reverse=True))
+    return (
+        f"add {what}, give these splits, or set {told} to look at the training images themselves, whose figures "
+        "flatter."
+    )
+
+
+def _say_shared(splits: dict[str, SampleSource], notes: Notes, told: tuple[str, str] | None) -> None:
+    """Note images that are in two splits, but for the two of `told`."""
     for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+        if (first, second) == told:
+            continue
         shared = sorted(set(splits[first].ids) & set(splits[second].ids))
         if shared:
             notes.append(f"{len(shared)} images are in both {first} and {second} (e.g. {shared[0]}): figures flatter")
