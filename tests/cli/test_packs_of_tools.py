@@ -221,3 +221,26 @@ def test_what_a_tool_cannot_take_of_a_squeezed_image_is_said(
     packed = Packed(run=None, base=settings.build(), state={}, architecture=settings.architecture())  # type: ignore[arg-type]
     with pytest.raises(AdapterError, match=reason):
         target_of(target).write(packed, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("variant", "target", "message"),
+    [
+        ("sam2_random", "sampredictor", "SAM 2 wants them squeezed into a square; take target=transformers$"),
+        ("sam3_random", "micro_sam", "SAM 3 wants them squeezed into a square; take target=transformers$"),
+        ("sam_hq_random", "transformers", r"; take SamPredictor\(lora_sam.merge.plain_sam\(run\)\), or the parts of"),
+        ("tiny_vit_random", "transformers", r"; take SamPredictor\(lora_sam.merge.plain_sam\(run\)\), or the parts of"),
+    ],
+)
+def test_what_is_offered_instead_takes_the_family(
+    option: Callable[..., Any], tmp_path: Path, variant: str, target: str, message: str
+) -> None:
+    from lora_sam.deployment.packs.packing import Packed
+    from lora_sam.models.family import why_not
+
+    settings = option(f"model/{variant}")
+    packed = Packed(run=None, base=settings.build(), state={}, architecture=settings.architecture())  # type: ignore[arg-type]
+    with pytest.raises(AdapterError, match=message):
+        target_of(target).write(packed, tmp_path)
+    offered = "transformers" if target != "transformers" else "SamPredictor"
+    assert why_not(settings.architecture(), offered) is None

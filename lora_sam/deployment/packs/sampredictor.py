@@ -53,6 +53,11 @@ def check_registered(packed: Packed, target: str) -> None:
     import torch
     from segment_anything import sam_model_registry
 
+    from lora_sam.models.family import why_not
+
+    reason = why_not(packed.architecture, "SamPredictor")
+    if reason is not None:
+        raise refuse(packed, target, reason, "take target=transformers")
     remedy = "SamPredictor(lora_sam.merge.plain_sam(run)) takes models of segment_anything of any size"
 
     known = [name for name in sam_model_registry if name != "default"]

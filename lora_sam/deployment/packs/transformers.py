@@ -23,7 +23,8 @@ class TransformersPack:
 
         reason = why_not(packed.architecture, "transformers")
         if reason is not None:
-            raise refuse(packed, "transformers", reason, "take target=sampredictor, or the parts of `lora-sam export`")
+            remedy = "take SamPredictor(lora_sam.merge.plain_sam(run)), or the parts of `lora-sam export`"
+            raise refuse(packed, "transformers", reason, remedy)
         write_transformers(directory, packed.state, packed.architecture)
         questions = probe(frame_by(packed.architecture), PROBE_SEED)
         model = read_transformers(directory)
