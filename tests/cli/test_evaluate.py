@@ -268,7 +268,7 @@ def test_what_becomes_of_a_set_without_splits_is_said(
     assert "no test split: 1 of 6 training images were set aside for it" in capsys.readouterr().err
     assert read_backends(output, "").images == 1
     options(run.openvino("fp32") / "image_encoder.xml", **chosen, split="train").perform()
-    assert (read_backends(output, "").split, read_backends(output, "").images) == ("train", 4)
+    assert (read_backends(output, "").split, read_backends(output, "").images) == ("train", 5)
 
 
 def test_bad_input_without_a_model(run: RunDirectory, blobs: Path, tmp_path: Path) -> None:
