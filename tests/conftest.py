@@ -90,6 +90,24 @@ def command_line(
     return call
 
 
+@pytest.fixture
+def memory_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What measures the memory of a back end runs here, where torch is imported; `test_opening.py` has the process."""
+    from contextlib import redirect_stdout
+    from io import StringIO
+    from types import SimpleNamespace
+
+    from lora_sam.deployment import peak_memory
+
+    def run(command: list[str], **how: Any) -> SimpleNamespace:
+        assert command[1:3] == ["-m", peak_memory.__name__]
+        with redirect_stdout(StringIO()) as said:
+            assert peak_memory.main(command[3:]) == 0
+        return SimpleNamespace(stdout=said.getvalue())
+
+    monkeypatch.setattr(peak_memory, "subprocess", SimpleNamespace(run=run))
+
+
 @pytest.fixture(scope="session")
 def option() -> Callable[..., Any]:
     """Builds the object of one option file, e.g. `option("method/lora", rank=2)`."""

@@ -370,7 +370,7 @@ def readme_commands() -> list[str]:
     return [line.split(" #")[0].strip() for line in lines]
 
 
-@pytest.mark.usefixtures("quiet_logging")
+@pytest.mark.usefixtures("quiet_logging", "memory_in_this_process")
 def test_every_command_of_the_readme_runs(workplace, tmp_path, monkeypatch, capsys):
     """Those of `.venv/bin` one after the other, as typed, but for a small model; of make, what it would call."""
     shutil.copytree(workplace / "my_data", tmp_path / "my_data")

@@ -105,6 +105,7 @@ def test_it_is_merged_again_to_the_same_weights(old: Path) -> None:
     assert (old / "merged" / "sam.safetensors").read_bytes() == before
 
 
+@pytest.mark.usefixtures("memory_in_this_process")
 def test_all_its_back_ends_are_measured(old: Path) -> None:
     assert from_conf("evaluate", run=str(old), repeats=1, backends=["base", "tuned", "merged", "fp32"]).perform() == 0
     measured = json.loads((old / "backends.json").read_text())["backends"]
@@ -112,6 +113,7 @@ def test_all_its_back_ends_are_measured(old: Path) -> None:
     assert measured["base"]["iou"] == pytest.approx(stored["base"]["iou"], abs=1e-6)
     assert measured["tuned"]["iou"] == pytest.approx(stored["tuned"]["iou"], abs=1e-6)
     assert measured["fp32"]["iou"] == pytest.approx(stored["tuned"]["iou"], abs=1e-3)
+    assert all(found["peak_memory_bytes"] > 100e6 for found in measured.values())
 
 
 def test_the_app_and_the_library_find_it(old: Path) -> None:
