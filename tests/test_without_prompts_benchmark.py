@@ -1,0 +1,52 @@
+"""Masks without prompts and clicks as a benchmark: its runs compose, its figures are held to limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.questions import without_prompts
+from benchmarks.record import BenchmarkError
+from benchmarks.settings import settings_for
+
+
+def _paired(base: float, tuned: float) -> dict[str, Any]:
+    delta = tuned - base
+    return {
+        "base": base, "tuned": tuned, "delta": delta, "tuned_interval": [tuned - 0.1, tuned + 0.1],
+        "delta_interval": [delta - 0.02, delta + 0.02],
+    }  # fmt: skip
+
+
+def _run(base: float, tuned: float, seconds: float = 100.0, points: int = 32) -> dict[str, Any]:
+    return {"automatic": {"ap_50": _paired(base, tuned), "points_per_side": points}, "seconds": seconds}
+
+
+def test_every_run_is_what_the_question_says() -> None:
+    jobs = without_prompts.jobs(Path("nuclei"))
+    told = {name: settings_for(f"experiment={experiment}", *words) for name, (experiment, words) in jobs.items()}
+    assert list(told) == ["all", "clicks", *(f"draw_{draw}" for draw in range(5))]
+    assert all(one.evaluate_images is None and one.data.root == "nuclei" for one in told.values())
+    assert [one.trainer.shots for one in told.values()] == [None, None, 1, 1, 1, 1, 1]
+    assert [one.trainer.draw for one in told.values()][2:] == [0, 1, 2, 3, 4]
+    assert told["clicks"].prompt.rounds == 4
+
+
+def test_figures_are_held_to_their_limits() -> None:
+    runs = {
+        "all": _run(0.3, 0.52),
+        **{f"draw_{draw}": _run(0.3, 0.3 + gain) for draw, gain in enumerate((0.0, 0.3, 0.1, 0.2, 0.12))},
+        "clicks": {"clicks": {"iou_3": _paired(0.6, 0.615)}, "seconds": 9.0},
+    }
+    found = {one.id: one for one in without_prompts.figures(runs)}
+    assert (round(found["all_gain"].value, 6), found["all_gain"].ok, found["all_seconds"].ok) == (0.22, True, True)
+    assert (round(found["one_gain"].value, 6), found["one_gain"].ok) == (0.12, False)
+    assert (found["clicks_gain"].ok, found["clicks_low"].ok) == (False, False)
+    assert without_prompts.same_base(runs) == {"base": "AP at 0.5 0.300 with 32 points"}
+    runs["draw_1"] = _run(0.31, 0.4)
+    with pytest.raises(BenchmarkError, match="the base was measured differently"):
+        without_prompts.same_base(runs)
+    runs["draw_1"] = _run(0.31, 0.4, points=16)
+    assert "0.310 with 16 points" in without_prompts.same_base(runs)["base"]
