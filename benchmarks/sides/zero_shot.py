@@ -122,7 +122,7 @@ def pick(scores: Sequence[ImageScores], choice: NDArray[np.intp]) -> ImageScores
     """Of several scores of the same N objects, those of `scores[choice[n]]` for object n."""
     first = scores[0]
     rows = np.arange(len(first.object_ids))
-    whole = ("id", "object_ids", "further")
+    whole = ("id", "object_ids", "further", "group")
     names = [field.name for field in dataclasses.fields(first) if field.name not in whole]
 
     def of(name: str) -> NDArray[Any]:
