@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import monai.losses
 import numpy as np
 import pytest
@@ -56,32 +54,6 @@ def test_dice_ce_equals_monai(option, squared_pred):
     reference = monai.losses.DiceCELoss(sigmoid=True, squared_pred=squared_pred, reduction="mean")
     ours = option("loss/dice_ce", iou=0, squared_pred=squared_pred)(LOGITS, IOU, TARGETS)
     torch.testing.assert_close(ours["loss"].mean(), reference(LOGITS.unsqueeze(1), TARGETS.unsqueeze(1)))
-
-
-@pytest.mark.parametrize("squared_pred", [True, False])
-@pytest.mark.parametrize("soft", [False, True])
-def test_dice_has_the_bits_of_monai_and_so_have_its_gradients(squared_pred, soft):
-    generator = torch.Generator().manual_seed(0)
-    targets = torch.rand(5, 64, 48, generator=generator)
-    targets = targets if soft else (targets > 0.6).float() * torch.tensor([0.0, 1, 1, 1, 1]).reshape(5, 1, 1)
-    found, wanted = (
-        (4 * torch.randn(5, 64, 48, generator=generator.manual_seed(1))).requires_grad_() for _ in range(2)
-    )
-    reference = monai.losses.DiceLoss(sigmoid=True, squared_pred=squared_pred, reduction="none")
-    expected = reference(wanted.unsqueeze(1), targets.unsqueeze(1)).flatten()
-    dice = terms.monai_dice(found, targets, squared_pred=squared_pred)
-    assert torch.equal(dice, expected)
-    for values in (dice, expected):
-        (values * torch.arange(1, 6)).sum().backward()
-    assert torch.equal(found.grad, wanted.grad)
-
-
-def test_the_default_losses_do_without_importing_monai(option, monkeypatch):
-    """It takes a quarter of the time in which a training command starts."""
-    monkeypatch.setitem(sys.modules, "monai", None)
-    monkeypatch.setitem(sys.modules, "monai.losses", None)
-    for name in ("sam", "dice_ce"):
-        assert option(f"loss/{name}")(LOGITS, IOU, TARGETS)["loss"].isfinite().all()
 
 
 def test_weights_scale_the_parts(option):
