@@ -94,6 +94,7 @@ def cross_validated(parts: Parts, stop: StopRequest) -> CrossValidated | None:
     folds = folds_of(source)
     if held_out(parts.splits) or len(source) > options.cross_validate or not folds:
         return None
+    parts.say(f"cross-validation: training on each half of the {plural(len(source), 'image')} before on all of them")
     # validated at its end, whatever number of epochs that takes
     once = replace(options, validate_every_epochs=2**31, save_every_steps=None)
     validation, parameters = validation_of(parts), parts.adapted.trainable()
