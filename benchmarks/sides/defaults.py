@@ -97,7 +97,8 @@ def trained(settings: Settings, splits: Splits, base: BaseModel, root: Path, val
     from lora_sam.core.run_directory import RunDirectory
     from lora_sam.predictors.torch_predictor import TorchPredictor
     from lora_sam.training.cross_validation import CrossValidated
-    from lora_sam.training.parts import fit, ready, validation_of
+    from lora_sam.training.fit import fit
+    from lora_sam.training.parts import ready, validation_of
     from lora_sam.training.processes import join_processes
     from lora_sam.training.setup import adapt, choose_attention, encode_once, plan_run
     from lora_sam.training.state import load_state

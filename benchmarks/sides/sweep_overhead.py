@@ -73,9 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from lora_sam.cli import jobs
     from lora_sam.cli.train import run_train
     from lora_sam.evaluation import scoring
-    from lora_sam.training import parts
+    from lora_sam.training import fit
 
-    parts.fit = meter.within("training", parts.fit)
+    fit.fit = meter.within("training", fit.fit)
     scoring.evaluate = meter.within("evaluation", scoring.evaluate)
     vars(jobs)["note_job"] = meter.job_is_over(vars(jobs)["note_job"])
     meter.begin()

@@ -19,7 +19,8 @@ from lora_sam.runs.adapter_files import save_adapter, write_facts
 from lora_sam.runs.places import check_contents, write_splits
 from lora_sam.runs.resuming import copy_state, flat
 from lora_sam.runs.starting import begin_with
-from lora_sam.training.parts import fit, ready
+from lora_sam.training.fit import fit
+from lora_sam.training.parts import ready
 from lora_sam.training.processes import join_processes
 from lora_sam.training.setup import adapt, choose_attention, describe_data, encode_once, plan_run
 from lora_sam.training.stopping import StopRequest

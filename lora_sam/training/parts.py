@@ -1,9 +1,9 @@
-"""The parts of one run that is ready for its first step, and the fit that they take part in."""
+"""The parts of one run that is ready for its first step, and the fittings that they take part in."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.errors import TrainingError
-from lora_sam.core.metrics_log import MetricsLog, read_metrics
 from lora_sam.training.tracking import NoTracker
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from lora_sam.training.planning.plan import Plan
     from lora_sam.training.processes import Processes
     from lora_sam.training.settings import Settings
-    from lora_sam.training.state import Progress
-    from lora_sam.training.stopping import StopRequest
     from lora_sam.training.tracking import Tracker
     from lora_sam.training.trained_on import TrainedOn
     from lora_sam.training.validation import Validation
@@ -158,67 +155,6 @@ def ready(
             encodings.close()
 
 
-def fit(
-    parts: Parts,
-    validate: Callable[[int], float],
-    resume_from: Path | None,
-    stop: StopRequest,
-    should_stop: Callable[[int, float], str | None] | None = None,
-) -> Progress:
-    """Train, or go on training from a saved state.
-
-    Args:
-        parts: The run.
-        validate: The figure that chooses the best weights, at a step.
-        resume_from: State file to go on from; None begins anew.
-        stop: Remembers the signal that ended it.
-        should_stop: See `Fit`.
-    """
-    from lora_sam.training.cross_validation import CrossValidated, cross_validated
-    from lora_sam.training.display import Display
-    from lora_sam.training.state import read_progress
-
-    settings = parts.settings
-    log = MetricsLog(parts.directory.metrics)
-    done = 0
-    if resume_from is not None:
-        earlier = read_progress(resume_from)
-        done = earlier.step
-        log.truncate_after(done, earlier.epoch)
-        parts.say(f"resuming at step {done}")
-        if parts.processes.main:  # its curves begin where the record does
-            for line in read_metrics(parts.directory.metrics):
-                parts.tracker.scalars(line["step"], {key: line[key] for key in line if _is_curve(key, line[key])})
-
-    def record(step: int, values: Mapping[str, float]) -> None:
-        if parts.processes.main:
-            log.append({"step": step, **values})
-            parts.tracker.scalars(step, values)
-
-    if resume_from is None:  # what the curves begin with
-        base: float | None = validate(0)
-        assert base is not None
-        start = "base" if settings.init_from is None else "the adapter begun with"
-        parts.say(f"{start}, step 0: validation IoU {base:.4f}")
-        cross = cross_validated(parts, stop)
-        record(0, {"epoch": 0, "validation_iou": base, **({} if cross is None else cross.record())})
-    else:
-        lines = read_metrics(parts.directory.metrics)
-        base, cross = base_of(lines), CrossValidated.recorded(lines)
-    with Display(done, console=parts.processes.console, quiet=not parts.processes.main) as display:
-        return fitting(
-            parts,
-            parts.splits.train,
-            validate=validate,
-            log=record,
-            display=display,
-            run=parts.directory,
-            base=base,
-            base_stays=cross is not None and not cross.gained,
-            should_stop=should_stop,
-        ).fit(resume_from, stop)
-
-
 def fitting(parts: Parts, train: SampleSource, **what: Any) -> Fit:
     """A fitting of the model on `train`, and `what` else a `Fit` has to be given."""
     from lora_sam.models.family import frame_of
@@ -251,16 +187,6 @@ def fitting(parts: Parts, train: SampleSource, **what: Any) -> Fit:
         "before_epoch": encodings.before_epoch if encodings else lambda _: None,
     }
     return Fit(**{**given, **what})
-
-
-def _is_curve(key: str, value: Any) -> bool:
-    return key not in ("step", "time") and isinstance(value, int | float)
-
-
-def base_of(log: Sequence[Mapping[str, Any]]) -> float | None:
-    """Validation IoU of the base in lines of `metrics.jsonl`; None where step 0 was not measured."""
-    found = (line.get("validation_iou") for line in log if line["step"] == 0)
-    return next((float(value) for value in found if isinstance(value, float | int)), None)
 
 
 def validation_of(parts: Parts) -> Validation:

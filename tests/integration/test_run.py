@@ -171,7 +171,13 @@ def test_validation_split_folder_data_and_no_tracker(trained, tmp_path):
         Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "flat" / "images" / f"{index}.png")
         Image.fromarray(mask).save(tmp_path / "flat" / "masks" / f"{index}.png")
     directory, _ = trained(
-        "run", "data=folder", f"data.root={tmp_path / 'flat'}", "tracker=none", "evaluate_split=val", "method=decoder"
+        "run",
+        "data=folder",
+        f"data.root={tmp_path / 'flat'}",
+        "data.few_images=0",
+        "tracker=none",
+        "evaluate_split=val",
+        "method=decoder",
     )
     report = json.loads((directory / "evaluation.json").read_text())
     assert (report["split"], report["images"]) == ("val", 1)
