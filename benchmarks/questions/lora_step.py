@@ -74,12 +74,17 @@ def measure(*, rehearse: bool) -> Outcome:
     )
 
 
-def _check_bases(bases: dict[str, Any]) -> None:
+def check_bases(bases: dict[str, Any]) -> None:
+    """Raise `BenchmarkError` where the bases do not compute the same."""
     if max(bases["embedding"], bases["logits"]) > TOLERANCE:
         raise BenchmarkError(
             f"the two bases do not compute the same: embeddings differ by {bases['embedding']:.2e} and masks by "
             f"{bases['logits']:.2e}, {TOLERANCE} is allowed"
         )
+
+
+def _check_bases(bases: dict[str, Any]) -> None:
+    check_bases(bases)
     if bases["tutorial"] > TOLERANCE:
         raise BenchmarkError(
             f"the base of the tutorial loop does not compute the same: masks differ by {bases['tutorial']:.2e}, "

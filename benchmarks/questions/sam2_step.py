@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.processes import run_side, take_turns
-from benchmarks.questions.lora_step import BF16_TOLERANCE, TOLERANCE, gib_of, of_side, ratio, seconds_of
+from benchmarks.questions.lora_step import BF16_TOLERANCE, TOLERANCE, check_bases, gib_of, of_side, ratio, seconds_of
 from benchmarks.record import BenchmarkError, Figure, Outcome, usable_cores
 
 QUESTION = "Time and peak memory of a LoRA step on SAM 2.1 tiny at 1024 px: ours against transformers.Sam2Model + peft"
@@ -64,15 +64,6 @@ def measure(*, rehearse: bool) -> Outcome:
         figures=figures(measured),
         details={"bases": bases, "sides": measured},
     )
-
-
-def check_bases(bases: dict[str, Any]) -> None:
-    """Raise `BenchmarkError` where the bases do not compute the same."""
-    if max(bases["embedding"], bases["logits"]) > TOLERANCE:
-        raise BenchmarkError(
-            f"the two bases do not compute the same: embeddings differ by {bases['embedding']:.2e} and masks by "
-            f"{bases['logits']:.2e}, {TOLERANCE} is allowed"
-        )
 
 
 def check_sides(measured: dict[str, list[dict[str, Any]]]) -> dict[str, str]:

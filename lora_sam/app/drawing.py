@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import binary_erosion
 
 from lora_sam.app.patches import Patch
-from lora_sam.core.painting import PALETTE
+from lora_sam.core.painting import PALETTE, paint_one
 from lora_sam.prompts.objects import ObjectPrompts
 
 FIXED, BROKEN, CHANGED = (190, 255, 0), (255, 0, 200), (255, 255, 255)
@@ -27,11 +26,7 @@ def overlay(image: NDArray[np.uint8], patches: Sequence[Patch | None], opacity: 
     canvas = image.astype(np.float32)
     present = [(number, patch) for number, patch in enumerate(patches) if patch is not None and patch.area]
     for number, patch in sorted(present, key=lambda pair: -pair[1].area):
-        height, width = patch.mask.shape
-        window = canvas[patch.y : patch.y + height, patch.x : patch.x + width]
-        colour = np.array(PALETTE[number % len(PALETTE)], np.float32)
-        window[patch.mask] += opacity * (colour - window[patch.mask])
-        window[patch.mask & ~binary_erosion(patch.mask)] = colour
+        paint_one(canvas[patch.window], patch.mask, number, fill=opacity, contour=1)
     return canvas.round().astype(np.uint8)
 
 

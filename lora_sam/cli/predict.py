@@ -14,6 +14,7 @@ from pydantic import Field
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.run_directory import RunDirectory, find_run
+from lora_sam.core.scores import MOST_PER_SIDE
 from lora_sam.deployment.predicting.tiling import Tile
 from lora_sam.deployment.predicting.writers.table import FORMATS
 from lora_sam.deployment.predicting.writers.table import Name as FormatName
@@ -83,7 +84,7 @@ class Predict:
     overwrite: bool
     backend: Literal["torch"] | BackEndName
     adapter: bool
-    points_per_side: Annotated[int, Field(ge=1, le=64)] | None
+    points_per_side: Annotated[int, Field(ge=1, le=MOST_PER_SIDE)] | None
     predicted_iou: Annotated[float, Field(ge=0, le=1)] | None
     stability: Annotated[float, Field(ge=0, le=1)] | None
     box_overlap: Annotated[float, Field(ge=0, le=1)] | None

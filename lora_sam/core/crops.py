@@ -39,6 +39,12 @@ class Crop:
         return self.x, self.y, self.x + width, self.y + height
 
     @property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the image that it covers."""
+        height, width = self.mask.shape
+        return slice(self.y, self.y + height), slice(self.x, self.x + width)
+
+    @property
     def area(self) -> int:
         """Pixels of the mask."""
         return int(np.count_nonzero(self.mask))

@@ -47,19 +47,22 @@ def paint(photograph: NDArray[np.uint8], masks: NDArray[np.bool_], order: NDArra
     for n in order:
         crop = Crop.of(resize_mask(masks[n], (height, width)))
         if crop is not None:
-            x1, y1, x2, y2 = crop.box
-            paint_one(canvas[y1:y2, x1:x2], crop.mask, int(n))
+            paint_one(canvas[crop.window], crop.mask, int(n))
     return canvas.round().astype(np.uint8)
 
 
-def paint_one(canvas: NDArray[np.float32], mask: NDArray[np.bool_], number: int) -> None:
+def paint_one(
+    canvas: NDArray[np.float32], mask: NDArray[np.bool_], number: int, *, fill: float = FILL, contour: int = _CONTOUR
+) -> None:
     """Draw one mask [h, w] into RGB values [h, w, 3], in place, in the colour of object `number`.
+
+    It is filled with opacity `fill`, 0 to 1, and has a solid contour, so many pixels wide.
 
     Both may be the same window of a larger image, which holds the whole mask.
     """
     colour = np.array(PALETTE[number % len(PALETTE)], np.float32)
-    canvas[mask] += FILL * (colour - canvas[mask])
-    canvas[mask & ~binary_erosion(mask, iterations=_CONTOUR)] = colour
+    canvas[mask] += fill * (colour - canvas[mask])
+    canvas[mask & ~binary_erosion(mask, iterations=contour)] = colour
 
 
 def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -61,7 +61,7 @@ class ClassPrecision:
         self,
         name: str,
         sample: Sample,
-        masks: NDArray[np.bool_],
+        masks: Sequence[EncodedMask],
         scores: NDArray[np.floating[Any]],
         told: Sequence[str] | None,
     ) -> None:
@@ -72,14 +72,16 @@ class ClassPrecision:
         Args:
             name: `base` or `tuned`.
             sample: The image and its objects.
-            masks: What was predicted, bool [N, H, W]; which object each belongs to does not matter.
+            masks: What was predicted, N of `encode_masks`; which object each belongs to does not matter.
             scores: What ranks them, [N].
             told: The class of each mask; None for the base.
         """
+        from faster_coco_eval.core import mask as coco_mask
+
         if not sample.classes:
             return
-        kept = np.flatnonzero(masks.any(axis=(1, 2)))
-        predicted, truth = encode_masks(masks[kept]), encode_masks(sample.masks)
+        kept = np.flatnonzero([int(coco_mask.area(mask)) for mask in masks])
+        predicted, truth = tuple(masks[row] for row in kept.tolist()), encode_masks(sample.masks)
         if sample.ignored is not None:
             inside = share_inside(predicted, encode_masks(sample.ignored[None])[0]) > 0.5
             counted = np.flatnonzero(~inside | (overlaps_of(predicted, truth) >= 0.5).any(axis=1))

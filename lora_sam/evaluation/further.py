@@ -143,7 +143,7 @@ class Further:
         self._found.setdefault(name, []).append(found)
         if self.tell is not None:
             told = self.tell(predictor, sample.image, masks) if name == "tuned" else None
-            self.precision.add(name, sample, masks, scores, told)
+            self.precision.add(name, sample, found, scores, told)
         ignored = None if sample.ignored is None else encode_masks(sample.ignored[None])[0]
         return match_counts(ImageDetections(truth, found, scores, ignored), LEVELS)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from lora_sam.core.scores import MOST_PER_SIDE
 from lora_sam.core.seeds import generator_for
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.prompts.geometry import farthest_pixels, nth_pixel, windows_of
@@ -42,7 +43,7 @@ class EverythingPrompt:
             fewer where fewer do. For data whose objects are all labelled.
     """
 
-    points_per_side: Annotated[int, Field(ge=1, le=64)] | None
+    points_per_side: Annotated[int, Field(ge=1, le=MOST_PER_SIDE)] | None
     jitter: Annotated[float, Field(ge=0, le=1)]
     background_points: Annotated[int, Field(ge=0, le=256)]
 

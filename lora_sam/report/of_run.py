@@ -129,7 +129,8 @@ def evaluate_run(
     naming, precision, thinness = Naming(() if head is None else head.names), ClassPrecision(), Thinness()
 
     def named(which: str, sample: Sample, found: Masks) -> None:
-        kept[which].append(encode_masks(found.masks))
+        masks = encode_masks(found.masks)
+        kept[which].append(masks)
         thinness.add(which, sample, found.masks)
         if head is None or not sample.classes:
             return
@@ -138,7 +139,7 @@ def evaluate_run(
             likely = head.probabilities(predictors[which], sample.image, found.masks)
             naming.add(sample.classes, likely, sample.group)
             told = [head.names[place] for place in likely.argmax(axis=1)]
-        precision.add(which, sample, found.masks, found.scores, told)
+        precision.add(which, sample, masks, found.scores, told)
 
     further = further_of(parts, predictors, head)
     places = measured_places(settings, len(source))

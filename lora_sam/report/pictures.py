@@ -155,8 +155,7 @@ def _outlines(masks: Masks, size: tuple[int, int]) -> bytes:
     for mask in masks:
         crop = Crop.of(resize_mask(mask, size))
         if crop is not None:
-            x1, y1, x2, y2 = crop.box
-            line[y1:y2, x1:x2] |= crop.mask & ~binary_erosion(crop.mask)
+            line[crop.window] |= crop.mask & ~binary_erosion(crop.mask)
     levels[binary_dilation(line)] = 2
     levels[line] = 1
     image = Image.fromarray(levels).convert("P")

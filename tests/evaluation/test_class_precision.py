@@ -28,8 +28,8 @@ def test_right_masks_with_wrong_names_cost_what_they_should() -> None:
     found = ClassPrecision()
     one = sample("1", truth, ("a", "a", "b", "b"))
     scores = np.array([0.9, 0.8, 0.7, 0.6])
-    found.add("base", one, np.stack(truth), scores, None)
-    found.add("tuned", one, np.stack(truth), scores, ["a", "b", "b", "b"])
+    found.add("base", one, encode_masks(np.stack(truth)), scores, None)
+    found.add("tuned", one, encode_masks(np.stack(truth)), scores, ["a", "b", "b", "b"])
     report = found.report()
     assert report is not None
     assert report["agnostic"]["tuned"]["map"] == report["agnostic"]["base"]["map"] == pytest.approx(1)
@@ -60,7 +60,7 @@ def test_it_is_cocos_map_of_the_same_categories() -> None:
                    zip(places, rng.integers(0, 4, (len(places), 2)), strict=True)]  # fmt: skip
         told = [names[place] for place in rng.integers(0, 2, len(masks))]
         scores = rng.random(len(masks))
-        found.add("tuned", sample(str(number), masks, labels), np.stack(shifted), scores, told)
+        found.add("tuned", sample(str(number), masks, labels), encode_masks(np.stack(shifted)), scores, told)
         images.append({"id": number, "height": 48, "width": 64})
         for kind, all_masks, all_labels, target in (("t", masks, labels, truths), ("p", shifted, told, results)):
             for row, (rle, label) in enumerate(zip(encode_masks(np.stack(all_masks)), all_labels, strict=True)):
@@ -88,7 +88,7 @@ def test_what_is_no_background_and_what_is_empty_counts_for_nothing() -> None:
     for ignored, precise in ((True, 1.0), (False, 0.5)):
         found = ClassPrecision()
         one = sample("1", [block(0, 0)], ("a",), ignored)
-        found.add("tuned", one, np.stack(masks), np.array([0.5, 0.9, 0.8]), ["a", "a", "a"])
+        found.add("tuned", one, encode_masks(np.stack(masks)), np.array([0.5, 0.9, 0.8]), ["a", "a", "a"])
         report = found.report()
         assert report is not None
         assert report["map"] == pytest.approx(precise)
@@ -96,9 +96,9 @@ def test_what_is_no_background_and_what_is_empty_counts_for_nothing() -> None:
 
 def test_nothing_found_is_zero_and_no_classes_is_none() -> None:
     found = ClassPrecision()
-    found.add("tuned", sample("1", [block(0, 0)], ()), np.zeros((1, 48, 64), np.bool_), np.ones(1), ["a"])
+    found.add("tuned", sample("1", [block(0, 0)], ()), encode_masks(np.zeros((1, 48, 64), np.bool_)), np.ones(1), ["a"])
     assert found.report() is None
-    found.add("tuned", sample("2", [block(0, 0)], ("a",)), np.zeros((0, 48, 64), np.bool_), np.zeros(0), [])
+    found.add("tuned", sample("2", [block(0, 0)], ("a",)), (), np.zeros(0), [])
     report = found.report()
     assert report is not None
     assert report["map"] == 0
