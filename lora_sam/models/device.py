@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from lora_sam.core.errors import ConfigError
+from lora_sam.models.precision_choice import bf16_is_faster
 
 Precision = Literal["fp32", "bf16"]
 
@@ -34,19 +35,18 @@ def pick_device(name: str | torch.device) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> Precision:
-    """The named precision; `auto` takes bf16 where the hardware multiplies in it, else fp32."""
+    """The named precision; `auto` takes bf16 where it is faster, else fp32."""
     if name == "auto":
         return "bf16" if has_fast_bf16(device) else "fp32"
     return "bf16" if name == "bf16" else "fp32"
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether matrix products in bf16 run in hardware: Ampere and later, AVX512-BF16, AMX."""
+    """Whether training in bf16 is faster than in fp32: on Ampere and later, and where a processor was measured so."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
+        return bf16_is_faster()
     return False
 
 

@@ -53,7 +53,8 @@ class TrainerOptions:
         ema_decay: Validate, keep as best and save the running mean of the weights instead of the last ones: decay per
             step of the exponential mean (0.99 to 0.9999; smaller over the first steps); null takes the last weights.
         clip_norm: Largest norm of the gradient; null does not clip.
-        precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the hardware computes in it.
+        precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where it is faster, which is measured on a
+            processor.
         cache: `auto` keeps what the frozen part of the image encoder makes of an image on disk (see `cache`), where
             that part is the same for every step; `off` encodes anew at every step.
         checkpointing: Blocks of the image encoder whose activations are made a second time for the backward pass

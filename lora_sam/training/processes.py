@@ -78,10 +78,14 @@ def join_processes(options: TrainerOptions, then: Arithmetic | None = None) -> P
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+    from accelerate.utils import broadcast_object_list
 
     device = pick_device(options.device)
     precision = pick_precision(options.precision, device)
     if then is not None and then.fits(device.type) and options.precision == "auto":
         precision = then.precision
     AcceleratorState._reset_state(reset_partial_state=False)
-    return Processes(Accelerator(cpu=device.type == "cpu"), precision, Console(stderr=True))
+    accelerator = Accelerator(cpu=device.type == "cpu")
+    if accelerator.num_processes > 1:  # each has measured for itself
+        (precision,) = broadcast_object_list([precision])
+    return Processes(accelerator, precision, Console(stderr=True))

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-_CPUINFO = Path("/proc/cpuinfo")
+from lora_sam.core.processor import cpu_name
+
 _PACKAGES = ("torch", "openvino", "numpy")
 
 
@@ -49,15 +48,6 @@ def this_host(threads: int | None) -> Host:
         system=f"{platform.system()} {platform.machine()}",
         versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
     )
-
-
-def cpu_name() -> str:
-    """Name of the processor as its maker writes it, as far as the system tells."""
-    if _CPUINFO.is_file():
-        found = re.search(r"^model name\s*:\s*(.+)$", _CPUINFO.read_text(encoding="utf-8", errors="replace"), re.M)
-        if found is not None:
-            return " ".join(found[1].split())
-    return platform.processor() or platform.machine() or "unknown"
 
 
 def usable_cores() -> int:

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar, cast
 
 import torch
 
-from lora_sam.core.errors import LoraSamError
-from lora_sam.core.files import read_json, user_cache, write_text
+from lora_sam.core.files import user_cache
 from lora_sam.models.attention.split import SplitAttention, attend
 from lora_sam.models.building import PATCH_SIZE
 from lora_sam.models.family import family_of
 from lora_sam.models.kernels import InferenceKernel, TrainingKernel
+from lora_sam.models.measurements import Measurements
 
 if TYPE_CHECKING:
     from torch import nn
 
     from lora_sam.models.device import Precision
 
-SCHEMA_VERSION = 1
 TRAINING: tuple[TrainingKernel, ...] = ("tiled", "channels")
 INFERENCE: tuple[InferenceKernel, ...] = ("mask", "channels", "tiled")
 
@@ -127,7 +124,7 @@ def choose_attention(
     if max((extent.side**2 for extent in extents), default=0) < WORTHWHILE:
         return {"training": usual if wanted == "auto" else wanted, "inference": "mask", "measured_ms": {}}
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    memory = _Memory(memory_path())
+    memory = Measurements(memory_path())
     measured = {"inference": _totals(memory, extents, INFERENCE, device, dtype, gradients=False)}
     inference = _fastest(measured["inference"], INFERENCE, "mask")
     if wanted == "auto":
@@ -151,40 +148,6 @@ def device_name(device: torch.device) -> str:
     return device.type
 
 
-class _Memory:
-    """Measurements by question and kernel, in milliseconds; a damaged file counts as empty."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known: dict[str, dict[str, float]] = {}
-        self._new = False
-        with suppress(LoraSamError):
-            values = read_json(path, "it is measured again")
-            if values.get("schema_version") == SCHEMA_VERSION and isinstance(values.get("milliseconds"), dict):
-                self._known = {key: times for key, times in values["milliseconds"].items() if _is_times(times)}
-
-    def get(self, question: str) -> dict[str, float] | None:
-        return self._known.get(question)
-
-    def put(self, question: str, times: dict[str, float]) -> None:
-        self._known[question] = times
-        self._new = True
-
-    def keep(self) -> None:
-        """Write what is new; where that is not possible, it is measured again the next time."""
-        if self._new:
-            content = {"schema_version": SCHEMA_VERSION, "milliseconds": self._known}
-            with suppress(LoraSamError, OSError):
-                write_text(self._path, json.dumps(content, indent=1, sort_keys=True) + "\n")
-
-
-def _is_times(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(each, float | int) and not isinstance(each, bool) and math.isfinite(each) and each > 0
-        for each in value.values()
-    )
-
-
 def _extents(encoder: nn.Module, grid: int) -> Iterator[Extent]:
     """One per block with relative positions: without them there is nothing to choose."""
     for block in family_of(encoder).modules(encoder).values():
@@ -196,7 +159,7 @@ def _extents(encoder: nn.Module, grid: int) -> Iterator[Extent]:
 
 
 def _totals(
-    memory: _Memory,
+    memory: Measurements,
     extents: list[Extent],
     kernels: tuple[InferenceKernel, ...],
     device: torch.device,

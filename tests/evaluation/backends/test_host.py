@@ -13,6 +13,7 @@ import openvino
 import pytest
 import torch
 
+from lora_sam.core import processor
 from lora_sam.evaluation.backends import host
 
 
@@ -30,7 +31,7 @@ def test_facts_are_plain_and_name_no_machine() -> None:
 def test_the_name_of_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     information = tmp_path / "cpuinfo"
     information.write_text("processor\t: 0\nmodel name\t: Some  CPU @ 2 GHz\n\nmodel name\t: Some  CPU @ 2 GHz\n")
-    monkeypatch.setattr(host, "_CPUINFO", information)
+    monkeypatch.setattr(processor, "_CPUINFO", information)
     assert host.cpu_name() == "Some CPU @ 2 GHz"
     information.write_text("processor\t: 0\n")
     assert host.cpu_name() == (platform.processor() or platform.machine())
