@@ -59,7 +59,8 @@ def milliseconds() -> dict[str, float]:
     generator = torch.Generator().manual_seed(0)
 
     def drawn(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator) / shape[-1] ** 0.5
+        values: Tensor = torch.randn(*shape, generator=generator) / shape[-1] ** 0.5
+        return values
 
     c = _CHANNELS
     weights = drawn(3 * c, c), drawn(c, c), drawn(4 * c, c), drawn(c, 4 * c)
