@@ -12,6 +12,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from lora_sam.cli import BUG, at_work, main, report
+from lora_sam.cli.composing import composed_once
 from lora_sam.cli.engines import ends_with_command, program
 from lora_sam.cli.jobs import process_number, run_job
 from lora_sam.cli.sharing import Shared, jobs_share, what_is_shared
@@ -97,7 +98,7 @@ def run_train(program: str, arguments: Sequence[str]) -> int:
     sys.argv = [program, *chosen]
     try:
         # the advice is for a signal between the jobs of a sweep, or while others run them
-        with jobs_share(bool({"-m", "--multirun"} & set(chosen))), at_work(advice):
+        with jobs_share(bool({"-m", "--multirun"} & set(chosen))), composed_once(), at_work(advice):
             code = main(train, conf=CONF)
         if code == BUG:
             end_broken_sweep()

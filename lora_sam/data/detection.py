@@ -222,11 +222,13 @@ def _folders(root: Path, train: str, kinds: Iterable[str], suffixes: frozenset[s
     names = [
         (spelled(images), spelled(labels)) for images in _IMAGE_FOLDERS for labels in kinds for spelled in _SPELLED
     ]
+    is_there = cache(lambda folder: (root / folder).is_dir())  # the same few folders for hundreds of pairs
     for images, labels in names:
         for form in _FORMS:
             for split in spellings(train):
-                places = root / within(form % images, split), root / within(form % labels, split)
-                if places[0].is_dir() and _has_file(places[1], suffixes):
+                if not is_there(within(form % images, split)):
+                    continue
+                if _has_file(root / within(form % labels, split), suffixes):
                     return form % images, form % labels
     return None
 

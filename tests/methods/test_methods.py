@@ -109,7 +109,12 @@ def test_switching_off_gives_the_base(method, tiny_sam):
         return
     trainable = list(adapted.trainable())
     with adapted.base():
+        with adapted.base():
+            assert torch.equal(logits(adapted.sam), before)
         assert torch.equal(logits(adapted.sam), before)
+    assert torch.equal(logits(adapted.sam), tuned)
+    with pytest.raises(ZeroDivisionError), adapted.base():
+        raise ZeroDivisionError
     assert torch.equal(logits(adapted.sam), tuned)
     assert list(adapted.trainable()) == trainable
 
