@@ -207,9 +207,23 @@ def _why_nothing(parts: list[_Part], least: Scores) -> str:
 
 def stability_of(logits: NDArray[np.float32], offset: float) -> NDArray[np.float32]:
     """IoU of each mask of [N, H, W] at the logits +offset and -offset; 0 for a mask that is empty at both."""
-    inner = np.count_nonzero(logits > offset, axis=(1, 2))
-    outer = np.count_nonzero(logits > -offset, axis=(1, 2))
-    return np.where(outer > 0, inner / np.maximum(outer, 1), 0).astype(np.float32)
+    return stabilities_of(logits, (offset,))[0]
+
+
+def stabilities_of(logits: NDArray[np.float32], offsets: Sequence[float]) -> NDArray[np.float32]:
+    """`stability_of` N masks at each of several offsets, float32 [offsets, N]."""
+    widest = -max(offsets)
+    found = np.zeros((len(offsets), len(logits)), np.float32)
+    for row, mask in enumerate(logits):
+        outermost = mask > widest
+        down, across = np.flatnonzero(outermost.any(axis=1)), np.flatnonzero(outermost.any(axis=0))
+        if not len(down):
+            continue
+        part = mask[down[0] : down[-1] + 1, across[0] : across[-1] + 1]
+        for place, offset in enumerate(offsets):
+            inner, outer = np.count_nonzero(part > offset), np.count_nonzero(part > -offset)
+            found[place, row] = inner / outer if outer else 0
+    return found
 
 
 def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32], overlap: float) -> NDArray[np.intp]:

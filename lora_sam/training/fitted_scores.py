@@ -15,7 +15,7 @@ from lora_sam.core.scores import MaskChoice, Ranking, Scores
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.evaluation.average_precision import encode_masks, overlaps_of, share_inside
 from lora_sam.evaluation.metrics import mask_iou
-from lora_sam.predictors.automatic import boxes_within, grid_points, masks_of, score_of, stability_of, suppress
+from lora_sam.predictors.automatic import boxes_within, grid_points, masks_of, score_of, stabilities_of, suppress
 
 if TYPE_CHECKING:
     from lora_sam.data.sources import SampleSource
@@ -37,7 +37,7 @@ SLOPES = 0.25, 4.0
 
 @dataclass(frozen=True)
 class Candidates:
-    """All masks that a grid of points gives on one image, and how they overlap its objects.
+    """The masks that a grid of points gives on one image, and how they overlap its objects.
 
     Attributes:
         scores: Predicted IoU, float32 [N].
@@ -57,14 +57,16 @@ class Candidates:
 def candidates(
     predictor: Predictor, sample: Sample, points_per_side: int = 16, masks: MaskChoice = "three"
 ) -> Candidates:
-    """The masks of each point of a grid, none left out; see `all_candidates`."""
+    """The masks of each point of a grid; see `all_candidates`."""
     return all_candidates(predictor, sample, points_per_side, (masks,))[masks]
 
 
 def all_candidates(
     predictor: Predictor, sample: Sample, points_per_side: int, choices: Sequence[MaskChoice]
 ) -> dict[MaskChoice, Candidates]:
-    """The masks of each point of a grid, none left out, by which of a point's masks they are.
+    """The masks of each point of a grid that some threshold keeps, by which of a point's masks they are.
+
+    Those with a predicted IoU of at most the lowest of `LEAST_IOU` are left out: no setting that is tried shows them.
 
     Args:
         predictor: The model.
@@ -75,21 +77,32 @@ def all_candidates(
     parts: dict[MaskChoice, list[tuple[NDArray[Any], ...]]] = {choice: [] for choice in choices}
     points, truth = grid_points(points_per_side, sample.size), encode_masks(sample.masks)
     crowd = None if sample.ignored is None else encode_masks(sample.ignored[None])[0]
+
+    def worth(scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+        good = np.zeros(scores.shape, np.bool_)
+        for choice in choices:
+            kept = masks_of(scores.shape[1], choice)
+            good[:, kept] = scores[:, kept] > LEAST_IOU[0]
+        return good
+
     for first in range(0, len(points), _AT_ONCE):
         some = points[first : first + _AT_ONCE, None]
-        found = predictor.predict_all(sample.image, Prompts(points=some, labels=np.ones(some.shape[:2], np.int64)))
+        prompts = Prompts(points=some, labels=np.ones(some.shape[:2], np.int64))
+        found = predictor.predict_all(sample.image, prompts, worth=worth)
+        good = worth(found.scores)
         for choice in choices:
             kept = masks_of(found.scores.shape[1], choice)
-            logits, scores = found.logits[:, kept].reshape(-1, *sample.size), found.scores[:, kept].reshape(-1)
+            rows, columns = np.nonzero(good[:, kept])
+            logits, scores = found.logits[:, kept][rows, columns], found.scores[:, kept][rows, columns]
             masks = logits > 0
             encoded = encode_masks(masks)
-            stability = np.stack([stability_of(logits, offset) for offset in OFFSETS])
             inside = np.zeros(len(masks)) if crowd is None else share_inside(encoded, crowd)
             overlaps = overlaps_of(encoded, truth)
-            parts[choice].append((scores, stability.T, boxes_within(masks), overlaps, inside > _IGNORED))
+            stability = stabilities_of(logits, OFFSETS).T
+            parts[choice].append((scores, stability, boxes_within(masks), overlaps, inside > _IGNORED))
     made: dict[MaskChoice, Candidates] = {}
-    for choice, columns in parts.items():
-        scores, stability, boxes, overlaps, ignored = (np.concatenate(column) for column in zip(*columns, strict=True))
+    for choice, columns_ in parts.items():
+        scores, stability, boxes, overlaps, ignored = (np.concatenate(column) for column in zip(*columns_, strict=True))
         made[choice] = Candidates(scores, np.ascontiguousarray(stability.T), boxes, overlaps, ignored)
     return made
 

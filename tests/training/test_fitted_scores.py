@@ -206,11 +206,11 @@ def test_candidates_are_what_automatic_masks_choose_from(tiny_sam: Callable[[], 
     predictor = TorchPredictor(tiny_sam(), 64)
     found = candidates(predictor, sample, points_per_side=3)
     settings = AutomaticMasks(
-        points_per_side=3, predicted_iou=0, stability=0, stability_offset=OFFSETS[2], box_overlap=1
+        points_per_side=3, predicted_iou=LEAST_IOU[0], stability=0, stability_offset=OFFSETS[2], box_overlap=1
     )
     masks = settings.generate(predictor, sample.image)
     order = np.argsort(-found.scores, kind="stable")
-    assert len(order) == 27
+    assert 0 < len(order) == len(masks.scores) < 27
     assert found.scores[order] == pytest.approx(masks.scores, abs=1e-6)
     assert found.stability[2][order] == pytest.approx(masks.stability, abs=1e-6)
     expected = [[(mask & true).sum() / (mask | true).sum() for true in sample.masks] for mask in masks.masks]
