@@ -207,7 +207,7 @@ def _why_nothing(parts: list[_Part], least: Scores) -> str:
 
 def stability_of(logits: NDArray[np.float32], offset: float) -> NDArray[np.float32]:
     """IoU of each mask of [N, H, W] at the logits +offset and -offset; 0 for a mask that is empty at both."""
-    (found,) = stabilities_of(logits, (offset,))
+    found: NDArray[np.float32] = stabilities_of(logits, (offset,))[0]
     return found
 
 
