@@ -224,6 +224,11 @@ _INFOS = (
         "Very different image sizes",
         "Cut large images into tiles if their objects get too small: all are scaled to one size.",
     ),
+    (
+        "small_in_image",
+        "Objects that are small in their image",
+        "Cut images into tiles as said, for training and prediction alike, if masks of small objects are poor.",
+    ),
     ("nested_object", "Objects inside other objects", "Nothing, if parts are labelled on purpose."),
     (
         "many_parts",

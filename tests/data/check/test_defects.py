@@ -454,3 +454,24 @@ def test_json_that_is_no_coco_is_passed_over(
         del content["annotations"][4]["bbox"]
 
     assert found(examined(coco_set(edit))) == {"crowds_left_out": ["train"]}
+
+
+@pytest.mark.parametrize(("small", "tiles"), [(1, True), (0, False)])
+def test_small_objects_of_large_images_name_a_tile(
+    coco_set: Callable[..., Path], examined: Callable[..., Examination], small: int, tiles: bool
+) -> None:
+    """Objects of 304 pixels in 800 x 600 span 17.4, 2.2 % of it: tiles of 20 x 17.4 = 349, 320 by steps of 64."""
+
+    def edit(content: Any, root: Path) -> None:
+        for index in range(small):
+            Image.fromarray(pixels(9, 9, size=(600, 800))).save(root / TRAIN / f"{index}.png")
+            content["images"][index].update(height=600, width=800)
+
+    groups = examined(coco_set(edit, {"train": 4, "val": 2, "test": 2})).groups
+    findings = [one for group in groups if group.defect.name == "small_in_image" for one in group.findings]
+    assert len(findings) == tiles
+    if tiles:
+        assert findings[0].image == f"{TRAIN}/0.png"
+        assert "1 of 8 images" in findings[0].detail
+        assert "17 of 800 pixels" in findings[0].detail
+        assert "data.tile=320" in findings[0].detail
