@@ -7,12 +7,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.mask_windows import MaskWindows
 from lora_sam.core.thin_arrays import thin_copy
+
+_LATER: NDArray[np.bool_] = np.zeros((0, 0, 0), np.bool_)  # stands for masks that are not made yet
 
 
 @dataclass(frozen=True)
@@ -65,15 +68,51 @@ class Sample:
             same.__dict__["boxes"] = boxes
         return same
 
+    @cached_property
+    def windows(self) -> MaskWindows:
+        """What lies in the boxes of the masks; no more than these where the masks were given so."""
+        return MaskWindows.of(self.masks, self.boxes)
+
+    @classmethod
+    def of_windows(
+        cls,
+        id: str,
+        image: NDArray[np.uint8],
+        windows: MaskWindows,
+        object_ids: tuple[str, ...],
+        classes: tuple[str, ...] = (),
+        ignored: NDArray[np.bool_] | None = None,
+        group: str | None = None,
+    ) -> Sample:
+        """A sample whose `masks` are made when somebody first asks for them; boxes and windows are known."""
+        sample = cls(id, image, _LATER, object_ids, classes, ignored, group)
+        del sample.__dict__["masks"]
+        sample.__dict__.update(boxes=windows.boxes, windows=windows)
+        return sample
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            windows = self.__dict__.get("windows")
+            if name != "masks" or windows is None:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            self.__dict__["masks"] = windows.masks()
+            return self.__dict__["masks"]
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether `masks` are there as arrays already."""
+        return "masks" in self.__dict__
+
     def only(self, rows: NDArray[np.integer]) -> Sample:
         """The same image with some of its objects: those at `rows`, in that order."""
+        ids = tuple(self.object_ids[row] for row in rows)
+        classes = tuple(self.classes[row] for row in rows) if self.classes else ()
+        if not self.has_masks:
+            return self.of_windows(self.id, self.image, self.windows.only(rows), ids, classes, self.ignored, self.group)
         known = self.known_boxes
-        some = replace(
-            self,
-            masks=self.masks[rows] if known is None else thin_copy(self.masks, known, rows),
-            object_ids=tuple(self.object_ids[row] for row in rows),
-            classes=tuple(self.classes[row] for row in rows) if self.classes else (),
-        )
+        masks = self.masks[rows] if known is None else thin_copy(self.masks, known, rows)
+        some = replace(self, masks=masks, object_ids=ids, classes=classes)
         return some.with_boxes(None if known is None else known[rows])
 
 

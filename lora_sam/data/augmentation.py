@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from lora_sam.core.errors import ConfigError
+from lora_sam.core.mask_windows import MaskWindows
 from lora_sam.core.seeds import generator_for
 from lora_sam.core.structures import Sample, tight_boxes
-from lora_sam.core.thin_arrays import thin_copy, thin_zeros
+from lora_sam.core.thin_arrays import thin_zeros
 
 if TYPE_CHECKING:
     from torchvision.tv_tensors import Image, Mask
@@ -51,15 +52,14 @@ class View:
         """The sample seen so, image and masks."""
         if self == View():
             return sample
-        masks: NDArray[Any] = self.of(sample.masks, (1, 2))
-        known = sample.known_boxes
-        boxes = None if known is None else self.of_boxes(known, sample.size)
-        return replace(
-            sample,
-            image=np.ascontiguousarray(self.of(sample.image, (0, 1))),
-            masks=np.ascontiguousarray(masks) if boxes is None else thin_copy(masks, boxes),
-            ignored=None if sample.ignored is None else np.ascontiguousarray(self.of(sample.ignored, (0, 1))),
-        ).with_boxes(boxes)
+        image: NDArray[Any] = np.ascontiguousarray(self.of(sample.image, (0, 1)))
+        ignored = None if sample.ignored is None else np.ascontiguousarray(self.of(sample.ignored, (0, 1)))
+        if sample.known_boxes is None:
+            masks: NDArray[Any] = np.ascontiguousarray(self.of(sample.masks, (1, 2)))
+            return replace(sample, image=image, masks=masks, ignored=ignored)
+        parts: tuple[NDArray[Any], ...] = tuple(self.of(part, (0, 1)) for part in sample.windows.parts)
+        windows = MaskWindows(image.shape[:2], self.of_boxes(sample.known_boxes, sample.size), parts)
+        return Sample.of_windows(sample.id, image, windows, sample.object_ids, sample.classes, ignored, sample.group)
 
     def of_boxes(self, boxes: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
         """XYXY boxes [N, 4] in an image of `size` (H, W), seen so."""
@@ -113,6 +113,8 @@ class Augmentation:
             sample: Left as it is.
             seed_parts: What the change depends on, e.g. seed, epoch and sample id.
         """
+        if self.one_view and self.only_views:
+            return sample
         draws = generator_for(*seed_parts, "augmentation")
         viewed = self._view(draws).on(sample)
         if not self._makes_pixels():

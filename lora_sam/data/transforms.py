@@ -9,7 +9,6 @@ which numbers normalise.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lora_sam.core.frame import Frame
+from lora_sam.core.mask_windows import MaskWindows
 from lora_sam.core.structures import Prompts, tight_boxes
 from lora_sam.core.thin_arrays import thin_zeros, used_rows
+from lora_sam.data.shrinking import shrink_into
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,40 +75,33 @@ def boxes_to_input_frame(boxes: NDArray[np.float32], size: tuple[int, int], fram
     return points_to_input_frame(corners, size, frame).reshape(boxes.shape)
 
 
-def masks_to_input_frame(masks: NDArray[np.bool_], frame: Frame, boxes: NDArray[np.float32] | None = None) -> Tensor:
+def masks_to_input_frame(masks: NDArray[np.bool_] | MaskWindows, frame: Frame) -> Tensor:
     """Masks at the size of the original image as training targets in the input frame.
 
     Enlarged masks take the nearest pixel. Shrunk masks keep the pixels of which at least half is covered; an object
     too thin for that keeps the pixels that are at least half as covered as its best one, so that none vanishes.
 
     Args:
-        masks: bool [N, H, W], none empty.
+        masks: bool [N, H, W], none empty; or what lies in their boxes.
         frame: The input frame.
-        boxes: Their tight boxes (`tight_boxes`) where they are known.
 
     Returns:
         bool [N, S, S], false in the padding.
     """
     import torch
 
-    size = masks.shape[1], masks.shape[2]
+    # only the object's own window: a nucleus is a thousandth of its image
+    windows = masks if isinstance(masks, MaskWindows) else MaskWindows.of(masks, tight_boxes(masks))
+    size = windows.size
     extent = frame.extent(size)
-    boxes = tight_boxes(masks) if boxes is None else boxes
-    scaled = thin_zeros((len(masks), frame.side, frame.side), used_rows(boxes, size[0]))
-    sides = boxes.astype(int).tolist()
-    for mask, target, (left, top, right, bottom) in zip(masks, scaled, sides, strict=True):
-        # only the object's own window: a nucleus is a thousandth of its image
-        window = mask[top:bottom, left:right]
-        if extent[0] >= size[0] and extent[1] >= size[1]:
-            y0, y1, rows = _nearest(top, bottom, size[0], extent[0])
-            x0, x1, columns = _nearest(left, right, size[1], extent[1])
-            target[y0:y1, x0:x1] = window[np.ix_(rows, columns)]
-            continue
-        y0, y1, covered = _means(window.astype(np.float32), top, size[0], extent[0])
-        x0, x1, covered = _means(np.ascontiguousarray(covered.T), left, size[1], extent[1])
-        most = float(covered.max())
-        enough = 0.5 if most >= 0.5 else 0.5 * most
-        target[y0:y1, x0:x1] = np.greater_equal(covered.T, enough)
+    scaled = thin_zeros((len(windows), frame.side, frame.side), used_rows(windows.boxes, size[0]))
+    if extent[0] < size[0] or extent[1] < size[1]:
+        shrink_into(scaled, windows, extent)
+    else:
+        for part, target, (top, left) in zip(windows.parts, scaled, windows.corners.tolist(), strict=True):
+            y0, y1, rows = _nearest(top, top + part.shape[0], size[0], extent[0])
+            x0, x1, columns = _nearest(left, left + part.shape[1], size[1], extent[1])
+            target[y0:y1, x0:x1] = part[np.ix_(rows, columns)]
     return torch.from_numpy(scaled)
 
 
@@ -169,36 +163,3 @@ def _nearest(start: int, stop: int, length: int, scaled: int) -> tuple[int, int,
     source = ((2 * np.arange(scaled) + 1) * length) // (2 * scaled)
     first, last = np.searchsorted(source, (start, stop))
     return int(first), int(last), source[first:last] - start
-
-
-def _means(values: NDArray[np.float32], start: int, length: int, scaled: int) -> tuple[int, int, NDArray[np.float32]]:
-    """Means over the output pixels when the first axis shrinks from `length` to `scaled` pixels.
-
-    Args:
-        values: [n, m]; rows [start, start + n) of an axis that is zero elsewhere.
-        start: See `values`.
-        length: Pixels of the whole axis.
-        scaled: Pixels of the whole axis after shrinking.
-
-    Returns:
-        First output pixel, one past the last, and the means [last - first, m].
-    """
-    ratio = length / scaled
-    first, last = int(start / ratio), min(scaled, math.ceil((start + len(values)) / ratio))
-    edges = np.clip(np.arange(first, last + 1) * ratio - start, 0, len(values))
-    low, high = edges[:-1], edges[1:]
-    pixel = low.astype(np.intp)
-    means = np.zeros((last - first, values.shape[1]), np.float32)
-    for _ in range(math.ceil(ratio) + 1):  # as many as an output pixel can cover, wholly or in part
-        share = (np.minimum(pixel + 1, high) - np.maximum(pixel, low)).clip(0) / ratio
-        some = np.flatnonzero(share)  # the last pixel that one can reach has no share in most
-        if 2 * len(some) > len(share):
-            part = values.take(pixel, axis=0, mode="clip")  # beyond the last one the share is 0
-            part *= share[:, None].astype(np.float32)
-            means += part
-        elif len(some):
-            part = values.take(pixel[some], axis=0, mode="clip")
-            part *= share[some, None].astype(np.float32)
-            means[some] += part
-        pixel += 1
-    return first, last, means

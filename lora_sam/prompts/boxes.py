@@ -46,21 +46,21 @@ class BoxPrompt:
 
     def training_prompts(self, sample: Sample, seed: int, epoch: int) -> Prompts:
         """Boxes that depend on (seed, epoch, sample.id)."""
-        return Prompts(boxes=self._jittered(sample, generator_for(seed, "box", epoch, sample.id)))
+        return Prompts(boxes=self._jittered(sample, seed, "box", epoch, sample.id))
 
     def evaluation_prompts(self, sample: Sample, seed: int) -> Prompts:
         """Tight boxes; with `jitter_evaluation`, boxes that depend on (seed, sample.id)."""
         if not self.jitter_evaluation:
             return Prompts(boxes=sample.boxes.copy())
-        return Prompts(boxes=self._jittered(sample, generator_for(seed, "box", "evaluation", sample.id)))
+        return Prompts(boxes=self._jittered(sample, seed, "box", "evaluation", sample.id))
 
-    def _jittered(self, sample: Sample, draws: np.random.Generator) -> NDArray[np.float32]:
+    def _jittered(self, sample: Sample, *seed_parts: int | str) -> NDArray[np.float32]:
         if not (self.jitter_pixels or self.jitter_fraction):
             return sample.boxes.copy()
         boxes = sample.boxes.astype(np.float64)
         height, width = sample.size
         limits = np.array([width, height])
-        boxes += self._moves(boxes, limits, draws)
+        boxes += self._moves(boxes, limits, generator_for(*seed_parts))
         corners = np.clip(boxes.reshape(-1, 2, 2), 0, limits)
         # sides that met or crossed: one pixel around where they met
         thin = corners[:, 1] - corners[:, 0] < 1
@@ -100,4 +100,4 @@ class WholeImage:
     def evaluation_prompts(self, sample: Sample, seed: int) -> Prompts:
         """The box around the image."""
         height, width = sample.size
-        return Prompts(boxes=np.tile(np.array([0, 0, width, height], np.float32), (len(sample.masks), 1)))
+        return Prompts(boxes=np.tile(np.array([0, 0, width, height], np.float32), (len(sample.object_ids), 1)))

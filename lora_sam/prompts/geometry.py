@@ -37,11 +37,8 @@ def window_of(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int, int]:
 
 def windows_of(sample: Sample) -> list[tuple[NDArray[np.bool_], int, int]]:
     """`window_of` every object of a sample."""
-    boxes = sample.boxes.astype(np.intp).tolist()
-    return [
-        (mask[top:bottom, left:right], top, left)
-        for mask, (left, top, right, bottom) in zip(sample.masks, boxes, strict=True)
-    ]
+    windows = sample.windows
+    return [(part, top, left) for part, (top, left) in zip(windows.parts, windows.corners.tolist(), strict=True)]
 
 
 def edge_distances(window: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -74,7 +74,7 @@ class IterativePrompt:
 
     def training_prompts(self, sample: Sample, seed: int, epoch: int) -> Prompts:
         """Prompts of the first round, which depend on (seed, epoch, sample.id)."""
-        with_point = generator_for(seed, "first", epoch, sample.id).random(len(sample.masks)) < self.point_share
+        with_point = generator_for(seed, "first", epoch, sample.id).random(len(sample.object_ids)) < self.point_share
         return side_by_side(
             ~with_point,
             with_point,
@@ -84,7 +84,9 @@ class IterativePrompt:
 
     def evaluation_prompts(self, sample: Sample, seed: int) -> Prompts:
         """Prompts that depend on (seed, sample.id)."""
-        with_point = generator_for(seed, "first", "evaluation", sample.id).random(len(sample.masks)) < self.point_share
+        with_point = (
+            generator_for(seed, "first", "evaluation", sample.id).random(len(sample.object_ids)) < self.point_share
+        )
         return side_by_side(
             ~with_point,
             with_point,
@@ -95,7 +97,7 @@ class IterativePrompt:
     def corrections(self, sample: Sample, seed: int, epoch: int) -> Corrections:
         """The draws for the rounds after the first, which depend on (seed, epoch, sample.id)."""
         draws = generator_for(seed, "corrections", epoch, sample.id)
-        shape = len(sample.masks), self._rounds(sample, seed, epoch) - 1
+        shape = len(sample.object_ids), self._rounds(sample, seed, epoch) - 1
         places, masks = draws.random(shape), draws.random(shape) < self.mask_prob
         idle = draws.random(shape[1]) < self.idle_prob
         if self.last_without_click:

@@ -84,7 +84,7 @@ class MaskPrompt:
         boxes: Callable[[], Prompts],
         points: Callable[[], Prompts],
     ) -> Prompts:
-        count = len(sample.masks)
+        count = len(sample.object_ids)
         with_point, with_mask = draws.random(count) < self.point_share, draws.random(count) < self.mask_prob
         prompts = side_by_side(~with_point, with_point, boxes, points)
         if not with_mask.any():

@@ -133,7 +133,7 @@ class MixedPrompt:
     def _kinds(self, sample: Sample, draws: np.random.Generator) -> NDArray[np.intp]:
         """Of each object, the place of its kind in `_weights`."""
         sums = np.cumsum(self._weights)
-        return np.searchsorted((sums / sums[-1])[:-1], draws.random(len(sample.masks)), side="right")
+        return np.searchsorted((sums / sums[-1])[:-1], draws.random(len(sample.object_ids)), side="right")
 
     def _prompts(
         self,

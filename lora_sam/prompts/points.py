@@ -46,7 +46,7 @@ class PointPrompt:
     def training_prompts(self, sample: Sample, seed: int, epoch: int) -> Prompts:
         """Points that depend on (seed, epoch, sample.id)."""
         draws = generator_for(seed, "point", epoch, sample.id)
-        farthest = draws.random(len(sample.masks)) < self.farthest_share
+        farthest = draws.random(len(sample.object_ids)) < self.farthest_share
         windows = windows_of(sample)
         middles = iter(
             farthest_pixels([window for (window, _, _), middle in zip(windows, farthest, strict=True) if middle])
@@ -170,7 +170,7 @@ class PointsPrompt:
         """Where negative points may lie: first row and column, and one past the last, [N, 4]."""
         height, width = sample.size
         if self.negative_margin is None:
-            return np.tile(np.array([0, 0, height, width]), (len(sample.masks), 1))
+            return np.tile(np.array([0, 0, height, width]), (len(sample.object_ids), 1))
         box = sample.boxes.astype(np.intp)[:, [1, 0, 3, 2]]
         margin = np.maximum(1, np.ceil(self.negative_margin * (box[:, 2:] - box[:, :2]))).astype(np.intp)
         corners = np.concatenate([box[:, :2] - margin, box[:, 2:] + margin], axis=1)

@@ -162,7 +162,7 @@ class TrainingExamples(Dataset[Example]):
             boxes=None if boxes is None else torch.from_numpy(boxes),
             points=None if points is None else torch.from_numpy(points),
             labels=None if prompts.labels is None else torch.from_numpy(prompts.labels),
-            targets=masks_to_input_frame(sample.masks, frame, sample.boxes),
+            targets=masks_to_input_frame(sample.windows, frame),
             extent=frame.extent(size),
             object_ids=sample.object_ids,
             mask_inputs=None if masks is None else torch.from_numpy(masks),

@@ -17,9 +17,11 @@ from PIL import Image
 from lora_sam.core.frame import Frame
 from lora_sam.core.structures import Sample, tight_boxes
 from lora_sam.data.partly import some_of
+from lora_sam.data.reading import coco_masks
 from lora_sam.data.reading.coco_masks import EncodedMasks
 from lora_sam.data.reading.label_map import LabelMap, numbered, stored_values
 from lora_sam.data.reading.outline import encode_mask
+from lora_sam.data.reading.rle import KeptWindows
 from lora_sam.data.splits import Subset
 from lora_sam.training.examples import TrainingExamples
 
@@ -149,7 +151,7 @@ def test_masks_of_a_map() -> None:
     assert not gone.masks()[4].any()
 
 
-def test_stored_masks_know_their_boxes() -> None:
+def test_stored_masks_know_their_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also those whose runs go on in the next column, and a frame around the whole image."""
     draws = np.random.default_rng(3)
     masks = draws.random((12, 30, 40)) < np.linspace(0.001, 0.3, 12)[:, None, None]
@@ -160,10 +162,21 @@ def test_stored_masks_know_their_boxes() -> None:
     expected = tight_boxes(masks)
     stored = EncodedMasks(tuple(encode_mask(mask) for mask in masks))
     rows = np.array([5, 0])
-    assert np.array_equal(stored.boxes((30, 40)), expected)
-    assert np.array_equal(stored.boxes((30, 40), rows), expected[rows])
+    for kept in (KeptWindows(1 << 20), KeptWindows(1500), KeptWindows(0)):  # all, two of them, none
+        monkeypatch.setattr(coco_masks, "_KEPT", kept)
+        for _ in range(2):  # decoded, then as they were kept
+            for chosen in (rows, np.array([0]), np.arange(12)):
+                windows = stored.windows((30, 40), chosen)
+                assert np.array_equal(windows.boxes, expected[chosen])
+                assert np.array_equal(windows.masks(), masks[chosen])
+        assert np.array_equal(stored.windows((30, 40)).boxes, expected)
+        assert len(kept) in (0, 2, 12)
+    assert len(stored.windows((30, 40), np.zeros(0, np.int64))) == 0
     labels = np.zeros((30, 40), np.int32)
     labels[2:7, 3:9], labels[20, 30] = 1, 2
     objects = LabelMap(labels, ("1", "2"))
-    assert np.array_equal(objects.boxes(), tight_boxes(objects.masks()))
-    assert LabelMap(labels, ("1", "2", "3")).boxes() is None
+    windows = objects.windows()
+    assert windows is not None
+    assert np.array_equal(windows.boxes, tight_boxes(objects.masks()))
+    assert np.array_equal(windows.masks(), objects.masks())
+    assert LabelMap(labels, ("1", "2", "3")).windows() is None

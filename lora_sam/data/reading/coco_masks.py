@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
-from lora_sam.core.thin_arrays import thin_zeros
+from lora_sam.core.mask_windows import MaskWindows
 from lora_sam.data.reading.numbers import are_numbers, is_number
 from lora_sam.data.reading.paths import shown
-from lora_sam.data.reading.rle import MAX_VALUE_CHARACTERS, decompressed, window_of
+from lora_sam.data.reading.rle import MAX_VALUE_CHARACTERS, KeptWindows, decompressed, decompressed_together, windows_of
 
 MAX_VERTICES = 10**5
 """More polygon vertices in one annotation are refused."""
@@ -22,6 +21,8 @@ MAX_OUTLINE = 2 * 10**6
 """Longer outlines of one annotation, in pixels, are refused: the memory to rasterise them grows with their length."""
 
 _MIN_VERTICES = 3
+_KEPT = KeptWindows(64 << 20)  # bytes
+_AT_ONCE = 64  # masks of which only the union is wanted
 
 
 @dataclass(frozen=True)
@@ -38,23 +39,12 @@ class EncodedMasks:
 
     def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Bool [N, H, W] for an image of `size` = (H, W)."""
-        boxes = _boxes(self.counts, size)
-        used = sum(height for *_, height in boxes) / (max(1, len(boxes)) * size[0])
-        masks = thin_zeros((len(self.counts), *size), used)
-        for mask, (box, window) in zip(masks, _windows(self.counts, boxes, size), strict=True):
-            mask[box] = window
-        return masks
+        return _windows(self.counts, size).masks()
 
-    def boxes(self, size: tuple[int, int], rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """See `lora_sam.data.reading.labelled.KnowsBoxes`."""
-        wanted = self.counts if rows is None else tuple(self.counts[row] for row in rows.tolist())
-        boxes = np.array(_boxes(wanted, size), np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        return boxes
-
-    def some(self, size: tuple[int, int], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def windows(self, size: tuple[int, int], rows: NDArray[np.int64] | None = None) -> MaskWindows:
         """See `lora_sam.data.reading.labelled.StoredApart`."""
-        return EncodedMasks(tuple(self.counts[row] for row in rows.tolist())).read(size)
+        counts = self.counts if rows is None else tuple(self.counts[row] for row in rows.tolist())
+        return _KEPT.of(counts, size)
 
     def union(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """See `lora_sam.data.reading.labelled.StoredApart`."""
@@ -65,29 +55,17 @@ class EncodedMasks:
         return _united(self.left_out, size) if self.left_out else None
 
 
-def _windows(
-    counts: tuple[bytes, ...], boxes: list[list[int]], size: tuple[int, int]
-) -> Iterator[tuple[tuple[slice, slice], NDArray[np.bool_]]]:
-    """The box of each mask, as rows and columns, and what is in it."""
-    for one, (x, y, width, height) in zip(counts, boxes, strict=True):
-        box = slice(y, y + height), slice(x, x + width)
-        yield box, window_of(decompressed(one), size[0], (x, y, width, height))
-
-
-def _boxes(counts: tuple[bytes, ...], size: tuple[int, int]) -> list[list[int]]:
-    """The tight box of each mask: left, top, width, height."""
-    from faster_coco_eval.core import mask as coco_mask
-
-    found = coco_mask.toBbox([{"size": list(size), "counts": one} for one in counts])
-    boxes: list[list[int]] = found.astype(int).tolist()
-    return boxes
+def _windows(counts: tuple[bytes, ...], size: tuple[int, int]) -> MaskWindows:
+    return windows_of(decompressed_together(counts) if counts else [], size)
 
 
 def _united(counts: tuple[bytes, ...], size: tuple[int, int]) -> NDArray[np.bool_]:
     """The pixels [H, W] of all masks."""
     whole = np.zeros(size, np.bool_)
-    for box, window in _windows(counts, _boxes(counts, size), size):
-        whole[box] |= window
+    for first in range(0, len(counts), _AT_ONCE):
+        windows = _windows(counts[first : first + _AT_ONCE], size)
+        for part, (top, left) in zip(windows.parts, windows.corners.tolist(), strict=True):
+            whole[top : top + part.shape[0], left : left + part.shape[1]] |= part
     return whole
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.mask_windows import MaskWindows
 from lora_sam.core.thin_arrays import thin_zeros
 
 _MOST_COUNTED = 2**20  # larger values are sorted instead of counted
@@ -42,14 +43,16 @@ class LabelMap:
                 mask[window] = self.labels[window] == row + 1
         return masks
 
-    def boxes(self, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[np.float32] | None:
-        """The smallest boxes XYXY that hold the masks, or those at `rows`; None where one of all is empty."""
+    def windows(self, rows: NDArray[np.integer[Any]] | None = None) -> MaskWindows | None:
+        """What lies in the boxes of the masks, or of those at `rows`; None where one of all is empty."""
         windows = self._windows
         if any(window is None for window in windows):
             return None
-        sides = [(across.start, down.start, across.stop, down.stop) for down, across in windows]
-        boxes = np.array(sides, np.float32).reshape(-1, 4)
-        return boxes if rows is None else boxes[rows]
+        wanted = range(len(self.names)) if rows is None else rows.tolist()
+        slices = [windows[row] for row in wanted]
+        boxes = [(across.start, down.start, across.stop, down.stop) for down, across in slices]
+        parts = tuple(self.labels[windows[row]] == row + 1 for row in wanted)
+        return MaskWindows(self.labels.shape[:2], np.array(boxes, np.float32).reshape(-1, 4), parts)
 
     @cached_property
     def _windows(self) -> list[Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.mask_windows import MaskWindows
 from lora_sam.core.structures import Sample
 from lora_sam.data.contents import short_digest
 from lora_sam.data.reading.image_file import ImageFile
@@ -40,23 +41,14 @@ class IgnoresPixels(Protocol):
 
 @runtime_checkable
 class StoredApart(Protocol):
-    """Stored masks that are read one by one."""
+    """Stored masks that are read one by one, and no more of them than lies in their boxes."""
 
-    def some(self, size: tuple[int, int], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Those at `rows`, bool [len(rows), H, W]. Raises `DataError` as `read` does."""
+    def windows(self, size: tuple[int, int], rows: NDArray[np.int64] | None = None) -> MaskWindows:
+        """All, or those at `rows`. Raises `DataError` as `read` does."""
         ...
 
     def union(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """The pixels of all, bool [H, W]. Raises `DataError` as `read` does."""
-        ...
-
-
-@runtime_checkable
-class KnowsBoxes(Protocol):
-    """Stored masks whose boxes are known without their pixels."""
-
-    def boxes(self, size: tuple[int, int], rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """The smallest boxes that hold the masks, or those at `rows`, as `lora_sam.core.structures.tight_boxes`."""
         ...
 
 
@@ -131,23 +123,19 @@ class LabelledImages:
 
     def __getitem__(self, index: int) -> Sample:
         """Decode one sample. Raises `DataError` when its files changed since they were checked."""
-        return _sample(self.images[index], self._pixels(index))
+        return _sample(self.images[index], self._pixels(index))[0]
 
     def labels(self, index: int) -> Sample:
         """The sample with a black image. Raises `DataError` when its files changed since they were checked."""
-        return _sample(self.images[index], _black(self.images[index].size))
+        return _sample(self.images[index], _black(self.images[index].size))[0]
 
     def some(
         self, index: int, rows: NDArray[np.int64], *, decode: bool, union: bool
     ) -> tuple[Sample, NDArray[np.bool_] | None]:
         """See `lora_sam.data.partly.some_of`."""
         image = self.images[index]
-        masks, boxes, whole = _masks_of(image, rows, union=union)
         pixels = self._pixels(index) if decode else _black(image.size)
-        names = tuple(image.object_ids[row] for row in rows.tolist())
-        classes = tuple(image.classes[row] for row in rows.tolist()) if image.classes else ()
-        sample = Sample(image.id, pixels, masks, names, classes, _ignored(image), image.group).with_boxes(boxes)
-        return sample, whole
+        return _sample(image, pixels, rows, union=union)
 
     def _pixels(self, index: int) -> NDArray[np.uint8]:
         image = self.images[index]
@@ -171,28 +159,35 @@ class LabelledImages:
         return pixels, short_digest((image.size, image.classes, image.masks), thorough)
 
 
-def _sample(image: LabelledImage, pixels: NDArray[np.uint8]) -> Sample:
-    masks, boxes, _ = _masks_of(image, None, union=False)
-    assert len(masks) == len(image.object_ids)
+def _sample(
+    image: LabelledImage, pixels: NDArray[np.uint8], rows: NDArray[np.int64] | None = None, *, union: bool = False
+) -> tuple[Sample, NDArray[np.bool_] | None]:
+    """The sample with all objects or those at `rows`, and the pixels of all if these are wanted."""
+    masks, whole = _masks_of(image, rows, union=union)
     ids, classes = image.object_ids, image.classes
-    return Sample(image.id, pixels, masks, ids, classes, _ignored(image), image.group).with_boxes(boxes)
+    if rows is not None:
+        ids = tuple(ids[row] for row in rows.tolist())
+        classes = tuple(classes[row] for row in rows.tolist()) if classes else ()
+    assert len(masks) == len(ids)
+    make = Sample.of_windows if isinstance(masks, MaskWindows) else Sample
+    return make(image.id, pixels, masks, ids, classes, _ignored(image), image.group), whole
 
 
 def _masks_of(
     image: LabelledImage, rows: NDArray[np.int64] | None, *, union: bool
-) -> tuple[NDArray[np.bool_], NDArray[np.float32] | None, NDArray[np.bool_] | None]:
-    """Masks, or those at `rows`; their boxes where they are known without looking at all pixels; the union of all."""
+) -> tuple[NDArray[np.bool_] | MaskWindows, NDArray[np.bool_] | None]:
+    """Masks, or those at `rows`, as what lies in their boxes where no more need be read; and the union of all."""
     stored, size = image.masks, image.size
     if isinstance(stored, StoredAsMap):
         objects = stored.mapped(size)
         assert len(objects.names) == len(image.object_ids)
-        return objects.masks(rows), objects.boxes(rows), objects.labels != 0 if union else None
-    boxes = stored.boxes(size, rows) if isinstance(stored, KnowsBoxes) else None
-    if rows is not None and isinstance(stored, StoredApart):
-        return stored.some(size, rows), boxes, stored.union(size) if union else None
+        windows = objects.windows(rows)
+        return objects.masks(rows) if windows is None else windows, objects.labels != 0 if union else None
+    if isinstance(stored, StoredApart):
+        return stored.windows(size, rows), stored.union(size) if union else None
     masks = stored.read(size)
     whole: NDArray[np.bool_] | None = np.any(masks, axis=0) if union else None
-    return (masks if rows is None else masks[rows]), boxes, whole
+    return masks if rows is None else masks[rows], whole
 
 
 def _ignored(image: LabelledImage) -> NDArray[np.bool_] | None:
