@@ -53,7 +53,9 @@ class View:
         if self == View():
             return sample
         image: NDArray[Any] = np.ascontiguousarray(self.of(sample.image, (0, 1)))
-        ignored = None if sample.ignored is None else np.ascontiguousarray(self.of(sample.ignored, (0, 1)))
+        ignored: NDArray[Any] | None = sample.ignored
+        if ignored is not None:
+            ignored = np.ascontiguousarray(self.of(ignored, (0, 1)))
         if sample.known_boxes is None:
             masks: NDArray[Any] = np.ascontiguousarray(self.of(sample.masks, (1, 2)))
             return replace(sample, image=image, masks=masks, ignored=ignored)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from lora_sam.core.mask_windows import MaskWindows
 _TOGETHER = 2**22  # pixels of windows that are looked at together
 _HALF, _BYTE_MAX = 0.5, 0xFF
 _WHOLE = 0.75  # a row and a column of which more lies in a window have more than half of their pixel in it
+
+_Counts: TypeAlias = "NDArray[np.uint8 | np.uint32]"
 
 
 def shrink_into(targets: NDArray[np.bool_], windows: MaskWindows, extent: tuple[int, int]) -> None:
@@ -48,7 +51,7 @@ def _shrink_together(
     # columns are the outer axis, as run lengths of COCO have them
     all_of_them = len(down.pixels) * len(across.pixels)
     kind = np.uint8 if all_of_them <= _BYTE_MAX else np.uint32
-    turned = [np.ascontiguousarray(part.T).view(np.uint8).astype(kind, copy=False) for part in parts]
+    turned: list[_Counts] = [np.ascontiguousarray(part.T).view(np.uint8).astype(kind, copy=False) for part in parts]
     partly, whole = [], []
     for number, (part, target) in enumerate(zip(turned, targets, strict=True)):
         (y0, y1, ys), (x0, x1, xs) = down.part(number), across.part(number)
@@ -79,7 +82,7 @@ def _shrink_together(
 
 
 def _covered(
-    values: NDArray[np.uint8],
+    values: _Counts,
     bases: NDArray[np.intp],
     heights: NDArray[np.intp],
     down: tuple[_Spans, NDArray[np.intp]],
@@ -106,10 +109,10 @@ def _covered(
     return covered
 
 
-def _added(values: NDArray[np.integer], spans: _Spans, outputs: slice, most: int) -> NDArray[np.integer]:
+def _added(values: _Counts, spans: _Spans, outputs: slice, most: int) -> _Counts:
     """The sum of the rows under each output row, of up to `most` each; less than of all where it is not `whole`."""
     pixels = spans.pixels[:, outputs]
-    added = values.take(pixels[0], axis=0)
+    added: _Counts = values.take(pixels[0], axis=0)
     for others in pixels[1:]:
         added += values.take(others, axis=0)
     beside = np.flatnonzero(~spans.whole[outputs])

@@ -169,8 +169,10 @@ def _sample(
         ids = tuple(ids[row] for row in rows.tolist())
         classes = tuple(classes[row] for row in rows.tolist()) if classes else ()
     assert len(masks) == len(ids)
-    make = Sample.of_windows if isinstance(masks, MaskWindows) else Sample
-    return make(image.id, pixels, masks, ids, classes, _ignored(image), image.group), whole
+    ignored = _ignored(image)
+    if isinstance(masks, MaskWindows):
+        return Sample.of_windows(image.id, pixels, masks, ids, classes, ignored, image.group), whole
+    return Sample(image.id, pixels, masks, ids, classes, ignored, image.group), whole
 
 
 def _masks_of(
