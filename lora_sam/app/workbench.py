@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Hashable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from lora_sam.app.backends import backends_of, bytes_of
 from lora_sam.app.comparison import Column, Comparison, masks_of, notes_of, notes_on, scaled
+from lora_sam.app.everything import find_everything, tiles_for
 from lora_sam.app.kept import Kept
 from lora_sam.app.models import Model, load_model, measure, weight_bytes
 from lora_sam.app.patches import Patch, patch_of
@@ -171,18 +173,19 @@ class Workbench:
         columns, notes = [], list(notes_of(scene))
         with self.turns.take(ticket):
             picture = self.picture(scene.image, self._first(scene))
+            tiles, told = tiles_for(self._run(self._first(scene)).facts, picture)
+            notes += [] if told is None else [told]
             for key, label, predictor, _ in self._predictors(scene):
                 start = time.perf_counter()
                 predictor.set_image(picture.image)
                 encoded = time.perf_counter()
-                found = settings.generate(predictor, picture.image)
+                # the base never saw the classes
+                tell = (lambda *_: ()) if key == "base" else partial(self._model(key).classes, predictor)
+                found = find_everything(settings, predictor, picture, tiles, tell, most)
                 if found.nothing is not None:
                     notes.append(f"{label}: {found.nothing}")
-                patches = tuple(patch_of(mask) for mask in found.masks[:most])
-                scores = tuple(float(score) for score in found.scores[:most])
                 seconds = time.perf_counter() - encoded
-                names = () if key == "base" else self._model(key).classes(predictor, picture.image, found.masks[:most])
-                columns.append(Column(key, label, patches, scores, encoded - start, seconds, names))
+                columns.append(Column(key, label, found.patches, found.scores, encoded - start, seconds, found.names))
         return self._found.put(_what_is_looked_at(scene), Comparison(picture, (), tuple(columns), tuple(notes)))
 
     def found(self, scene: Scene) -> Comparison:

@@ -63,9 +63,9 @@ class Predict:
             left out; null takes what was fitted for the weights.
         multimask: With prompts: of SAM's three masks for ambiguous prompts, take the one with the highest predicted
             IoU, instead of the single mask.
-        tile: Images much larger than those of the training are cut into tiles, so that objects keep their scale: auto
-            cuts those more than twice as large into tiles of the training's size; a number is the side of the tiles in
-            pixels, for all larger images; off cuts none.
+        tile: Images larger than those of the training are cut into tiles, so that objects keep their scale: auto cuts
+            as data.tile did in training, or where images were whole those more than twice as large, into tiles of the
+            training's size; a number is the side of the tiles in pixels, for all larger images; off cuts none.
         halo: Pixels that neighbouring tiles share; null takes an eighth of a tile. Objects that are smaller are whole
             in one of them, what is larger is put together.
         max_images: The first so many images; null takes all.
@@ -154,7 +154,7 @@ class Predict:
         from lora_sam.deployment.predicting.prompted import OBJECT
         from lora_sam.deployment.predicting.sources import open_source, readable, stems_of
         from lora_sam.deployment.predicting.task import Work
-        from lora_sam.deployment.predicting.tiling import tiling
+        from lora_sam.deployment.predicting.tiling import tiling_of
         from lora_sam.methods.peft_config import CLASS_HEAD
         from lora_sam.predictors.automatic import AutomaticMasks
         from lora_sam.runs.adapter_files import find_adapter, read_facts
@@ -182,7 +182,7 @@ class Predict:
         of_base = facts["base"].get("scores", facts.get("scores"))
         scores = scores_of(of_base if name == "base" else facts.get("scores"))
         scale = PixelScale.of_run(adapter)
-        tiles = tiling(self.tile, self.halo, trained=facts.get("training_side"), image_size=facts["image_size"])
+        tiles = tiling_of(facts, self.tile, self.halo)
         # the base never saw the classes
         head = load_classes(adapter) if name != "base" else None
         categories = {1: OBJECT} if prompts is None else dict(prompts.categories)

@@ -204,6 +204,7 @@ def facts_of(parts: Parts, progress: Progress, begun: Mapping[str, str] | None =
         "prompt": plain_fields(settings.prompt),
         "classes": list(seen.classes),
         "training_side": seen.side,
+        **({} if (tile := getattr(settings.data, "tile", None)) is None else {"training_tile": tile}),
         "seed": settings.seed,
         "plan": parts.plan.to_json(),
         "attention": parts.attention,

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 _FACTS = {"architecture": dict, "base": dict, "method": dict, "image_size": int, "trains_encoder": bool}
 
+_SIDES = ("training_side", "training_tile")
+"""Facts that may be missing, in pixels."""
+
 
 def save_adapter(
     adapted: AdaptedSam, directory: Path, facts: dict[str, Any], card: str, *, class_head: ClassHead | None = None
@@ -103,6 +106,9 @@ def read_facts(directory: Path) -> dict[str, Any]:
     if "base" not in wrong:
         texts = ("source", "sha256", *(("tensors",) if "tensors" in facts["base"] else ()))
         wrong += [f"base.{name}" for name in texts if not isinstance(facts["base"].get(name), str)]
+    wrong += [name for name in _SIDES if type(facts.get(name, 1)) is not int or facts.get(name, 1) < 1]
+    if not all(isinstance(name, str) for name in facts.get("classes") or ()):
+        wrong.append("classes")
     if wrong:
         raise AdapterError(f"{path}: {', '.join(wrong)} of the wrong type; {remedy}")
     side = facts["architecture"].get("image_size")

@@ -15,12 +15,14 @@ from lora_sam.app.comparison import Column
 from lora_sam.app.figures import means, table, true_object
 from lora_sam.app.kept import Kept
 from lora_sam.app.pictures import SHOWN_SIDE, picture_of
+from lora_sam.app.runs import Run
 from lora_sam.app.scene import Scene
 from lora_sam.app.workbench import Workbench
 from lora_sam.core.errors import AdapterError, DataError
 from lora_sam.data.reading.pixel_scale import PixelScale
 from lora_sam.evaluation.metrics import score_image
 from lora_sam.predictors.automatic import AutomaticMasks
+from lora_sam.predictors.tiles import automatic_in_tiles
 from lora_sam.predictors.torch_predictor import TorchPredictor
 from lora_sam.prompts.objects import ObjectPrompts
 from lora_sam.runs.loading import load_adapted, load_base, predictors_for
@@ -170,6 +172,29 @@ def test_everything_is_what_the_generator_finds(bench: Workbench, scene: MakeSce
     assert [note.partition(" from ")[0] for note in nothing.notes] == [
         f"{name}: no mask was found: the highest predicted IoU" for name in ("base", "tuned")
     ]
+
+
+def test_everything_is_found_in_the_tiles_of_the_training(
+    bench: Workbench, scene: MakeScene, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that saw tiles of 32 pixels sees those of 48 x 64 pixels as large; too many tiles are told."""
+    facts = {**bench.runs["first"].facts, "training_tile": 32}
+    monkeypatch.setattr(Run, "facts", property(lambda _: facts))
+    settings = AutomaticMasks(points_per_side=2, predicted_iou=0, stability=0)
+    found = bench.everything(scene(), settings)
+    base = predictors_for(load_adapted(outputs / "first"), 64)["base"]
+    expected = automatic_in_tiles(settings, base, found.picture.image, tile=32, halo=4)
+    column = found.columns[0]
+    assert np.array_equal(masks_of(column, (48, 64)), [crop.full((48, 64)) for crop in expected.crops])
+    assert column.scores == pytest.approx(expected.scores)
+    assert all(patch is not None and patch.packed()["bits"] for patch in column.patches)
+    assert found.notes == ()
+    monkeypatch.setattr("lora_sam.app.everything.MOST_TILES", 3)
+    whole = bench.everything(scene(), settings)
+    assert ["tiles of 32 pixels. 6 are too many" in note for note in whole.notes] == [True]
+    masks = masks_of(whole.columns[0], (48, 64))
+    assert np.array_equal(masks, settings.generate(base, whole.picture.image).masks)
+    assert not np.array_equal(masks, masks_of(column, (48, 64)))
 
 
 def test_what_is_not_there_is_named(bench: Workbench, scene: MakeScene, tmp_path: Path) -> None:

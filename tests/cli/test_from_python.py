@@ -41,6 +41,7 @@ def test_a_run_like_any_other(blobs: Path) -> None:
         "trainer.overlays=0", "tracker=none", "method.rank=2", "method.targets=[q,v]",
     ]  # fmt: skip
     assert run.evaluation["images"] == 3
+    assert "training_tile" not in run.facts
     assert run.report.is_file()
     on = train(resume=str(run.path), trainer__max_steps=2, output="on")
     assert on.path == Path("on").resolve()
@@ -63,5 +64,7 @@ def test_mistakes_are_those_of_the_command(blobs: Path) -> None:
 def test_text_that_hydra_would_take_for_something_else(blobs: Path, tmp_path: Path) -> None:
     place = tmp_path / "it's, [my] data=1"
     place.symlink_to(blobs)
-    run = train(place, **QUICK)
+    run = train(place, **QUICK, data__tile=48)
     assert json.loads((run.path / "config.json").read_text())["data"]["root"] == str(place)
+    # what predicts cuts images as they were cut here
+    assert (run.facts["training_tile"], run.facts["training_side"]) == (48, 48)

@@ -252,6 +252,9 @@ def test_facts_round_trip(adapter: Callable[..., Path]) -> None:
         ({"base": {"source": 3}}, "base.source, base.sha256 of the wrong type; train again or restore the file"),
         ({"architecture": [1], "trains_encoder": "yes"}, "architecture, trains_encoder of the wrong type; train again"),
         ({"image_size": "64"}, "image_size of the wrong type; train again or restore the file"),
+        ({"training_side": "64"}, "training_side of the wrong type; train again or restore the file"),
+        ({"training_tile": 0}, "training_tile of the wrong type; train again or restore the file"),
+        ({"classes": [7]}, "classes of the wrong type; train again or restore the file"),
         ({"image_size": True}, "image_size of the wrong type; train again or restore the file"),
         (
             {"image_size": 65, "architecture": {"image_size": 64}},

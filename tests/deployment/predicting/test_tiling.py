@@ -19,7 +19,7 @@ from lora_sam.data.reading.image_file import read_up_to
 from lora_sam.data.reading.images import image_size, read_image
 from lora_sam.deployment.predicting.found import FoundImage, objects_from, objects_of_crops
 from lora_sam.deployment.predicting.output import open_output
-from lora_sam.deployment.predicting.tiling import NOT_TILED, Tiles, Tiling, tiling
+from lora_sam.deployment.predicting.tiling import NOT_TILED, Tiles, Tiling, tiling, tiling_of
 from lora_sam.deployment.predicting.writers import semantic
 from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.class_head import ClassHead
@@ -45,12 +45,20 @@ def test_which_images_are_cut(
 ) -> None:
     made = tiling(tile, halo, trained=trained, image_size=512)
     assert made == Tiling(above, Tiles(side, shared))
+    assert made == tiling_of({"training_side": trained, "image_size": 512}, tile, halo)
     if above is None:
         assert made.of((10**5, 10**5)) is None
         assert made.to_json() == {}
     else:
         assert made.of((above, 5)) is None
         assert made.of((5, above + 1)) == Tiles(side, shared)
+
+
+@pytest.mark.parametrize(("tile", "above", "side"), [("auto", 256, 256), ("off", None, 256), (512, 512, 512)])
+def test_images_are_cut_as_those_of_the_training_were(tile: Any, above: int | None, side: int) -> None:
+    """A model that learned objects in tiles of 256 pixels would see them half as large in an image of 512."""
+    facts = {"training_side": 256, "training_tile": 256, "image_size": 512}
+    assert tiling_of(facts, tile) == Tiling(above, Tiles(side, side // 8))
 
 
 @pytest.mark.parametrize(
