@@ -58,6 +58,17 @@ def tiles_for(facts: Mapping[str, Any], picture: Picture) -> tuple[Tiles | None,
     return Tiles(side, side * cut.halo // cut.tile), None
 
 
+def seen_whole(facts: Mapping[str, Any], picture: Picture) -> tuple[str, ...]:
+    """What the page says of prompts where `predict` would cut the image: they are answered on all of it."""
+    cut = tiling_of(facts).of(picture.size)
+    if cut is None:
+        return ()
+    return (
+        f"This image is larger than those of the training: predict looks at it in tiles of {cut.tile} pixels, "
+        "prompts here at all of it, where objects are smaller.",
+    )
+
+
 def find_everything(
     settings: AutomaticMasks, predictor: Predictor, picture: Picture, tiles: Tiles | None, classes: Classes, most: int
 ) -> Everything:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lora_sam.app.backends import backends_of, bytes_of
 from lora_sam.app.comparison import Column, Comparison, masks_of, notes_of, notes_on, scaled
-from lora_sam.app.everything import find_everything, tiles_for
+from lora_sam.app.everything import find_everything, seen_whole, tiles_for
 from lora_sam.app.kept import Kept
 from lora_sam.app.models import Model, load_model, measure, weight_bytes
 from lora_sam.app.patches import Patch, patch_of
@@ -160,11 +160,12 @@ class Workbench:
         with self.turns.take(ticket):
             picture = self.picture(scene.image, self._first(scene))
             objects = inside(scene.objects, picture.size)
+            whole = seen_whole(self._run(self._first(scene)).facts, picture)
             columns = [
                 self._column(key, label, predictor, mark, picture, objects, scene.choice)
                 for key, label, predictor, mark in self._predictors(scene)
             ]
-            return Comparison(picture, objects, tuple(columns), (*notes_of(scene), *notes_on(objects)))
+            return Comparison(picture, objects, tuple(columns), (*notes_of(scene), *notes_on(objects), *whole))
 
     def everything(
         self, scene: Scene, settings: AutomaticMasks, ticket: str = "everything", *, most: int = 200

@@ -29,6 +29,12 @@ def model_card(facts: dict[str, Any], measured: str | None) -> str:
     )
     begun = facts.get("init_from")
     origin = "" if begun is None else f"\nTraining began with the adapter of {_code(begun['run'])}.\n"
+    cut = facts.get("training_tile")
+    tiles = (
+        ""
+        if cut is None
+        else f" Trained on tiles of {int(cut)} px: cut larger images into such, or objects look smaller."
+    )
     terms = None if base["source"] == "random" else terms_of(facts["architecture"])
     licence, told = (
         ("", "") if terms is None else ("license: other\n", f"\n## Licence\n\n{terms[0].upper()}{terms[1:]}.\n")
@@ -52,7 +58,7 @@ An adapter for SAM, made by lora_sam {_escape(facts["versions"]["lora_sam"])} wi
 ## Base
 
 Variant {_escape(variant)} from {_code(base["source"])}, SHA-256 {_code(base["sha256"])}, \
-input {int(facts["image_size"])} px.
+input {int(facts["image_size"])} px.{tiles}
 {told}
 ## Settings
 

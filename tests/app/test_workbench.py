@@ -189,6 +189,9 @@ def test_everything_is_found_in_the_tiles_of_the_training(
     assert column.scores == pytest.approx(expected.scores)
     assert all(patch is not None and patch.packed()["bits"] for patch in column.patches)
     assert found.notes == ()
+    assert ["in tiles of 32 pixels, prompts here at all of it" in note for note in bench.compare(scene()).notes] == [
+        True
+    ]
     monkeypatch.setattr("lora_sam.app.everything.MOST_TILES", 3)
     whole = bench.everything(scene(), settings)
     assert ["tiles of 32 pixels. 6 are too many" in note for note in whole.notes] == [True]

@@ -43,6 +43,11 @@ def test_front_matter_is_what_model_hubs_read() -> None:
     }
 
 
+def test_the_card_says_what_images_were_cut_into() -> None:
+    assert "input 1024 px.\n" in model_card(FACTS, None)
+    assert "input 1024 px. Trained on tiles of 256 px:" in model_card({**FACTS, "training_tile": 256}, None)
+
+
 def test_the_card_says_what_binds_whoever_takes_the_adapter() -> None:
     facts = copy.deepcopy(FACTS)
     assert "licen" not in model_card(facts, None).lower()
