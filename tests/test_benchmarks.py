@@ -242,8 +242,8 @@ def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["startups"])
     assert (
-        "no benchmark startups; there are adapter_size, app, cached_epoch, check_folder, defaults, demo, deploy, "
-        "digests, encode" in capsys.readouterr().err
+        "no benchmark startups; there are adapter_size, app, cached_epoch, check_folder, clicks, defaults, demo, "
+        "deploy, digests, encode" in capsys.readouterr().err
     )
 
 
