@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import Done
+from tests.processes import Commands
+
 ROOT = Path(__file__).resolve().parents[2]
-# fails the command if anything imports torch before the mistake is found
-GUARD = "import runpy, sys; sys.modules['torch'] = None; runpy.run_path({!r}, run_name='__main__')"
 
 
-def refused(*arguments: str, cwd: Path, guard: bool = True) -> str:
+@pytest.fixture(scope="module")
+def without_torch() -> Iterator[Commands]:
+    """The command fails if anything imports torch before the mistake is found."""
+    commands = Commands(without="torch")
+    yield commands
+    commands.end()
+
+
+@pytest.fixture
+def refused(without_torch: Commands, tmp_path: Path) -> Callable[..., str]:
     """The message of a command that has to fail with exit code 2 and without a traceback."""
-    start = ["-c", GUARD.format(str(ROOT / "train.py"))] if guard else [str(ROOT / "train.py")]
-    done = subprocess.run(
-        [sys.executable, *start, *arguments],
-        cwd=cwd, capture_output=True, text=True, timeout=120, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "LORA_SAM_OFFLINE": "1"},
-    )  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert len(lines) == 1, done.stderr
+    return lambda *words: message_of(without_torch(*words, cwd=tmp_path))
+
+
+def message_of(done: Done) -> str:
+    assert done.code == 2, done.err
+    assert "Traceback" not in done.err
+    lines = [line for line in done.err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, done.err
     return lines[0]
+
+
+def test_where_torch_is_imported_the_command_fails(without_torch, blobs, tmp_path):
+    done = without_torch("model=tiny_random", f"data.root={blobs}", cwd=tmp_path)
+    assert done.code == 1
+    assert "import of torch halted" in done.err
 
 
 def change_annotations(data: Path, change: Callable[[dict], None]) -> None:
@@ -88,11 +99,11 @@ COCO = {
 
 
 @pytest.mark.parametrize("case", COCO)
-def test_bad_coco_data(case, blobs, tmp_path):
+def test_bad_coco_data(refused, case, blobs, tmp_path):
     damage, culprit = COCO[case]
     shutil.copytree(blobs, tmp_path / "data")
     damage(tmp_path / "data")
-    message = refused("model=tiny_random", "data.root=data", cwd=tmp_path)
+    message = refused("model=tiny_random", "data.root=data")
     assert culprit in message
 
 
@@ -105,7 +116,7 @@ def test_bad_coco_data(case, blobs, tmp_path):
         ("colour mask", "1.png"),
     ],
 )
-def test_bad_folder_data(case, named, tmp_path):
+def test_bad_folder_data(refused, case, named, tmp_path):
     for split in ("train", "val", "test"):
         for kind in ("images", "masks"):
             (tmp_path / "data" / split / kind).mkdir(parents=True)
@@ -126,7 +137,7 @@ def test_bad_folder_data(case, named, tmp_path):
     else:
         colours = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
         Image.fromarray(colours).save(masks / "1.png")
-    message = refused("model=tiny_random", "data=folder", "data.root=data", cwd=tmp_path)
+    message = refused("model=tiny_random", "data=folder", "data.root=data")
     assert named in message
 
 
@@ -144,24 +155,22 @@ def test_bad_folder_data(case, named, tmp_path):
         ("model.checkpoint=absent.pth model.weights=pretrained", "model.checkpoint = absent.pth: no such file"),
     ],
 )
-def test_bad_configuration(argument, message, blobs, tmp_path):
-    assert message in refused("model=tiny_random", f"data.root={blobs}", *argument.split(), cwd=tmp_path)
+def test_bad_configuration(refused, argument, message, blobs):
+    assert message in refused("model=tiny_random", f"data.root={blobs}", *argument.split())
 
 
-def test_wrong_checkpoint_for_the_variant(option, blobs, tmp_path):
+def test_wrong_checkpoint_for_the_variant(option, blobs, tmp_path, command_line):
     from safetensors.torch import save_file
 
     save_file(option("model/tiny_random")._random().state_dict(), tmp_path / "tiny.safetensors")
-    message = refused(
-        "model=nano", "model.checkpoint=tiny.safetensors", f"data.root={blobs}", cwd=tmp_path, guard=False
-    )
+    message = message_of(command_line("model=nano", "model.checkpoint=tiny.safetensors", f"data.root={blobs}"))
     assert "wrong checkpoint for model=nano: it holds a ViT with 32 channels and 2 blocks" in message
 
 
-def test_skipping_is_counted_listed_and_limited(blobs, tmp_path, command_line):
+def test_skipping_is_counted_listed_and_limited(refused, blobs, tmp_path, command_line):
     shutil.copytree(blobs, tmp_path / "data")
     truncate(tmp_path / "data")
-    message = refused("model=tiny_random", "data.root=data", "data.on_error=skip", cwd=tmp_path)
+    message = refused("model=tiny_random", "data.root=data", "data.on_error=skip")
     assert "max_skipped" in message
     assert "1.png" in message
     done = command_line(
