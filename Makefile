@@ -42,7 +42,7 @@ demo-everything: setup ## The same without prompts: show what base and tuned fin
 sweep: setup ## Tune the demo with six pairs of rank and rate, a few minutes, and rank them: multirun/latest/sweep.html
 	$(RUN) train.py -m experiment=demo method=lora method.blocks=last:2 method.rank=4,16 optim.lr=1e-4,3e-4,1e-3 trainer.max_epochs=2 $(ARGS)
 
-# in the order of their names: otherwise the longest files, which have few tests, would come last, one after the other
+# in the order of tests/conftest.py, the longest files first: otherwise those with many tests would be
 test: setup ## Run the tests that need neither a GPU nor much time
 	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0 $(ARGS)
 

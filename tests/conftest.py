@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import functools
 import gc
 import json
 import logging
@@ -30,12 +31,42 @@ os.environ["LORA_SAM_EMBEDDINGS"] = _EMBEDDINGS
 atexit.register(shutil.rmtree, _EMBEDDINGS, ignore_errors=True)
 
 
+LONGEST = (
+    "integration/test_run.py",
+    "integration/test_families.py",
+    "test_documentation.py",
+    "training/test_loop.py",
+    "models/test_families.py",
+    "cli/test_sweeps.py",
+    "cli/test_train.py",
+    "cli/test_evaluate.py",
+    "cli/test_quantize.py",
+    "integration/test_embedding_cache.py",
+)
+"""Files whose tests take longest, most of a minute each."""
+
+
 def pytest_configure() -> None:
     """OpenVINO imports absl, whose log handler closes what was sys.stderr then when logging is configured anew."""
     with suppress(ImportError):
         from absl import logging
 
         logging.get_absl_handler().python_handler.close = lambda: None
+    _parse_once()
+
+
+def _parse_once() -> None:
+    """The same few interpolations are composed a thousand times; their parser is written in Python."""
+    from omegaconf import _utils, base, grammar_parser
+
+    base.parse = _utils.parse = functools.lru_cache(maxsize=1024)(grammar_parser.parse)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files: a worker that comes to one of them last goes on alone."""
+    first = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: first.get(item.path, len(first)))
 
 
 @pytest.hookimpl(tryfirst=True, wrapper=True)

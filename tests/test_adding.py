@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -184,55 +185,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, option: Any) -> Path:
     return place
 
 
-def ran(checkout: Path, *arguments: str) -> str:
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(checkout), "HOME": str(checkout)}
-    environment |= {"LORA_SAM_CACHE": str(checkout / "cache"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=checkout, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
-def test_help_lists_what_was_added(checkout: Path) -> None:
-    command = "import sys; from lora_sam.cli.train import run_train; sys.exit(run_train('train.py', ['--help']))"
-    shown = ran(checkout, "-c", command)
-    (data,) = [line for line in shown.splitlines() if line.strip().startswith("data:")]
-    (methods,) = [line for line in shown.splitlines() if line.strip().startswith("method:")]
-    (models,) = [line for line in shown.splitlines() if line.strip().startswith("model:")]
-    assert "rectangles" in data
-    assert "narrow" in methods
-    assert "toy_sam" in models
-
-
-def test_what_was_added_works_everywhere(checkout: Path, tmp_path: Path) -> None:
-    import numpy as np
-    from PIL import Image
-
-    for n in range(5):
-        Image.fromarray(np.full((24, 32, 3), 40 * n, np.uint8)).save(tmp_path / f"{n}.png")
-        (tmp_path / f"{n}.rectangle").write_text(f"4 4 {12 + n} 12")
-    answer = json.loads(ran(checkout, "-c", ASK, str(checkout / "conf"), str(tmp_path)).splitlines()[-1])
-    # the format: found by itself, chosen by name, known to evaluate, and asked by the data check
-    assert answer["option"] == "rectangles"
-    assert answer["layout"] == "rectangles: *.png and *.rectangle"
-    assert len(answer["areas"]) == 4  # of five, one is for test
-    assert all(area % 8 == 0 for area in answer["areas"])
-    assert all(area % 10 == 0 for area in answer["grown"])
-    assert "data_format = triangles: must be one of auto, coco, " in answer["refused"]
-    assert "rectangles" in answer["refused"]
-    assert "datumaro_import" not in answer["refused"]
-    assert not answer["torch"]
-    assert "seen by the format itself" in answer["findings"]
-    # the method
-    assert answer["trained"]
-    assert all("mask_decoder.iou_prediction_head." in name for name in answer["trained"])
-    # the variant: its file is the published one, by size and digest
-    assert answer["source"] == "toy_sam_v1.safetensors"
-    assert answer["sha256"] == hashlib.sha256((checkout / "cache" / answer["source"]).read_bytes()).hexdigest()
-    assert answer["published"].endswith("/toy_sam_v1.safetensors")
-
-
 RECALL = """
     Metric(
         "recall",
@@ -256,6 +208,39 @@ print(json.dumps(sorted(backends_of(RunDirectory(Path(sys.argv[1]))))))
 """
 
 
+HELP = "from lora_sam.cli.train import run_train; sys.exit(run_train('train.py', ['--help']))"
+TRAIN = "from lora_sam.cli.train import run_train; sys.exit(run_train('train.py', sys.argv[1:]))"
+# what measures memory has a process of its own, which imports all once more
+EVALUATE = """
+from lora_sam.cli.step import run_step
+from lora_sam.deployment import peak_memory
+
+class Here:
+    def run(command, **how):
+        with contextlib.redirect_stdout(io.StringIO()) as text:
+            assert peak_memory.main(command[3:]) == 0
+        Here.stdout = text.getvalue()
+        return Here
+
+peak_memory.subprocess = Here
+sys.exit(run_step("evaluate", "x", sys.argv[1:]))
+"""
+IN_TURN = """
+import contextlib, io, json, sys
+
+said = {}
+for name, code, words in json.loads(sys.stdin.read()):
+    sys.argv = ["-c", *words]
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        try:
+            exec(compile(code, name, "exec"), {"sys": sys, "contextlib": contextlib, "io": io})
+        except SystemExit as stop:
+            assert not stop.code, (name, stop.code)
+    said[name] = out.getvalue()
+print(json.dumps(said))
+"""
+
+
 @pytest.fixture(scope="module")
 def with_rows(checkout: Path) -> Path:
     """The copy with a row more in the list of metrics, and in that of back ends."""
@@ -270,12 +255,71 @@ def with_rows(checkout: Path) -> Path:
     return checkout
 
 
-def test_a_metric_is_one_row(with_rows: Path) -> None:
-    train = "import sys; from lora_sam.cli.train import run_train; sys.exit(run_train('train.py', sys.argv[1:]))"
+@pytest.fixture(scope="module")
+def said(with_rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """What a Python with the copy says, asked for one thing after the other."""
+    import numpy as np
+    from PIL import Image
+
+    data = tmp_path_factory.mktemp("rectangles")
+    for n in range(5):
+        Image.fromarray(np.full((24, 32, 3), 40 * n, np.uint8)).save(data / f"{n}.png")
+        (data / f"{n}.rectangle").write_text(f"4 4 {12 + n} 12")
     words = ["experiment=smoke", "trainer.max_steps=2", "trainer.cache=off", "tracker=none", "model.image_size=64"]
     words += ["data.train=2", "data.val=1", "data.test=2", "hydra.run.dir=run"]
-    told = ran(with_rows, "-c", train, *words)
-    assert "Recall" in told
+    exported = shutil.copytree(ROOT / "tests" / "fixtures" / "run_before_rooms", with_rows / "exported")
+    in_turn = [
+        ("help", HELP, []),
+        ("ask", ASK, [str(with_rows / "conf"), str(data)]),
+        ("train", TRAIN, words),
+        ("show", SHOW, [str(exported)]),
+        ("evaluate", EVALUATE, [f"run={exported}", "backends=[tuned,fp32_low]", "repeats=1"]),
+    ]
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(with_rows), "HOME": str(with_rows)}
+    environment |= {"LORA_SAM_CACHE": str(with_rows / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TURN],
+        input=json.dumps(in_turn), cwd=with_rows, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    answers: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return answers
+
+
+def test_help_lists_what_was_added(said: Mapping[str, str]) -> None:
+    shown = said["help"]
+    (data,) = [line for line in shown.splitlines() if line.strip().startswith("data:")]
+    (methods,) = [line for line in shown.splitlines() if line.strip().startswith("method:")]
+    (models,) = [line for line in shown.splitlines() if line.strip().startswith("model:")]
+    assert "rectangles" in data
+    assert "narrow" in methods
+    assert "toy_sam" in models
+
+
+def test_what_was_added_works_everywhere(checkout: Path, said: Mapping[str, str]) -> None:
+    answer = json.loads(said["ask"].splitlines()[-1])
+    # the format: found by itself, chosen by name, known to evaluate, and asked by the data check
+    assert answer["option"] == "rectangles"
+    assert answer["layout"] == "rectangles: *.png and *.rectangle"
+    assert len(answer["areas"]) == 4  # of five, one is for test
+    assert all(area % 8 == 0 for area in answer["areas"])
+    assert all(area % 10 == 0 for area in answer["grown"])
+    assert "data_format = triangles: must be one of auto, coco, " in answer["refused"]
+    assert "rectangles" in answer["refused"]
+    assert "datumaro_import" not in answer["refused"]
+    assert not answer["torch"]
+    assert "seen by the format itself" in answer["findings"]
+    # the method
+    assert answer["trained"]
+    assert all("mask_decoder.iou_prediction_head." in name for name in answer["trained"])
+    # the variant: its file is the published one, by size and digest
+    assert answer["source"] == "toy_sam_v1.safetensors"
+    assert answer["sha256"] == hashlib.sha256((checkout / "cache" / answer["source"]).read_bytes()).hexdigest()
+    assert answer["published"].endswith("/toy_sam_v1.safetensors")
+
+
+def test_a_metric_is_one_row(with_rows: Path, said: Mapping[str, str]) -> None:
+    assert "Recall" in said["train"]
     run = with_rows / "run"
     report = json.loads((run / "evaluation.json").read_text())
     for part in ("base", "tuned"):
@@ -289,11 +333,8 @@ def test_a_metric_is_one_row(with_rows: Path) -> None:
     assert "share of the true pixels that were found" in page
 
 
-def test_a_back_end_is_one_row(with_rows: Path) -> None:
-    run = Path(shutil.copytree(ROOT / "tests" / "fixtures" / "run_before_rooms", with_rows / "exported"))
-    assert json.loads(ran(with_rows, "-c", SHOW, str(run))) == ["merged", "openvino fp32", "openvino fp32_low"]
-    step = "import sys; from lora_sam.cli.step import run_step; sys.exit(run_step('evaluate', 'x', sys.argv[1:]))"
-    told = ran(with_rows, "-c", step, f"run={run}", "backends=[tuned,fp32_low]", "repeats=1")
-    assert "fp32_low" in told
-    measured = json.loads((run / "backends.json").read_text())["backends"]
+def test_a_back_end_is_one_row(with_rows: Path, said: Mapping[str, str]) -> None:
+    assert json.loads(said["show"]) == ["merged", "openvino fp32", "openvino fp32_low"]
+    assert "fp32_low" in said["evaluate"]
+    measured = json.loads((with_rows / "exported" / "backends.json").read_text())["backends"]
     assert measured["fp32_low"]["iou_with_torch"] > 0.9

@@ -184,6 +184,12 @@ def test_the_image_has_all_that_the_package_is_built_from() -> None:
     assert python in ("3.11", "3.12", "3.13")
 
 
+def test_the_files_that_come_first_are_there() -> None:
+    from tests.conftest import LONGEST
+
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []
+
+
 def test_these_tests_report_nothing_home() -> None:
     """Some of their files import OpenVINO before anything of ours does; its package for reports is not to be found."""
     from openvino.tools.ovc import telemetry_utils

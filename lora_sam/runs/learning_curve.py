@@ -176,19 +176,36 @@ def power_law(
     shots: NDArray[np.float64], means: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> tuple[float, float, float]:
     """(a, b, c) of the curve a - b n^-c that is nearest to `means` [S] at `shots` [S], weighted by `weights` [S]."""
-    best, least = (float(np.average(means, weights=weights)), 0.0, 1.0), np.inf
+    ((level, slope, power),) = _power_laws(shots, means[None], weights).tolist()
+    return level, slope, power
+
+
+def _power_laws(
+    shots: NDArray[np.float64], means: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """`power_law` of every row of `means` [N, S]: [N, 3]."""
+
+    def average(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.average(values, axis=-1, weights=weights)
+
+    count = len(means)
+    best = np.column_stack([average(means), np.zeros(count), np.ones(count)])
+    least = np.full(count, np.inf)
+    y = weights * (means - average(means)[:, None])
     for power in _POWERS.tolist():
         falling = shots**-power
-        x, y = falling - np.average(falling, weights=weights), means - np.average(means, weights=weights)
+        x = falling - average(falling)
         spread = float((weights * x * x).sum())
-        slope = max(0.0, -float((weights * x * y).sum()) / spread) if spread > 0 else 0.0
-        level = float(np.average(means + slope * falling, weights=weights))
-        if level > 1.0:  # no IoU is above 1: the nearest curve that ends there
-            level = 1.0
-            slope = max(0.0, float((weights * (1.0 - means) * falling).sum() / (weights * falling * falling).sum()))
-        error = float((weights * (means - level + slope * falling) ** 2).sum())
-        if error < least - 1e-15:
-            best, least = (level, slope, power), error
+        slope = np.maximum(0.0, -(y * x).sum(axis=1) / spread) if spread > 0 else np.zeros(count)
+        level = average(means + slope[:, None] * falling)
+        # no IoU is above 1: the nearest curve that ends there
+        above = level > 1.0
+        ending = (weights * (1.0 - means) * falling).sum(axis=1) / (weights * falling * falling).sum()
+        level, slope = np.where(above, 1.0, level), np.where(above, np.maximum(0.0, ending), slope)
+        error = (weights * (means - level[:, None] + slope[:, None] * falling) ** 2).sum(axis=1)
+        better = error < least - 1e-15
+        least[better] = error[better]
+        best[better] = np.column_stack([level, slope, np.full(count, power)])[better]
     return best
 
 
@@ -211,7 +228,7 @@ def _resampled_curves(
     errors = np.sqrt(squares / freedom) / np.sqrt(weights)
     means = np.array([np.mean(size.each) for size in sizes])
     drawn = means + errors * generator.standard_t(freedom, size=(RESAMPLES, len(sizes)))
-    return [power_law(shots, row, weights) for row in drawn]
+    return [(level, slope, power) for level, slope, power in _power_laws(shots, drawn, weights).tolist()]
 
 
 def write_curve(directory: Path, curve: LearningCurve) -> None:

@@ -26,11 +26,11 @@ def weights_of(fit: Fit) -> dict[str, torch.nn.Parameter]:
 
 
 def test_loss_falls(make_fit):
-    fit = make_fit(max_epochs=20)
+    fit = make_fit(max_epochs=12)
     progress = fit.fit()
     losses = [record["loss"] for _, record in fit.records if "loss" in record]
     assert progress.finished
-    assert progress.step == len(losses) == 60
+    assert progress.step == len(losses) == 36
     assert sum(losses[-6:]) < 0.8 * sum(losses[:6])
     rates = [record["learning_rate"] for _, record in fit.records if "loss" in record]
     assert rates[0] < max(rates) == pytest.approx(1e-2)
@@ -49,10 +49,10 @@ def test_loss_falls(make_fit):
     ],
 )
 def test_loss_falls_with_every_kind_of_prompt(make_fit, option, prompt, changes):
-    fit = make_fit(max_epochs=12, prompt=option(f"prompt/{prompt}", **changes))
+    fit = make_fit(max_epochs=8, prompt=option(f"prompt/{prompt}", **changes))
     fit.fit()
     losses = [record["loss"] for _, record in fit.records if "loss" in record]
-    assert len(losses) == 36
+    assert len(losses) == 24
     assert sum(losses[-6:]) < 0.9 * sum(losses[:6])
 
 
