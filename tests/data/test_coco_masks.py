@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.coco_masks import MAX_VERTICES, EncodedMasks, encode
 from lora_sam.data.reading.numbers import are_numbers, is_number
+from lora_sam.data.reading.rle import windows_of
 
 SIZE = (13, 17)
 
@@ -156,3 +157,9 @@ def test_what_is_no_number(value: object) -> None:
 def test_what_is_a_number(value: float) -> None:
     assert is_number(value)
     assert are_numbers([1.0, value, 2])
+
+
+def test_no_mask_has_no_box() -> None:
+    found = windows_of([], (4, 5))
+    assert found.boxes.shape == (0, 4)
+    assert (len(found), found.size) == (0, (4, 5))

@@ -7,8 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from lora_sam.core.errors import AdapterError
-from lora_sam.runs.manifest import MANIFEST, adapter_digest, command, is_done, read_step, require_step, write_step
+from lora_sam.core.errors import AdapterError, TrainingError
+from lora_sam.runs.manifest import (
+    MANIFEST,
+    adapter_digest,
+    command,
+    is_done,
+    read_step,
+    require_step,
+    step_directory,
+    write_step,
+)
 
 ORIGIN = {"adapter": "a" * 64, "base": "b" * 64}
 SETTINGS = {"alpha": 1.0, "runs": ("x", "y")}
@@ -103,3 +112,18 @@ def test_the_digest_of_an_adapter_is_that_of_its_two_files(tmp_path: Path) -> No
     assert adapter_digest(tmp_path) == first
     (tmp_path / "adapter_config.json").write_text("y")
     assert adapter_digest(tmp_path) != first
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"), [(OSError(28, "No space left on device"), "No space left on device"), (None, "it broke")]
+)
+def test_a_directory_that_cannot_be_written_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: OSError | None, told: str
+) -> None:
+    def fail(_: Path) -> None:
+        raise TrainingError("it broke") from cause
+
+    monkeypatch.setattr("lora_sam.runs.manifest.atomic_directory", fail)
+    message = rf"merged cannot be written: .*{told}; make room .*then: {REMEDY}$"
+    with pytest.raises(AdapterError, match=message), step_directory(tmp_path / "merged", REMEDY):
+        pass
