@@ -19,6 +19,7 @@ from lora_sam.cli.run import run
 from lora_sam.core.config import class_of_step, from_conf
 from lora_sam.core.moved import MOVED, with_new_names
 from lora_sam.core.run_directory import RunDirectory
+from lora_sam.models import device
 from lora_sam.runs.exported import require_exported
 from lora_sam.runs.merged import require_merged
 from lora_sam.runs.resuming import resumed_config, settings_of
@@ -71,11 +72,12 @@ def test_a_file_of_the_user_s_own_is_read_with_a_note(capsys: pytest.CaptureFixt
 
 
 def test_it_is_resumed_and_gives_the_bits_of_one_long_run(
-    old: Path, tmp_path: Path, trained_weights: Callable[[Path], Any]
+    old: Path, tmp_path: Path, trained_weights: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    longer = resumed_config(
-        composed(f"resume={old}", "trainer.max_epochs=3"), [f"resume={old}", "trainer.max_epochs=3"]
-    )
+    # it was made in bf16 and does not say so: where precision=auto is fp32, it goes on with other bits
+    monkeypatch.setattr(device, "has_fast_bf16", lambda _: True)
+    words = [f"resume={old}", "trainer.max_epochs=3"]
+    longer = resumed_config(composed(*words), words)
     assert longer["data"]["_target_"] == "lora_sam.data.drawn.synthetic.Ellipses"
     run(settings_from(longer), config=longer, output_dir=tmp_path / "longer")
     steps = [json.loads(line)["step"] for line in (tmp_path / "longer" / "metrics.jsonl").read_text().splitlines()]
