@@ -180,7 +180,7 @@ def _facts(adapted: AdaptedSam, found: Foreign, base: BaseModel, options: SamMod
         "base": {
             "source": base.source,
             "sha256": base.sha256,
-            "tensors": base.tensors,
+            **({} if base.tensors is None else {"tensors": base.tensors}),
             "weights_seed": options.weights_seed,
             "prompt_frequency": options.prompt_frequency,
         },

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lora_sam.core.scores import META, Scores
@@ -21,8 +23,7 @@ class BaseModel:
         image_size: Side S of the square input in pixels.
         sha256: SHA-256 of the checkpoint file, or of the drawn weights when they are random.
         source: Name of the checkpoint file, or `random`.
-        tensors: SHA-256 of the weights themselves: equal whatever file, layout or precision holds the same numbers.
-            None where the file is the one that was expected, so that nobody has to know.
+        of_tensors: Works out `tensors`.
         scores: From which score on its masks are good.
     """
 
@@ -31,5 +32,13 @@ class BaseModel:
     image_size: int
     sha256: str
     source: str
-    tensors: str | None
+    of_tensors: Callable[[], str | None]
     scores: Scores = META
+
+    @cached_property
+    def tensors(self) -> str | None:
+        """SHA-256 of the weights themselves: equal whatever file, layout or precision holds the same numbers.
+
+        Their file is read again when this is first asked for; None where it is not what was loaded any more.
+        """
+        return self.of_tensors()

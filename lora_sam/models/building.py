@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -33,7 +34,6 @@ _Layers: TypeAlias = "tuple[Any, dict[str, Tensor]]"
 
 def build(
     model: SamModel,
-    expected: str | None,
     *,
     family: str,
     draw: Callable[[], Sam],
@@ -45,7 +45,6 @@ def build(
 
     Args:
         model: The variant.
-        expected: SHA-256 of the file that is expected; of any other file the weights themselves are hashed too.
         family: Name of its family.
         draw: Makes the model with random weights, of torch's generator.
         fill: Makes the model with the weights of a file, or refuses them; gets its path.
@@ -66,23 +65,19 @@ def build(
             torch.manual_seed(model.weights_seed)
             sam, source = draw(), "random"
             sha256 = _digest(sam.state_dict())
-            tensors: str | None = sha256
+            of_tensors: Callable[[], str | None] = partial(str, sha256)
             layers = None
         else:
             path, published = _locate(model, terms)
             source, found = path.name, load_scores(path)
             scores = scores if found is META else found
-            # hashing leaves the interpreter to others: it is over before the layers are there
+            state, layers = _read(path, family)
+            # hashing leaves the interpreter to others, and drawing weights that are overwritten takes one core only
             with ThreadPoolExecutor(1) as aside:
                 of_file = aside.submit(sha256_of, path)
-                state, layers = _read(path, family)
-                of_tensors = None if expected is not None else aside.submit(_digest, state, layers)
                 sam = fill(state, path)
                 sha256 = of_file.result()
-                if of_tensors is not None:
-                    tensors = of_tensors.result()
-                else:
-                    tensors = None if sha256 == expected else _digest(state, layers)
+            of_tensors = partial(_digest_in_file, path.absolute(), family, sha256)
             if published not in (None, sha256):
                 raise CheckpointError(
                     f"{path} is damaged: its SHA-256 is {sha256[:12]}, it was {published[:12]} when it was "
@@ -92,7 +87,7 @@ def build(
         if layers is not None:
             _put_back(split, layers, path)
         split.eval().requires_grad_(False)
-        return BaseModel(split, model.variant, model.image_size, sha256, source, tensors, scores)
+        return BaseModel(split, model.variant, model.image_size, sha256, source, of_tensors, scores)
 
 
 def check_weights(model: SamModel) -> None:
@@ -139,22 +134,29 @@ def _locate(model: SamModel, terms: str | None = None) -> tuple[Path, str | None
 
 def _read(path: Path, family: str) -> tuple[dict[str, Tensor], _Layers | None]:
     """The weights in a file, sound, in fp32, with the keys of the upstream package; and layers that did not fold."""
+    from lora_sam.models.soundness import check_sound
+
+    state, layers = _stored(path, family)
+    if layers is not None:  # a layer may be zero throughout
+        check_sound({f"{key}.": value for key, value in layers[1].items()}, path)
+        layers = layers[0], {key: value.float() for key, value in layers[1].items()}
+    # anything else does not fit, and is refused for that
+    own = {key: value for key, value in state.items() if key.partition(".")[0] in PARTS and not is_count(key)}
+    check_sound(own, path)
+    return {**state, **{key: value.float() for key, value in own.items()}}, layers
+
+
+def _stored(path: Path, family: str) -> tuple[dict[str, Tensor], _Layers | None]:
+    """What `_read` gives, as it is stored."""
     from lora_sam.models.checkpoints import load_layers, load_state_dict
     from lora_sam.models.layouts import plain_state
-    from lora_sam.models.soundness import check_sound
 
     found, layers = load_state_dict(path), load_layers(path)
     beside: dict[str, Tensor] = {}
     if layers is not None:
         start = f"{LAYERS}."
         beside = {key.removeprefix(start): found.pop(key) for key in list(found) if key.startswith(start)}
-        check_sound({f"{key}.": value for key, value in beside.items()}, path)  # a layer may be zero throughout
-    state = plain_state(found, path, family)
-    # anything else does not fit, and is refused for that
-    own = {key: value for key, value in state.items() if key.partition(".")[0] in PARTS and not is_count(key)}
-    check_sound(own, path)
-    whole = {**state, **{key: value.float() for key, value in own.items()}}
-    return whole, None if layers is None else (layers, {key: value.float() for key, value in beside.items()})
+    return plain_state(found, path, family), None if layers is None else (layers, beside)
 
 
 def _put_back(sam: Sam, layers: _Layers, path: Path) -> None:
@@ -211,8 +213,21 @@ def _digest(state: Mapping[str, Tensor], layers: _Layers | None = None) -> str:
         state = {**state, **{f"{LAYERS}.{key}": value for key, value in layers[1].items()}}
     for key in sorted(state):
         digest.update(key.encode())
-        digest.update(state[key].reshape(-1).numpy().data)
+        value = state[key]  # one after the other: all in fp32 at once may be as large as the model again
+        digest.update((value.float() if value.is_floating_point() else value).reshape(-1).numpy().data)
     return digest.hexdigest()
+
+
+def _digest_in_file(path: Path, family: str, sha256: str) -> str | None:
+    """`_digest` of the weights in a file that was loaded; None where it is not there as it was (its SHA-256) any more.
+
+    Whoever loads weights seldom asks for it, and most of the time of a load would go by with it.
+    """
+    try:
+        found = _digest(*_stored(path, family))
+        return found if sha256_of(path) == sha256 else None
+    except (CheckpointError, OSError):
+        return None
 
 
 def prompted(

@@ -163,7 +163,7 @@ class SamModel(Protocol):
         """The shape of a transformer block."""
         ...
 
-    def build(self, expected: str | None = None) -> BaseModel:
+    def build(self) -> BaseModel:
         """Build the model and load its weights; see `lora_sam.models.building.build`."""
         ...
 

@@ -116,9 +116,9 @@ class Sam2(WeightOptions):
         then = (side // 2, 2 * dim) if pool else (side, dim)
         return BlockShape(side, dim, self.num_heads << stage, window, hidden, False, 0, then)
 
-    def build(self, expected: str | None = None) -> BaseModel:
+    def build(self) -> BaseModel:
         """See `lora_sam.models.building.build`."""
-        return build(self, expected, family="sam2", draw=self._random, fill=self._filled, scores=SCORES)
+        return build(self, family="sam2", draw=self._random, fill=self._filled, scores=SCORES)
 
     def _filled(self, state: Mapping[str, Tensor], path: Path) -> Sam:
         sam = self.empty()

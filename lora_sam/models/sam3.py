@@ -111,11 +111,9 @@ class Sam3(WeightOptions):
         window = grid if block in self.global_attention else self.window_size
         return BlockShape(grid, dim, self.num_heads, window, self.mlp_dim, False, 0, (grid, dim))
 
-    def build(self, expected: str | None = None) -> BaseModel:
+    def build(self) -> BaseModel:
         """See `lora_sam.models.building.build`."""
-        return build(
-            self, expected, family="sam3", draw=self._random, fill=self._filled, scores=SCORES, terms=TERMS["sam3"]
-        )
+        return build(self, family="sam3", draw=self._random, fill=self._filled, scores=SCORES, terms=TERMS["sam3"])
 
     def _filled(self, state: Mapping[str, Tensor], path: Path) -> Sam:
         sam = self.empty()

@@ -51,10 +51,10 @@ class SamHQ(ViTSam):
         """See `SamModel`."""
         return {"family": "sam_hq", **super().architecture()}
 
-    def build(self, expected: str | None = None) -> BaseModel:
+    def build(self) -> BaseModel:
         """See `lora_sam.models.building.build`."""
         require_file(self)
-        return build(self, expected, family="sam_hq", draw=self._random, fill=self._filled)
+        return build(self, family="sam_hq", draw=self._random, fill=self._filled)
 
     def empty(self) -> Sam:
         """The modules of this architecture, with weights as torch draws them."""
@@ -78,10 +78,10 @@ class TinySamHQ(TinyViTSam):
         """See `SamModel`."""
         return {**super().architecture(), "family": "sam_hq_tiny"}
 
-    def build(self, expected: str | None = None) -> BaseModel:
+    def build(self) -> BaseModel:
         """See `lora_sam.models.building.build`."""
         require_file(self)
-        return build(self, expected, family="sam_hq_tiny", draw=self._random, fill=self._filled)
+        return build(self, family="sam_hq_tiny", draw=self._random, fill=self._filled)
 
     def empty(self) -> Sam:
         """The modules of this architecture with the keys of `segment_anything_hq`, weights as torch draws them."""

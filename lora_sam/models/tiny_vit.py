@@ -129,9 +129,9 @@ class TinyViTSam(WeightOptions):
             (sides[after], dims[after]),
         )
 
-    def build(self, expected: str | None = None) -> BaseModel:
+    def build(self) -> BaseModel:
         """See `lora_sam.models.building.build`."""
-        return build(self, expected, family="tiny_vit", draw=self._random, fill=self._filled)
+        return build(self, family="tiny_vit", draw=self._random, fill=self._filled)
 
     def _filled(self, state: Mapping[str, Tensor], path: Path) -> Sam:
         sam = self.empty()

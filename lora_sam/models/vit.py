@@ -88,9 +88,9 @@ class ViTSam(WeightOptions):
         dim = self.embed_dim
         return BlockShape(grid, dim, self.num_heads, window, 4 * dim, True, 0, (grid, dim))
 
-    def build(self, expected: str | None = None) -> BaseModel:
+    def build(self) -> BaseModel:
         """See `lora_sam.models.building.build`."""
-        return build(self, expected, family="vit", draw=self._random, fill=self._filled)
+        return build(self, family="vit", draw=self._random, fill=self._filled)
 
     def _filled(self, state: dict[str, Tensor], path: Path) -> Sam:
         """The model with these weights."""

@@ -194,6 +194,7 @@ def facts_of(parts: Parts, progress: Progress, begun: Mapping[str, str] | None =
         "base": {
             "source": base.source,
             "sha256": base.sha256,
+            **({} if base.tensors is None else {"tensors": base.tensors}),
             "weights_seed": settings.model.weights_seed,
             "prompt_frequency": settings.model.prompt_frequency,
         },

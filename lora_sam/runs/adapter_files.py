@@ -135,7 +135,8 @@ def check_base(facts: dict[str, Any], base: BaseModel, directory: Path) -> None:
     known, tensors = wanted["sha256"], wanted.get("tensors")
     same = known == base.sha256 or (tensors is not None and tensors == base.tensors)
     if variant != base.variant or not same:
-        told, found = (known, base.sha256) if tensors is None or base.tensors is None else (tensors, base.tensors)
+        alike = tensors is not None and base.tensors is not None
+        told, found = (str(tensors), str(base.tensors)) if alike else (known, base.sha256)
         from lora_sam.models.checkpoints import FORMER
 
         former = FORMER.get(known)

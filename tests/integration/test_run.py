@@ -17,7 +17,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from peft import PeftModel
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from segment_anything.modeling import Sam
 
 from lora_sam import load, load_base
@@ -25,6 +25,7 @@ from lora_sam.cli.jobs import plain
 from lora_sam.cli.run import run
 from lora_sam.core.metrics_log import read_metrics
 from lora_sam.evaluation.layout import validate_report
+from lora_sam.models.projections import fuse_projections
 from lora_sam.training.settings import settings_from
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +69,9 @@ def test_a_run_leaves_everything_it_promises(trained, blobs, capsys):
     assert facts["metrics"]["tuned"]["iou"] == report["tuned"]["iou"]
     assert facts["validation_iou"] == objective
     assert facts["prompt"]["jitter_pixels"] == 2
+    # the same weights in a file are the same base
+    save_file(fuse_projections(load_base(directory).sam).state_dict(), directory / "base.safetensors")
+    assert load_base(directory, base=directory / "base.safetensors").tensors == facts["base"]["tensors"]
     records = read_metrics(directory / "metrics.jsonl")
     assert [record["step"] for record in records if "loss" in record] == list(range(1, 13))
     assert [record["validation_iou"] for record in records if "validation_iou" in record][-1] <= objective

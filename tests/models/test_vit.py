@@ -9,6 +9,7 @@ from segment_anything import sam_model_registry
 
 from lora_sam.core.errors import CheckpointError, ConfigError
 from lora_sam.core.files import sha256_of
+from lora_sam.models import building
 from lora_sam.models.checkpoints import packaged_checkpoint
 from lora_sam.models.projections import fuse_projections, fuse_state_dict, split_projections, split_state_dict
 
@@ -220,3 +221,26 @@ def test_a_published_file_that_has_changed_is_not_used(option, tmp_path, monkeyp
         CheckpointError, match=r"w.pth is damaged: its SHA-256 is .*; delete it, and get or make it again"
     ):
         settings.build()
+
+
+def test_weights_are_hashed_when_somebody_asks(option, tmp_path, monkeypatch):
+    state = {key: value.half().float() for key, value in random_tiny(option).state_dict().items()}
+    torch.save(state, tmp_path / "w.pth")
+    save_file({key: value.half() for key, value in state.items()}, tmp_path / "half.safetensors")
+    hashed = []
+    monkeypatch.setattr(building, "_digest", lambda *given, plain=building._digest: hashed.append(1) or plain(*given))
+    built = [
+        option("model/tiny_random", weights="pretrained", checkpoint=str(tmp_path / name)).build()
+        for name in ("w.pth", "half.safetensors", "w.pth", "w.pth")
+    ]
+    assert not hashed
+    assert built[0].tensors == built[1].tensors == built[0].tensors
+    assert len(hashed) == 2
+    assert built[0].sha256 == sha256_of(tmp_path / "w.pth") != built[1].sha256
+    # a file that is another one by then would say what was never loaded
+    state["mask_decoder.iou_token.weight"][0, 0] += 1
+    torch.save(state, tmp_path / "w.pth")
+    assert built[2].tensors is None
+    (tmp_path / "w.pth").unlink()
+    assert built[3].tensors is None
+    assert built[0].tensors is not None

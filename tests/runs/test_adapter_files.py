@@ -311,7 +311,7 @@ def test_facts_that_are_missing(tmp_path: Path) -> None:
 
 def test_the_base_is_the_one_it_was_trained_on() -> None:
     def base(variant: str = "nano", sha256: str = "ab" * 32) -> BaseModel:
-        return BaseModel(None, variant, 512, sha256, "other.pth", "ef" * 32)
+        return BaseModel(None, variant, 512, sha256, "other.pth", lambda: "ef" * 32)
 
     check_base(FACTS, base(), Path("adapter"))
     with pytest.raises(AdapterError) as caught:
