@@ -80,7 +80,7 @@ def run(
 
     then = None if earlier is None else Arithmetic.from_json(read_progress(earlier).arithmetic)
     processes = join_processes(settings.trainer, then)
-    for line in describe_data(splits):
+    for line in describe_data(splits, settings):
         processes.say(line)
 
     # model and method

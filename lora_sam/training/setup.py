@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from lora_sam.core.errors import TrainingError
+from lora_sam.data.small_objects import small_in
 
 if TYPE_CHECKING:
     from lora_sam.data.splits import Splits
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from lora_sam.training.settings import Settings
 
 
-def describe_data(splits: Splits) -> Iterator[str]:
-    """Sizes of the splits, notes, and what was skipped, in lines for people."""
+def describe_data(splits: Splits, settings: Settings) -> Iterator[str]:
+    """Sizes of the splits, notes, objects that are small, and what was skipped, in lines for people."""
     sizes = ", ".join(
         f"{name} {len(source)} images" + ("" if counts is None else f" / {sum(counts)} objects")
         for name, source in (("train", splits.train), ("val", splits.val), ("test", splits.test))
@@ -29,6 +30,10 @@ def describe_data(splits: Splits) -> Iterator[str]:
     )
     yield f"data: {sizes}"
     yield from (f"  {note}" for note in splits.notes)
+    if getattr(settings.data, "tile", 0) is None and not settings.semantic:  # formats that can be cut, and are not
+        small = small_in(splits.train, settings.seed)
+        if small is not None:
+            yield f"  {small}"
     if splits.skipped:
         yield f"  skipped {len(splits.skipped)}:"
         yield from (f"    {message}" for message in splits.skipped)

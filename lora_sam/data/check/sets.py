@@ -10,11 +10,10 @@ from itertools import combinations
 import numpy as np
 
 from lora_sam.core.groups import Groups, counted_images, independent
-from lora_sam.core.tile_grid import LEAST_TILE
-from lora_sam.core.wording import plural
 from lora_sam.data.check.defects import Finding
 from lora_sam.data.check.samples import Look
 from lora_sam.data.reading.duplicates import alike
+from lora_sam.data.small_objects import Seen, small_objects, span_of
 
 FEW_IMAGES: Mapping[str, int] = {"train": 10, "val": 3, "test": 5}
 """Splits with fewer images are small."""
@@ -24,15 +23,6 @@ RARE_SHARE = 0.05
 
 SIZES_APART = 4.0
 """Sizes vary if the longer sides of the images are so many times apart; those twice off the median are named."""
-
-SMALL_SHARE = 1 / 24
-"""Objects are small where the median of their image spans less of its longer side: 21 of 512 pixels, 43 of 1,024."""
-
-SMALL_IMAGES = 0.1
-"""Share of the images with small objects from which on they are named."""
-
-TILE_SPANS = 20
-"""A tile that is proposed is so many times as wide as the median of the small objects."""
 
 
 def findings_of(
@@ -113,30 +103,9 @@ def _sizes(looks: Sequence[Look]) -> Iterator[Finding]:
 
 
 def _small(looks: Sequence[Look]) -> Iterator[Finding]:
-    """Objects that a model sees in a few pixels, since the whole image is scaled to its input."""
-    seen = [(look, float(np.median(np.sqrt(look.areas)))) for look in looks if len(look.areas)]
-    small = [(look, span) for look, span in seen if span < SMALL_SHARE * max(look.size)]
-    if not small or len(small) < SMALL_IMAGES * len(seen):
-        return
-    tile = proposed_tile([span for _, span in small])
-    example, span = max(small, key=lambda one: max(one[0].size) / one[1])
-    side = max(example.size)
-    if tile >= side:
-        return
-    yield Finding(
-        "small_in_image",
-        "objects",
-        f"{len(small):,} of {plural(len(seen), 'image')}: the median object spans less than {SMALL_SHARE:.1%} of the "
-        f"longer side ({example.id}: {span:.0f} of {side:,} pixels); data.tile={tile} shows it {side / tile:.1f} times "
-        "as large",
-        example.id,
-    )
-
-
-def proposed_tile(spans: Sequence[float]) -> int:
-    """Side of tiles in pixels, a multiple of 64, in which small objects of such spans are seen well."""
-    step = 2 * LEAST_TILE
-    return max(2 * step, step * round(TILE_SPANS * float(np.median(spans)) / step))
+    found = small_objects([Seen(look.id, max(look.size), span_of(look.areas)) for look in looks if len(look.areas)])
+    if found is not None:
+        yield Finding("small_in_image", "objects", str(found), found.example.id)
 
 
 def _classes(looks: Sequence[Look]) -> Iterator[Finding]:
