@@ -10,9 +10,9 @@
 .PHONY: help setup demo demo-everything sweep test test-all test-browser coverage lint type benchmark mutants app lock lock-check docs screenshots audit dist clean chromium FORCE
 
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
-# tried by running it: a version manager's stand-in may be on PATH without the Python behind it
-PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
-	"$$name" -c '$(SUITABLE)' >/dev/null 2>&1 && { command -v "$$name"; break; }; done)
+# tried by running it, once: a version manager's stand-in may be on PATH without the Python behind it
+PYTHON ?= $(eval PYTHON := $(shell for name in python3.13 python3.12 python3.11 python3; do \
+	"$$name" -c '$(SUITABLE)' >/dev/null 2>&1 && { command -v "$$name"; break; }; done))$(PYTHON)
 RUN := .venv/bin/python
 # one thread a worker: two workers with two threads each are slower on two cores, and sums come out in another order
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN) -m pytest

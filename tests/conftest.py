@@ -53,6 +53,8 @@ def pytest_configure() -> None:
 
         logging.get_absl_handler().python_handler.close = lambda: None
     _parse_once()
+    # a disk that ends with the machine would be as it should; tests look at what is synced, in which order, not at that
+    os.fsync = lambda descriptor: None
 
 
 def _parse_once() -> None:
@@ -83,7 +85,6 @@ def pytest_collection() -> Iterator[object]:
     try:
         return (yield)
     finally:
-        gc.collect()
         gc.freeze()
         gc.enable()
 

@@ -106,6 +106,18 @@ def deployed(family: str, blobs: Path, tmp_path_factory: pytest.TempPathFactory)
     return directory
 
 
+@pytest.fixture(scope="module")
+def tuned(deployed: Path) -> TorchPredictor:
+    """The run as it is loaded; nothing here changes it."""
+    return load(deployed)
+
+
+@pytest.fixture(scope="module")
+def exported(deployed: Path) -> OpenVINOPredictor:
+    """Its parts in fp32."""
+    return OpenVINOPredictor(*openvino_directory(deployed / "openvino" / "fp32"), compile_cache=False)
+
+
 def picture() -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (50, 64, 3), np.uint8)
 
@@ -134,13 +146,13 @@ def test_the_adapter_says_its_family_and_loads(family: str, deployed: Path) -> N
 
 
 def test_merged_weights_load_strictly_where_they_came_from(
-    family: str, deployed: Path, option: Callable[..., Any]
+    family: str, deployed: Path, tuned: TorchPredictor, option: Callable[..., Any]
 ) -> None:
     state = load_file(deployed / "merged" / "sam.safetensors")
     upstream = option(f"model/{VARIANTS[family]}").empty()
     assert state.keys() == family_of(upstream.image_encoder).published(upstream.state_dict()).keys()
     merged = load_merged(RunDirectory(deployed))
-    tuned, found = load(deployed), TorchPredictor(merged.sam, merged.image_size)
+    found = TorchPredictor(merged.sam, merged.image_size)
     for prompts in every_kind().values():
         wanted, masks = (predictor.predict(picture(), prompts) for predictor in (tuned, found))
         assert np.abs(wanted.low_res_logits - masks.low_res_logits).max() <= 1e-4
@@ -149,44 +161,43 @@ def test_merged_weights_load_strictly_where_they_came_from(
 
 
 @pytest.mark.parametrize("family", ["tiny_vit"], indirect=True)
-def test_merged_weights_have_the_names_of_mobile_sam(deployed: Path, option: Callable[..., Any]) -> None:
+def test_merged_weights_have_the_names_of_mobile_sam(
+    deployed: Path, tuned: TorchPredictor, option: Callable[..., Any]
+) -> None:
     state = load_file(deployed / "merged" / "sam.safetensors")
     option("model/tiny_vit_random").empty().load_state_dict(state, strict=True)
     assert state["image_encoder.layers.0.blocks.0.conv1.bn.num_batches_tracked"].dtype == torch.int64
-    tuned, plain_one = load(deployed), TorchPredictor(plain_sam(RunDirectory(deployed)), 64)
+    plain_one = TorchPredictor(plain_sam(RunDirectory(deployed)), 64)
     wanted, found = (predictor.predict(picture(), every_kind()["points"]) for predictor in (tuned, plain_one))
     assert np.abs(wanted.low_res_logits - found.low_res_logits).max() <= 1e-4
 
 
 @pytest.mark.parametrize("kind", every_kind())
-def test_exported_parts_compute_what_torch_computes(deployed: Path, kind: str) -> None:
-    exported = OpenVINOPredictor(*openvino_directory(deployed / "openvino" / "fp32"), compile_cache=False)
-    wanted, found = (predictor.predict(picture(), every_kind()[kind]) for predictor in (load(deployed), exported))
+def test_exported_parts_compute_what_torch_computes(
+    tuned: TorchPredictor, exported: OpenVINOPredictor, kind: str
+) -> None:
+    wanted, found = (predictor.predict(picture(), every_kind()[kind]) for predictor in (tuned, exported))
     assert np.abs(wanted.low_res_logits - found.low_res_logits).max() < 1e-4
     assert mask_iou(wanted.masks, found.masks).mean() >= 0.999
 
 
-def test_int8_stays_close(deployed: Path) -> None:
-    fp32, int8 = (
-        OpenVINOPredictor(*openvino_directory(deployed / "openvino" / name), compile_cache=False).predict(
-            picture(), every_kind()["boxes"]
-        )
-        for name in ("fp32", "int8")
-    )
+def test_int8_stays_close(deployed: Path, exported: OpenVINOPredictor) -> None:
+    compressed = OpenVINOPredictor(*openvino_directory(deployed / "openvino" / "int8"), compile_cache=False)
+    fp32, int8 = (predictor.predict(picture(), every_kind()["boxes"]) for predictor in (exported, compressed))
     difference = np.abs(int8.low_res_logits - fp32.low_res_logits).max()
     assert 0 < difference < 0.3 * np.abs(fp32.low_res_logits).max()
     text = (deployed / "openvino" / "int8" / "image_encoder.xml").read_text()
     assert text.count('type="FakeQuantize"') > 10
 
 
-def test_the_app_shows_base_and_tuned(deployed: Path) -> None:
+def test_the_app_shows_base_and_tuned(deployed: Path, tuned: TorchPredictor) -> None:
     bench = Workbench(deployed.parent, deployed.name)
     bench.load()
     assert bench.failure is None
     objects = (ObjectPrompts(box=(5.0, 6.0, 30.0, 28.0)), ObjectPrompts(points=((40.0, 20.0, 1), (10.0, 40.0, 0))))
     found = bench.compare(Scene(image="test:0", objects=objects, runs=(deployed.name,)))
     assert [column.label for column in found.columns] == ["base", "tuned"]
-    image, predictor = found.picture.image, load(deployed)
+    image, predictor = found.picture.image, tuned
     box = predictor.segment(image, boxes=[[5, 6, 30, 28]])
     points = predictor.segment(image, points=[[[40, 20], [10, 40]]], labels=[[1, 0]])
     expected = np.concatenate([box.masks, points.masks])
@@ -196,7 +207,7 @@ def test_the_app_shows_base_and_tuned(deployed: Path) -> None:
 
 
 def test_the_predict_command_finds_what_the_library_finds(
-    deployed: Path, blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    deployed: Path, tuned: TorchPredictor, blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     content = json.loads((blobs / "annotations" / "instances_test.json").read_text())
@@ -208,7 +219,7 @@ def test_the_predict_command_finds_what_the_library_finds(
     first = content["images"][0]
     boxes = [one["bbox"] for one in content["annotations"] if one["image_id"] == first["id"]]
     corners = [[x, y, x + w, y + h] for x, y, w, h in boxes]
-    expected = load(deployed).segment(read_image(blobs / "images" / "test" / first["file_name"]), boxes=corners)
+    expected = tuned.segment(read_image(blobs / "images" / "test" / first["file_name"]), boxes=corners)
     written = json.loads((tmp_path / "torch" / "coco.json").read_text())
     (image,) = [one for one in written["images"] if one["file_name"] == first["file_name"]]
     rles = [one["segmentation"]["counts"].encode() for one in written["annotations"] if one["image_id"] == image["id"]]
@@ -234,9 +245,9 @@ def test_the_first_and_the_last_block_are_those_of_all_stages(family: str, deplo
     assert all(any(name.endswith(end) for name in kept) for end in ends)
 
 
-def test_masks_without_prompts(deployed: Path) -> None:
+def test_masks_without_prompts(deployed: Path, tuned: TorchPredictor) -> None:
     settings = AutomaticMasks(points_per_side=4, predicted_iou=0, stability=0)
-    found = settings.generate(load(deployed), picture())
+    found = settings.generate(tuned, picture())
     assert len(found.masks) > 0
     assert found.masks.shape[1:] == (50, 64)
 
@@ -248,7 +259,7 @@ def test_what_transformers_does_not_have_is_refused(family: str, deployed: Path)
         perform("merge", deployed, format="transformers")
 
 
-def test_onnx_parts_compute_what_torch_computes(deployed: Path) -> None:
+def test_onnx_parts_compute_what_torch_computes(deployed: Path, tuned: TorchPredictor) -> None:
     """The file alone says whether images are padded or squeezed, and their colours."""
     pytest.importorskip("onnx", reason="the optional package onnx is not installed")
     assert perform("export", deployed, format="onnx", precision="fp32") == 0
@@ -256,11 +267,11 @@ def test_onnx_parts_compute_what_torch_computes(deployed: Path) -> None:
     assert checks["mask_iou"] >= 0.9999
     assert checks["logit_difference"] <= 1e-4
     path = deployed / "onnx" / "image_encoder.onnx"
-    assert frame_in(read_part(path), path) == frame_of(load(deployed).sam)
+    assert frame_in(read_part(path), path) == frame_of(tuned.sam)
 
 
 @pytest.mark.parametrize("family", ["tiny_vit", "sam_hq"], indirect=True)
-def test_model_api_opens_both_parts(deployed: Path) -> None:
+def test_model_api_opens_both_parts(deployed: Path, tuned: TorchPredictor) -> None:
     quiet_openvino()
     from model_api.adapters import OpenvinoAdapter
     from model_api.models import Model
@@ -274,12 +285,14 @@ def test_model_api_opens_both_parts(deployed: Path) -> None:
     image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)  # its way to resize does not matter then
     box = np.array([3, 4, 40, 30], np.float32)
     found = SAMVisualPrompter(encoder, decoder)(image, boxes=[Prompt(box, 1)])
-    wanted = load(deployed).predict_all(image, Prompts(boxes=box[None]))
+    wanted = tuned.predict_all(image, Prompts(boxes=box[None]))
     assert np.abs(found.low_res_masks[0] - wanted.low_res_logits).max() < 1e-4
 
 
 @pytest.mark.parametrize("family", ["sam2", "sam3"], indirect=True)
-def test_merged_for_transformers_is_the_same_model(family: str, deployed: Path, tmp_path: Path) -> None:
+def test_merged_for_transformers_is_the_same_model(
+    family: str, deployed: Path, tuned: TorchPredictor, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     shutil.copytree(deployed, run)
     assert perform("merge", run, format="transformers") == 0
@@ -294,7 +307,7 @@ def test_merged_for_transformers_is_the_same_model(family: str, deployed: Path, 
     inputs = processor(images=picture(), input_boxes=[[box]], return_tensors="pt")
     with torch.no_grad():
         found = model(**inputs, multimask_output=False).pred_masks[0, 0, 0].numpy()
-    wanted = load(deployed).predict(picture(), Prompts(boxes=np.array([box], np.float32)))
+    wanted = tuned.predict(picture(), Prompts(boxes=np.array([box], np.float32)))
     # images are rounded to grey levels in other places
     assert np.abs(found - wanted.low_res_logits[0]).max() < 0.02 * np.abs(found).max()
 
@@ -328,16 +341,16 @@ def test_files_say_that_images_are_squeezed(family: str, deployed: Path) -> None
 
 
 def test_the_example_of_the_documentation_looks_at_images_as_the_family_does(
-    deployed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    deployed: Path, tuned: TorchPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With OpenVINO and NumPy alone, from what the files say."""
     Image.fromarray(picture()).save(tmp_path / "image.png")
     words = [str(deployed / "openvino" / "fp32"), str(tmp_path / "image.png"), "3", "4", "40", "30"]
     monkeypatch.setattr(sys, "argv", ["segment_openvino.py", *words, str(tmp_path / "mask.png")])
     found = runpy.run_path(str(ROOT / "examples" / "segment_openvino.py"))
-    pixels = preprocess(picture(), frame_of(load(deployed).sam)).numpy()
+    pixels = preprocess(picture(), frame_of(tuned.sam)).numpy()
     assert np.abs(found["images"][0] - pixels).max() < 1e-5
-    wanted = load(deployed).segment(picture(), boxes=[[3, 4, 40, 30]]).masks[0]
+    wanted = tuned.segment(picture(), boxes=[[3, 4, 40, 30]]).masks[0]
     mask = np.asarray(Image.open(tmp_path / "mask.png"))
     assert mask.shape == wanted.shape
     assert (mask == wanted).mean() > 0.98  # the CPU may have computed it in bf16
