@@ -18,6 +18,9 @@ class BlockShape:
         relative: Whether positions are computed from the queries (Li et al., MViTv2) and not looked up.
         convolutions: Maps of the size of the tokens that convolutions beside attention and MLP keep.
         then: Side and channels of what the next block gets.
+        lean_mlp: Whether a frozen MLP keeps nothing but its input; see `lora_sam.models.lean`.
+        lean_attention: Whether attention keeps nothing but its input.
+        narrow: Whether tokens are in the arithmetic of the step, and not fp32.
     """
 
     side: int
@@ -28,6 +31,9 @@ class BlockShape:
     relative: bool
     convolutions: int
     then: tuple[int, int]
+    lean_mlp: bool
+    lean_attention: bool
+    narrow: bool
 
     @property
     def tokens(self) -> int:

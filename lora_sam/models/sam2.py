@@ -114,7 +114,9 @@ class Sam2(WeightOptions):
         window = side if block in self.global_attention else self.window_sizes[before]
         hidden = dim * 2 if pool else 4 * dim
         then = (side // 2, 2 * dim) if pool else (side, dim)
-        return BlockShape(side, dim, self.num_heads << stage, window, hidden, False, 0, then)
+        # what pools queries begins in the arithmetic of the step, as nothing of fp32 is added there
+        narrow, lean = stage > 0, block not in self.global_attention
+        return BlockShape(side, dim, self.num_heads << stage, window, hidden, False, 0, then, True, lean, narrow)
 
     def build(self) -> BaseModel:
         """See `lora_sam.models.building.build`."""

@@ -9,12 +9,15 @@ trained with; written anew here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from lora_sam.models.lean import by_bands, plus_mlp, remade
 
 State: TypeAlias = tuple[Tensor, ...]
 """What a block gets: tokens [B, side, side, C], then the maps [B, c, h, w] that earlier stages left for the pyramid."""
@@ -79,6 +82,10 @@ class MLP(nn.Module):
         y: Tensor = self.layers[1](F.gelu(self.layers[0](x)))
         return y
 
+    def linears(self) -> tuple[nn.Module, nn.Module]:
+        """Both layers, see `lora_sam.models.lean.plus_mlp`."""
+        return self.layers[0], self.layers[1]
+
 
 class MultiScaleBlock(nn.Module):
     """Attention and MLP, [B, side, side, C] to the same; the first block of a stage halves sides and widens channels.
@@ -103,6 +110,13 @@ class MultiScaleBlock(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """See the class."""
+        # within windows attention takes little time, so it is made again for the backward pass
+        again = self.window > 0 and (tokens.requires_grad or any(each.requires_grad for each in self.parameters()))
+        attended = by_bands(self._attended, tokens, self.window) if again else self._attended(tokens)
+        return plus_mlp(attended, self.norm2, self.mlp)
+
+    def _attended(self, tokens: Tensor) -> Tensor:
+        """What the MLP gets, of all tokens or of whole rows of windows."""
         x: Tensor = self.norm1(tokens)
         shortcut = tokens
         if hasattr(self, "proj"):
@@ -111,9 +125,7 @@ class MultiScaleBlock(nn.Module):
         attended: Tensor = self.attn(partitioned(x, self.window) if windowed else x)
         if windowed:
             attended = joined(attended, shortcut.shape[1], shortcut.shape[2])
-        x = shortcut + attended
-        mixed: Tensor = x + self.mlp(self.norm2(x))
-        return mixed
+        return shortcut + attended
 
 
 class Trunk(nn.Module):
@@ -231,7 +243,8 @@ class Sam2Encoder(nn.Module):
         """A block; before the first of a stage what the stage before has found goes to the pyramid."""
         tokens, *maps = state
         if number in self.trunk.firsts:
-            maps.append(self.map_of(self.trunk.stage_of(number) - 1, tokens))
+            # a convolution keeps its input, frozen or not, and these have more channels than the tokens
+            maps.append(remade(partial(self.map_of, self.trunk.stage_of(number) - 1), tokens))
         return (self.trunk.blocks[number](tokens), *maps)
 
     def map_of(self, stage: int, tokens: Tensor) -> Tensor:

@@ -109,7 +109,7 @@ class Sam3(WeightOptions):
         """See `SamModel`."""
         grid, dim = self.frame.grid, self.embed_dim
         window = grid if block in self.global_attention else self.window_size
-        return BlockShape(grid, dim, self.num_heads, window, self.mlp_dim, False, 0, (grid, dim))
+        return BlockShape(grid, dim, self.num_heads, window, self.mlp_dim, False, 0, (grid, dim), True, False, False)
 
     def build(self) -> BaseModel:
         """See `lora_sam.models.building.build`."""

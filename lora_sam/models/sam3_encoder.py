@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lora_sam.models.lean import plus_mlp
 from lora_sam.models.sam2_decoder import Kept
 from lora_sam.models.sam2_encoder import joined, partitioned
 
@@ -93,6 +94,10 @@ class MLP(nn.Module):
         y: Tensor = self.fc2(F.gelu(self.fc1(x)))
         return y
 
+    def linears(self) -> tuple[nn.Module, nn.Module]:
+        """Both layers, see `lora_sam.models.lean.plus_mlp`."""
+        return self.fc1, self.fc2
+
 
 class Layer(nn.Module):
     """A block: attention and MLP, [B, side, side, C] to the same.
@@ -124,9 +129,7 @@ class Layer(nn.Module):
         x = self.attention(partitioned(x, self.window) if self.window else x, (self.cosines, self.sines))
         if self.window:
             x = joined(x, tokens.shape[1], tokens.shape[2])
-        x = tokens + x
-        mixed: Tensor = x + self.mlp(self.layer_norm2(x))
-        return mixed
+        return plus_mlp(tokens + x, self.layer_norm2, self.mlp)
 
 
 class Backbone(nn.Module):

@@ -127,6 +127,9 @@ class TinyViTSam(WeightOptions):
             False,
             3,  # before the depthwise one, before its normalisation, and windows put together again
             (sides[after], dims[after]),
+            lean_mlp=False,
+            lean_attention=False,
+            narrow=False,
         )
 
     def build(self) -> BaseModel:

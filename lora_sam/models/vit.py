@@ -86,7 +86,7 @@ class ViTSam(WeightOptions):
         grid = self.image_size // PATCH_SIZE
         window = grid if block in self.global_attention or not self.window_size else self.window_size
         dim = self.embed_dim
-        return BlockShape(grid, dim, self.num_heads, window, 4 * dim, True, 0, (grid, dim))
+        return BlockShape(grid, dim, self.num_heads, window, 4 * dim, True, 0, (grid, dim), False, False, False)
 
     def build(self) -> BaseModel:
         """See `lora_sam.models.building.build`."""

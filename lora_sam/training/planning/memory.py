@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from lora_sam.models.attention.split import MASK_BYTES
+from lora_sam.models.family import Linear
 from lora_sam.training.planning.workload import Step, grid_of
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from lora_sam.models.block_shape import BlockShape
     from lora_sam.models.device import Precision
     from lora_sam.models.family import SamModel
@@ -106,19 +109,33 @@ def kept_by_block(step: Step, block: int) -> int:
 
     Inputs of both norms (the residual stream is fp32) and of the activation function; what attention needs to compute
     its probabilities again; inputs of Linears with an adapter or with weights that train, of which autocast makes a
-    copy for each; and the copies that it makes of weights.
+    copy for each; and the copies that it makes of weights. Of what is lean the input alone (`lora_sam.models.lean`).
     """
     number, shape = _number(step), step.model.block_shape(block)
-    dim, window, heads = shape.channels, shape.window, shape.heads
     tokens = step.images * shape.tokens
+    numbers = shape.convolutions * tokens * shape.channels
+    if not (shape.lean_mlp and step.trained.attention_alone):
+        sizes = {"lin1": tokens * shape.channels, "lin2": tokens * shape.hidden}
+        numbers += tokens * shape.hidden + sum(sizes.get(name, 0) for name in _kept_inputs(step))
+        numbers += 2 * shape.hidden * shape.channels if step.precision == "bf16" else 0
+    of_tokens, mixed = number if shape.narrow else _FP32, _tokens(step, shape)
+    if shape.lean_attention:
+        side, channels = shape.then
+        mixed = step.images * side**2 * channels
+    else:
+        numbers += kept_by_attention(step, shape)
+    return (_tokens(step, shape) + mixed) * of_tokens + numbers * number
+
+
+def kept_by_attention(step: Step, shape: BlockShape) -> int:
+    """Numbers that attention keeps beside its input, and the step to the next stage."""
+    dim, window, heads = shape.channels, shape.window, shape.heads
     attending = step.images * shape.attending
-    inputs = {"q", "k", "v", "proj", "lin1", "lin2"} if step.trained.whole_encoder else step.trained.adapted
+    inputs = _kept_inputs(step)
     projected = len(inputs & {"q", "k", "v"})
     if step.precision == "fp32":
         projected = min(1, projected)
-    sizes = {"proj": attending * dim, "lin1": tokens * dim, "lin2": shape.hidden * tokens}
-    numbers = shape.hidden * tokens + projected * attending * dim + sum(sizes.get(name, 0) for name in inputs)
-    numbers += shape.convolutions * tokens * dim + step.images * shape.stepping
+    numbers = (projected + ("proj" in inputs)) * attending * dim + step.images * shape.stepping
     if not shape.relative:  # queries, keys, values and result
         numbers += 4 * attending * dim
     elif step.attention == "tiled":
@@ -128,19 +145,27 @@ def kept_by_block(step: Step, block: int) -> int:
         numbers += 4 * heads * attending * (channels + -channels % 8)
     if step.trained.whole_encoder and shape.relative:  # queries, for the gradient of the relative positions
         numbers += attending * dim
-    if step.precision == "bf16":
-        numbers += (4 * dim + 2 * shape.hidden) * dim
-    return 2 * tokens * dim * _FP32 + numbers * number
+    return numbers + (4 * dim**2 if step.precision == "bf16" else 0)
+
+
+def _kept_inputs(step: Step) -> AbstractSet[Linear]:
+    """Linears of a block whose input is kept."""
+    return frozenset(get_args(Linear)) if step.trained.whole_encoder else step.trained.adapted
 
 
 def backward(step: Step) -> int:
-    """Bytes that the backward pass through one block takes beside what is kept: a block made again, gradients."""
+    """Bytes that the backward pass through one block takes beside what is kept: a block made again, gradients.
+
+    Lean attention counts as made again whole. On processors it is made in bands, between which the heap has holes.
+    """
     number, largest = _number(step), 0
     for block in step.training_blocks:
         shape = step.model.block_shape(block)
         tokens = _tokens(step, shape)
         attending = step.images * shape.attending * shape.channels
-        again = kept_by_block(step, block) if block in step.checkpointed else 0
+        again = kept_by_attention(step, shape) * number if shape.lean_attention else 0
+        if block in step.checkpointed:
+            again += kept_by_block(step, block)
         mlp = 9 * tokens * number
         attention = 8 * attending * number + 2 * attending * _FP32
         largest = max(largest, again + max(mlp, attention) + 2 * tokens * _FP32)

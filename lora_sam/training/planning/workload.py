@@ -26,6 +26,7 @@ class Trained:
             alone; None where the whole image encoder is frozen.
         whole_encoder: Whether the weights of the image encoder train themselves.
         adapted: Which Linears of a block have an adapter: some of q, k, v, proj, lin1, lin2.
+        attention_alone: Whether nothing of the image encoder trains but adapters of q, k, v and proj.
         decoder: Whether weights of the mask decoder train.
     """
 
@@ -35,6 +36,7 @@ class Trained:
     first_block: int | None
     whole_encoder: bool
     adapted: frozenset[Linear]
+    attention_alone: bool
     decoder: bool
 
 
@@ -59,6 +61,9 @@ def trained_in(adapted: AdaptedSam) -> Trained:
         first_block=0 if stage is None else stage.block,
         whole_encoder=any("image_encoder.modules_to_save" in name for name in names),
         adapted=frozenset(linear for name in names if (linear := _linear(name, family)) is not None),
+        attention_alone=all(
+            family.linear_of(name) in ("q", "k", "v", "proj") for name in names if "image_encoder." in name
+        ),
         decoder=any("mask_decoder" in name for name in names),
     )
 

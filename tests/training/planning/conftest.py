@@ -17,6 +17,7 @@ LORA = Trained(
     first_block=0,
     whole_encoder=False,
     adapted=frozenset({"q", "v"}),
+    attention_alone=True,
     decoder=True,
 )
 
