@@ -334,3 +334,13 @@ def test_saving_leaves_no_file_open(tmp_path: Path) -> None:
             write_half(temporary)
         recover(tmp_path / "directory")
         assert opened() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are exchanged on Linux")
+def test_relative_names_are_exchanged_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "other"):
+        Path(name).mkdir()
+        Path(name, name).touch()
+    assert files._swap(Path("one"), Path("other"))
+    assert [path.name for path in Path("one").iterdir()] == ["other"]

@@ -17,6 +17,7 @@ import pytest
 from lora_sam.core.errors import AdapterError, ConfigError, LoraSamError, TrainingError
 from lora_sam.core.moved import BEFORE
 from lora_sam.core.run_directory import RunDirectory
+from lora_sam.runs import resuming
 from lora_sam.runs.resuming import FREE_TO_CHANGE, completed, copy_state, flat, resumed_config, settings_of
 from lora_sam.training.settings import GROUPS, RUN_KEYS, settings_from
 
@@ -456,3 +457,21 @@ def test_no_space_for_the_copy(old: RunDirectory, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(shutil, "copyfile", full)
     message = refused(TrainingError, lambda: copy_state(str(old.root), tmp_path / "new"))
     assert message.startswith(f"cannot write {tmp_path / 'new' / 'metrics.jsonl'}: No space left on device (")
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_later_run_than_latest_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], saved: bool
+) -> None:
+    run, later = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "later")
+    later.last.parent.mkdir(parents=True)
+    if saved:
+        later.last.touch()
+    monkeypatch.setattr(resuming, "find_run", lambda _: run)
+    monkeypatch.setattr(resuming, "last_started", lambda: later)
+    resuming._tell_of_a_later_run()
+    told = capsys.readouterr().err
+    assert told.startswith(
+        f"resume=latest goes on from {run.root}, not from the run that was started last: {later.root}"
+    )
+    assert told.endswith("has a state of its own\n" if saved else "has saved nothing to go on from\n")
