@@ -64,8 +64,10 @@ CHECKS = (
     Check("split and fused again, the same bits", "test_split_and_fuse_give_the_same_bits"),
     Check("stock PEFT saves and loads it", "test_stock_peft_saves_and_loads_it"),
     Check("a gradient reaches every weight that trains", "test_a_gradient_reaches_every_weight_that_trains"),
-    Check("the loss falls on two images", "test_the_loss_falls_on_two_images"),
-    Check("what is frozen stays, statistics too", "test_what_is_frozen_stays_as_it_was"),
+    Check("the loss falls on two images", "test_the_loss_falls_on_two_images_and_what_is_frozen_stays_as_it_was"),
+    Check(
+        "what is frozen stays, statistics too", "test_the_loss_falls_on_two_images_and_what_is_frozen_stays_as_it_was"
+    ),
     Check("merged to 1e-4, loaded strictly upstream", "test_merged_weights_load_strictly_where_they_came_from"),
     Check("cached blocks give the same gradients", "test_a_cached_stage_gives_the_gradients_of_the_whole"),
     Check("a decoder learns the same from the cache", "test_a_decoder_learns_the_same_from_cached_embeddings"),
