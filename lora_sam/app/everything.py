@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lora_sam.app.patches import Patch, patch_of
 from lora_sam.app.pictures import Picture
 from lora_sam.core.tile_grid import LEAST_TILE, tiles_of
-from lora_sam.deployment.predicting.tiling import Tiles, tiling_of
+from lora_sam.deployment.predicting.tiling import Tiles, Tiling
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
@@ -43,9 +43,9 @@ class Everything:
     nothing: str | None
 
 
-def tiles_for(facts: Mapping[str, Any], picture: Picture) -> tuple[Tiles | None, str | None]:
-    """How `picture.image` is cut for a run with such a `lora_sam.json`, and what the page says where it cannot be."""
-    cut = tiling_of(facts).of(picture.size)
+def tiles_for(tiling: Tiling, picture: Picture) -> tuple[Tiles | None, str | None]:
+    """How `picture.image` is cut for a run that cuts so, and what the page says where it cannot be."""
+    cut = tiling.of(picture.size)
     if cut is None:
         return None, None
     number = len(tiles_of(picture.size, cut.tile, cut.halo))
@@ -58,9 +58,9 @@ def tiles_for(facts: Mapping[str, Any], picture: Picture) -> tuple[Tiles | None,
     return Tiles(side, side * cut.halo // cut.tile), None
 
 
-def seen_whole(facts: Mapping[str, Any], picture: Picture) -> tuple[str, ...]:
+def seen_whole(tiling: Tiling, picture: Picture) -> tuple[str, ...]:
     """What the page says of prompts where `predict` would cut the image: they are answered on all of it."""
-    cut = tiling_of(facts).of(picture.size)
+    cut = tiling.of(picture.size)
     if cut is None:
         return ()
     return (
@@ -85,19 +85,14 @@ def find_everything(
         )
     from lora_sam.predictors.tiles import automatic_in_tiles
 
-    named: list[bool] = []
-
     def label(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], told: NDArray[np.float32] | None) -> Sequence[str]:
         del told
-        names = classes(pixels, masks)
-        named.append(bool(names))
-        return names or [""] * len(masks)
+        return classes(pixels, masks) or [""] * len(masks)
 
     found = automatic_in_tiles(settings, predictor, image, tile=tiles.tile, halo=tiles.halo, label=label)
-    names = found.labels[:most] if any(named) else ()
     return Everything(
         tuple(Patch(crop.x, crop.y, crop.mask) for crop in found.crops[:most]),
         tuple(float(score) for score in found.scores[:most]),
-        names,
+        found.labels[:most] if any(found.labels) else (),
         found.nothing,
     )

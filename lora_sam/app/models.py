@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lora_sam.app.backends import backends_of, why_not
 from lora_sam.app.runs import Run
 from lora_sam.core.errors import DataError
+from lora_sam.deployment.predicting.tiling import Tiling, tiling_of
 from lora_sam.evaluation.backends.names import TORCH
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ class Model:
         from lora_sam.runs.loading import load_classes
 
         return load_classes(self.run.directory.root)
+
+    @cached_property
+    def tiling(self) -> Tiling:
+        """Which images `predict` cuts for this run."""
+        return tiling_of(self.run.facts)
 
     def classes(self, predictor: Predictor, image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> tuple[str, ...]:
         """The class of each of the masks bool [N, H, W]; nothing where the run tells none."""

@@ -160,7 +160,7 @@ class Workbench:
         with self.turns.take(ticket):
             picture = self.picture(scene.image, self._first(scene))
             objects = inside(scene.objects, picture.size)
-            whole = seen_whole(self._run(self._first(scene)).facts, picture)
+            whole = seen_whole(self._model(self._first(scene)).tiling, picture)
             columns = [
                 self._column(key, label, predictor, mark, picture, objects, scene.choice)
                 for key, label, predictor, mark in self._predictors(scene)
@@ -174,7 +174,7 @@ class Workbench:
         columns, notes = [], list(notes_of(scene))
         with self.turns.take(ticket):
             picture = self.picture(scene.image, self._first(scene))
-            tiles, told = tiles_for(self._run(self._first(scene)).facts, picture)
+            tiles, told = tiles_for(self._model(self._first(scene)).tiling, picture)
             notes += [] if told is None else [told]
             for key, label, predictor, _ in self._predictors(scene):
                 start = time.perf_counter()

@@ -89,10 +89,7 @@ class AutomaticMasks:
 
         def worth(scores: NDArray[np.float32]) -> NDArray[np.bool_]:
             # stability is at most 1: what is left out here has no score above the threshold either
-            good = np.zeros(scores.shape, np.bool_)
-            looked_at = masks_of(scores.shape[1], least.masks)
-            good[:, looked_at] = _above(scores[:, looked_at], least.predicted_iou)
-            return good
+            return looked_at(scores, (least.masks,), least.predicted_iou)
 
         found = predictor.predict_all(image, prompts, worth=worth)
         rows, columns = np.nonzero(worth(found.scores))
@@ -181,6 +178,15 @@ def score_of(
 ) -> NDArray[np.float32]:
     """What ranks masks, [N]."""
     return predicted_iou if ranking == "iou" else predicted_iou * stability
+
+
+def looked_at(scores: NDArray[np.float32], choices: Sequence[MaskChoice], least: float) -> NDArray[np.bool_]:
+    """Which of N x M masks are among those that are chosen, and above a threshold of predicted IoU; bool [N, M]."""
+    found = np.zeros(scores.shape, np.bool_)
+    for choice in choices:
+        places = masks_of(scores.shape[1], choice)
+        found[:, places] = _above(scores[:, places], least)
+    return found
 
 
 def _above(scores: NDArray[np.float32], least: float) -> NDArray[np.bool_]:

@@ -107,7 +107,8 @@ def read_facts(directory: Path) -> dict[str, Any]:
         texts = ("source", "sha256", *(("tensors",) if "tensors" in facts["base"] else ()))
         wrong += [f"base.{name}" for name in texts if not isinstance(facts["base"].get(name), str)]
     wrong += [name for name in _SIDES if type(facts.get(name, 1)) is not int or facts.get(name, 1) < 1]
-    if not all(isinstance(name, str) for name in facts.get("classes") or ()):
+    classes = facts.get("classes")
+    if classes is not None and not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
         wrong.append("classes")
     if wrong:
         raise AdapterError(f"{path}: {', '.join(wrong)} of the wrong type; {remedy}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,15 @@ from lora_sam.core.scores import MaskChoice, Ranking, Scores
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.evaluation.average_precision import encode_masks, overlaps_of, share_inside
 from lora_sam.evaluation.metrics import mask_iou
-from lora_sam.predictors.automatic import boxes_within, grid_points, masks_of, score_of, stabilities_of, suppress
+from lora_sam.predictors.automatic import (
+    boxes_within,
+    grid_points,
+    looked_at,
+    masks_of,
+    score_of,
+    stabilities_of,
+    suppress,
+)
 
 if TYPE_CHECKING:
     from lora_sam.data.sources import SampleSource
@@ -78,13 +87,7 @@ def all_candidates(
     points, truth = grid_points(points_per_side, sample.size), encode_masks(sample.masks)
     crowd = None if sample.ignored is None else encode_masks(sample.ignored[None])[0]
 
-    def worth(scores: NDArray[np.float32]) -> NDArray[np.bool_]:
-        good = np.zeros(scores.shape, np.bool_)
-        for choice in choices:
-            kept = masks_of(scores.shape[1], choice)
-            good[:, kept] = scores[:, kept] > LEAST_IOU[0]
-        return good
-
+    worth = partial(looked_at, choices=choices, least=LEAST_IOU[0])
     for first in range(0, len(points), _AT_ONCE):
         some = points[first : first + _AT_ONCE, None]
         prompts = Prompts(points=some, labels=np.ones(some.shape[:2], np.int64))

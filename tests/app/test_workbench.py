@@ -15,11 +15,11 @@ from lora_sam.app.comparison import Column
 from lora_sam.app.figures import means, table, true_object
 from lora_sam.app.kept import Kept
 from lora_sam.app.pictures import SHOWN_SIDE, picture_of
-from lora_sam.app.runs import Run
 from lora_sam.app.scene import Scene
 from lora_sam.app.workbench import Workbench
 from lora_sam.core.errors import AdapterError, DataError
 from lora_sam.data.reading.pixel_scale import PixelScale
+from lora_sam.deployment.predicting.tiling import tiling_of
 from lora_sam.evaluation.metrics import score_image
 from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.tiles import automatic_in_tiles
@@ -179,7 +179,7 @@ def test_everything_is_found_in_the_tiles_of_the_training(
 ) -> None:
     """A run that saw tiles of 32 pixels sees those of 48 x 64 pixels as large; too many tiles are told."""
     facts = {**bench.runs["first"].facts, "training_tile": 32}
-    monkeypatch.setattr(Run, "facts", property(lambda _: facts))
+    monkeypatch.setattr(bench._model("first"), "tiling", tiling_of(facts))
     settings = AutomaticMasks(points_per_side=2, predicted_iou=0, stability=0)
     found = bench.everything(scene(), settings)
     base = predictors_for(load_adapted(outputs / "first"), 64)["base"]

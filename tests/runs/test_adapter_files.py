@@ -255,6 +255,8 @@ def test_facts_round_trip(adapter: Callable[..., Path]) -> None:
         ({"training_side": "64"}, "training_side of the wrong type; train again or restore the file"),
         ({"training_tile": 0}, "training_tile of the wrong type; train again or restore the file"),
         ({"classes": [7]}, "classes of the wrong type; train again or restore the file"),
+        ({"classes": 7}, "classes of the wrong type; train again or restore the file"),
+        ({"classes": "cell"}, "classes of the wrong type; train again or restore the file"),
         ({"image_size": True}, "image_size of the wrong type; train again or restore the file"),
         (
             {"image_size": 65, "architecture": {"image_size": 64}},
