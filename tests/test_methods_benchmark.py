@@ -80,8 +80,8 @@ class _Counted:
 def test_a_run_that_was_ended_goes_on_where_it_was(tmp_path: Path) -> None:
     sets, names = {"one": None, "two": None}, ["lora", "decoder"]
     first, second = _Counted(3), _Counted(9)
-    assert len(list(methods._cells(first, tmp_path, names, sets, (0, 1)))) == 3
-    found = list(methods._cells(second, tmp_path, names, sets, (0, 1)))
+    assert len(list(methods._cells(first, tmp_path, names, sets, (0, 1), lambda name: {}))) == 3
+    found = list(methods._cells(second, tmp_path, names, sets, (0, 1), lambda name: {}))
     assert second.asked == 5
     assert [(one["seed"], one["set"], one["method"]) for one in found][:3] == [
         (0, "one", "lora"),
@@ -89,6 +89,37 @@ def test_a_run_that_was_ended_goes_on_where_it_was(tmp_path: Path) -> None:
         (0, "two", "lora"),
     ]
     assert len(found) == 8
+
+
+class _Scored:
+    """Stands for the bench: rates of 1e-3 serve best; of the decoder's, 3e-4."""
+
+    def __init__(self) -> None:
+        self.tried: list[tuple[str, float, float]] = []
+
+    def boxed(self, method: Any, _options: Any, _seed: int, optim: Any) -> float:
+        self.tried.append((type(method).__name__, optim.lr, optim.decoder_lr))
+        return -abs(optim.lr - 1e-3) - abs(optim.decoder_lr - 3e-4)
+
+
+def test_each_method_trains_at_the_rate_that_served_it_best_on_another_set(tmp_path: Path) -> None:
+    bench = _Scored()
+    rates = methods.Rates(bench, tmp_path, None)
+    assert rates("lora") == {"decoder_lr": 3e-4, "lr": 1e-3}
+    # the decoder's rate is that of the decoder alone, and chosen before
+    assert [one[2] for one in bench.tried[: len(methods.OF_THE_BASE)]] == list(methods.OF_THE_BASE)
+    assert {one[2] for one in bench.tried[len(methods.OF_THE_BASE) :]} == {3e-4}
+    assert [one[1] for one in bench.tried[len(methods.OF_THE_BASE) :]] == list(methods.ADDED)
+    # chosen once, and kept
+    asked = len(bench.tried)
+    assert methods.Rates(bench, tmp_path, None)("lora") == {"decoder_lr": 3e-4, "lr": 1e-3}
+    assert len(bench.tried) == asked
+    assert methods.RATES_ON not in methods.SETS.values()
+
+
+def test_cells_of_other_settings_are_not_taken_up() -> None:
+    first = methods._asked(Sizes(side=64, train=2, test=2, objects=2, steps=2))
+    assert first != methods._asked(Sizes(side=64, train=2, test=2, objects=2, steps=3))
 
 
 def test_what_the_cells_say() -> None:

@@ -1,17 +1,19 @@
 """Which method gains most, at the same steps on the same few images, and what does it cost?
 
-Every method of `conf/method` is trained on small sets. A cell that is done is kept under `outputs/`, so that a run that
-was ended goes on where it was; Ctrl-C ends it early, and the table says how many seeds it has.
+Every method of `conf/method` is trained on small sets, at the learning rate that served it best on a set that the table
+does not have: a rate that suits LoRA leaves others where they began. A cell that is done is kept under `outputs/`, so
+that a run that was ended goes on where it was; Ctrl-C ends it early, and the table says how many seeds it has.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ QUESTION = "Every method of conf/method at the same steps on four small sets wit
 QUICK = False
 
 SEEDS = (0, 1, 2)
-SIDE, TRAIN, TEST, OBJECTS, STEPS = 192, 6, 6, 4, 24
+SIDE, TRAIN, TEST, OBJECTS, STEPS = 192, 6, 6, 4, 48
 DRAWN = {"train": 1000, "val": 1, "side": 256, "labelled": 8}
 SETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "smear": ("data/world_held_out", {**DRAWN, "styles": ["smear"]}),
@@ -42,11 +44,19 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 """Rows beside those of the files in `conf/method`: of which method, and its changes."""
 
 SMALL = VARIANTS.keys()
-OPTIM = {
+OPTIM: Mapping[str, Any] = {
     "lr": 1e-3, "decoder_lr": 2e-4, "pretrained_lr_fraction": 1.0, "warmup_steps": 5, "warmup_fraction": 0.0
 }  # fmt: skip
-RATES: Mapping[str, Mapping[str, Any]] = {"full": {**OPTIM, "lr": 1e-4, "decoder_lr": 1e-4}}
-"""Weights that were pre-trained do not stand the rate of an adapter."""
+RATES_ON = ("data/world_held_out", {**DRAWN, "styles": ["fabric"]})
+"""The set that learning rates are chosen on, which is none of the table's."""
+
+ADDED, OF_THE_BASE = (3e-4, 1e-3, 3e-3, 1e-2), (3e-5, 1e-4, 3e-4, 1e-3)
+"""Rates that are tried: of weights that are added, and of those that begin as the base's."""
+
+IN_DECODER = ("decoder", "decoder_tokens", "lora_decoder")
+"""Methods that `decoder_lr` is the rate of; that of `decoder` is the decoder's with all others."""
+
+BASE_WEIGHTS = ("decoder", "full", "bitfit", "ln_tuning", "decoder_tokens")
 
 FIRST = ("lora", "full", "decoder")
 """What the others are compared with is measured before them."""
@@ -74,9 +84,11 @@ def measure(*, rehearse: bool) -> Outcome:
     bench = Bench(model, sizes)
     version = bench.base.sha256[:8]
     with tempfile.TemporaryDirectory() as temporary:
-        place = Path(temporary) if rehearse else ROOT / "outputs" / "benchmark_methods" / version
+        place = Path(temporary) if rehearse else ROOT / "outputs" / "benchmark_methods" / f"{version}-{_asked(sizes)}"
         kept = len(list(place.glob("*-[0-9]-*.json")))
-        cells = list(_cells(bench, place, names, {name: _opened(one, data) for name, one in sets.items()}, seeds))
+        rates = Rates(bench, place, _opened(RATES_ON, data), 1 if rehearse else None)
+        opened = {name: _opened(one, data) for name, one in sets.items()}
+        cells = list(_cells(bench, place, names, opened, seeds, rates))
     if not cells:
         raise BenchmarkError("ended before the first cell was done: measure again")
     table = summarised(cells)
@@ -89,7 +101,7 @@ def measure(*, rehearse: bool) -> Outcome:
             "base": f"{weights.name if not rehearse else model}, SHA-256 {version}",
             "data": {name: [file, dict(changes)] for name, (file, changes) in sets.items()},
             "optim": OPTIM,
-            "rates": {name: dict(changes) for name, changes in RATES.items()},
+            "rates": {"chosen on": [RATES_ON[0], dict(RATES_ON[1])], **{name: rates(name) for name in table}},
         },
         checks={"merged": merging_of(cells)},
         figures=figures(table),
@@ -109,24 +121,80 @@ def _opened(described: tuple[str, Mapping[str, Any]], data: Path) -> Any:
     return from_conf(file, **{**changes, **rooted})
 
 
+def _asked(sizes: Any) -> str:
+    """What tells cells of other settings apart."""
+    settings = [asdict(sizes), SETS, VARIANTS, OPTIM, RATES_ON, ADDED, OF_THE_BASE]
+    return hashlib.sha256(json.dumps(settings, default=dict, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def described(name: str) -> Any:
+    """The method of a row."""
+    chosen, changes = VARIANTS.get(name, (name, {}))
+    return from_conf(f"method/{chosen}", **changes)
+
+
+@dataclass
+class Rates:
+    """The learning rates that serve a method best, chosen once and kept.
+
+    Attributes:
+        bench: Trains and scores.
+        place: Directory of what is kept.
+        options: The set they are chosen on.
+        most: Of how many rates; None for all.
+    """
+
+    bench: Any
+    place: Path
+    options: Any
+    most: int | None = None
+
+    def __call__(self, name: str) -> dict[str, float]:
+        """Changes of `OPTIM` for a method."""
+        file = self.place / f"rate-{file_name(name)}.json"
+        if not file.is_file():
+            decoder = {} if name == "decoder" else {"decoder_lr": self("decoder")["decoder_lr"]}
+            key = "decoder_lr" if name in IN_DECODER else "lr"
+            rates = (OF_THE_BASE if name in BASE_WEIGHTS else ADDED)[: self.most]
+            sys.stderr.write(f"  the rate of {name}, of {len(rates)}\n")
+            scores = {}
+            for rate in rates:
+                optim = from_conf("optim/adamw", **{**OPTIM, **decoder, key: rate})
+                scores[rate] = self.bench.boxed(described(name), self.options, 0, optim)
+            best = max(scores, key=scores.__getitem__)
+            found = {"changes": {**decoder, key: best}, "scores": {str(rate): iou for rate, iou in scores.items()}}
+            self.place.mkdir(parents=True, exist_ok=True)
+            write_text(file, json.dumps(found) + "\n")
+        changes: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))["changes"]
+        return changes
+
+
+def file_name(name: str) -> str:
+    """A row as part of the name of a file."""
+    return name.replace(" ", "_").replace(",", "")
+
+
 def _cells(
-    bench: Any, place: Path, names: Sequence[str], sets: Mapping[str, Any], seeds: Sequence[int]
+    bench: Any,
+    place: Path,
+    names: Sequence[str],
+    sets: Mapping[str, Any],
+    seeds: Sequence[int],
+    rates: Callable[[str], Mapping[str, float]],
 ) -> Iterator[dict[str, Any]]:
     """Cells by seed, set and method; those that are kept are read. Ends at Ctrl-C with what is there."""
     for seed in seeds:
         for of_set, options in sets.items():
             for name in names:
-                file = place / f"{of_set}-{seed}-{name.replace(' ', '_').replace(',', '')}.json"
+                file = place / f"{of_set}-{seed}-{file_name(name)}.json"
                 if file.is_file():
                     yield json.loads(file.read_text(encoding="utf-8"))
                     continue
                 sys.stderr.write(f"  {of_set}, seed {seed}: {name}\n")
                 try:
                     base = _base(bench, place, of_set, options, seed)
-                    chosen, changes = VARIANTS.get(name, (name, {}))
-                    method = from_conf(f"method/{chosen}", **changes)
-                    optim = from_conf("optim/adamw", **RATES.get(name, OPTIM))
-                    found = bench.cell(method, options, seed, optim)
+                    optim = from_conf("optim/adamw", **{**OPTIM, **rates(name)})
+                    found = bench.cell(described(name), options, seed, optim)
                 except LoraSamError as error:
                     raise BenchmarkError(f"{name} on {of_set}: {error}") from error
                 except KeyboardInterrupt:

@@ -107,7 +107,37 @@ class Bench:
 
     def cell(self, method: Any, options: Any, seed: int, optim: Any) -> dict[str, Any]:
         """Train `method` on a set, and score it: the cell of a table, ready for JSON."""
-        examples, samples = self.data(options, seed)
+        adapted, seconds = self._trained(method, options, seed, optim)
+        rows = self.score(adapted.sam, self.data(options, seed)[1])
+        with tempfile.TemporaryDirectory() as place_of_files:
+            adapted.save(Path(place_of_files))
+            size = adapter_bytes(Path(place_of_files))
+        trained = sum(parameter.numel() for parameter in adapted.trainable().values())
+        adapted.peft.requires_grad_(False)
+        before = self._probe(adapted.sam)
+        merged = adapted.merge()
+        return {
+            "rows": rows,
+            "trained": trained,
+            "bytes": size,
+            "cpu_seconds": round(seconds, 2),
+            "folds": describe(merged) is None,
+            "merge_difference": float((self._probe(merged) - before).abs().max()),
+        }
+
+    def boxed(self, method: Any, options: Any, seed: int, optim: Any) -> float:
+        """Train `method` on a set: the mean IoU of the objects of its test images with tight boxes."""
+        adapted, _ = self._trained(method, options, seed, optim)
+        predictor = TorchPredictor(adapted.sam.eval(), self.base.image_size, scores=self.base.scores)
+        of_images = [
+            mask_iou(predictor.predict(sample.image, Prompts(boxes=sample.boxes)).masks, sample.masks)
+            for sample in self.data(options, seed)[1]
+        ]
+        return float(np.concatenate(of_images).mean())
+
+    def _trained(self, method: Any, options: Any, seed: int, optim: Any) -> tuple[Any, float]:
+        """The base with `method`, trained; CPU-seconds that took."""
+        examples, _ = self.data(options, seed)
         torch.manual_seed(seed)
         adapted = method.apply(copy.deepcopy(self.base.sam))
         start = time.process_time()
@@ -135,22 +165,7 @@ class Bench:
             )
             torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
             optimizer.step()
-        seconds = time.process_time() - start
-        adapted.peft.requires_grad_(False)
-        rows = self.score(adapted.sam, samples)
-        with tempfile.TemporaryDirectory() as place_of_files:
-            adapted.save(Path(place_of_files))
-            size = adapter_bytes(Path(place_of_files))
-        before = self._probe(adapted.sam)
-        merged = adapted.merge()
-        return {
-            "rows": rows,
-            "trained": sum(parameter.numel() for parameter in parameters.values()),
-            "bytes": size,
-            "cpu_seconds": round(seconds, 2),
-            "folds": describe(merged) is None,
-            "merge_difference": float((self._probe(merged) - before).abs().max()),
-        }
+        return adapted, time.process_time() - start
 
     def _with_encoded(self, adapted: Any, stage: Any, example: Example) -> Example:
         """The example with what the frozen part of the encoder makes of it, which is the base's and kept."""
