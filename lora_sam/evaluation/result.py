@@ -161,7 +161,7 @@ def _claim(report: Mapping[str, Any]) -> str:
             cross = validation["cross_validation"]
             before, trained = cross["base"], f"{cross['trained']:.3f}"
             what = "IoU of each half of the images when the other half trained"
-            advice = "label more images, or take what was trained with trainer.cross_validate=0"
+            advice = "label more images, or train on all of them all the same with trainer.cross_validate=0"
         if "init_from" in report:
             return (
                 f"Training on did not beat the adapter that it began with ({report['init_from']}): {what} "

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from lora_sam.data.sources import SampleSource
+    from lora_sam.training.options import TrainerOptions
     from lora_sam.training.parts import Parts
     from lora_sam.training.stopping import StopRequest
     from lora_sam.training.validation import Validation
@@ -71,6 +72,13 @@ def folds_of(source: SampleSource) -> tuple[tuple[tuple[int, ...], tuple[int, ..
     return tuple((tuple(sorted(set(range(len(clusters))) - set(part))), part) for part in parts)
 
 
+def folds_asked(splits: Splits, options: TrainerOptions) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    """The folds that a run begins with; none where an image is held out, or more train than are cross-validated."""
+    if held_out(splits) or len(splits.train) > options.cross_validate:
+        return ()
+    return folds_of(splits.train)
+
+
 def cross_validated(parts: Parts, stop: StopRequest) -> CrossValidated | None:
     """Train on one half of the training images and measure on the other, and the other way round (Stone, 1974).
 
@@ -91,8 +99,8 @@ def cross_validated(parts: Parts, stop: StopRequest) -> CrossValidated | None:
     from lora_sam.training.validation import mean_iou
 
     source, options = parts.splits.train, parts.settings.trainer
-    folds = folds_of(source)
-    if held_out(parts.splits) or len(source) > options.cross_validate or not folds:
+    folds = folds_asked(parts.splits, options)
+    if not folds:
         return None
     parts.say(f"cross-validation: training on each half of the {plural(len(source), 'image')} before on all of them")
     # validated at its end, whatever number of epochs that takes
@@ -125,8 +133,7 @@ def cross_validated(parts: Parts, stop: StopRequest) -> CrossValidated | None:
     found = CrossValidated(mean_iou(before), mean_iou(after))
     parts.say(
         f"cross-validation, each half of the {plural(len(source), 'image')} measured after training on the other: IoU "
-        f"{found.base:.4f} before, {found.trained:.4f} after"
-        + ("" if found.gained else ": no gain, so nothing will replace the weights of step 0 (trainer.cross_validate)")
+        f"{found.base:.4f} before, {found.trained:.4f} after" + ("" if found.gained else ": no gain")
     )
     return found
 

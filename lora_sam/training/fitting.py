@@ -47,7 +47,8 @@ class Fitting:
         arithmetic: How all of this computes, kept in each state; see `Arithmetic`.
         checkpointed: Blocks of the image encoder whose activations are made again instead of kept.
         base: Validation IoU of the base, the first candidate for the best weights; None where nobody measured it.
-        base_stays: Whether the base stays the best whatever is validated: cross-validation found no gain.
+        base_stays: Whether the base is the best whatever would be trained, so that nothing is trained: cross-validation
+            found no gain.
         should_stop: Takes the number of epochs and the validation IoU after them, and returns why no more of this run
             is wanted, or None.
     """

@@ -58,6 +58,13 @@ class Fit(Fitting):
         self.display.begin(total)
         if progress.step < total and not should_stop_early(progress, self.options.early_stopping):
             progress.finished = False  # resumed with a higher limit
+        if self.base_stays:  # nothing that is trained would be kept
+            progress.finished = True
+            self._save_last(progress, parameters, optimizer, mean)
+            self.display.message(
+                f"the weights of step {progress.best_step} are kept and training ends here, because cross-validation "
+                "found no gain; a new run with trainer.cross_validate=0 trains all the same"
+            )
         with stop or StopRequest() as stop:
             while not progress.finished:
                 try:
@@ -179,7 +186,7 @@ class Fit(Fitting):
         progress.epoch += 1
         progress.batch = 0
         if value is not None:
-            if update_best(progress, value, self.options.early_stopping, base_stays=self.base_stays):
+            if update_best(progress, value, self.options.early_stopping):
                 self._save("best", progress, parameters)
             self.log(progress.step, {"epoch": progress.epoch, "validation_iou": value})
             self.display.validated(value)

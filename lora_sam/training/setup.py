@@ -117,6 +117,7 @@ def plan_run(
 
     As much as in the run that is resumed, where there is memory for it.
     """
+    from lora_sam.training.cross_validation import folds_asked
     from lora_sam.training.planning.machine import look_at
     from lora_sam.training.planning.plan import TrainingData, make_plan, row_bytes
     from lora_sam.training.planning.workload import trained_in
@@ -142,6 +143,8 @@ def plan_run(
             cached_bytes=0
             if stage is None
             else row_bytes(stage.shape(adapted.sam.image_encoder), settings.cache.dtype),
+            # a run that goes on has been asked already
+            folds=tuple(len(trains) for trains, _ in folds_asked(splits, options)) if then is None else (),
         ),
         processes=accelerator.num_processes,
         input_loss=settings.loss.resolution == "input",

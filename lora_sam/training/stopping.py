@@ -117,14 +117,13 @@ def take_base(progress: Progress, base: float) -> bool:
     return True
 
 
-def update_best(progress: Progress, value: float, options: EarlyStopping, *, base_stays: bool = False) -> bool:
+def update_best(progress: Progress, value: float, options: EarlyStopping) -> bool:
     """Note a validation IoU in `progress`; returns whether it is the best so far.
 
     A rise below `min_delta` becomes the new best, but does not reset the patience: a run that crawls is stopped. The
     patience counts from the best of the trained weights: a run that climbs back to its base is not stopped on the way.
-    With `base_stays` nothing becomes the best: the base is it already, and stays.
     """
-    is_best = not base_stays and (progress.best is None or value > progress.best)
+    is_best = progress.best is None or value > progress.best
     # a state that does not know its base has the trained weights alone for its best
     trained = progress.best if progress.base is None else progress.trained
     # more than equal even where min_delta is 0, or a run that stands still would go on for ever

@@ -5,9 +5,6 @@ from dataclasses import dataclass
 import pytest
 
 from lora_sam.training.cross_validation import CrossValidated, folds_of
-from lora_sam.training.options import EarlyStopping
-from lora_sam.training.state import Progress
-from lora_sam.training.stopping import take_base, update_best
 
 
 @dataclass(frozen=True)
@@ -49,15 +46,3 @@ def test_what_is_recorded_is_read_again() -> None:
 def test_equal_is_no_gain() -> None:
     assert CrossValidated(0.5, 0.51).gained
     assert not CrossValidated(0.5, 0.5).gained
-
-
-def test_a_base_that_stays_is_never_replaced() -> None:
-    options = EarlyStopping(patience=2, min_delta=0.0, warmup_epochs=0)
-    progress = Progress(step=4, epoch=1)
-    assert take_base(progress, 0.5)
-    assert not update_best(progress, 0.9, options, base_stays=True)
-    assert (progress.best, progress.best_step, progress.trained) == (0.5, 0, 0.9)
-    progress.epoch = 2
-    assert not update_best(progress, 0.8, options, base_stays=True)
-    assert progress.validations_without_gain == 1  # it stops early as it would otherwise
-    assert update_best(progress, 0.95, options)

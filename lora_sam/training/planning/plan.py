@@ -40,6 +40,7 @@ class TrainingData:
         most_prompts: The most prompts of an image in one round.
         cached: Images whose frozen part the embedding cache will hold; 0 where there is no cache.
         cached_bytes: Bytes of one of them; see `row_bytes`.
+        folds: Images that train in each fold of the cross-validation that comes first; none where there is none.
     """
 
     images: int
@@ -47,6 +48,7 @@ class TrainingData:
     most_prompts: int
     cached: int = 0
     cached_bytes: int = 0
+    folds: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -59,6 +61,7 @@ class TrainingData:
         rounds: float = 1,
         cached: int = 0,
         cached_bytes: int = 0,
+        folds: tuple[int, ...] = (),
     ) -> TrainingData:
         """From the objects of each image, None where they are not known: then a full chunk is assumed.
 
@@ -70,11 +73,15 @@ class TrainingData:
             rounds: How often each prompt is decoded, on average.
             cached: See `TrainingData`.
             cached_bytes: See `TrainingData`.
+            folds: See `TrainingData`.
         """
         counts = [max_objects or chunk] if object_counts is None or not len(object_counts) else list(object_counts)
         counts = [count if max_objects is None else min(count, max_objects) for count in counts]
         mean = rounds * sum(counts) / len(counts)
-        return cls(images=images, prompts=mean, most_prompts=max(counts), cached=cached, cached_bytes=cached_bytes)
+        most = max(counts)
+        return cls(
+            images=images, prompts=mean, most_prompts=most, cached=cached, cached_bytes=cached_bytes, folds=folds
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +107,7 @@ class Plan:
         cache_bytes: What they take on disk.
         seconds_to_cache: Time to encode them, those that are there already included.
         total_steps: Optimiser steps until the first limit of the trainer.
+        seconds_to_cross_validate: Time of the cross-validation before training; 0 where there is none.
         machine: Kind of device, and how fast it multiplies.
         notes: What the user should know.
     """
@@ -122,6 +130,7 @@ class Plan:
     cache_bytes: int
     seconds_to_cache: float
     total_steps: int
+    seconds_to_cross_validate: float
     machine: str
     notes: tuple[str, ...] = ()
 
@@ -137,6 +146,8 @@ class Plan:
             f"about {in_gib(self.peak.total)} and {about(self.seconds_per_epoch)} per epoch "
             f"({self.precision}, checkpointing {self.checkpointing}, {plural(self.at_once, 'image')} at once)"
         )
+        if self.seconds_to_cross_validate:
+            text += f"; cross-validation first: {about(self.seconds_to_cross_validate)}"
         if self.cached_images:
             text += f"; embeddings of {plural(self.cached_images, 'image')} cached: {in_gigabytes(self.cache_bytes)}"
         return text
@@ -162,6 +173,9 @@ class Plan:
             about(self.seconds),
             f"{plural(self.total_steps, 'optimiser step')} at most, on {self.machine}",
         )
+        if self.seconds_to_cross_validate:
+            seconds = about(self.seconds_to_cross_validate)
+            yield "cross-validation", seconds, "before training; where it finds no gain, nothing is trained"
         if self.cached_images:
             once = f"{plural(self.cached_images, 'image')}, encoded once in {about(self.seconds_to_cache)}"
             yield "embedding cache", in_gigabytes(self.cache_bytes), once
@@ -247,8 +261,15 @@ def make_plan(
                 f"allow more, or take less with {_remedies(options, chosen)}"
             )
     rate = machine.rates.get(chosen.precision) or max(machine.rates.values())
-    own = math.ceil(data.images / processes)
-    batches = math.ceil(own / options.batch_size)
+    each = seconds_per_image(chosen, machine.kind, rate, options.workers)
+
+    def lasts(images: int) -> tuple[float, int, int]:
+        """Seconds of an epoch of so many images, its optimiser steps, and those of all epochs."""
+        own = math.ceil(images / processes)
+        batches = math.ceil(own / options.batch_size)
+        return own * each, math.ceil(batches / options.accumulate), options.total_steps(batches)
+
+    seconds_per_epoch, steps_per_epoch, total_steps = lasts(data.images)
     plan = Plan(
         trainable=trained.trainable,
         total=trained.total,
@@ -262,12 +283,13 @@ def make_plan(
         evaluation_bytes=peak.process + peak.weights + forward_peak(model),
         limit_bytes=limit,
         flops_per_image=step_flops(chosen).total,
-        seconds_per_epoch=own * seconds_per_image(chosen, machine.kind, rate, options.workers),
-        steps_per_epoch=math.ceil(batches / options.accumulate),
+        seconds_per_epoch=seconds_per_epoch,
+        steps_per_epoch=steps_per_epoch,
         cached_images=data.cached,
         cache_bytes=data.cached * data.cached_bytes,
         seconds_to_cache=data.cached * seconds_to_encode(model, machine.kind, rate),
-        total_steps=options.total_steps(batches),
+        total_steps=total_steps,
+        seconds_to_cross_validate=sum(epoch * steps / an_epoch for epoch, an_epoch, steps in map(lasts, data.folds)),
         machine=f"{'' if processes == 1 else f'{processes} times '}{machine.kind} with {in_flops(rate)}/s",
     )
     return replace(plan, notes=tuple(_notes(plan, options, chosen, precision)))

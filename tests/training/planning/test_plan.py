@@ -146,6 +146,19 @@ def test_the_time_of_training_is_that_of_its_steps(plan):
     assert plan(processes=2).machine == f"2 times {short.machine}"
 
 
+def test_a_cross_validation_lasts_as_long_as_its_halves_train(plan):
+    folds = replace(DATA, images=5, folds=(3, 2))
+    epochs = plan(data=folds, max_epochs=4, max_steps=None)
+    assert epochs.seconds_to_cross_validate == pytest.approx(epochs.seconds)
+    steps = plan(data=folds, max_epochs=None, max_steps=30)  # each half trains for all of them
+    assert steps.seconds_to_cross_validate == pytest.approx(2 * steps.seconds)
+    assert "; cross-validation first: " in steps.line()
+    assert any(name == "cross-validation" for name, *_ in steps._rows())
+    alone = plan(data=replace(folds, folds=()), max_epochs=4, max_steps=None)
+    assert alone.seconds_to_cross_validate == 0
+    assert "cross-validation" not in alone.line()
+
+
 def test_time_follows_images_processes_and_cache(plan):
     alone, shared = plan(), plan(processes=2)
     assert shared.seconds_per_epoch == pytest.approx(alone.seconds_per_epoch / 2)
