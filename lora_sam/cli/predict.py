@@ -138,7 +138,7 @@ class Predict:
         with at_work(advice):
             with progress(f"predicting with {name}", "images") as on_image:
                 perform(work, predictor, on_image, outcome)
-            finish(work, images, outcome.failures)
+            outcome.others = finish(work, images, outcome.failures)
             tell(work, outcome, run=run.root, again=self.typed)
         files = {format_: work.output.root / FORMATS[format_].place for format_ in work.formats}
         return Predicted(work.output.root, outcome.counts, outcome.failures, files)
@@ -152,7 +152,7 @@ class Predict:
         from lora_sam.data.reading.pixel_scale import PixelScale
         from lora_sam.deployment.predicting.output import open_output
         from lora_sam.deployment.predicting.prompted import OBJECT
-        from lora_sam.deployment.predicting.sources import open_source, readable, stems_of
+        from lora_sam.deployment.predicting.sources import masks_among, open_source, readable, stems_of
         from lora_sam.deployment.predicting.task import Work
         from lora_sam.deployment.predicting.tiling import tiling_of
         from lora_sam.methods.peft_config import CLASS_HEAD
@@ -171,6 +171,8 @@ class Predict:
         if prompts is not None:
             images = tuple(image for image in images if image.name in prompts.objects)
         readable(images, self.source)
+        if prompts is None and (note := masks_among(source)) is not None:
+            print(note, file=sys.stderr)
         check_device(name, self.device)
         weights = identity(run, name, self._base())
         automatic = AutomaticMasks(
@@ -185,9 +187,11 @@ class Predict:
         tiles = tiling_of(facts, self.tile, self.halo)
         # the base never saw the classes
         head = load_classes(adapter) if name != "base" else None
-        categories = {1: OBJECT} if prompts is None else dict(prompts.categories)
-        if list(categories.values()) == [OBJECT] and facts.get("classes"):
-            categories = dict(enumerate(facts["classes"] if head or len(facts["classes"]) == 1 else [OBJECT], 1))
+        named = prompts is not None and prompts.names_classes
+        classes = facts.get("classes") or [OBJECT]
+        categories = dict(enumerate(classes if head or len(classes) == 1 else [OBJECT], 1))
+        if prompts is not None and named:
+            categories = dict(prompts.categories)
         settings = {
             "source": str(source.root),
             "backend": name,
@@ -210,7 +214,8 @@ class Predict:
             scale=scale,
             max_pixels=round(self.max_megapixels * 1e6),
             tiling=tiles,
-            head=head,
+            head=None if named else head,
+            named=named,
         )
         return run, images, work
 

@@ -77,6 +77,13 @@ def tell(work: Work, outcome: Outcome, *, run: Path, again: Callable[..., str]) 
         print(
             f"and {len(outcome.failures) - MOST_NAMED:,} more, all in {output.root}/predictions.json", file=sys.stderr
         )
+    if outcome.others:
+        is_or_are = "is" if len(outcome.others) == 1 else "are"
+        print(
+            f"note: what earlier calls found in {plural(len(outcome.others), 'image')} that {is_or_are} not done now, "
+            f"such as {outcome.others[0]}, stays in {output.root}; remove it, or choose another output=",
+            file=sys.stderr,
+        )
     if outcome.unknown_frames and "geojson" in work.formats:
         print(_unknown_frames(outcome.unknown_frames), file=sys.stderr)
     if outcome.counts and not outcome.scores and outcome.nothing is not None:
@@ -96,6 +103,7 @@ def _about(outcome: Outcome) -> dict[str, Any]:
         "empty": outcome.empty,
         "there_before": outcome.there,
         "failures": dict(outcome.failures),
+        "others": list(outcome.others),
         # of this call: how much of its time the model was at work
         "timing": {
             "images": outcome.predicted,

@@ -18,6 +18,9 @@ from lora_sam.core.files import atomic_directory, atomic_path, write_text
 MOST_OF_16_BITS = 2**16 - 1
 """So many objects have a label of 16 bits."""
 
+_MADE_BY = ("Software", "lora_sam masks")
+"""What a picture of a mask says of itself in its PNG."""
+
 Window = tuple[slice, slice]
 
 
@@ -142,14 +145,28 @@ def save_masks(
 
 def _save_pictures(folder: Path, masks: NDArray[np.bool_]) -> None:
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
-    if folder.is_dir() and any(not _is_ours(entry) for entry in folder.iterdir()):
-        raise ConfigError(f"{folder}: has other files; give a folder that is not there yet")
+    other = next((entry for entry in folder.iterdir() if not _is_ours(entry)), None) if folder.is_dir() else None
+    if other is not None:
+        raise ConfigError(f"{folder}: has other files, such as {other.name}; give a folder that is not there yet")
     digits = max(3, len(str(len(masks))))
+    made = PngInfo()
+    made.add_text(*_MADE_BY)
     with atomic_directory(folder) as temporary:
         for number, mask in enumerate(masks, 1):
-            Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(temporary / f"{number:0{digits}d}.png")
+            picture = Image.fromarray(np.where(mask, 255, 0).astype(np.uint8))
+            picture.save(temporary / f"{number:0{digits}d}.png", pnginfo=made)
 
 
 def _is_ours(entry: Path) -> bool:
-    return entry.suffix == ".png" and entry.stem.isdigit()
+    """Whether a file is a picture of a mask that was written here; many name their own images by numbers as well."""
+    from PIL import Image
+
+    if entry.suffix != ".png" or not entry.stem.isdigit():
+        return False
+    try:
+        with Image.open(entry) as picture:
+            return bool(picture.info.get(_MADE_BY[0]) == _MADE_BY[1])
+    except (OSError, ValueError, SyntaxError):
+        return False

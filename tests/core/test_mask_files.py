@@ -77,6 +77,13 @@ def test_files_by_their_ending(found: Any, tmp_path: Path) -> None:
     with Image.open(folder / "002.png") as file:
         assert ((np.asarray(file) == 255) == found.masks[1]).all()
     found.save(folder)  # its own pictures are replaced
+    # images that are called by their numbers are somebody's
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.full((8, 8, 3), 7, np.uint8)).save(tmp_path / "photos" / "001.png")
+    with pytest.raises(ConfigError, match=r"has other files, such as 001\.png; give a folder that is not there"):
+        found.save(tmp_path / "photos")
+    with Image.open(tmp_path / "photos" / "001.png") as file:
+        assert (np.asarray(file) == 7).all()
     (folder / "mine.txt").write_text("mine")
     with pytest.raises(ConfigError, match="has other files"):
         found.save(folder)

@@ -102,6 +102,13 @@ def test_classes_are_learned_measured_and_saved(tmp_path: Path, capsys: pytest.C
     told = head.probabilities(predictor, image, expected.masks).argmax(axis=1)
     assert [one["category_id"] for one in written["annotations"]] == [1 + int(place) for place in told]
 
+    # a file that names the class of some objects says it of none for the head to name
+    (tmp_path / "boxes.csv").write_text("image,x1,y1,x2,y2,category\n0,4,6,24,26,mine\n1,4,6,24,26,\n")
+    assert from_conf("predict", output=str(tmp_path / "some"), formats=["coco"], **options).perform() == 0
+    written = json.loads((tmp_path / "some" / "coco.json").read_text())
+    names = {one["id"]: one["name"] for one in written["categories"]}
+    assert [names[one["category_id"]] for one in written["annotations"]] == ["mine", "object"]
+
     damaged = directory / "adapter" / "class_head.safetensors"
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
@@ -121,6 +128,13 @@ def test_one_class_is_a_name_and_no_head(tmp_path: Path) -> None:
     assert not (directory / "adapter" / "class_head.safetensors").exists()
     assert "class_head" not in json.loads((directory / "evaluation.json").read_text())
     assert load_classes(directory) is None
+    # predict gives that name to all, also where a file of prompts has no classes
+    (tmp_path / "boxes.csv").write_text("image,x1,y1,x2,y2\n0,4,6,24,26\n")
+    options = {"run": str(directory), "source": str(tmp_path / "data" / "test"), "prompts": str(tmp_path / "boxes.csv")}
+    assert from_conf("predict", output=str(tmp_path / "out"), formats=["coco", "yolo"], **options).perform() == 0
+    written = json.loads((tmp_path / "out" / "coco.json").read_text())
+    assert [one["name"] for one in written["categories"]] == ["square"]
+    assert [one["category_id"] for one in written["annotations"]] == [1]
 
 
 def test_the_head_can_be_left_out(tmp_path: Path) -> None:

@@ -26,13 +26,7 @@ def likely_pairs(root: Path, paths: Iterable[str], train: str) -> str:
         paths: Of the files below it, relative.
         train: Name of the training split.
     """
-    folders: dict[str, dict[str, str]] = defaultdict(dict)
-    for path in map(PurePosixPath, paths):
-        if path.suffix.lower() in SUFFIXES:
-            folders[path.parent.as_posix()][path.stem] = path.name
-    if not 1 <= len(folders) <= _MOST_FOLDERS:
-        return ""
-    found = _two_folders(folders) or _one_folder(root, folders)
+    found = folders_of_masks(root, paths)
     if found is None:
         return ""
     images, labels, suffix = found
@@ -43,6 +37,22 @@ def likely_pairs(root: Path, paths: Iterable[str], train: str) -> str:
     words = " ".join(f"'{word}'" if "{" in word else word for word in typed)
     said = f"{labels} has the masks of {images}" if images != labels else f"names with {suffix} behind are masks"
     return f"If {said}, type data=folder {words}. "
+
+
+def folders_of_masks(root: Path, paths: Iterable[str]) -> tuple[str, str, str] | None:
+    """Folders that seem to hold images and their masks, and what the names of these end with; None where none do.
+
+    Args:
+        root: The directory.
+        paths: Of the files below it, relative.
+    """
+    folders: dict[str, dict[str, str]] = defaultdict(dict)
+    for path in map(PurePosixPath, paths):
+        if path.suffix.lower() in SUFFIXES:
+            folders[path.parent.as_posix()][path.stem] = path.name
+    if not 1 <= len(folders) <= _MOST_FOLDERS:
+        return None
+    return _two_folders(folders) or _one_folder(root, folders)
 
 
 def _two_folders(folders: Mapping[str, Mapping[str, str]]) -> tuple[str, str, str] | None:

@@ -58,6 +58,8 @@ class FoundImage:
         prompts: Digest of its prompts; empty without.
         coco: Its `id` and `file_name` in the COCO file that lists it.
         files: Paths that were written, relative to the output and with `/`, by the name of the format.
+        numbering: Digest of the names of the classes in the order that numbers them in `files`, by the name of the
+            format; formats that do not number them are not there.
         place: Where the image lies on earth; None of what is no GeoTIFF.
         nothing: Where nothing was found without prompts: why, and what to change; see `FoundMasks`.
     """
@@ -72,6 +74,7 @@ class FoundImage:
     prompts: str
     coco: tuple[int | str, str] | None = None
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    numbering: Mapping[str, str] = field(default_factory=dict)
     place: Georeference | None = None
     nothing: str | None = None
 

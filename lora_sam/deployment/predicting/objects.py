@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.deployment.predicting.found import FoundObject, objects_from, objects_of_crops
-from lora_sam.deployment.predicting.prompted import OBJECT, PromptedObject
+from lora_sam.deployment.predicting.prompted import PromptedObject
 from lora_sam.predictors.tiled_prompts import prompted_in_tiles
 from lora_sam.predictors.tiles import Label, automatic_in_tiles
 from lora_sam.prompts.objects import batches
@@ -68,7 +68,7 @@ def prompted_objects(
             some, given = prompts[slice(start, start + most)], [objects[place].category for place in part]
             ids = [objects[place].id for place in part]
             # what the file of prompts says comes first
-            label = names if work.head is not None and set(given) == {OBJECT} else None
+            label = None if work.named else names
             if tiles is None:
                 masks = predictor.predict(pixels, some, multimask=work.multimask)
                 told = given if label is None else label(pixels, masks.masks, masks.class_probabilities)

@@ -20,6 +20,7 @@ class Outcome:
         failures: Why, by the name of the image.
         nothing: Why nothing was found in the first image without an object, and what to change; None where all have
             some, or had prompts.
+        others: Names of images of earlier calls whose masks are there still.
         unknown_frames: What images with a place on earth say about its frame, by name, where that is no EPSG code.
         model_seconds: In which the model worked.
         seconds: From the first image to the last.
@@ -32,6 +33,7 @@ class Outcome:
     predicted: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     nothing: str | None = None
+    others: tuple[str, ...] = ()
     unknown_frames: dict[str, str] = field(default_factory=dict)
     model_seconds: float = 0.0
     seconds: float = 0.0

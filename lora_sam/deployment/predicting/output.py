@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,8 @@ from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.files import digest_of, read_json, write_text
 from lora_sam.core.version import __version__
 from lora_sam.deployment.predicting.found import FoundImage, read_found
-from lora_sam.deployment.predicting.sources import OWN_FILE
+from lora_sam.deployment.predicting.sources import short
+from lora_sam.deployment.predicting.walking import OWN_FILE
 from lora_sam.deployment.predicting.writers.table import FORMATS
 
 SCHEMA_VERSION = 1
@@ -49,7 +50,7 @@ class Output:
 
     def record(self, name: str) -> Path:
         """Where the record of an image is."""
-        return self.root / RECORDS / f"{name}.json"
+        return self.root / RECORDS / f"{short(name)}.json"
 
     def found(self) -> Iterator[FoundImage]:
         """The records of all images that are there, one after the other, in order of their names."""
@@ -58,6 +59,21 @@ class Output:
             image = read_found(path)
             if image is not None and image.settings == self.digest:
                 yield image
+
+    def others(self, images: Iterable[str]) -> tuple[str, ...]:
+        """Names of the records that are there of other images than these, in order."""
+        records = self.root / RECORDS
+        wanted = {self.record(name) for name in images}
+        found = (path.relative_to(records).as_posix() for path in records.rglob("*.json") if path not in wanted)
+        return tuple(sorted(name.removesuffix(".json") for name in found))
+
+    def remove(self, files: Iterable[str]) -> None:
+        """Remove files by their paths relative to the root, and folders that are empty then; nothing outside of it."""
+        for relative in files:
+            file = self.root / relative
+            if ".." not in Path(relative).parts and file.resolve().is_relative_to(self.root.resolve()):
+                file.unlink(missing_ok=True)
+                _remove_empty(file.parent, self.root)
 
     def begin(self) -> None:
         """Note down the settings, before anything else is written. Raises `TrainingError`."""
@@ -95,7 +111,8 @@ def open_output(given: str | None, subject: str, settings: Mapping[str, Any], *,
         overwrite: Remove the predictions that are there; other files stay.
 
     Raises:
-        ConfigError: it is no directory, has predictions with other settings, or other files.
+        ConfigError: it is no directory, has predictions with other settings, or other files; with `overwrite` where
+            these are at the places of predictions.
     """
     plain = json.loads(json.dumps(dict(settings)))
     if given is None:
@@ -113,6 +130,11 @@ def open_output(given: str | None, subject: str, settings: Mapping[str, Any], *,
             _remove(root)
         elif _occupied(root) and given is None:
             raise ConfigError(f"output = {root}: holds files of others; give another directory with output=...")
+        elif (other := _in_place_of_ours(root)) is not None:
+            raise ConfigError(
+                f"output = {root}: has {other}, which predictions did not write and would replace; "
+                "choose another output="
+            )
         return Output(root, plain, before=False)
     if stored is not None and stored != plain:
         raise ConfigError(
@@ -154,6 +176,15 @@ def _occupied(root: Path) -> bool:
     return root.is_dir() and any(True for _ in root.iterdir())
 
 
+def _in_place_of_ours(root: Path) -> str | None:
+    """What lies in a directory where predictions would be written, such as the labels of a data set; None if nothing.
+
+    Whatever formats are asked for now: the directory is that of predictions from then on.
+    """
+    places = [*(Path(one.place).parts[0] for one in FORMATS.values()), RECORDS, PAGE]
+    return next((place for place in dict.fromkeys(places) if (root / place).exists()), None)
+
+
 def _difference(stored: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if stored == {"damaged": True}:
         return f"settings that cannot be read ({OWN_FILE} is damaged)"
@@ -176,11 +207,8 @@ def _remove(root: Path) -> None:
     records = root / RECORDS
     for path in sorted(records.rglob("*.json")):
         image = read_found(path)
-        for relative in () if image is None else (file for files in image.files.values() for file in files):
-            file = root / relative
-            if ".." not in Path(relative).parts and file.resolve().is_relative_to(root.resolve()):
-                file.unlink(missing_ok=True)
-                _remove_empty(file.parent, root)
+        if image is not None:
+            Output(root, {}, before=True).remove(file for files in image.files.values() for file in files)
     shutil.rmtree(records, ignore_errors=True)
     wholes = [one.place for one in FORMATS.values() if one.whole is not None and not one.place.endswith("/")]
     also = [name for one in FORMATS.values() for name in one.also]

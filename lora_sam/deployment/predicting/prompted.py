@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from lora_sam.core.errors import DataError
 from lora_sam.deployment.predicting.sources import SourceImage
@@ -23,12 +24,19 @@ class PromptedObject:
         id: What the file calls it.
         category: Its class.
         place: Where the file says it, for messages.
+        size: (height, width) of the image that it was made for, as the file says; None where it does not.
     """
 
     prompts: ObjectPrompts
     id: str
     category: str
     place: str
+    size: tuple[int, int] | None = None
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """What decides the result, for JSON."""
+        return {"prompts": asdict(self.prompts), "id": self.id, "category": self.category, "place": ""}
 
 
 def prompted(
@@ -39,6 +47,7 @@ def prompted(
     *,
     box: Sequence[float] | None = None,
     points: Sequence[tuple[float, float, int]] = (),
+    size: tuple[int, int] | None = None,
 ) -> PromptedObject:
     """A prompted object.
 
@@ -49,6 +58,7 @@ def prompted(
         category: Its class.
         box: XYXY in pixels.
         points: (x, y, label) with 1 for a point on the object and 0 for one beside it.
+        size: (height, width) of the image that it was made for; None where nobody says.
 
     Raises:
         DataError: the box has no area, a label is another number, or no point is on the object.
@@ -65,13 +75,19 @@ def prompted(
             f"prompts = {file}: {place} has points beside the object alone (label 0); add one on it (label 1)"
         )
     corners = None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
-    return PromptedObject(ObjectPrompts(box=corners, points=tuple(points)), identifier, category, place)
+    return PromptedObject(ObjectPrompts(box=corners, points=tuple(points)), identifier, category, place, size)
 
 
 def check_inside(file: Path, image: SourceImage, objects: Iterable[PromptedObject], size: tuple[int, int]) -> None:
-    """Raise `DataError` for a point, or a whole box, outside an image of `size` = (height, width)."""
+    """Raise `DataError` for what lies outside an image of `size` = (height, width), or is for one of another size."""
     height, width = size
     for one in objects:
+        if one.size not in (None, size):
+            then = f"{one.size[1]} x {one.size[0]}"
+            raise DataError(
+                f"prompts = {file}: {one.place} is for {image.name} with {then} pixels (width x height), and it has "
+                f"{width} x {height}: it would name another place; give prompts for this image, or the image as it was"
+            )
         box, outside = one.prompts.box, None
         if box is not None and (box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0):
             outside = f"the box {[round(side, 1) for side in box]}"

@@ -13,7 +13,7 @@ from lora_sam.data.reading.numbers import is_number
 from lora_sam.data.reading.paths import shown
 from lora_sam.deployment.predicting.prompted import OBJECT, PromptedObject, prompted
 from lora_sam.deployment.predicting.prompts_table import TABLES, read_table
-from lora_sam.deployment.predicting.sources import Source, by_name, categories_of
+from lora_sam.deployment.predicting.sources import Source, by_name, categories_of, size_of_entry, spelt
 
 _KINDS = (
     "COCO instances, a list of COCO results, the prompts.json of the app, or a table (.csv) with the columns "
@@ -34,6 +34,11 @@ class PromptsFile:
     kind: str
     objects: Mapping[str, tuple[PromptedObject, ...]]
     categories: Mapping[int, str]
+
+    @property
+    def names_classes(self) -> bool:
+        """Whether it says of any object of which class it is; objects without a class are `OBJECT` then."""
+        return any(one.category != OBJECT for ones in self.objects.values() for one in ones)
 
 
 def read_prompts(file: Path, source: Source) -> PromptsFile:
@@ -76,7 +81,7 @@ def _by_image(
     objects: dict[str, list[PromptedObject]] = {}
     unknown: dict[str, str] = {}
     for name, one in found:
-        fitting = images.get(name) or images.get(name.replace("\\", "/").rpartition("/")[2]) or []
+        fitting = images.get(spelt(name)) or images.get(spelt(name).replace("\\", "/").rpartition("/")[2]) or []
         exact = [image for image in fitting if name in (image.name, image.coco and image.coco[1])]
         fitting = exact if len(exact) == 1 else fitting
         if len(fitting) > 1:
@@ -113,16 +118,16 @@ def _complete(categories: Mapping[int, str], found: Iterable[tuple[str, Prompted
 def _coco(
     file: Path, content: Mapping[str, Any], categories: Mapping[int, str]
 ) -> Iterator[tuple[str, PromptedObject]]:
-    names: dict[str, str] = {}
+    names: dict[str, tuple[str, tuple[int, int] | None]] = {}
     for entry in content.get("images") or []:
         identifier, name = identifier_of(entry, "id"), entry.get("file_name") if isinstance(entry, dict) else None
         if identifier is None or not isinstance(name, str):
             raise DataError(f"prompts = {file}: the image {shown(entry)} has no id or no file_name; give it both")
-        names[identifier] = name
+        names[identifier] = name, size_of_entry(entry)
     for position, entry in enumerate(content["annotations"], 1):
         identifier = identifier_of(entry, "id") or f"#{position}"
         place = f"annotation {identifier}"
-        image = names.get(identifier_of(entry, "image_id") or "")
+        image, size = names.get(identifier_of(entry, "image_id") or "", (None, None))
         if image is None:
             raise DataError(f"prompts = {file}: {place} belongs to no image that the file lists; correct its image_id")
         category = entry.get("category_id")
@@ -131,11 +136,11 @@ def _coco(
                 f"prompts = {file}: {place} has the category {shown(category)}, which the file does not list"
             )
         name = categories.get(category, OBJECT) if categories else OBJECT
-        yield image, _boxed(file, place, identifier, entry.get("bbox"), name)
+        yield image, _boxed(file, place, identifier, entry.get("bbox"), name, size)
 
 
 def _results(file: Path, content: Sequence[Any], source: Source) -> Iterator[tuple[str, PromptedObject]]:
-    names = {str(image.coco[0]): image.name for image in source.images if image.coco is not None}
+    names = {str(image.coco[0]): image for image in source.images if image.coco is not None}
     for position, entry in enumerate(content, 1):
         place = f"result {position}"
         identifier = identifier_of(entry, "image_id")
@@ -152,15 +157,19 @@ def _results(file: Path, content: Sequence[Any], source: Source) -> Iterator[tup
                 f"prompts = {file}: {place} has the category {shown(category)}, which {source.typed} does not list"
             )
         name = OBJECT if category is None else source.categories.get(category, f"category {category}")
-        yield names.get(identifier, identifier), _boxed(file, place, str(position), entry["bbox"], name)
+        image = names.get(identifier)
+        one = _boxed(file, place, str(position), entry["bbox"], name, None if image is None else image.stated)
+        yield identifier if image is None else image.name, one
 
 
-def _boxed(file: Path, place: str, identifier: str, box: object, category: str) -> PromptedObject:
-    """An object by its COCO box [x, y, width, height]."""
+def _boxed(
+    file: Path, place: str, identifier: str, box: object, category: str, size: tuple[int, int] | None
+) -> PromptedObject:
+    """An object by its COCO box [x, y, width, height] in an image of `size` = (height, width), if that is known."""
     if not isinstance(box, list) or len(box) != 4 or not all(is_number(side) for side in box):
         raise DataError(f"prompts = {file}: {place} has the bbox {shown(box)}; it takes [x, y, width, height]")
     x, y, width, height = box
-    return prompted(file, place, identifier, category, box=(x, y, x + width, y + height))
+    return prompted(file, place, identifier, category, box=(x, y, x + width, y + height), size=size)
 
 
 def _app(file: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, PromptedObject]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
+import shlex
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,12 +18,13 @@ from lora_sam.data.reading.annotation_files import identifier_of, json_kind, par
 from lora_sam.data.reading.image_file import MAX_TILED_PIXELS, read_up_to
 from lora_sam.data.reading.image_finder import ImageFinder
 from lora_sam.data.reading.images import SUFFIXES, image_size
+from lora_sam.data.reading.likely_pairs import folders_of_masks
 from lora_sam.data.reading.paths import shown
+from lora_sam.deployment.predicting.walking import OWN_FILE, files_below
 
-OWN_FILE = "predictions.json"
-"""In a directory that predictions were written to; what lies in such a directory is no source."""
+_LONGEST = 200
+"""Bytes of a name: file systems take 255, of which the name has some more while it is written."""
 
-MOST_FILES = 10**6
 _WILDCARDS = frozenset("*?[")
 _ANNOTATIONS = "annotations"
 
@@ -34,12 +38,14 @@ class SourceImage:
         path: Where it lies; None where a COCO file lists it and it is not there.
         problem: Why it is not there.
         coco: Its `id` and `file_name` in the COCO file that lists it.
+        stated: (height, width) as that file says.
     """
 
     name: str
     path: Path | None
     problem: str | None = None
     coco: tuple[int | str, str] | None = None
+    stated: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ def open_source(typed: str, output: Path | None = None) -> Source:
     """
     path = Path(typed).expanduser()
     if path.is_dir():
-        found = [*_files_below(path, output)]
+        found = [file for file in files_below(path, output) if _is_image(file.name)]
         if not found:
             raise DataError(_empty(typed, path))
         return _source(path, found, typed, "folder")
@@ -108,28 +114,72 @@ def readable(images: Iterable[SourceImage], typed: str) -> None:
     raise DataError(f"source = {typed}: {what}: {problems[0]}")
 
 
+def masks_among(source: Source) -> str | None:
+    """A note where a part of the images seems to be the masks of the others, which the model would be shown as well."""
+    if source.kind not in ("folder", "pattern"):
+        return None
+    names = [image.name for image in source.images]
+    found = folders_of_masks(source.root, names)
+    if found is None:
+        return None
+    images, masks, suffix = found
+    like = [name for name in names if f"{name}/".startswith(f"{masks}/") or masks == "."]
+    like = [name for name in like if _stem(name).endswith(suffix)]
+    if images == masks:
+        leave = f"leave the files out whose names end with {suffix}"
+    else:
+        leave = f"source={shlex.quote((Path(source.typed) / images).as_posix())} leaves them out"
+        leave = leave if source.kind == "folder" else "a pattern for the images alone leaves them out"
+    return f"note: {len(like):,} of {len(names):,} images look like masks of the others, such as {like[0]}; {leave}"
+
+
 def stems_of(names: Iterable[str]) -> dict[str, str]:
     """By the name of each image the path without ending of what is written for it.
 
     The name without its ending; with it where two images differ in nothing else, or where a folder is called so.
     """
     names = list(names)
-    # also where the file system does not tell letters' case
-    count = Counter(_stem(name).casefold() for name in names)
     folders = {folder.as_posix().casefold() for name in names for folder in PurePosixPath(name).parents}
-    return {name: name if count[key := _stem(name).casefold()] > 1 or key in folders else _stem(name) for name in names}
+    stems = {name: _stem(name) for name in names}
+    while True:
+        # also where the file system does not tell letters' case
+        count = Counter(stem.casefold() for stem in stems.values())
+        alike = [
+            name
+            for name, stem in stems.items()
+            if stem != name and (count[stem.casefold()] > 1 or stem.casefold() in folders)
+        ]
+        if not alike:
+            return {name: short(stem) for name, stem in stems.items()}
+        # what has its ending now may be called as another is without: a.png and a.png.png
+        stems |= {name: name for name in alike}
+
+
+def short(name: str) -> str:
+    """A path with `/`, of which parts that are too long for a file system beside its endings end with their digest."""
+    parts = name.split("/")
+    for place, part in enumerate(parts):
+        if len(os.fsencode(part)) > _LONGEST:
+            digest = hashlib.sha256(os.fsencode(part)).hexdigest()[:12]
+            parts[place] = os.fsencode(part)[: _LONGEST - 13].decode("utf-8", "ignore") + f"-{digest}"
+    return "/".join(parts)
 
 
 def by_name(images: Iterable[SourceImage]) -> dict[str, list[SourceImage]]:
-    """Images by what may name them in a file: path, file name, and either without the ending."""
+    """Images by what may name them in a file, as `spelt`: path, file name, and either without the ending."""
     found: dict[str, list[SourceImage]] = {}
     for image in images:
         names = {image.name, PurePosixPath(image.name).name, _stem(image.name), PurePosixPath(image.name).stem}
         if image.coco is not None:
             names |= {image.coco[1], PurePosixPath(image.coco[1]).name, PurePosixPath(image.coco[1]).stem}
-        for name in names:
+        for name in {spelt(name) for name in names}:
             found.setdefault(name, []).append(image)
     return found
+
+
+def spelt(name: str) -> str:
+    """A name in the one spelling (Unicode NFC) that all that look alike have; macOS and some archives take others."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _stem(name: str) -> str:
@@ -140,26 +190,6 @@ def _source(root: Path, paths: Iterable[Path], typed: str, kind: str) -> Source:
     resolved = root.resolve()
     images = [SourceImage(path.relative_to(root).as_posix(), resolved / path.relative_to(root)) for path in paths]
     return Source(resolved, tuple(sorted(images, key=lambda image: image.name)), typed, kind)
-
-
-def _files_below(root: Path, output: Path | None) -> Iterator[Path]:
-    """Image files below a folder; nothing hidden, and nothing in a directory that predictions were written to."""
-    own = None if output is None else output.resolve()
-    seen = 0
-    for folder, folders, files in os.walk(root, onerror=_cannot_list):
-        here = Path(folder)
-        if here != root and (OWN_FILE in files or here.resolve() == own):
-            folders.clear()
-            continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        seen += len(files)
-        if seen > MOST_FILES:
-            raise DataError(f"source = {root}: has more than {MOST_FILES:,} files; give the folder of the images alone")
-        yield from (here / name for name in files if not name.startswith(".") and _is_image(name))
-
-
-def _cannot_list(error: OSError) -> None:
-    raise DataError(f"source: {error.filename} cannot be listed ({error.strerror}); correct its permissions") from error
 
 
 def _is_image(name: str) -> bool:
@@ -201,6 +231,7 @@ def _listed(file: Path, typed: str) -> Source:
     finder = ImageFinder(root)
     images: list[SourceImage] = []
     names: set[str] = set()
+    ids: set[str] = set()
     for position, entry in enumerate(entries, 1):
         owner = f"{file}: image number {position} in the list"
         identifier, given = identifier_of(entry, "id"), entry.get("file_name") if isinstance(entry, dict) else None
@@ -212,24 +243,33 @@ def _listed(file: Path, typed: str) -> Source:
             name, problem = path.relative_to(root).as_posix(), None
         except DataError as error:
             path, name, problem = None, given, str(error)
-        if name in names:
-            raise DataError(f"{owner}: {name} is listed twice; remove one entry", "duplicate_id")
+        for twice, what in ((name in names, name), (identifier in ids, f"the id {identifier}")):
+            if twice:
+                raise DataError(f"{owner}: {what} is listed twice; remove one entry", "duplicate_id")
         names.add(name)
-        images.append(SourceImage(name, path, problem, (stored, given)))
+        ids.add(identifier)
+        images.append(SourceImage(name, path, problem, (stored, given), size_of_entry(entry)))
     if not images:
         raise DataError(f"source = {typed}: the file lists no image")
     return Source(root, tuple(images), typed, "coco", categories_of(content, file))
+
+
+def size_of_entry(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(height, width) of an image as its entry in a COCO file says; None where it says none."""
+    height, width = (entry.get(key) for key in ("height", "width"))
+    return (height, width) if type(height) is int and type(width) is int and height > 0 < width else None
 
 
 def categories_of(content: Mapping[str, Any], file: Path) -> dict[int, str]:
     """Names by id of the categories of a COCO file; none where it lists none. Raises `DataError`."""
     entries = content.get("categories") or []
     found: dict[int, str] = {}
+    names: dict[str, int] = {}
     for entry in entries if isinstance(entries, list) else [entries]:
         identifier, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
-        if type(identifier) is not int or not isinstance(name, str) or found.get(identifier, name) != name:
+        whole = type(identifier) is int and isinstance(name, str)
+        if not whole or names.setdefault(name, identifier) != identifier or found.setdefault(identifier, name) != name:
             raise DataError(f"{file}: the category {shown(entry)} needs a whole number as id and a name of its own")
-        found[identifier] = name
     return found
 
 

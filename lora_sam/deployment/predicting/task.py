@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+from lora_sam.core.files import digest_of
 from lora_sam.data.reading.pixel_scale import PixelScale
+from lora_sam.deployment.predicting.found import FoundImage
 from lora_sam.deployment.predicting.output import Output
 from lora_sam.deployment.predicting.prompted import PromptedObject
 from lora_sam.deployment.predicting.sources import SourceImage
 from lora_sam.deployment.predicting.tiling import NOT_TILED, Tiling
+from lora_sam.deployment.predicting.writers.table import FORMATS
 from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.class_head import ClassHead
 
@@ -30,7 +34,8 @@ class Work:
         scale: How values of more than 8 bits become grey levels: that of the training.
         max_pixels: Images with more are left out, unless they are cut into tiles.
         tiling: Which images are cut into tiles, and how.
-        head: Names the class of a mask; None where what is found has one class.
+        head: Names the class of a mask; None where what is found has one class, or `named`.
+        named: Whether the file of prompts says the classes.
     """
 
     images: Sequence[SourceImage]
@@ -45,3 +50,18 @@ class Work:
     max_pixels: int
     tiling: Tiling = NOT_TILED
     head: ClassHead | None = None
+    named: bool = False
+
+    @cached_property
+    def numbering(self) -> str:
+        """Digest of the names of the classes in the order that numbers them."""
+        return digest_of({"names": [name for _, name in sorted(self.categories.items())]})
+
+    def missing(self, image: FoundImage) -> tuple[str, ...]:
+        """Those formats of which an image's files are not all there, or number the classes otherwise."""
+        lacking = self.output.whole(image, self.formats)
+        return tuple(name for name in self.formats if name in lacking or self.numbered_otherwise(image, name))
+
+    def numbered_otherwise(self, image: FoundImage, name: str) -> bool:
+        """Whether an image's files of a format number the classes, and in another order than now."""
+        return FORMATS[name].numbers_classes and image.numbering.get(name) != self.numbering

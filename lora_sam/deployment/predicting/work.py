@@ -119,8 +119,8 @@ def perform(
             outcome.seconds = time.perf_counter() - start
 
 
-def finish(work: Work, known: Sequence[SourceImage], failures: Mapping[str, str]) -> None:
-    """Write what belongs to all images that are there.
+def finish(work: Work, known: Sequence[SourceImage], failures: Mapping[str, str]) -> tuple[str, ...]:
+    """Write what belongs to all images that are there; returns the names of others that earlier calls have left there.
 
     Args:
         work: What was done.
@@ -130,20 +130,52 @@ def finish(work: Work, known: Sequence[SourceImage], failures: Mapping[str, str]
     Raises:
         TrainingError: it cannot be written.
     """
-    there = {image.name for image in known} - failures.keys()
+    there = {image.name: image for image in known if image.name not in failures}
 
     def found() -> Iterator[FoundImage]:
         for image in work.output.found():
             if image.name in there and image.prompts == _prompts_of(work, image.name):
-                yield image
+                # with the ids that the source has now
+                yield dataclasses.replace(image, coco=there[image.name].coco)
 
     try:
+        _number_again(work)
         for name in work.formats:
             whole = FORMATS[name].whole
             if whole is not None:
                 whole(work.output.root, found, work.categories)
     except TrainingError as error:
         raise _cannot_write(work.output.root, error) from error
+    return work.output.others(there)
+
+
+def _number_again(work: Work) -> None:
+    """Bring files of earlier calls to the numbers of classes that `finish` names.
+
+    Those with a class that is not there any more are removed; their masks stay in the record.
+
+    Raises:
+        TrainingError: they cannot be written.
+    """
+    if not any(FORMATS[name].numbers_classes for name in work.formats):
+        return
+    for image in work.output.found():
+        stale = [name for name in work.formats if name in image.files and work.numbered_otherwise(image, name)]
+        if not stale:
+            continue
+        files, numbering = dict(image.files), dict(image.numbering)
+        known = {one.category for one in image.objects} <= set(work.categories.values())
+        for name in stale:
+            each = FORMATS[name].each
+            if known and each is not None:
+                files[name], numbering[name] = each(work.output.root, image, _none, work.categories), work.numbering
+            else:
+                work.output.remove(files.pop(name))
+        write_found(work.output.record(image.name), dataclasses.replace(image, files=files, numbering=numbering))
+
+
+def _none() -> NDArray[np.uint8]:
+    raise AssertionError("what numbers classes needs no pixels")
 
 
 def _cannot_write(root: Path, error: TrainingError) -> TrainingError:
@@ -176,8 +208,10 @@ def _read(work: Work, image: SourceImage) -> _Ready:
     same = (image.name, work.output.digest, content, prompts)
     if found is not None and (found.name, found.settings, found.content, found.prompts) != same:
         found = None
+    if found is not None and not {one.category for one in found.objects} <= set(work.categories.values()):
+        found = None  # an earlier version named them otherwise
     if found is not None:
-        missing = work.output.whole(found, work.formats)
+        missing = work.missing(found)
         pixels = _pixels(work, image.path) if "overlays" in missing else None
         return _Ready(image, content, prompts, pixels, found, missing)
     each = tuple(name for name in work.formats if FORMATS[name].each is not None)
@@ -203,7 +237,7 @@ def _prompts_of(work: Work, name: str) -> str:
     """Digest of the prompts of an image; empty without."""
     if work.prompts is None:
         return ""
-    return digest_of({"objects": [dataclasses.asdict(one) | {"place": ""} for one in work.prompts.get(name, ())]})
+    return digest_of({"objects": [one.decisive for one in work.prompts.get(name, ())]})
 
 
 def _predicted(work: Work, predictor: Predictor, one: _Ready) -> FoundImage:
@@ -241,7 +275,7 @@ def _predicted(work: Work, predictor: Predictor, one: _Ready) -> FoundImage:
 
 
 def _write(work: Work, image: FoundImage, one: _Ready) -> FoundImage:
-    files = dict(image.files)
+    files, numbering = dict(image.files), dict(image.numbering)
     # read here: records of earlier versions do not have it
     image = dataclasses.replace(image, place=georeference_of(one.source.path))
 
@@ -253,6 +287,8 @@ def _write(work: Work, image: FoundImage, one: _Ready) -> FoundImage:
         each = FORMATS[name].each
         assert each is not None
         files[name] = each(work.output.root, image, pixels, work.categories)
-    complete = dataclasses.replace(image, files=files)
+        if FORMATS[name].numbers_classes:
+            numbering[name] = work.numbering
+    complete = dataclasses.replace(image, files=files, numbering=numbering)
     write_found(work.output.record(image.name), complete)
     return complete

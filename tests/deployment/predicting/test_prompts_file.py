@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,31 @@ def test_coco_boxes_with_their_categories(folder: Path) -> None:
         "a.png": [("6", "dog", (0, 0, 10, 10.5), ())],
     }
     assert found.categories == {2: "cat", 4: "dog"}
+
+
+def test_boxes_for_an_image_of_another_size_are_refused(folder: Path) -> None:
+    sizes = {"width": 80, "height": 60}
+    given = {**COCO, "images": [COCO["images"][0], {**COCO["images"][1], **sizes}]}
+    found = read(folder, given)
+    image = next(image for image in open_source(str(folder)).images if image.name == "a.png")
+    check_inside(Path("p.json"), image, found.objects["a.png"], (60, 80))
+    with pytest.raises(DataError, match=r"annotation 6 is for a\.png with 80 x 60 pixels .*, and it has 40 x 30"):
+        check_inside(Path("p.json"), image, found.objects["a.png"], (30, 40))
+    listing = folder / "list.json"
+    listing.write_text(json.dumps({"images": [{"id": 7, "file_name": "a.png", **sizes}]}))
+    result = read(folder, [{"image_id": 7, "bbox": [1, 2, 3, 4]}], source=listing)
+    with pytest.raises(DataError, match=r"result 1 is for a\.png with 80 x 60 pixels"):
+        check_inside(Path("p.json"), image, result.objects["a.png"], (30, 40))
+    # what was predicted before is not predicted again because the file says the size now
+    assert [one.decisive for one in read(folder, COCO).objects["a.png"]] == [
+        one.decisive for one in found.objects["a.png"]
+    ]
+
+
+def test_names_in_another_spelling_of_unicode_are_found(folder: Path) -> None:
+    (folder / "a.png").rename(folder / unicodedata.normalize("NFD", "Zürich.png"))
+    (name,) = read(folder, f"image,x,y\n{unicodedata.normalize('NFC', 'Zürich')},1,2\n", "p.csv").objects
+    assert name == unicodedata.normalize("NFD", "Zürich.png")
 
 
 def test_boxes_of_a_detector_by_the_ids_of_the_source(folder: Path) -> None:

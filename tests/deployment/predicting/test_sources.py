@@ -8,8 +8,17 @@ from pathlib import Path
 import pytest
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.files import write_text
 from lora_sam.data.reading.images import image_size
-from lora_sam.deployment.predicting.sources import OWN_FILE, SourceImage, open_source, readable, stems_of
+from lora_sam.deployment.predicting.sources import (
+    OWN_FILE,
+    SourceImage,
+    masks_among,
+    open_source,
+    readable,
+    short,
+    stems_of,
+)
 
 
 def names(typed: str | Path, output: Path | None = None) -> list[str]:
@@ -99,6 +108,57 @@ def test_files_are_called_as_images_unless_two_would_be_one() -> None:
     assert stems_of(["a.png", "b.png", "A.jpg", "c.tif", "c/1.png"]) == {
         "a.png": "a.png", "A.jpg": "A.jpg", "b.png": "b", "c.tif": "c.tif", "c/1.png": "c/1",
     }  # fmt: skip
+
+
+def test_what_keeps_its_ending_is_called_as_no_other() -> None:
+    assert stems_of(["a.png", "a.jpg", "a.png.png", "b.c.png"]) == {
+        "a.png": "a.png", "a.jpg": "a.jpg", "a.png.png": "a.png.png", "b.c.png": "b.c",
+    }  # fmt: skip
+
+
+def test_names_that_no_file_system_takes_with_an_ending_are_shortened(tmp_path: Path) -> None:
+    long = ["ü" * 124 + f"{end}.png" for end in ("ab", "cd")]
+    stems = stems_of(["deep/x.png", *(f"{'d' * 250}/{name}" for name in long)])
+    assert stems["deep/x.png"] == "deep/x"
+    assert len(set(stems.values())) == 3
+    for stem in stems.values():
+        write_text(tmp_path / f"{stem}.geojson", "x")
+    assert short("y" * 200) == "y" * 200
+
+
+def test_links_to_folders_are_looked_into_once(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "far").mkdir(parents=True)
+    for place in (tmp_path / "elsewhere" / "e.png", tmp_path / "elsewhere" / "far" / "f.png"):
+        place.write_bytes((folder / "a.png").read_bytes())
+    (folder / "again").symlink_to(folder / "deep")
+    (folder / "deep" / "up").symlink_to("..")
+    (folder / "everything").symlink_to(tmp_path)
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "linked.png").symlink_to(tmp_path / "elsewhere" / "e.png")
+    (tmp_path / "elsewhere" / "back").symlink_to(folder)
+    assert names(folder) == ["a.png", "b.jpg", "deep/c.tif", "link/e.png", "link/far/f.png", "linked.png"]
+
+
+def test_masks_among_the_images_are_noticed(folder: Path) -> None:
+    assert masks_among(open_source(str(folder))) is None
+    (folder / "masks").mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / "masks" / name).write_bytes((folder / "a.png").read_bytes())
+    note = masks_among(open_source(str(folder / "..")))
+    assert note is not None
+    assert note.startswith("note: 2 of 5 images look like masks of the others, such as images/masks/a.png; source=")
+    assert masks_among(open_source(str(folder / "a.png"))) is None
+
+
+def test_an_id_is_that_of_one_image_and_a_name_that_of_one_class(folder: Path) -> None:
+    file = folder / "list.json"
+    file.write_text(json.dumps({"images": [{"id": 1, "file_name": "a.png"}, {"id": "1", "file_name": "b.jpg"}]}))
+    with pytest.raises(DataError, match="number 2 in the list: the id 1 is listed twice; remove one entry"):
+        open_source(str(file))
+    classes = [{"id": 1, "name": "cell"}, {"id": 2, "name": "cell"}]
+    file.write_text(json.dumps({"images": [{"id": 1, "file_name": "a.png"}], "categories": classes}))
+    with pytest.raises(DataError, match="needs a whole number as id and a name of its own"):
+        open_source(str(file))
 
 
 def test_a_single_image_that_only_tiles_can_take_is_readable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

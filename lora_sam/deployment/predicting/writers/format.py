@@ -34,6 +34,7 @@ class Format:
         each: Writes what belongs to one image.
         whole: Writes what belongs to all.
         also: What `whole` writes beside, relative to the output, where `place` is a directory.
+        numbers_classes: Whether `each` writes numbers of classes, whose names `whole` writes.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Format:
     each: Each | None = None
     whole: Whole | None = None
     also: tuple[str, ...] = ()
+    numbers_classes: bool = False
 
 
 def identifiers(categories: Mapping[int, str]) -> dict[str, int]:
