@@ -267,8 +267,12 @@ def categories_of(content: Mapping[str, Any], file: Path) -> dict[int, str]:
     names: dict[str, int] = {}
     for entry in entries if isinstance(entries, list) else [entries]:
         identifier, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
-        whole = type(identifier) is int and isinstance(name, str)
-        if not whole or names.setdefault(name, identifier) != identifier or found.setdefault(identifier, name) != name:
+        if (
+            type(identifier) is not int
+            or not isinstance(name, str)
+            or names.setdefault(name, identifier) != identifier
+            or found.setdefault(identifier, name) != name
+        ):
             raise DataError(f"{file}: the category {shown(entry)} needs a whole number as id and a name of its own")
     return found
 
