@@ -38,6 +38,7 @@ def run(
     overrides: Sequence[str] = (),
     program: str = "python train.py",
     goes_on: bool = False,
+    again: str | None = None,
     should_stop: Callable[[int, float], str | None] | None = None,
     shared: Shared | None = None,
 ) -> float:
@@ -50,6 +51,7 @@ def run(
         overrides: What was typed (`key=value`), for the report.
         program: How the trainer was called, for the commands that are proposed.
         goes_on: Go on from the state in `output_dir`, which a job of a sweep has left there with these settings.
+        again: What is typed after the program to go on after a signal; None resumes this run.
         should_stop: Asked after each validation, with the number of the epoch, from 1, and the validation IoU, whether
             a sweeper wants no more of this job: why, or None.
         shared: Data and base that jobs of this process have in common; None reads and builds them.
@@ -113,7 +115,8 @@ def run(
         progress = fit(parts, validate, earlier, stop, should_stop)
         if not progress.finished:
             parts.say(
-                f"stopped at step {progress.step}; everything is saved. Go on with: {program} resume={output_dir}"
+                f"stopped at step {progress.step}; everything is saved. Go on with: {program} "
+                + (again or f"resume={output_dir}")
             )
             stop.hand_over()
             raise SystemExit(exit_code(stop.error()))

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lora_sam.core.errors import ConfigError, LoraSamError
@@ -156,7 +158,17 @@ def interrupt_sweep(directory: Path, program: str) -> str:
     """Write `sweep.json` and page of a sweep that a signal ends; how to go on."""
     with suppress(LoraSamError):
         _write(directory, "interrupted")
-    return f"what is done stays. Go on with: {program} {shlex.quote(SWEEPS + str(directory))}"
+    return f"what is done stays. Go on with: {program} {_again(directory)}"
+
+
+def again_with_sweep() -> str | None:
+    """What goes on with the sweep that this process runs a job of; None outside sweeps."""
+    hydra = HydraConfig.get()
+    return _again(Path(hydra.sweep.dir)) if hydra.mode == RunMode.MULTIRUN else None
+
+
+def _again(directory: Path) -> str:
+    return shlex.quote(SWEEPS + str(directory))
 
 
 def _write(directory: Path, state: str) -> Sweep:

@@ -18,7 +18,7 @@ from lora_sam.cli.jobs import process_number, run_job
 from lora_sam.cli.sharing import Shared, jobs_share, what_is_shared
 from lora_sam.cli.study import ShouldStop, pruning
 from lora_sam.cli.sweeping import advice, end_broken_sweep, forget_sweep
-from lora_sam.cli.sweeps import with_sweep
+from lora_sam.cli.sweeps import again_with_sweep, with_sweep
 from lora_sam.core.conf_files import conf_directory
 from lora_sam.core.errors import LoraSamError
 from lora_sam.core.run_directory import RunDirectory, last_started
@@ -37,7 +37,8 @@ _WITHOUT_CHOICE = {"--multirun", "-m", "--resolve", "--cfg", "-c", "job", "hydra
 def train(config: DictConfig) -> float:
     """One job of the command line; returns the best validation IoU, which sweepers maximise."""
     with ends_with_command():
-        return run_job(config, partial(fine_tune, should_stop=pruning(), shared=what_is_shared()))
+        task = partial(fine_tune, again=again_with_sweep(), should_stop=pruning(), shared=what_is_shared())
+        return run_job(config, task)
 
 
 def fine_tune(
@@ -45,6 +46,7 @@ def fine_tune(
     output_dir: Path,
     overrides: Sequence[str],
     *,
+    again: str | None = None,
     should_stop: ShouldStop | None = None,
     shared: Shared | None = None,
 ) -> float:
@@ -72,6 +74,7 @@ def fine_tune(
         overrides=overrides,
         program=program(),
         goes_on=goes_on,
+        again=again,
         should_stop=should_stop,
         shared=shared,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_sam.core.errors import AdapterError
+from lora_sam.core.files import read_json
 
 if TYPE_CHECKING:
     pass
@@ -110,14 +111,21 @@ def point_sweep(directory: Path) -> None:
     _point(LAST_SWEEP, directory)
 
 
-def point_best_of_sweep(directory: Path, job: Path, *, last: bool) -> None:
+def point_best_of_sweep(directory: Path, job: Path | None, *, last: bool) -> None:
     """Make `best` in the directory of a sweep a link to its best job.
 
     Args:
         directory: Directory of the sweep.
-        job: Run directory of its best job.
-        last: Whether the sweep is finished: its best job is `multirun/best` and `outputs/latest` then.
+        job: Run directory of its best job; None where it has none.
+        last: Whether the sweep is finished: its best job is `multirun/best` and `outputs/latest` then. `multirun/best`
+            of a sweep without a best job is the sweep itself, so that nobody takes that of an earlier one for it.
     """
+    if job is None:
+        with suppress(OSError):
+            (directory / "best").unlink()
+        if last:
+            _point(BEST, directory)
+        return
     _point(directory / "best", job)
     if last:
         _point(BEST, job)
@@ -150,6 +158,17 @@ def _point(link: Path, root: Path) -> None:
             temporary.unlink()
 
 
+def _why_none_is_best(sweep: Path) -> str:
+    jobs = read_json(sweep / SWEEP, "give the directory of a run").get("jobs")
+    done = [job for job in jobs if job.get("state") == "done"] if isinstance(jobs, list) else []
+    if not done:
+        return f"no job of this sweep is done ({sweep / SWEEP}); go on with it: sweep={sweep}"
+    return (
+        "no job of this sweep is the best, because their validations measured different images or prompts, or none "
+        f"({sweep / SWEEP}); name the directory of a job: {sweep / str(done[0].get('directory'))}"
+    )
+
+
 def find_run(name: str) -> RunDirectory:
     """The run called `latest` or `best`, or at the path `name`; of a sweep its best job.
 
@@ -161,7 +180,7 @@ def find_run(name: str) -> RunDirectory:
     path = {"latest": LATEST, "best": BEST}.get(name, Path(name))
     if (path / SWEEP).is_file():
         if not (path / "best").is_dir():
-            raise AdapterError(f"{name}: no job of this sweep is done ({path / SWEEP}); go on with it: sweep={path}")
+            raise AdapterError(f"{name}: {_why_none_is_best(path.resolve())}")
         path = path / "best"
     if not path.is_dir():
         hint = "no run has been made here yet" if name == "latest" else "give the path of a run, or latest"

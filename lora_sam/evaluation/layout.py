@@ -147,6 +147,7 @@ class _Validation:
     iou: Share
     iou_interval: Interval
     per_image: Annotated[list[_ValidationImage], Field(min_length=1)]
+    asked: str | None = None
     trained_on: Count = 0
     cross_validation: _CrossValidation | None = None
 
@@ -188,9 +189,9 @@ class EvaluationReport:
         class_head: How often the class of an object is told right; absent where there are not several.
         class_precision: COCO's average precision of each class, with prompts and without; absent likewise.
         validation: Validation IoU of the base, the highest after a step, the step whose weights were kept (0: those of
-            the base), and theirs of each image; `trained_on`: how many of these images trained too;
-            `cross_validation`: IoU of all of them by weights of step 0 and by such as were trained without them. Absent
-            where the base was not measured.
+            the base), and theirs of each image; `asked`: a digest of the prompts, by which validations are told apart;
+            `trained_on`: how many of these images trained too; `cross_validation`: IoU of all of them by weights of
+            step 0 and by such as were trained without them. Absent where the base was not measured.
         init_from: The run that this one began with, whose adapter step 0 of `validation` is then; absent for none.
         rounds: In how many rounds the prompts of training were corrected, and those of the evaluation; absent for one.
         trained_on: How many of the images were trained on; absent for none.

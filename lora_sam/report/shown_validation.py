@@ -83,6 +83,7 @@ def validation_figures(
             {"id": name, "objects": len(values), "iou": float(values.mean()), **named(group)}
             for name, values, group in zip(parts.splits.val.ids, scores, groups, strict=True)
         ],
+        "asked": validation_of(parts).asked(),
         "trained_on": len(set(parts.splits.val.ids) & set(parts.splits.train.ids)),
         **({} if cross is None else {"cross_validation": {"base": cross.base, "trained": cross.trained}}),
     }

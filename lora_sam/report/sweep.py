@@ -15,9 +15,20 @@ from lora_sam.core.wording import in_bytes, in_short, plural
 from lora_sam.report.markup import append, element, serialize
 from lora_sam.report.next_steps import quoted
 from lora_sam.report.sweep_charts import cost_chart, heat_map, parallel_chart
-from lora_sam.report.sweep_table import figure, interval, short_names, time_of, title_of
+from lora_sam.report.sweep_table import (
+    SETS,
+    figure,
+    interval,
+    letter_of,
+    places_of,
+    short_names,
+    split_of,
+    time_of,
+    title_of,
+    why_none_is_best,
+)
 from lora_sam.runs.sweep import Sweep
-from lora_sam.runs.sweep_ranking import Job, pareto, values_of
+from lora_sam.runs.sweep_ranking import Group, Job, pareto
 
 PAGE = "sweep.html"
 _COSTS = (
@@ -44,7 +55,7 @@ def sweep_page(sweep: Sweep, directory: Path) -> str:
         _header(sweep),
         _groups(sweep, names) if sweep.groups else None,
         _jobs(sweep, ranking, names, directory),
-        _charts(done, names),
+        *(_charts(sweep, [job for job in done if job.validation_set == number], names) for number in _sets_of(done)),
         _failures([job for job in sweep.jobs if job.error is not None]),
         _next(sweep, directory),
     )
@@ -53,12 +64,18 @@ def sweep_page(sweep: Sweep, directory: Path) -> str:
     return page.replace("</style>", f"{_STYLE}</style>", 1)
 
 
+def _sets_of(done: Sequence[Job]) -> list[int | None]:
+    return list(dict.fromkeys(job.validation_set for job in done))
+
+
 def _header(sweep: Sweep) -> Element:
     head = element("header", element("p", f"lora_sam · {title_of(sweep)}", class_="kicker"))
     if sweep.best is None:
-        append(
-            head, element("h1", "No job is done yet" if sweep.state == "running" else "No job is done", class_="even")
-        )
+        claim = why_none_is_best(sweep)
+        yet = " yet" if sweep.state == "running" else ""
+        append(head, element("h1", f"{claim[0].upper()}{claim[1:]}{yet}", class_="even"))
+        if len(sweep.validation_sets) > 1:
+            append(head, element("p", f"{SETS}: an IoU says nothing about a job of another letter.", class_="lead"))
         return head
     best = sweep.job(sweep.best)
     chosen = ", ".join(f"{key} = {best.values[key]}" for key in sweep.varied if key in best.values and key != "seed")
@@ -94,9 +111,11 @@ def _header(sweep: Sweep) -> Element:
 
 
 def _jobs(sweep: Sweep, ranking: Sequence[Job], names: Mapping[str, str], directory: Path) -> Element:
-    columns = ["job", *names.values(), "validation IoU", "behind the best", "test IoU", "trained", "adapter", "time"]
+    test = f"{split_of(sweep)} IoU"
+    columns = ["job", *names.values(), "validation IoU", "behind the best", test, "trained", "adapter", "time"]
     head = element("tr", *(element("th", name, scope="col") for name in columns))
-    front = {job for cost, *_ in _COSTS for job in pareto(ranking, cost)}
+    sets = [[job for job in ranking if job.validation_set == number] for number in _sets_of(ranking)]
+    front = {job for cost, *_ in _COSTS for jobs in sets for job in pareto(jobs, cost)}
     rows = [_row(sweep, job, names, job.job in front, directory) for job in ranking]
     return element(
         "section",
@@ -104,7 +123,7 @@ def _jobs(sweep: Sweep, ranking: Sequence[Job], names: Mapping[str, str], direct
         element("div", element("table", element("thead", head), element("tbody", *rows)), class_="scroll"),
         element(
             "p",
-            "In brackets: 95 % interval from drawing whole images again and again, below the test IoU of what tuning "
+            f"In brackets: 95 % interval from drawing whole images again and again, below the {test} of what tuning "
             "added. Behind the best: of the difference on the same validation images; one that contains 0 may be luck. "
             "= base: no validation beat the base. ◆: no other job is better at the same cost.",
             class_="note",
@@ -115,6 +134,8 @@ def _jobs(sweep: Sweep, ranking: Sequence[Job], names: Mapping[str, str], direct
 def _row(sweep: Sweep, job: Job, names: Mapping[str, str], front: bool, directory: Path) -> Element:
     place = "" if job.directory is None else f"{job.directory}/{RunDirectory(directory).report.name}"
     label = f"{job.job} ◆" if front else str(job.job)
+    if len(sweep.validation_sets) > 1:
+        label = f"{letter_of(job.validation_set)} {label}"
     shown = element("a", label, href=place) if job.state == "done" and place else label
     values = [element("td", job.values.get(key, "–")) for key in names]
     if job.state != "done":
@@ -141,12 +162,20 @@ def _row(sweep: Sweep, job: Job, names: Mapping[str, str], front: bool, director
 
 
 def _groups(sweep: Sweep, names: Mapping[str, str]) -> Element:
-    keys = {key: name for key, name in names.items() if key != "seed"}
-    columns = ["", *keys.values(), "seeds", "validation IoU", "over seeds", "test IoU", "test, against the base"]
+    keys, split = {key: name for key, name in names.items() if key != "seed"}, split_of(sweep)
+    columns = [
+        "",
+        *keys.values(),
+        "seeds",
+        "validation IoU",
+        "over seeds",
+        f"{split} IoU",
+        f"{split}, against the base",
+    ]
     head = element("tr", *(element("th", name, scope="col") for name in columns))
     rows = []
-    for place, group in enumerate(sweep.groups, 1):
-        values = values_of(group.overrides)
+    for place, group in zip(places_of(sweep), sweep.groups, strict=True):
+        values = group.values
         cells = [
             *(element("td", values.get(key, "–")) for key in keys),
             element("td", f"{len(group.jobs)} of {group.planned}"),
@@ -159,7 +188,7 @@ def _groups(sweep: Sweep, names: Mapping[str, str]) -> Element:
                 element("small", interval(group.test_delta_interval, "+.3f")),
             ),
         ]
-        rows.append(element("tr", element("th", str(place), scope="row"), *cells))
+        rows.append(element("tr", element("th", place, scope="row"), *cells))
     return element(
         "section",
         element("h2", "Over seeds"),
@@ -173,18 +202,24 @@ def _groups(sweep: Sweep, names: Mapping[str, str]) -> Element:
     )
 
 
-def _charts(done: Sequence[Job], names: Mapping[str, str]) -> Element | None:
+def _charts(sweep: Sweep, done: Sequence[Job], names: Mapping[str, str]) -> Element | None:
+    """Charts of jobs whose validations measured the same."""
     keys = list(names)
     pairs = [key for key in ("method.rank", "optim.lr") if key in keys] + [
         key for key in keys if key not in ("method.rank", "optim.lr", "seed")
     ]
+    number = done[0].validation_set
+    # one value for several seeds: their mean, of which none is the lucky one
+    cells: Sequence[Job | Group] = [group for group in sweep.groups if group.validation_set == number] or done
     found = [
-        parallel_chart(done, names),
-        heat_map(done, (pairs[0], pairs[1]), names) if len(pairs) > 1 else None,
+        parallel_chart(done, names, sweep.best),
+        heat_map(cells, (pairs[0], pairs[1]), names) if len(pairs) > 1 else None,
         *(cost_chart(done, *cost) for cost in _COSTS),
     ]
     drawn = [chart for chart in found if chart is not None]
-    return element("section", element("h2", "At a glance"), element("div", *drawn, class_="charts")) if drawn else None
+    which = f", set {letter_of(number)}" if len(sweep.validation_sets) > 1 else ""
+    heading = element("h2", f"At a glance{which}")
+    return element("section", heading, element("div", *drawn, class_="charts")) if drawn else None
 
 
 def _failures(jobs: Sequence[Job]) -> Element | None:

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 from lora_sam.report.charts import HEIGHT, WIDTH, axes, canvas, label_left, x_of, y_of
 from lora_sam.report.curves import axis
 from lora_sam.report.markup import append, element
-from lora_sam.runs.sweep_ranking import Job, pareto
+from lora_sam.runs.sweep_ranking import Group, Job, pareto
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 50, 52, 42
 _LONGEST = 12  # characters of a value in a chart
@@ -54,17 +54,18 @@ def cost_chart(jobs: Sequence[Job], cost: str, title: str, label: str, unit: flo
     return svg
 
 
-def parallel_chart(jobs: Sequence[Job], names: Mapping[str, str]) -> Element | None:
+def parallel_chart(jobs: Sequence[Job], names: Mapping[str, str], best: int | None = None) -> Element | None:
     """A line for each job across the values in which jobs differ, to its validation IoU. None without two jobs.
 
     Args:
         jobs: Jobs that are done, the best first.
         names: Short names of the keys, in their order.
+        best: Number of the best job; None for the first.
     """
     if len(jobs) < 2 or not names:
         return None
-    best = jobs[0]
-    described = ", ".join(f"{names[key]} {best.values.get(key, '-')}" for key in names)
+    marked = next((job for job in jobs if job.job == best), jobs[0])
+    described = ", ".join(f"{names[key]} {marked.values.get(key, '-')}" for key in names)
     svg = canvas("Every job", f"Best: {described}.", [("best", "tuned")])
     width = (WIDTH - _LEFT - _RIGHT) / len(names)
     bottom = HEIGHT - _BOTTOM
@@ -86,11 +87,11 @@ def parallel_chart(jobs: Sequence[Job], names: Mapping[str, str]) -> Element | N
     for tick in up.ticks:
         y = bottom - up.share(tick) * (bottom - _TOP)
         append(svg, element("text", up.label(tick), x=x + 5, y=round(y + 4, 1), class_="tick"))
-    for job in reversed(jobs):
+    for job in [*(job for job in reversed(jobs) if job is not marked), marked]:
         steps = [(_LEFT + n * width, places[key][job.values.get(key, "-")]) for n, key in enumerate(names)]
         steps.append((x, bottom - up.share(job.validation or 0.0) * (bottom - _TOP)))
         path = "M" + " ".join(f"{a:.1f},{b:.1f}" for a, b in steps)
-        line = element("path", d=path, class_="line tuned" if job is best else "line raw")
+        line = element("path", d=path, class_="line tuned" if job is marked else "line raw")
         append(line, element("title", f"job {job.job}: {job.validation:.4f}"))
         append(svg, line)
     for label in labels:  # over the lines that end there
@@ -99,11 +100,11 @@ def parallel_chart(jobs: Sequence[Job], names: Mapping[str, str]) -> Element | N
     return svg
 
 
-def heat_map(jobs: Sequence[Job], keys: tuple[str, str], names: Mapping[str, str]) -> Element | None:
+def heat_map(jobs: Sequence[Job | Group], keys: tuple[str, str], names: Mapping[str, str]) -> Element | None:
     """The highest validation IoU for each pair of two values, in figures and shades. None unless both vary.
 
     Args:
-        jobs: Jobs that are done.
+        jobs: Jobs that are done, or configurations with the mean over their seeds.
         keys: Down, and across.
         names: Short names of the keys.
     """

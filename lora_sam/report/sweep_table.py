@@ -12,6 +12,8 @@ from lora_sam.core.wording import duration, plural
 from lora_sam.report.next_steps import quoted, step_of
 from lora_sam.runs.sweep_ranking import Group, Job, values_of
 
+SETS = "A, B: validated on other images or prompts, so ranked apart"
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -39,21 +41,46 @@ def table(sweep: Sweep) -> Table:
     from lora_sam.core.console import text_table
 
     keys = [key for key in sweep.varied if key != "seed" or not sweep.groups]
-    names = short_names(keys)
+    names, test = short_names(keys), f"{split_of(sweep)} IoU"
+    places = places_of(sweep)
     if sweep.groups:
-        headings = ["", *names.values(), "seeds", "val IoU", "95 %", "± seeds", "test IoU"]
-        rows = [_group_cells(place, group, keys) for place, group in enumerate(sweep.groups, 1)]
-        caption = "validation IoU: mean of the seeds, 95 % interval over seeds and images; test IoU chooses nothing"
+        headings = ["", *names.values(), "seeds", "val IoU", "95 %", "± seeds", test]
+        rows = [_group_cells(place, group, keys) for place, group in zip(places, sweep.groups, strict=True)]
+        caption = f"validation IoU: mean of the seeds, 95 % interval over seeds and images; {test} chooses nothing"
     else:
-        headings = ["", "job", *names.values(), "val IoU", "95 %", "test IoU", "time"]
-        rows = [_job_cells(place, job, keys) for place, job in enumerate(sweep.ranking(), 1)]
+        headings = ["", "job", *names.values(), "val IoU", "95 %", test, "time"]
+        rows = [_job_cells(place, job, keys) for place, job in zip(places, sweep.ranking(), strict=True)]
         caption = (
             "ranked by validation IoU, 95 % interval over its images; ≈: what the best has more may be luck; "
-            "test IoU chooses nothing"
+            f"{test} chooses nothing"
         )
+    if len(sweep.validation_sets) > 1:
+        caption = f"{SETS}; {caption}"
     first = 1 if sweep.groups else 2
     folding = range(first, first + len(keys))
     return text_table(headings, rows, title=title_of(sweep), caption=caption, folding=folding, padding=0)
+
+
+def split_of(sweep: Sweep) -> str:
+    """The split that the jobs were evaluated on."""
+    return "/".join(dict.fromkeys(job.split for job in sweep.jobs if job.split is not None)) or "test"
+
+
+def letter_of(validation_set: int | None) -> str:
+    """How a set of jobs is called whose validations measured the same."""
+    return (
+        "" if validation_set is None else chr(ord("A") + (validation_set - 1) % 26) * (1 + (validation_set - 1) // 26)
+    )
+
+
+def places_of(sweep: Sweep) -> list[str]:
+    """The place of each row of the table, within its set where there are several."""
+    rows: Sequence[Job | Group] = sweep.groups or sweep.ranking()
+    several, places = len(sweep.validation_sets) > 1, []
+    for place, row in enumerate(rows, 1):
+        before = sum(other.validation_set == row.validation_set for other in rows[:place])
+        places.append(f"{letter_of(row.validation_set)}{before}" if several else str(place))
+    return places
 
 
 def title_of(sweep: Sweep) -> str:
@@ -63,7 +90,7 @@ def title_of(sweep: Sweep) -> str:
     return f"sweep of {plural(len(sweep.jobs), 'job')}: {counts or 'none'}"
 
 
-def _job_cells(place: int, job: Job, keys: Sequence[str]) -> list[str]:
+def _job_cells(place: str, job: Job, keys: Sequence[str]) -> list[str]:
     values = [f" {job.values.get(key, '-')}" for key in keys]
     if job.state != "done":
         return ["", f" {job.job}", *values, f" {job.state}", "", "", time_of(job)]
@@ -79,11 +106,11 @@ def _job_cells(place: int, job: Job, keys: Sequence[str]) -> list[str]:
     ]
 
 
-def _group_cells(place: int, group: Group, keys: Sequence[str]) -> list[str]:
+def _group_cells(place: str, group: Group, keys: Sequence[str]) -> list[str]:
     values = values_of(group.overrides)
     seeds = str(len(group.jobs)) if len(group.jobs) == group.planned else f"{len(group.jobs)} of {group.planned}"
     return [
-        str(place),
+        place,
         *(f" {values.get(key, '-')}" for key in keys),
         f" {seeds}",
         f" {figure(group.validation)}",
@@ -108,13 +135,29 @@ def time_of(job: Job) -> str:
     return "" if job.seconds is None else f" {duration(job.seconds)}"
 
 
+def why_none_is_best(sweep: Sweep) -> str:
+    """Why a sweep has no best job."""
+    if len(sweep.validation_sets) > 1:
+        return "no job is the best of all: they validated on different images or prompts"
+    if any(job.state == "done" for job in sweep.jobs):
+        return "no job was validated"
+    return "no job is done"
+
+
 def next_commands(sweep: Sweep, directory: Path, program: str) -> list[str]:
     """The best job in a sentence, and commands to type next."""
     relative = os.path.relpath(directory)
     place = str(directory) if relative.startswith(os.pardir) else relative
     again = f"{program} {shlex.quote(f'sweep={place}')}"
     if sweep.best is None:
-        return [f"no job is done; mend what failed, then: {again}"]
+        lines = [why_none_is_best(sweep)]
+        done = next((job for job in sweep.ranking() if job.state == "done"), None)
+        if done is None or sweep.failed:
+            lines[0] += f"; mend what failed, then: {again}"
+        if done is not None and done.validation is not None:
+            run = shlex.quote(f"run={quoted(f'{place}/{done.directory}')}")
+            lines.append(f"next:   {step_of(program, 'deploy')} {run}")
+        return lines
     best = sweep.job(sweep.best)
     values = ", ".join(f"{key}={best.values[key]}" for key in sweep.varied if key in best.values) or "the only one"
     none_better = best.better_than_base is False

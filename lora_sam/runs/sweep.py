@@ -36,7 +36,8 @@ class Sweep:
         varied: Keys in which jobs differ, in the order in which they were typed.
         jobs: Every job that was planned or has begun, by number.
         groups: Configurations that ran with several seeds, best first; empty where the seed is not varied.
-        best: Number of the best job by the validation; None where none is done.
+        best: Number of the best job by the validation; None where none is done, and where validations measured
+            different images or prompts, so that none is better than the others.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -58,6 +59,11 @@ class Sweep:
     def ranking(self) -> list[Job]:
         """Jobs that are done, the best first; then the others by number."""
         return ranked(self.jobs)
+
+    @property
+    def validation_sets(self) -> list[int]:
+        """Numbers of the sets of jobs that are ranked among each other; several where validations differ."""
+        return sorted({job.validation_set for job in self.jobs if job.validation_set is not None})
 
     def job(self, number: int) -> Job:
         """The job of that number."""
@@ -170,10 +176,10 @@ def collect(directory: Path, state: Literal["running", "finished", "interrupted"
     found = filled([jobs[number] for number in sorted(jobs)], directory)
     varied = varied_keys(found)
     groups = grouped(found, directory) if "seed" in varied else ()
-    order = [job.job for job in ranked(found) if job.state == "done"]
-    best = order[0] if order else None
+    order = [job for job in ranked(found) if job.state == "done" and job.validation is not None]
+    best = order[0].job if order and len({job.validation_set for job in order}) == 1 else None
     if groups and best is not None:
-        best = next(number for number in order if number in groups[0].jobs)
+        best = next(job.job for job in order if job.job in groups[0].jobs)
     return Sweep(
         state=state,
         command=written.command,
@@ -188,16 +194,14 @@ def collect(directory: Path, state: Literal["running", "finished", "interrupted"
 
 
 def finish(directory: Path, sweep: Sweep) -> None:
-    """Write `sweep.json`, and point `best` at the best job.
+    """Write `sweep.json`, and point `best` at the best job; where there is none, at none.
 
     Raises:
         TrainingError: the disk is full.
     """
     write(directory, sweep)
-    if sweep.best is not None:
-        place = sweep.job(sweep.best).directory
-        assert place is not None
-        point_best_of_sweep(directory, directory / place, last=sweep.state == "finished")
+    best = None if sweep.best is None else sweep.job(sweep.best).directory
+    point_best_of_sweep(directory, None if best is None else directory / best, last=sweep.state == "finished")
 
 
 def write(directory: Path, sweep: Sweep) -> None:

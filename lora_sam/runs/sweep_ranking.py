@@ -19,6 +19,7 @@ from lora_sam.core.run_directory import RunDirectory
 from lora_sam.evaluation.comparison import compare_means
 from lora_sam.evaluation.layout import validate_report
 from lora_sam.evaluation.over_seeds import clusters_in, gain_of, mean_over_seeds
+from lora_sam.runs.sweep_sets import sets_of, validated_on
 
 State = Literal["done", "failed", "running", "pruned", "missing", "interrupted", "killed", "changed"]
 Interval = tuple[float, float]
@@ -36,7 +37,10 @@ class Job:
         error: Why it failed, in one line.
         validation: Validation IoU of the weights that it kept: what jobs are ranked by.
         validation_interval: Its 95 % interval over the validation images.
-        behind: 95 % interval of what the best job has more on the same validation images; around zero, it may be luck.
+        validated: A digest of what its validation measured: images, labels, prompts.
+        validation_set: Number, from 1, of the jobs that it is ranked among: those whose validation measured the same.
+        behind: 95 % interval of what the best of these has more on the same validation images; around zero, it may be
+            luck.
         better_than_base: Whether any validation beat the base.
         split: Split of the figures below, `test` unless `evaluate_split` says otherwise.
         test: IoU of the tuned model on that split. Nothing is chosen by it.
@@ -54,6 +58,8 @@ class Job:
     error: str | None = None
     validation: float | None = None
     validation_interval: Interval | None = None
+    validated: str | None = None
+    validation_set: int | None = None
     behind: Interval | None = None
     better_than_base: bool | None = None
     split: str | None = None
@@ -69,6 +75,11 @@ class Job:
         """Its values by key."""
         return values_of(self.overrides)
 
+    @property
+    def without_seed(self) -> tuple[str, ...]:
+        """Its values but the seed: its configuration."""
+        return tuple(one for one in self.overrides if values_of([one]).keys() != {"seed"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
@@ -78,6 +89,7 @@ class Group:
         overrides: What they have in common.
         jobs: Numbers of those that are done.
         planned: How many there should be.
+        validation_set: As of a job: seed by seed, configurations of a set have measured the same.
         validation: Mean validation IoU.
         validation_interval: Its 95 % interval over seeds and images.
         spread: Standard deviation of the validation IoU over seeds; None for one.
@@ -89,12 +101,18 @@ class Group:
     overrides: tuple[str, ...]
     jobs: tuple[int, ...]
     planned: int
+    validation_set: int = 1
     validation: float
     validation_interval: Interval
     spread: float | None
     test: float | None
     test_delta: float | None
     test_delta_interval: Interval | None
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What they have in common, by key."""
+        return values_of(self.overrides)
 
 
 def values_of(overrides: Iterable[str]) -> dict[str, str]:
@@ -111,31 +129,44 @@ def varied_keys(jobs: Sequence[Job]) -> tuple[str, ...]:
 
 
 def ranked(jobs: Iterable[Job]) -> list[Job]:
-    """Jobs that are done, the highest validation first, of equal ones the smallest adapter; then the others."""
+    """Jobs that are done, the highest validation first, of equal ones the smallest adapter; then the others.
 
-    def place(job: Job) -> tuple[bool, float, float, int]:
+    Jobs whose validation measured something else come one set after the other.
+    """
+
+    def place(job: Job) -> tuple[bool, int, float, float, int]:
         done = job.state == "done" and job.validation is not None
-        return not done, -(job.validation or 0.0) if done else 0.0, job.trained_parameters or math.inf, job.job
+        figure = -(job.validation or 0.0) if done else 0.0
+        return not done, job.validation_set or 0, figure, job.trained_parameters or math.inf, job.job
 
     return sorted(jobs, key=place)
 
 
 def filled(jobs: Sequence[Job], directory: Path) -> list[Job]:
-    """`jobs` with the figures of those that are done, and how far each may be behind the best.
+    """`jobs` with the figures of those that are done, the set that each is ranked in, and how far behind its best.
 
     Args:
         jobs: Jobs with what their `status.json` says.
         directory: Directory of the sweep.
     """
     reports = {job.job: report for job in jobs if (report := report_of(job, directory)) is not None}
-    found = [_with_figures(job, reports[job.job]) if job.job in reports else job for job in jobs]
-    best = next((job for job in ranked(found) if job.state == "done"), None)
-    if best is None or best.job not in reports:
-        return found
-    first = reports[best.job].get("validation")
+    # those of an older version do not say what they were asked
+    asked = all((report.get("validation") or {}).get("asked") for report in reports.values())
+    found = [
+        _with_figures(job, reports[job.job], validated_on(directory, job, reports[job.job], asked))
+        if job.job in reports
+        else job
+        for job in jobs
+    ]
+    sets = sets_of(found)
+    found = [replace(job, validation_set=sets.get(job.job)) for job in found]
+    best: dict[int | None, Job] = {}
+    for job in ranked(found):
+        if job.job in reports:
+            best.setdefault(job.validation_set, job)
     return [
-        replace(job, behind=_behind(first, reports[job.job].get("validation"), reports[job.job]["seed"]))
-        if job.job in reports and job.job != best.job
+        replace(job, behind=_behind(best[job.validation_set], job, reports))
+        if job.job in reports and job is not best[job.validation_set]
         else job
         for job in found
     ]
@@ -153,10 +184,11 @@ def report_of(job: Job, directory: Path) -> dict[str, Any] | None:
     return report
 
 
-def _with_figures(job: Job, report: Mapping[str, Any]) -> Job:
+def _with_figures(job: Job, report: Mapping[str, Any], validated: str | None) -> Job:
     validation, delta = report.get("validation"), report["delta"]
     return replace(
         job,
+        validated=validated,
         validation_interval=None if validation is None else tuple(validation["iou_interval"]),
         better_than_base=None if validation is None or "init_from" in report else validation["kept_step"] > 0,
         split=report["split"],
@@ -168,15 +200,14 @@ def _with_figures(job: Job, report: Mapping[str, Any]) -> Job:
     )
 
 
-def _behind(first: Mapping[str, Any] | None, other: Mapping[str, Any] | None, seed: int) -> Interval | None:
-    """Interval of the difference of two validations; None where they did not measure the same objects."""
-    if first is None or other is None:
+def _behind(best: Job, job: Job, reports: Mapping[int, Mapping[str, Any]]) -> Interval | None:
+    """Interval of the difference of two validations; None where they did not measure the same."""
+    first, other = reports[best.job].get("validation"), reports[job.job].get("validation")
+    if first is None or other is None or best.validated != job.validated:
         return None
-    one, two = first["per_image"], other["per_image"]
-    if [(image["id"], image["objects"]) for image in one] != [(image["id"], image["objects"]) for image in two]:
-        return None
-    groups = [image.get("group") for image in one if image["objects"]]
-    return compare_means(_per_object(two), _per_object(one), seed, groups).delta_interval
+    groups = [image.get("group") for image in first["per_image"] if image["objects"]]
+    seed = reports[job.job]["seed"]
+    return compare_means(_per_object(other["per_image"]), _per_object(first["per_image"]), seed, groups).delta_interval
 
 
 def _per_object(images: Sequence[Mapping[str, Any]]) -> list[NDArray[np.float64]]:
@@ -193,14 +224,14 @@ def grouped(jobs: Sequence[Job], directory: Path) -> tuple[Group, ...]:
     """
     sets: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
-        sets.setdefault(tuple(one for one in job.overrides if values_of([one]).keys() != {"seed"}), []).append(job)
+        sets.setdefault(job.without_seed, []).append(job)
     found = []
     for overrides, members in sets.items():
         done = [job for job in members if job.state == "done" and job.validation is not None]
         reports = [report_of(job, directory) for job in done]
         if done and all(report is not None and "validation" in report for report in reports):
             found.append(_group(overrides, done, len(members), [report for report in reports if report is not None]))
-    return tuple(sorted(found, key=lambda group: (-group.validation, group.jobs)))
+    return tuple(sorted(found, key=lambda group: (group.validation_set, -group.validation, group.jobs)))
 
 
 def _group(overrides: tuple[str, ...], done: Sequence[Job], planned: int, reports: Sequence[dict[str, Any]]) -> Group:
@@ -213,6 +244,7 @@ def _group(overrides: tuple[str, ...], done: Sequence[Job], planned: int, report
         overrides=overrides,
         jobs=tuple(job.job for job in done),
         planned=planned,
+        validation_set=done[0].validation_set or 1,
         validation=validation,
         validation_interval=interval,
         spread=float(np.std(values, ddof=1)) if len(values) > 1 else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ POINTS_PER_SIDE = 16
 
 # at every validation few images are searched for masks without a prompt, with half of the points along each side
 _MOST_IMAGES, _SHARE_OF_POINTS = 8, 2
+_PROBED = 8  # images whose prompts tell those of one validation from those of another
 
 
 def mean_iou(scores: Sequence[NDArray[np.float64]]) -> float:
@@ -85,6 +87,15 @@ class Validation:
             thresholds, _ = fit_thresholds(images, choice)
             options.append([found_iou(image, thresholds) for image in images])
         return dict(zip(places, max(options, key=mean_iou), strict=True))
+
+    def asked(self) -> str:
+        """A digest of what the model is asked: prompts of a few images, and whether masks without a prompt count."""
+        digest = hashlib.sha256(repr(self.masks_of_points).encode())
+        for place in range(0, len(self.source), -(-len(self.source) // _PROBED)):
+            prompts = self.prompt.evaluation_prompts(self.some_objects(self.source[place]), self.seed)
+            for value in (prompts.boxes, prompts.points, prompts.labels, prompts.mask_inputs):
+                digest.update(b"-" if value is None else repr(value.shape).encode() + value.tobytes())
+        return digest.hexdigest()[:16]
 
     def masks(self, sample: Sample) -> NDArray[np.bool_]:
         """What the model predicts for `sample` now, bool [N, H, W]."""

@@ -36,6 +36,7 @@ class StandIn:
         self.die_at: int | None = None
         self.points = 0
         self.failing: set[int] = set()
+        self.again: list[str | None] = []
 
     def _point(self) -> None:
         if self.points == self.die_at:
@@ -43,6 +44,7 @@ class StandIn:
         self.points += 1
 
     def run(self, settings: Settings, *, config: dict[str, Any], **told: Any) -> float:
+        self.again.append(told["again"])
         if config["method"]["rank"] in self.failing:
             raise RuntimeError("a bug")
         return quick_run(settings, config=config, point=self._point, **told)
@@ -193,6 +195,14 @@ def test_interrupted_it_says_how_to_go_on(
     assert "what is done stays. Go on with: python train.py 'sweep=my sweep'" in done.err
     assert read_sweep(Path("my sweep")).state == "interrupted"
     monkeypatch.undo()
+
+
+def test_a_job_that_is_stopped_is_told_that_the_sweep_goes_on_not_itself_as_a_new_run(
+    command_line: CommandLine, stand_in: StandIn
+) -> None:
+    assert command_line(*BASE, "method.rank=2,4", "hydra.sweep.dir=my sweep").code == 0
+    assert command_line(*BASE[1:], "hydra.run.dir=alone").code == 0
+    assert stand_in.again == ["'sweep=my sweep'", "'sweep=my sweep'", None]
 
 
 def test_seeds_are_a_sweep_over_seeds_with_a_row_for_each_configuration(

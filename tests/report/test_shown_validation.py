@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from lora_sam.core.structures import Sample
 from lora_sam.report import shown_validation
 from lora_sam.report.shown_validation import ShownValidation
 from lora_sam.training.tracking import NoTracker
+from lora_sam.training.validation import Validation
 
 
 class Showing:
@@ -61,3 +63,30 @@ def test_nothing_is_predicted_or_drawn_for_a_tracker_that_shows_nothing(monkeypa
         found[name] = counted.predicted
     assert found == {"showing": 4, "silent": 0}
     assert showing.names == ["7 validation/a", "7 validation/b"]
+
+
+def test_what_was_asked_tells_validations_apart_and_leaves_out_what_only_training_knows(
+    option: Callable[..., Any],
+) -> None:
+    class Source(list[Sample]):
+        ids = ("a", "b")
+
+    def asked(prompt: str, *, max_objects: int | None = None, points: Any = None, **changes: Any) -> str:
+        return Validation(
+            predictor=None,  # type: ignore[arg-type]  # nothing is predicted
+            source=Source([sample("a"), sample("b")]),
+            prompt=option(f"prompt/{prompt}", **changes),
+            seed=3,
+            max_objects=max_objects,
+            masks_of_points=points,
+        ).asked()
+
+    assert asked("box") == asked("box", jitter_fraction=0.1) == asked("box", max_objects=5)
+    different = [
+        asked("box"),
+        asked("box", jitter_fraction=0.1, jitter_evaluation=True),
+        asked("point"),
+        asked("points", positive=3),
+        asked("point", points=("single",)),
+    ]
+    assert len(set(different)) == len(different)

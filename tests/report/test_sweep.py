@@ -74,6 +74,52 @@ def test_the_table_fits_80_columns_whatever_was_typed(sweep: tuple[Sweep, Path],
     assert max(len(line) for line in rendered(wide, 80)) <= 80
 
 
+def test_sets_that_validated_on_something_else_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "swept"
+    planned = grid(place, ["prompt", "optim.lr"], [(kind, lr) for kind in ("box", "point") for lr in (0.1, 0.2)])
+    for number, value in enumerate([0.9, 0.8, 0.5, 0.6]):
+        report = {**evaluation([value, value]), "split": "val"}
+        report["validation"]["asked"] = str(number // 2)
+        job(place, number, planned[number], report)
+    found = collect(place, "finished")
+    lines = rendered(found, 80)
+    assert [line.split()[:3] for line in lines[3:7]] == [
+        ["A1", "0", "box"],
+        ["A2", "1", "box"],
+        ["B1", "3", "point"],
+        ["B2", "2", "point"],
+    ]
+    assert "A, B: validated on other images or prompts, so ranked apart" in " ".join(lines)
+    assert lines[1].split()[-5:] == ["95", "%", "val", "IoU", "time"]
+    assert next_commands(found, place, "python train.py") == [
+        "no job is the best of all: they validated on different images or prompts",
+        "next:   python -m lora_sam.deploy run=swept/0",
+    ]
+    page = sweep_page(found, place)
+    assert ">No job is the best of all: they validated on different images or prompts<" in page
+    assert re.findall(r"At a glance, set (.)", page) == ["A", "B"]
+    assert "test IoU" not in page
+
+
+def test_of_several_seeds_the_mean_is_shown_and_the_best_is_that_of_the_ranking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The luckiest seed is of the worse configuration."""
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "swept"
+    rows = [(rank, lr, seed) for rank in (2, 4) for lr in (0.1, 0.2) for seed in (0, 1)]
+    planned = grid(place, ["method.rank", "optim.lr", "seed"], rows)
+    for number, value in enumerate([0.95, 0.15, 0.7, 0.6, 0.4, 0.3, 0.2, 0.1]):
+        job(place, number, planned[number], evaluation([value, value]))
+    found = collect(place, "finished")
+    assert found.best == 2
+    page = sweep_page(found, place)
+    heat = page[page.index(">rank against lr") :].partition("</svg>")[0]
+    assert re.findall(r'class="mark middle"[^>]*>([\d.]+)<', heat) == ["0.650"]
+    assert "Best: rank 2, lr 0.2, seed 0." in page
+
+
 def test_names_are_as_short_as_tells_them_apart() -> None:
     assert short_names(["method.rank", "optim.lr", "seed", "a.x.lr"]) == {
         "method.rank": "rank",

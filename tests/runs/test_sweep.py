@@ -65,6 +65,65 @@ def test_what_the_best_has_more_may_be_luck(sweep: Path) -> None:
     assert jobs[3].behind is None  # other images
 
 
+@pytest.mark.parametrize("other", ["prompts", "images", "labels"])
+def test_jobs_that_validated_on_something_else_are_not_ranked_against_each_other(sweep: Path, other: str) -> None:
+    """A box is easier than a point: that its IoU is higher says nothing about the job."""
+    planned = grid(sweep, ["x", "method.rank"], [("a", 1), ("a", 2), ("b", 1), ("b", 2)])
+    for number, value in enumerate([0.5, 0.6, 0.9, 0.8]):
+        second = number > 1
+        report = evaluation([value, value], ids="zyxw" if second and other == "images" else "abcd")
+        report["validation"]["asked"] = "point" if second and other == "prompts" else "box"
+        directory = job(sweep, number, planned[number], report)
+        labels = ["edited" if second and other == "labels" else "as they were"]
+        (directory / "splits.json").write_text(json.dumps({"contents": {"val": {"images": ["i"], "labels": labels}}}))
+    found = collect(sweep, "finished")
+    assert [one.validation_set for one in found.jobs] == [1, 1, 2, 2]
+    assert [one.job for one in found.ranking()] == [1, 0, 2, 3]
+    assert found.best is None
+    assert [one.behind is None for one in found.jobs] == [False, True, True, False]
+    (sweep / "best").symlink_to("0")  # from when these were all
+    finish(sweep, found)
+    for name in ("multirun/one", "best"):
+        with pytest.raises(
+            AdapterError, match=r"validations measured different images or prompts.* of a job: .*/one/0$"
+        ):
+            find_run(name)
+    assert read_sweep(sweep) == found
+
+
+def test_older_jobs_that_do_not_say_what_they_were_asked_are_ranked_by_their_images(sweep: Path) -> None:
+    planned = grid(sweep, ["method.rank"], [(1,), (2,)])
+    job(sweep, 0, planned[0], evaluation([0.5]))
+    newer = evaluation([0.6])
+    newer["validation"]["asked"] = "box"
+    job(sweep, 1, planned[1], newer)
+    assert collect(sweep).best == 1
+
+
+def test_each_seed_may_draw_its_own_validation_images(sweep: Path) -> None:
+    """Configurations are compared seed by seed; one that drew others is apart."""
+    rows = [(rank, seed) for rank in (2, 4) for seed in (0, 1)]
+    planned = grid(sweep, ["method.rank", "seed"], rows)
+    for number, (rank, seed) in enumerate(rows):
+        job(sweep, number, planned[number], evaluation([rank / 10 - seed / 100], ids="ab"[seed]))
+    found = collect(sweep)
+    assert (found.validation_sets, found.best) == ([1], 2)
+    assert found.job(0).behind == pytest.approx((0.2, 0.2))
+    assert found.job(1).behind is None  # the best has seen other images
+    report = evaluation([0.9], ids="c")
+    (sweep / "1" / "evaluation.json").write_text(json.dumps(report))
+    apart = collect(sweep)
+    assert [one.validation_set for one in apart.groups] == [1, 2]
+    assert apart.best is None
+
+
+def test_a_job_that_was_not_validated_is_not_the_best(sweep: Path) -> None:
+    planned = grid(sweep, ["method.rank"], [(1,), (2,)])
+    for number in range(2):
+        job(sweep, number, planned[number], status="completed", seconds=1.0)
+    assert collect(sweep).best is None
+
+
 def test_of_equal_jobs_the_smallest_is_best(sweep: Path) -> None:
     planned = grid(sweep, ["method.rank"], [(8,), (2,)])
     job(sweep, 0, planned[0], evaluation([0.5, 0.5], parameters=800))

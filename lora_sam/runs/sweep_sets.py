@@ -1,0 +1,62 @@
+"""Which jobs of a sweep may be ranked against each other: those whose validation measured the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_sam.core.errors import LoraSamError
+from lora_sam.core.files import digest_of, read_json
+from lora_sam.core.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from lora_sam.runs.sweep_ranking import Job
+
+
+def validated_on(directory: Path, job: Job, report: Mapping[str, Any], asked: bool) -> str | None:
+    """A digest of the images, labels and prompts that the validation of a job measured; None where there was none.
+
+    Args:
+        directory: Directory of the sweep.
+        job: A job that is done.
+        report: Its `evaluation.json`.
+        asked: Whether prompts count: all jobs know theirs.
+    """
+    validation = report.get("validation")
+    if validation is None:
+        return None
+    assert job.directory is not None
+    try:
+        contents = read_json(RunDirectory(directory / job.directory).splits, "").get("contents")
+    except LoraSamError:
+        contents = None
+    return digest_of(
+        {
+            "images": [[image["id"], image["objects"]] for image in validation["per_image"]],
+            "contents": contents.get("val") if isinstance(contents, dict) else None,
+            "asked": validation["asked"] if asked else None,
+        }
+    )[:16]
+
+
+def sets_of(jobs: Sequence[Job]) -> dict[int, int]:
+    """Number, from 1, of the set of each job that is done, by its number.
+
+    Configurations are of one set if they measured the same seed by seed; seeds may each have drawn their own images.
+    """
+    configurations: dict[tuple[str, ...], dict[str | None, Job]] = {}
+    for job in jobs:
+        if job.state == "done":
+            configurations.setdefault(job.without_seed, {})[job.values.get("seed")] = job
+    known: list[dict[str | None, str | None]] = []
+    sets: dict[int, int] = {}
+    for members in configurations.values():
+        measured = {seed: job.validated for seed, job in members.items()}
+        fitting = (one for one in known if all(one.get(seed, value) == value for seed, value in measured.items()))
+        if (same := next(fitting, None)) is None:
+            known.append(same := {})
+        same.update(measured)
+        number = next(place for place, one in enumerate(known, 1) if one is same)
+        sets.update({job.job: number for job in members.values()})
+    return sets
