@@ -224,13 +224,17 @@ def run_search(directory: Path, config: DictConfig, arguments: Sequence[str], la
     Raises:
         ConfigError: there is nothing to search.
     """
+    from lora_sam.runs.sweep import plan_jobs
+
     search, options = Search(directory, config, arguments), config.hydra.sweeper
     known = search.jobs()
+    plan_jobs(directory, known)
     for part in _in_parts(known, options.batch_size):  # what is done returns at once, if it is what it was
         _run(search, part, launch)
     while (left := options.n_trials - len(known)) > 0:
         asked = search.ask(min(left, options.batch_size))
         known |= asked
+        plan_jobs(directory, asked)
         _run(search, asked, launch)
 
 

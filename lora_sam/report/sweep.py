@@ -16,6 +16,7 @@ from lora_sam.report.markup import append, element, serialize
 from lora_sam.report.next_steps import quoted
 from lora_sam.report.sweep_charts import cost_chart, heat_map, parallel_chart
 from lora_sam.report.sweep_table import (
+    BY_HEART,
     SETS,
     figure,
     interval,
@@ -36,7 +37,12 @@ _COSTS = (
     ("adapter_bytes", "IoU against size of the adapter", "adapter, MB", 1e6),
     ("seconds", "IoU against time", "seconds of the job", 1.0),
 )
-_STYLE = ".cell { fill: var(--tuned); } td.state { color: var(--bad); } tr.best td, tr.best th { font-weight: 650; }"
+_STYLE = (
+    ".cell { fill: var(--tuned); } td.state { color: var(--bad); } tr.best td, tr.best th { font-weight: 650; } "
+    # a figure stays with its unit; what was typed may be long
+    ".jobs td { white-space: nowrap; } .jobs td.value { white-space: normal; } "
+    '.jobs th[scope="row"] { min-width: 3em; white-space: nowrap; }'
+)
 
 
 def sweep_page(sweep: Sweep, directory: Path) -> str:
@@ -80,12 +86,15 @@ def _header(sweep: Sweep) -> Element:
     best = sweep.job(sweep.best)
     chosen = ", ".join(f"{key} = {best.values[key]}" for key in sweep.varied if key in best.values and key != "seed")
     claim = f"Best: {chosen}" if chosen else f"Best: job {best.job}"
-    if best.better_than_base is False:
+    if sweep.only_base:
         claim = "No job beat the base"
-    tiles = [(figure(best.validation), f"validation IoU of job {best.job} {interval(best.validation_interval)}")]
-    if best.test is not None and best.test_delta is not None:
-        delta = f"{best.test_delta:+.3f} against the base, 95 % interval {interval(best.test_delta_interval, '+.3f')}"
-        tiles.append((figure(best.test), f"IoU on the {best.split} images: {delta}"))
+    # of a configuration the mean of its seeds: that of the best of them is luck
+    shown: Job | Group = sweep.groups[0] if sweep.groups else best
+    of = f"job {best.job}" if shown is best else f"{plural(len(sweep.groups[0].jobs), 'seed')}, mean"
+    tiles = [(figure(shown.validation), f"validation IoU of {of} {interval(shown.validation_interval)}")]
+    if shown.test is not None and shown.test_delta is not None:
+        delta = f"{shown.test_delta:+.3f} against the base, 95 % interval {interval(shown.test_delta_interval, '+.3f')}"
+        tiles.append((figure(shown.test), f"IoU on the {best.split} images: {delta}"))
     if best.trained_parameters is not None and best.adapter_bytes is not None:
         tiles.append((in_short(best.trained_parameters), f"trained weights, adapter of {in_bytes(best.adapter_bytes)}"))
     tied = sum(job.behind is not None and job.behind[0] <= 0 for job in sweep.jobs)
@@ -99,6 +108,7 @@ def _header(sweep: Sweep) -> Element:
         head,
         element("h1", claim, class_="bad" if best.better_than_base is False else "good"),
         element("p", lead, class_="lead"),
+        element("p", f"{BY_HEART[0].upper()}{BY_HEART[1:]}.", class_="note") if best.held_out is False else None,
         element("dl", *(element("div", element("dt", what), element("dd", value)) for value, what in tiles)),
         element(
             "p",
@@ -120,7 +130,7 @@ def _jobs(sweep: Sweep, ranking: Sequence[Job], names: Mapping[str, str], direct
     return element(
         "section",
         element("h2", "Jobs"),
-        element("div", element("table", element("thead", head), element("tbody", *rows)), class_="scroll"),
+        element("div", element("table", element("thead", head), element("tbody", *rows)), class_="scroll jobs"),
         element(
             "p",
             f"In brackets: 95 % interval from drawing whole images again and again, below the {test} of what tuning "
@@ -134,10 +144,14 @@ def _jobs(sweep: Sweep, ranking: Sequence[Job], names: Mapping[str, str], direct
 def _row(sweep: Sweep, job: Job, names: Mapping[str, str], front: bool, directory: Path) -> Element:
     place = "" if job.directory is None else f"{job.directory}/{RunDirectory(directory).report.name}"
     label = f"{job.job} ◆" if front else str(job.job)
+    first = "best" if job.job == sweep.best else None
     if len(sweep.validation_sets) > 1:
-        label = f"{letter_of(job.validation_set)} {label}"
+        letter = letter_of(job.validation_set)
+        label = f"{letter} {label}"
+        if job is next(other for other in sweep.ranking() if other.validation_set == job.validation_set):
+            first = f"best of {letter}"
     shown = element("a", label, href=place) if job.state == "done" and place else label
-    values = [element("td", job.values.get(key, "–")) for key in names]
+    values = [element("td", job.values.get(key, "–"), class_="value") for key in names]
     if job.state != "done":
         rest = [
             element("td", job.state, class_="state"),
@@ -149,7 +163,7 @@ def _row(sweep: Sweep, job: Job, names: Mapping[str, str], front: bool, director
             element("td", figure(job.validation), element("small", interval(job.validation_interval))),
             element(
                 "td",
-                "best" if job.job == sweep.best else interval(job.behind, "+.3f"),
+                first or interval(job.behind, "+.3f"),
                 element("small", "= base") if job.better_than_base is False else None,
             ),
             element("td", figure(job.test), element("small", interval(job.test_delta_interval, "+.3f"))),
@@ -157,7 +171,7 @@ def _row(sweep: Sweep, job: Job, names: Mapping[str, str], front: bool, director
             element("td", "" if job.adapter_bytes is None else in_bytes(job.adapter_bytes)),
             element("td", time_of(job)),
         ]
-    kind = "best" if job.job == sweep.best else None
+    kind = "best" if first else None
     return element("tr", element("th", shown, scope="row"), *values, *rest, class_=kind)
 
 
@@ -177,7 +191,7 @@ def _groups(sweep: Sweep, names: Mapping[str, str]) -> Element:
     for place, group in zip(places_of(sweep), sweep.groups, strict=True):
         values = group.values
         cells = [
-            *(element("td", values.get(key, "–")) for key in keys),
+            *(element("td", values.get(key, "–"), class_="value") for key in keys),
             element("td", f"{len(group.jobs)} of {group.planned}"),
             element("td", figure(group.validation), element("small", interval(group.validation_interval))),
             element("td", "" if group.spread is None else f"± {group.spread:.4f}"),
@@ -192,7 +206,7 @@ def _groups(sweep: Sweep, names: Mapping[str, str]) -> Element:
     return element(
         "section",
         element("h2", "Over seeds"),
-        element("div", element("table", element("thead", head), element("tbody", *rows)), class_="scroll"),
+        element("div", element("table", element("thead", head), element("tbody", *rows)), class_="scroll jobs"),
         element(
             "p",
             "In brackets: 95 % interval over seeds and images: each draw takes seeds, and images within each. It is "
@@ -229,8 +243,9 @@ def _failures(jobs: Sequence[Job]) -> Element | None:
     return element("section", element("h2", "What failed"), element("ul", *lines))
 
 
-def _next(sweep: Sweep, directory: Path) -> Element:
-    lines = [("Go on with what is missing or failed", f"python train.py {shlex.quote(f'sweep={directory}')}")]
+def _next(sweep: Sweep, directory: Path) -> Element | None:
+    again = [("Go on with what is missing or failed", f"python train.py {shlex.quote(f'sweep={directory}')}")]
+    lines = again if sweep.failed else []
     if sweep.best is not None:
         run = shlex.quote(f"run={quoted(str(directory))}")
         lines = [
@@ -239,4 +254,4 @@ def _next(sweep: Sweep, directory: Path) -> Element:
             *lines,
         ]
     items = [element("li", element("p", purpose), element("pre", element("code", line))) for purpose, line in lines]
-    return element("section", element("h2", "What next"), element("ul", *items, class_="steps"))
+    return element("section", element("h2", "What next"), element("ul", *items, class_="steps")) if items else None

@@ -12,6 +12,7 @@ from lora_sam.runs.sweep_ranking import Group, Job, pareto
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 50, 52, 42
 _LONGEST = 12  # characters of a value in a chart
+_CHARACTER = 6.5  # width of one, in units of the chart
 _LEAST = 0.004  # of IoU that an axis covers: jobs closer than that differ by luck of the images
 
 
@@ -36,7 +37,9 @@ def cost_chart(jobs: Sequence[Job], cost: str, title: str, label: str, unit: flo
     best = [(x, y) for x, y, number in sorted(points) if number in front]
     described = "Best for their cost: " + "; ".join(f"{y:.3f} at {x:,.4g}" for x, y in best)
     svg = canvas(title, f"{described}.", [("not beaten at its cost", "tuned")])
-    across = axis([0.0, *(x for x, _, _ in points)], lowest=0.0)
+    costs = [x for x, _, _ in points]
+    # from nothing on, unless all cost about as much: they would be one column
+    across = axis(costs if min(costs) > 0.5 * max(costs) else [0.0, *costs], lowest=0.0)
     up = axis([y for _, y, _ in points], lowest=0.0, highest=1.0, least=_LEAST)
     axes(svg, across, up, label)
     stairs: list[tuple[float, float]] = []
@@ -50,7 +53,7 @@ def cost_chart(jobs: Sequence[Job], cost: str, title: str, label: str, unit: flo
         append(dot, element("title", f"job {number}: {y:.4f}"))
         append(svg, dot)
         if number in front:
-            append(svg, element("text", str(number), x=x_of(across, x) + 6, y=y_of(up, y) - 6, class_="tick"))
+            append(svg, element("text", str(number), x=x_of(across, x) - 5, y=y_of(up, y) - 6, class_="tick end halo"))
     return svg
 
 
@@ -69,17 +72,18 @@ def parallel_chart(jobs: Sequence[Job], names: Mapping[str, str], best: int | No
     svg = canvas("Every job", f"Best: {described}.", [("best", "tuned")])
     width = (WIDTH - _LEFT - _RIGHT) / len(names)
     bottom = HEIGHT - _BOTTOM
+    most = max(3, min(_LONGEST, int((width - 8) / _CHARACTER)))  # between two axes; the first has the margin
     places: dict[str, dict[str, float]] = {}
     labels = []
     for number, (key, name) in enumerate(names.items()):
         x = _LEFT + number * width
         append(svg, element("line", x1=x, x2=x, y1=_TOP, y2=bottom, class_="axis"))
-        append(svg, element("text", shortened(name), x=x, y=bottom + 18, class_="tick middle"))
+        append(svg, element("text", shortened(name, most), x=x, y=bottom + 18, class_="tick middle"))
         values = ordered(job.values.get(key, "-") for job in jobs)
         gap = (bottom - _TOP) / max(1, len(values) - 1)
         places[key] = {value: bottom - place * gap for place, value in enumerate(values)}
         for value, y in places[key].items():
-            labels.append(label_left(shortened(value), x - 5, y))
+            labels.append(label_left(shortened(value, most), x - 5, y))
     up = axis([job.validation or 0.0 for job in jobs], lowest=0.0, highest=1.0, least=_LEAST)
     x = WIDTH - _RIGHT
     append(svg, element("line", x1=x, x2=x, y1=_TOP, y2=bottom, class_="axis"))
@@ -145,14 +149,14 @@ def heat_map(jobs: Sequence[Job | Group], keys: tuple[str, str], names: Mapping[
     return svg
 
 
-def shortened(value: str) -> str:
+def shortened(value: str, most: int = _LONGEST) -> str:
     """A value with as many characters as a chart has room for; a number stays the number that it is."""
-    if len(value) <= _LONGEST:
+    if len(value) <= most:
         return value
     try:
         return f"{float(value):.4g}"
     except ValueError:
-        return value[: _LONGEST - 1] + "…"
+        return value[: most - 1] + "…"
 
 
 def ordered(values: object) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from lora_sam.core.wording import duration, plural
 from lora_sam.report.next_steps import quoted, step_of
 from lora_sam.runs.sweep_ranking import Group, Job, values_of
 
+BY_HEART = "the images that validated trained too, so the ranking flatters; give it a val split"
 SETS = "A, B: validated on other images or prompts, so ranked apart"
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def table(sweep: Sweep) -> Table:
     if sweep.groups:
         headings = ["", *names.values(), "seeds", "val IoU", "95 %", "± seeds", test]
         rows = [_group_cells(place, group, keys) for place, group in zip(places, sweep.groups, strict=True)]
+        rows += _without_figures(sweep, keys)
         caption = f"validation IoU: mean of the seeds, 95 % interval over seeds and images; {test} chooses nothing"
     else:
         headings = ["", "job", *names.values(), "val IoU", "95 %", test, "time"]
@@ -120,6 +122,25 @@ def _group_cells(place: str, group: Group, keys: Sequence[str]) -> list[str]:
     ]
 
 
+def _without_figures(sweep: Sweep, keys: Sequence[str]) -> list[list[str]]:
+    """A row for each configuration of which no seed is done."""
+    others: dict[tuple[str, ...], list[Job]] = {}
+    ranked = {group.overrides for group in sweep.groups}
+    for job in sweep.jobs:
+        if job.without_seed not in ranked:
+            others.setdefault(job.without_seed, []).append(job)
+    return [
+        [
+            "",
+            *(f" {jobs[0].values.get(key, '-')}" for key in keys),
+            f" 0 of {len(jobs)}",
+            " " + "/".join(dict.fromkeys(job.state for job in jobs)),
+            *[""] * 3,
+        ]
+        for jobs in others.values()
+    ]
+
+
 def figure(value: float | None) -> str:
     """A figure, or nothing where it is not known."""
     return "" if value is None else f"{value:.4f}"
@@ -133,6 +154,10 @@ def interval(ends: tuple[float, float] | None, form: str = ".3f") -> str:
 def time_of(job: Job) -> str:
     """How long a job took, with a blank in front."""
     return "" if job.seconds is None else f" {duration(job.seconds)}"
+
+
+def _chosen(values: Mapping[str, str], varied: Sequence[str]) -> str:
+    return ", ".join(f"{key}={values[key]}" for key in varied if key in values) or "the only one"
 
 
 def why_none_is_best(sweep: Sweep) -> str:
@@ -159,11 +184,17 @@ def next_commands(sweep: Sweep, directory: Path, program: str) -> list[str]:
             lines.append(f"next:   {step_of(program, 'deploy')} {run}")
         return lines
     best = sweep.job(sweep.best)
-    values = ", ".join(f"{key}={best.values[key]}" for key in sweep.varied if key in best.values) or "the only one"
-    none_better = best.better_than_base is False
-    lines = [f"best: job {best.job} with {best.validation:.4f} ({values})"]
-    if none_better:
-        lines[0] += "; no job beat the base"
+    lines = [f"best: job {best.job} with {best.validation:.4f} ({_chosen(best.values, sweep.varied)})"]
+    if sweep.groups:
+        group = sweep.groups[0]
+        lines = [
+            f"best: {_chosen(group.values, sweep.varied)} with {group.validation:.4f}, mean of "
+            f"{plural(len(group.jobs), 'seed')}; of these job {best.job} has {best.validation:.4f}"
+        ]
+    if best.better_than_base is False:
+        lines[0] += "; no job beat the base" if sweep.only_base else "; it is its base, which no training of it beat"
+    if best.held_out is False:
+        lines.append(f"note:   {BY_HEART}")
     if sweep.failed:
         lines.append(f"go on:  {again}")
     run = shlex.quote(f"run={quoted(place)}")

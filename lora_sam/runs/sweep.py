@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lora_sam.core.beside import hold
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.files import read_json, write_text
 from lora_sam.core.run_directory import SWEEP, point_best_of_sweep, point_sweep
@@ -65,6 +68,12 @@ class Sweep:
         """Numbers of the sets of jobs that are ranked among each other; several where validations differ."""
         return sorted({job.validation_set for job in self.jobs if job.validation_set is not None})
 
+    @property
+    def only_base(self) -> bool:
+        """Whether the best job is its base, and no other has beaten its own; bases differ where models do."""
+        done = [job for job in self.jobs if job.state == "done"]
+        return self.best is not None and all(job.better_than_base is False for job in done)
+
     def job(self, number: int) -> Job:
         """The job of that number."""
         return next(job for job in self.jobs if job.job == number)
@@ -113,6 +122,14 @@ def begin(
         ConfigError: another sweep is there, or this one runs now.
         TrainingError: the disk is full.
     """
+    with _alone(directory):  # of two commands at the same moment one has to see the other
+        _begin(directory, command, overrides, planned)
+    point_sweep(directory)
+
+
+def _begin(
+    directory: Path, command: Sequence[str], overrides: Sequence[str], planned: Sequence[Sequence[str]] | None
+) -> None:
     before = read_sweep(directory) if (directory / SWEEP).exists() else None
     if before is not None:
         _check_same(directory, before, overrides)
@@ -124,7 +141,25 @@ def begin(
         state="running", command=tuple(command), overrides=tuple(overrides), started=started, jobs=tuple(jobs)
     )
     write(directory, sweep)
-    point_sweep(directory)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Inside this context no other process is in it for `directory`; on a file system without locks as good as that."""
+    lock = None
+    with suppress(OSError):  # who writes into it will say so
+        directory.mkdir(parents=True, exist_ok=True)
+    while directory.is_dir():
+        try:
+            lock = hold(directory)
+            break
+        except FileNotFoundError:  # somebody else holds it
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 def _check_same(directory: Path, before: Sweep, overrides: Sequence[str]) -> None:
@@ -147,6 +182,23 @@ def _check_same(directory: Path, before: Sweep, overrides: Sequence[str]) -> Non
         raise ConfigError(
             f"{place}: the same values in another order number the jobs in another way; go on with sweep={directory}"
         )
+
+
+def plan_jobs(directory: Path, jobs: Mapping[int, Sequence[str]]) -> None:
+    """Note jobs that a sweeper has chosen, by number: those that are done are part of the sweep, whenever they were.
+
+    Raises:
+        AdapterError: there is no sweep.
+        TrainingError: the disk is full.
+    """
+    sweep = read_sweep(directory)
+    known = {job.job for job in sweep.jobs}
+    more = [
+        Job(job=number, state="missing", overrides=tuple(values))
+        for number, values in jobs.items()
+        if number not in known
+    ]
+    write(directory, replace(sweep, jobs=(*sweep.jobs, *more)))
 
 
 def collect(directory: Path, state: Literal["running", "finished", "interrupted"] | None = None) -> Sweep:

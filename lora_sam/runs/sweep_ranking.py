@@ -19,6 +19,7 @@ from lora_sam.core.run_directory import RunDirectory
 from lora_sam.evaluation.comparison import compare_means
 from lora_sam.evaluation.layout import validate_report
 from lora_sam.evaluation.over_seeds import clusters_in, gain_of, mean_over_seeds
+from lora_sam.evaluation.result import held_out
 from lora_sam.runs.sweep_sets import sets_of, validated_on
 
 State = Literal["done", "failed", "running", "pruned", "missing", "interrupted", "killed", "changed"]
@@ -41,6 +42,7 @@ class Job:
         validation_set: Number, from 1, of the jobs that it is ranked among: those whose validation measured the same.
         behind: 95 % interval of what the best of these has more on the same validation images; around zero, it may be
             luck.
+        held_out: Whether any image that validated did not train; without one it may be learnt by heart.
         better_than_base: Whether any validation beat the base.
         split: Split of the figures below, `test` unless `evaluate_split` says otherwise.
         test: IoU of the tuned model on that split. Nothing is chosen by it.
@@ -61,6 +63,7 @@ class Job:
     validated: str | None = None
     validation_set: int | None = None
     behind: Interval | None = None
+    held_out: bool | None = None
     better_than_base: bool | None = None
     split: str | None = None
     test: float | None = None
@@ -190,6 +193,7 @@ def _with_figures(job: Job, report: Mapping[str, Any], validated: str | None) ->
         job,
         validated=validated,
         validation_interval=None if validation is None else tuple(validation["iou_interval"]),
+        held_out=None if validation is None else held_out(report),
         better_than_base=None if validation is None or "init_from" in report else validation["kept_step"] > 0,
         split=report["split"],
         test=report["tuned"]["iou"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,10 +46,13 @@ def sets_of(jobs: Sequence[Job]) -> dict[int, int]:
 
     Configurations are of one set if they measured the same seed by seed; seeds may each have drawn their own images.
     """
-    configurations: dict[tuple[str, ...], dict[str | None, Job]] = {}
+    configurations: dict[tuple[tuple[str, ...], int], dict[str | None, Job]] = {}
+    seen: Counter[tuple[str, ...]] = Counter()
     for job in jobs:
         if job.state == "done":
-            configurations.setdefault(job.without_seed, {})[job.values.get("seed")] = job
+            again = seen[job.overrides]  # the same values may be typed twice
+            configurations.setdefault((job.without_seed, again), {})[job.values.get("seed")] = job
+            seen[job.overrides] += 1
     known: list[dict[str | None, str | None]] = []
     sets: dict[int, int] = {}
     for members in configurations.values():

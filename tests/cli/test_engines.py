@@ -129,6 +129,11 @@ def test_killed_it_chooses_what_it_would_have_chosen(here: CommandLine, tmp_path
     assert here(*BASE, *SEARCH, *options).code == 0
     wanted = ranks(sweep)
     assert len(set(wanted)) > 2
+    (sweep / "sweep.json").unlink()  # as one is told to where nobody knows whether its process still runs
+    done = here(*BASE, *SEARCH, *options)
+    assert done.out.count("(done before)") == 5
+    assert ranks(sweep) == wanted  # all of them are of the sweep still
+    assert read_sweep(sweep).best == wanted.index(max(wanted, key=int))
     other = [text.replace("swept", "other") for text in (*BASE, *SEARCH, *options)]
     child = os.fork()
     if not child:

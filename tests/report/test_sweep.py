@@ -99,6 +99,7 @@ def test_sets_that_validated_on_something_else_are_told_apart(tmp_path: Path, mo
     page = sweep_page(found, place)
     assert ">No job is the best of all: they validated on different images or prompts<" in page
     assert re.findall(r"At a glance, set (.)", page) == ["A", "B"]
+    assert re.findall(r"best of .", page) == ["best of A", "best of B"]
     assert "test IoU" not in page
 
 
@@ -108,16 +109,47 @@ def test_of_several_seeds_the_mean_is_shown_and_the_best_is_that_of_the_ranking(
     """The luckiest seed is of the worse configuration."""
     monkeypatch.chdir(tmp_path)
     place = tmp_path / "swept"
-    rows = [(rank, lr, seed) for rank in (2, 4) for lr in (0.1, 0.2) for seed in (0, 1)]
+    rows = [(rank, lr, seed) for rank in (2, 4) for lr in (0.1, 0.2) for seed in (0, 1)] + [(8, 0.1, 0), (8, 0.1, 1)]
     planned = grid(place, ["method.rank", "optim.lr", "seed"], rows)
     for number, value in enumerate([0.95, 0.15, 0.7, 0.6, 0.4, 0.3, 0.2, 0.1]):
         job(place, number, planned[number], evaluation([value, value]))
+    job(place, 8, planned[8], status="failed", error="a bug")
     found = collect(place, "finished")
     assert found.best == 2
+    lines = rendered(found, 80)
+    assert [line.split()[:4] for line in lines if " 0 of 2 " in line] == [["8", "0.1", "0", "of"]]
+    assert "failed/missing" in lines[7]
     page = sweep_page(found, place)
     heat = page[page.index(">rank against lr") :].partition("</svg>")[0]
     assert re.findall(r'class="mark middle"[^>]*>([\d.]+)<', heat) == ["0.650"]
     assert "Best: rank 2, lr 0.2, seed 0." in page
+    assert "validation IoU of 2 seeds, mean" in page
+    assert "0.7000" not in page.partition("Over seeds")[0]
+    assert next_commands(found, place, "python train.py")[0] == (
+        "best: method.rank=2, optim.lr=0.2 with 0.6500, mean of 2 seeds; of these job 2 has 0.7000"
+    )
+
+
+@pytest.mark.parametrize("kept", [(0, 0), (0, 9)])
+def test_a_base_of_another_model_is_the_best_without_being_that_of_all(
+    kept: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "swept"
+    planned = grid(place, ["model"], [("vit_b",), ("nano",)])
+    for number, value in enumerate([0.9, 0.8]):
+        report = evaluation([value, value], kept_step=kept[number])
+        report["validation"]["trained_on"] = 2
+        job(place, number, planned[number], report)
+    found = collect(place, "finished")
+    lines = next_commands(found, place, "python train.py")
+    said = "no job beat the base" if kept == (0, 0) else "it is its base, which no training of it beat"
+    assert lines[0] == f"best: job 0 with 0.9000 (model=vit_b); {said}"
+    assert lines[1].startswith("note:   the images that validated trained too")
+    page = sweep_page(found, place)
+    assert ("No job beat the base" in page) is (kept == (0, 0))
+    assert "The images that validated trained too" in page
+    assert "Go on with what is missing" not in page  # nothing is
 
 
 def test_names_are_as_short_as_tells_them_apart() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from benchmarks.sweeps.quick_run import evaluation
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.run_directory import find_run, find_sweep
 from lora_sam.evaluation.over_seeds import mean_over_seeds
+from lora_sam.runs import sweep as sweep_module
 from lora_sam.runs.status import Status, refuse
 from lora_sam.runs.sweep import begin, collect, finish, read_sweep
 from lora_sam.runs.sweep_ranking import pareto
@@ -124,6 +126,13 @@ def test_a_job_that_was_not_validated_is_not_the_best(sweep: Path) -> None:
     assert collect(sweep).best is None
 
 
+def test_of_values_that_were_typed_twice_one_is_best(sweep: Path) -> None:
+    planned = grid(sweep, ["method.rank"], [(4,), (4,)])
+    for number in range(2):
+        job(sweep, number, planned[number], evaluation([0.5]))
+    assert collect(sweep).best == 0
+
+
 def test_of_equal_jobs_the_smallest_is_best(sweep: Path) -> None:
     planned = grid(sweep, ["method.rank"], [(8,), (2,)])
     job(sweep, 0, planned[0], evaluation([0.5, 0.5], parameters=800))
@@ -188,6 +197,34 @@ def test_a_sweep_of_other_values_or_that_runs_now_is_refused(sweep: Path) -> Non
     with pytest.raises(ConfigError, match="in another order number the jobs in another way; go on with sweep="):
         begin(sweep, ["-m", *typed], typed[::-1], None)
     begin(sweep, ["-m", *typed], typed, None)
+
+
+def test_of_two_commands_at_the_same_moment_one_begins(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second looks only after the first has written that it runs."""
+    sweep.mkdir(parents=True)
+    typed = ["data.root=x", "method.rank=1,2"]
+    found: list[str] = []
+
+    def second() -> None:
+        try:
+            begin(sweep, ["-m", *typed], typed, None)
+        except ConfigError as error:
+            found.append(str(error))
+
+    original, threads = sweep_module.write, []
+
+    def write(directory: Path, begun: sweep_module.Sweep) -> None:
+        monkeypatch.setattr(sweep_module, "write", original)
+        threads.append(threading.Thread(target=second))
+        threads[0].start()
+        threads[0].join(timeout=0.2)  # it has all the time to look, and would find nothing
+        original(directory, begun)
+
+    monkeypatch.setattr(sweep_module, "write", write)
+    begin(sweep, ["-m", *typed], typed, None)
+    threads[0].join(timeout=20)
+    assert len(found) == 1
+    assert "this sweep runs now, in process" in found[0]
 
 
 def test_damaged_and_newer_files_are_refused(sweep: Path) -> None:
