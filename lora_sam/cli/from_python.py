@@ -73,6 +73,8 @@ def _words(key: str, value: Any) -> Iterator[str]:
 
 
 def _typed(value: Any, quoted: Any) -> str:
+    if getattr(value, "ndim", None) == 0:  # a number of NumPy or torch
+        value = value.item()
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str | PathLike):

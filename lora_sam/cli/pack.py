@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +42,8 @@ class Pack:
         output = run.root / "packs" / self.target if self.output is None else Path(self.output).expanduser().absolute()
         told = write_pack(run, self.target, output, overwrite=self.overwrite)
         print(f"{output}: {', '.join(told['files'])}")
+        for note in told["notes"]:
+            print(f"note: {note}", file=sys.stderr)
         iou = told["mask_iou"]
         measured = "" if iou is None else f": mask IoU {iou:.5f} on {told['masks']} masks"
         if told["why_not_run"] is None:

@@ -11,7 +11,13 @@ from lora_sam.core.predictor import Predictor
 from lora_sam.core.structures import Prompts
 from lora_sam.core.tile_grid import LEAST_TILE, Box
 from lora_sam.predictors.prompting import size_of
-from lora_sam.predictors.tiles import Label
+from lora_sam.predictors.tiles import Label, is_cut
+
+_LARGEST = 2**24
+"""Pixels of a window that doubles; a mask of its size is made in full."""
+
+_PIXELS_AT_ONCE = 2**27
+"""Pixels of a window times prompts in it."""
 
 
 def prompted_in_tiles(
@@ -26,7 +32,9 @@ def prompted_in_tiles(
     """One mask for each of N prompts, from the window around it at the image's own scale.
 
     A window is `tile` wide and high and has the prompt in its middle, as far as the image reaches. A prompt that fills
-    more than two thirds of that gets a window of one and a half times its extent, which the model sees smaller.
+    more than two thirds of that gets a window of one and a half times its extent, which the model sees smaller. Points
+    do not say how large their object is: while its mask reaches an edge of the window inside the image, the window
+    doubles, up to `_LARGEST` pixels.
 
     Returns:
         N crops in the frame of the image, None for an empty mask; the predicted IoU, float32 [N]; and what `label` says
@@ -44,7 +52,15 @@ def prompted_in_tiles(
     windows: dict[Box, list[int]] = {}
     for row in range(len(prompts)):
         windows.setdefault(_window(_extent(prompts, row), size, tile), []).append(row)
-    for (x1, y1, x2, y2), rows in windows.items():
+    least = dict.fromkeys(range(len(prompts)), tile)
+    while windows:
+        x1, y1, x2, y2 = box = next(iter(windows))
+        most = max(1, _PIXELS_AT_ONCE // ((x2 - x1) * (y2 - y1)))
+        rows, later = windows[box][:most], windows[box][most:]
+        if later:
+            windows[box] = later  # where it was: the window is encoded once
+        else:
+            del windows[box]
         moved = _moved(prompts[np.array(rows)], x1, y1)
         pixels = np.ascontiguousarray(image[y1:y2, x1:x2])
         masks = predictor.predict(pixels, moved, multimask=multimask)
@@ -53,13 +69,21 @@ def prompted_in_tiles(
             crops[row] = Crop.of(masks.masks[place], x1, y1)
             scores[row] = masks.scores[place]
             labels[row] = "" if label is None else told[place]
+            cut = is_cut(crops[row], box, size)
+            if cut and not _has_box(prompts, row) and 4 * least[row] ** 2 <= _LARGEST:
+                least[row] *= 2
+                windows.setdefault(_window(_extent(prompts, row), size, least[row]), []).append(row)
     return crops, scores, labels
+
+
+def _has_box(prompts: Prompts, row: int) -> bool:
+    return prompts.boxes is not None and not np.isnan(prompts.boxes[row]).any()
 
 
 def _extent(prompts: Prompts, row: int) -> NDArray[np.float64]:
     """XYXY of what a prompt names."""
     places = []
-    if prompts.boxes is not None and not np.isnan(prompts.boxes[row]).any():
+    if prompts.boxes is not None and _has_box(prompts, row):
         places.append(prompts.boxes[row].reshape(2, 2))
     if prompts.points is not None and prompts.labels is not None:
         places.append(prompts.points[row][prompts.labels[row] >= 0])

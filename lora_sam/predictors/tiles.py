@@ -104,7 +104,7 @@ def automatic_in_tiles(
                 continue
             x, y = found.points[row]
             place = (float(x) + x1, float(y) + y1)
-            cut = _is_cut(crop.box, box, size)
+            cut = is_cut(crop, box, size)
             score, stability = float(found.scores[row]), float(found.stability[row])
             parts.append(_Part(number, crop, score, stability, place, labels[row], cut))
         if on_tile is not None:
@@ -122,8 +122,11 @@ def automatic_in_tiles(
     )
 
 
-def _is_cut(box: Box, tile: Box, size: tuple[int, int]) -> bool:
-    """Whether a mask reaches an edge of its tile that is not one of the image."""
+def is_cut(crop: Crop | None, tile: Box, size: tuple[int, int]) -> bool:
+    """Whether a mask reaches an edge of its tile that is not one of the image; an empty one does not."""
+    if crop is None:
+        return False
+    box = crop.box
     return (
         (box[0] == tile[0] > 0)
         or (box[1] == tile[1] > 0)

@@ -85,6 +85,8 @@ def adapter_bytes(directory: Path) -> int:
 def read_facts(directory: Path) -> dict[str, Any]:
     """`lora_sam.json` of an adapter.
 
+    Where an earlier version wrote it, `training_tile` comes from the configuration of the run that the adapter lies in.
+
     Raises:
         AdapterError: it is missing, damaged, or of another schema version.
     """
@@ -93,6 +95,8 @@ def read_facts(directory: Path) -> dict[str, Any]:
         raise AdapterError(f"{directory}: lora_sam.json is missing; give the adapter/ directory of a finished run")
     remedy = "train again or restore the file"
     facts = read_json(path, remedy)
+    if "training_tile" not in facts and (tile := _tile_of_run(directory)) is not None:
+        facts["training_tile"] = tile
     version = facts.get("schema_version")
     if version != SCHEMA_VERSION:
         raise AdapterError(
@@ -124,6 +128,16 @@ def read_facts(directory: Path) -> dict[str, Any]:
     except ValueError as error:
         raise AdapterError(f"{path}: {error}; {remedy}") from error
     return facts
+
+
+def _tile_of_run(directory: Path) -> int | None:
+    """`data.tile` of the run that an adapter lies in; None where there is none, or nobody knows."""
+    try:
+        data = read_json(directory.parent / "config.json", "").get("data")
+    except AdapterError:  # an adapter by itself, or what is damaged, which is told where it is needed
+        return None
+    tile = data.get("tile") if isinstance(data, dict) else None
+    return tile if type(tile) is int and tile > 0 else None
 
 
 def check_base(facts: dict[str, Any], base: BaseModel, directory: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lora_sam import Run, train
@@ -24,7 +25,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_like_any_other(blobs: Path) -> None:
-    run = train(blobs, **QUICK, method__rank=2, method__targets=["q", "v"])
+    run = train(blobs, **QUICK, method__rank=np.int64(2), method__targets=["q", "v"])
     assert isinstance(run, Run)
     assert run.path.parts[-3] == "outputs"
     assert Run("latest").path == run.path

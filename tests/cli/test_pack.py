@@ -50,8 +50,17 @@ def registered(option: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("registered")
-def test_sam_predictor_opens_it_and_gives_our_masks(run: Path, option: Callable[..., Any]) -> None:
+def test_sam_predictor_opens_it_and_gives_our_masks(
+    run: Path, option: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    # the adapter is of a version that did not write it down
+    config = json.loads((run / "config.json").read_text())
+    config["data"]["tile"] = 48
+    (run / "config.json").write_text(json.dumps(config))
     told = pack(run, "sampredictor")
+    (note,) = told["notes"]
+    assert note.startswith("it was trained on tiles of 48 pixels: give it images of that size")
+    assert f"note: {note}" in capsys.readouterr().err
     assert told["checked"] == "run"
     assert told["mask_iou"] >= 0.999
     assert told["masks"] > 8

@@ -150,7 +150,13 @@ def test_cvat_asks_and_gets_a_mask(run: Path, ours: np.ndarray[Any, Any]) -> Non
         # drawn from the other corner
         answer = main.handler(context, SimpleNamespace(body={**body, "obj_bbox": [[40, 30], [3, 4]]}))
         nothing = main.handler(context, SimpleNamespace(body={**body, "obj_bbox": None}))
-    assert (answer.status_code, nothing.status_code) == (200, 400)
+        # with 16 bits Pillow would make it white
+        deep = io.BytesIO()
+        Image.fromarray(IMAGE[:, :, 0].astype(np.uint16) * 200).save(deep, "png")
+        body["image"] = base64.b64encode(deep.getvalue()).decode()
+        refused = main.handler(context, SimpleNamespace(body={**body, "obj_bbox": [[40, 30], [3, 4]]}))
+    assert (answer.status_code, nothing.status_code, refused.status_code) == (200, 400, 400)
+    assert "more than 8 bits" in json.loads(refused.body)["error"]
     mask = np.array(json.loads(answer.body)["mask"])
     assert mask.shape == (48, 64)
     assert (mask == ours).mean() > 0.999
@@ -203,6 +209,9 @@ def test_label_studio_asks_and_gets_a_region(run: Path, ours: np.ndarray[Any, An
         backend = model.TunedSam()
         (answer,) = backend.predict([task], {"result": [drawn]})
         assert backend.predict([task], {}) == []
+        Image.fromarray(IMAGE[:, :, 0].astype(np.uint16) * 200).save(tmp_path / "deep.png")
+        with pytest.raises(ValueError, match="has more than 8 bits: save it with 8"):
+            backend.predict([{"id": 2, "data": {"image": str(tmp_path / "deep.png")}}], {"result": [drawn]})
     (region,) = answer["result"]
     assert (region["type"], region["from_name"], region["to_name"]) == ("brushlabels", "mask", "image")
     assert (region["original_width"], region["original_height"]) == (64, 48)

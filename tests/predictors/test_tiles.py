@@ -16,6 +16,7 @@ from lora_sam.core.predictor import AllMasks, Worth
 from lora_sam.core.scores import Scores
 from lora_sam.core.structures import Masks, Prompts
 from lora_sam.core.tile_grid import tiles_of
+from lora_sam.predictors import tiled_prompts
 from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.tiled_prompts import prompted_in_tiles
 from lora_sam.predictors.tiles import automatic_in_tiles
@@ -187,6 +188,43 @@ def test_points_of_one_window_are_answered_together_and_in_place() -> None:
     assert [(crop.x, crop.y) for crop in crops if crop] == [(30, 40), (20, 10), (210, 90)]
     assert labels == ["", "", ""]
     assert len(predictor.shapes) == 2
+
+
+class Fill(Window):
+    """Answers a point with all that has its grey."""
+
+    def predict(
+        self, image: NDArray[np.uint8], prompts: Prompts, *, multimask: bool = False, threshold: float = 0.0
+    ) -> Masks:
+        self.shapes.append(image.shape)
+        assert prompts.points is not None
+        columns, rows = prompts.points[:, 0].astype(int).T
+        masks = image[None, :, :, 0] == image[rows, columns, 0][:, None, None]
+        return Masks(masks, np.full(len(prompts), 0.8, np.float32), np.zeros((len(prompts), 1, 1), np.float32))
+
+
+def test_what_is_larger_than_the_window_of_its_point_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.zeros((300, 400, 3), np.uint8)
+    image[20:230, 30:260] = 100
+    image[250:290, 300:330] = 200
+    points = np.array([[[140, 120]], [[310, 270]], [[5, 5]]], np.float32)
+    prompts = Prompts(points=points, labels=np.ones((3, 1), np.int64))
+    predictor = Fill()
+    crops, scores, _ = prompted_in_tiles(predictor, image, prompts, tile=64)
+    assert [crop.box if crop else None for crop in crops] == [
+        (30, 20, 260, 230),
+        (300, 250, 330, 290),
+        (0, 0, 400, 300),
+    ]
+    assert scores.tolist() == pytest.approx([0.8] * 3)
+    assert sorted(shape[0] for shape in predictor.shapes) == [64, 64, 64, 128, 128, 256, 256, 300]
+    # no more prompts at once than there is memory for, and no window beyond the largest
+    monkeypatch.setattr(tiled_prompts, "_PIXELS_AT_ONCE", 128**2)
+    monkeypatch.setattr(tiled_prompts, "_LARGEST", 128**2)
+    again = Fill()
+    some, _, _ = prompted_in_tiles(again, image, prompts[np.array([0, 0, 1])], tile=64)
+    assert [crop.box if crop else None for crop in some] == [(76, 56, 204, 184)] * 2 + [(300, 250, 330, 290)]
+    assert sorted(shape[0] for shape in again.shapes) == [64, 64, 128, 128]
 
 
 def test_what_cannot_be_tiled_is_told() -> None:

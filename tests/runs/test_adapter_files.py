@@ -241,6 +241,20 @@ def test_facts_round_trip(adapter: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("config", "tile"),
+    [({"data": {"tile": 64}}, 64), ({"data": {"tile": None}}, None), ({"data": {"tile": "64"}}, None), ([], None)],
+)
+def test_tiles_of_a_run_whose_adapter_does_not_know_them(tmp_path: Path, config: Any, tile: Any) -> None:
+    directory = tmp_path / "run" / "adapter"
+    directory.mkdir(parents=True)
+    write_facts(directory, FACTS, "card")
+    (directory.parent / "config.json").write_text(json.dumps(config))
+    assert read_facts(directory).get("training_tile") == tile
+    (directory / "lora_sam.json").write_text(json.dumps({**FACTS, "training_tile": 32}))
+    assert read_facts(directory)["training_tile"] == 32
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"schema_version": 2}, "schema version 2, this lora_sam reads 1; use the version of lora_sam that wrote it"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -118,6 +118,7 @@ def write_pack(run: RunDirectory, target: str, output: Path, *, overwrite: bool 
                 "why_not_run": opened.why_not_run,
                 "mask_iou": iou,
                 "masks": opened.masks,
+                "notes": list(_notes(run)),
                 "made_from": {"merged": sha256_of(require_merged(run))},
                 "files": {
                     path.relative_to(directory).as_posix(): sha256_of(path)
@@ -132,6 +133,22 @@ def write_pack(run: RunDirectory, target: str, output: Path, *, overwrite: bool 
             f"output = {output}: cannot be written: {error.__cause__ or error}; give another directory"
         ) from error
     return told
+
+
+def _notes(run: RunDirectory) -> Iterator[str]:
+    """What another tool does not do to images, and the training did."""
+    facts = read_facts(find_adapter(run.root))
+    tile = facts.get("training_tile")
+    if tile is not None:
+        yield (
+            f"it was trained on tiles of {tile} pixels: give it images of that size, on larger ones objects are "
+            "smaller than in training; lora-sam predict cuts them"
+        )
+    if "scale" in facts:
+        yield (
+            "its training scaled images of more than 8 bits (scale in lora_sam.json), which this tool does not: give "
+            "it images of 8 bits that were scaled so"
+        )
 
 
 def target_of(name: str) -> Target:

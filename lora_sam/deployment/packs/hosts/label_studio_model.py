@@ -10,7 +10,7 @@ import numpy as np
 from label_studio_ml.model import LabelStudioMLBase
 from label_studio_sdk.converter import brush
 from PIL import Image, ImageOps
-from segmenter import Segmenter
+from segmenter import Segmenter, pixels_of
 
 SEGMENTER = Segmenter(Path(__file__).parent)
 
@@ -30,7 +30,7 @@ class TunedSam(LabelStudioMLBase):
         from_name, to_name, value = self.get_first_tag_occurence("BrushLabels", "Image")
         path = self.get_local_path(tasks[0]["data"][value], task_id=tasks[0].get("id"))
         # as the browser shows it, which is what the percentages are of
-        image = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+        image = pixels_of(ImageOps.exif_transpose(Image.open(path)))
         height, width = image.shape[:2]
         percent = np.array([width, height]) / 100
         points, labels, box, label = [], [], None, None

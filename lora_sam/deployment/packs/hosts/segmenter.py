@@ -12,6 +12,17 @@ import numpy as np
 import openvino as ov
 
 
+def pixels_of(picture: Any) -> Any:
+    """RGB, uint8 [H, W, 3], of a picture of Pillow.
+
+    Raises:
+        ValueError: it has more than 8 bits. Pillow would cut them off, so that nearly all of it is white.
+    """
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        raise ValueError("the image has more than 8 bits: save it with 8, scaled as the images of the training were")
+    return np.asarray(picture.convert("RGB"))
+
+
 class Segmenter:
     """A tuned SAM. Threads may share one; they are answered one after the other.
 
