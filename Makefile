@@ -14,6 +14,8 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_inf
 PYTHON ?= $(eval PYTHON := $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	"$$name" -c '$(SUITABLE)' >/dev/null 2>&1 && { command -v "$$name"; break; }; done))$(PYTHON)
 RUN := .venv/bin/python
+# what it advises then works as typed, where no environment is active
+CONSOLE := .venv/bin/lora-sam
 # one thread a worker: two workers with two threads each are slower on two cores, and sums come out in another order
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN) -m pytest
 WORKERS ?= 2
@@ -34,13 +36,13 @@ help: ## List what there is to do
 setup: .venv/.ready ## Install Poetry and everything that poetry.lock pins into this checkout
 
 demo: setup ## Fine-tune the small SAM of the package on drawn washers, and show before and after
-	$(RUN) train.py experiment=demo $(ARGS)
+	$(CONSOLE) demo $(ARGS)
 
 demo-everything: setup ## The same without prompts: show what base and tuned find by themselves
-	$(RUN) train.py experiment=demo_everything $(ARGS)
+	$(CONSOLE) train experiment=demo_everything $(ARGS)
 
 sweep: setup ## Tune the demo with six pairs of rank and rate, a few minutes, and rank them: multirun/latest/sweep.html
-	$(RUN) train.py -m experiment=demo method=lora method.blocks=last:2 method.rank=4,16 optim.lr=1e-4,3e-4,1e-3 trainer.max_epochs=2 $(ARGS)
+	$(CONSOLE) sweep experiment=demo method=lora method.blocks=last:2 method.rank=4,16 optim.lr=1e-4,3e-4,1e-3 trainer.max_epochs=2 $(ARGS)
 
 # in the order of tests/conftest.py, the longest files first: otherwise those with many tests would be
 test: setup ## Run the tests that need neither a GPU nor much time
@@ -76,7 +78,7 @@ mutants: setup ## Change the code a little at random, and see whether a test not
 	$(RUN) scripts/mutants.py $(ARGS)
 
 app: setup ## Compare base and tuned masks in a browser
-	$(RUN) app.py $(ARGS)
+	$(CONSOLE) app $(ARGS)
 
 lock: .poetry/.ready ## Resolve the dependencies of pyproject.toml into poetry.lock
 	$(POETRY) lock $(ARGS)

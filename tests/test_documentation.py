@@ -401,9 +401,9 @@ def test_every_command_of_the_readme_runs(workplace, tmp_path, monkeypatch, caps
         assert code == 0, command
         output = capsys.readouterr()
         said[command] = output.out + output.err
-    assert said["make demo"].strip() == ".venv/bin/python train.py experiment=demo"
+    assert said["make demo"].strip() == ".venv/bin/lora-sam demo"
     assert "-m pytest" in said["make test"]
-    assert said["make app"].strip() == ".venv/bin/python app.py"
+    assert said["make app"].strip() == ".venv/bin/lora-sam app"
     assert {path.name for path in Path("outputs/latest").iterdir()} >= {
         "adapter", "evaluation.json", "report.html", "merged", "openvino", "backends.json",
     }  # fmt: skip

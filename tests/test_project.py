@@ -83,7 +83,7 @@ def test_a_python_that_will_not_do_is_named(tmp_path: Path) -> None:
 
 
 def test_the_app_and_its_tests_need_the_environment_only() -> None:
-    assert ".venv/bin/python app.py --port 7861" in make("--dry-run", "app", "ARGS=--port 7861").stdout
+    assert ".venv/bin/lora-sam app --port 7861" in make("--dry-run", "app", "ARGS=--port 7861").stdout
     planned = make("--dry-run", "test-browser").stdout
     assert "apt-get install --yes --no-install-recommends chromium" in planned
     assert "-m browser tests/browser" in planned

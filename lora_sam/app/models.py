@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lora_sam.app.backends import backends_of, why_not
 from lora_sam.app.runs import Run
+from lora_sam.core.calling import step_called
 from lora_sam.core.errors import DataError
 from lora_sam.deployment.predicting.tiling import Tiling, tiling_of
 from lora_sam.evaluation.backends.names import TORCH
@@ -74,7 +75,7 @@ class Model:
                 why_not(self.run.directory, name)
                 raise DataError(
                     f"{self.run.name} has no back end {name!r:.40}; it has {', '.join([TORCH, *makers])}. "
-                    "`python -m lora_sam.export` makes OpenVINO parts."
+                    f"`{step_called('export')}` makes OpenVINO parts."
                 )
             self.predictors[name] = makers[name]()
             self.predictors[name].remember(EMBEDDING_BYTES)

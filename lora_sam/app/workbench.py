@@ -78,7 +78,7 @@ class Workbench:
         self.refresh()
         if not self.runs:
             raise AdapterError(
-                f"{outputs}: no finished run there; make one with `python train.py` (some minutes), or name the "
+                f"{outputs}: no finished run there; make one with `{program}` (some minutes), or name the "
                 "directory of runs with --outputs"
             )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from lora_sam.app.web.server import LOCAL, serve
+from lora_sam.core.calling import training_called
 from lora_sam.core.errors import ConfigError
 from lora_sam.core.extras import require_extra
 from lora_sam.core.signals import SIGNALS, Stoppable, exit_code
@@ -49,7 +50,7 @@ def serve_app(arguments: Sequence[str], program: str | None = None) -> int:
         program: How it was called; None for the name of the script.
     """
     given = _parser(program).parse_args(arguments)
-    given.trainer = "python train.py" if program is None else "lora-sam train"
+    given.trainer = training_called()
     user, colon, password = (given.auth or "").partition(":")
     if given.auth and not (user and colon and password):
         return _refuse("--auth is not USER:PASSWORD")

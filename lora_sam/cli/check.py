@@ -96,14 +96,13 @@ class Check(TrainingKeys):
     def _print(self, out: Path, examination: Examination) -> None:
         from rich.console import Console
 
+        from lora_sam.core.console import print_table
         from lora_sam.core.wording import printable
         from lora_sam.data.check.results import messages, table, verdict
 
         console = Console()
-        if not console.is_terminal:
-            console = Console(width=160)
         if examination.groups:
-            console.print(table(examination))
+            print_table(table(examination))
         for message in messages(examination):
             console.print(printable(message), soft_wrap=True, markup=False, highlight=False)
         console.print(f"{verdict(examination, self.strict)}: {out / FILES[1]}", soft_wrap=True, markup=False)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import difflib
 import sys
+import textwrap
 from collections.abc import Mapping
 
 from lora_sam.cli import report
 from lora_sam.cli.step import run_step, steps
+from lora_sam.core.calling import called_as, console_typed
+from lora_sam.core.console import text_width
 from lora_sam.core.errors import ConfigError
 from lora_sam.core.version import __version__
 
 _TRAINING = {
     "demo": "train on drawn pictures of washers with the weights of the package, and compare with the base",
     "train": "fine-tune on your own images; lora-sam train --help lists every group and option",
+    "sweep": "train every combination of values with commas, method.rank=4,16, and rank them",
 }
 _APP = {"app": "base and tuned in a browser, prompt by prompt"}
 # in the order in which they are used; what is in none of them comes last
@@ -38,6 +42,12 @@ def console() -> int:
         Exit code: that of the command; 2 for an unknown one.
     """
     name, *arguments = sys.argv[1:] or [""]
+    typed = console_typed(sys.argv[0])
+    with called_as(typed):
+        return _run(typed, name, arguments)
+
+
+def _run(typed: str, name: str, arguments: list[str]) -> int:
     if name == "--version":
         print(f"lora-sam {__version__}")
         return 0
@@ -50,7 +60,7 @@ def console() -> int:
         return 0
     if name not in known:
         return report([_unknown(name, known)])
-    program = f"lora-sam {name}"
+    program = f"{typed} {name}"
     if name == "app":
         from lora_sam.cli.app import serve_app
 
@@ -63,8 +73,14 @@ def console() -> int:
         return run_step(name, program, arguments)
     from lora_sam.cli.train import DEMO, run_train
 
+    if name == "sweep":
+        if not arguments:
+            return report(
+                [f"nothing varies; give choices with commas: {typed} sweep data.root=my_data method.rank=4,16"]
+            )
+        return run_train(f"{typed} train", ["-m", *arguments])
     chosen = name != "demo" or any(word.startswith("experiment=") for word in arguments)
-    return run_train(f"{sys.argv[0]} {name}", arguments if chosen else [DEMO, *arguments])
+    return run_train(f"{typed} {name}", arguments if chosen else [DEMO, *arguments])
 
 
 def _usage(known: Mapping[str, str]) -> str:
@@ -73,7 +89,7 @@ def _usage(known: Mapping[str, str]) -> str:
     others = tuple(name for name in known if name not in grouped)
     parts = []
     for heading, names in {**_GROUPS, "Further": others}.items():
-        lines = [f"  {name:<{width}}  {known[name]}" for name in names if name in known]
+        lines = [_line(f"  {name:<{width}}  ", known[name]) for name in names if name in known]
         if lines:
             parts.append("\n".join([heading, *lines]))
     listed = "\n\n".join(parts)
@@ -84,6 +100,11 @@ def _usage(known: Mapping[str, str]) -> str:
         "       lora-sam --help | --version\n\n"
         f"{listed}"
     )
+
+
+def _line(name: str, purpose: str) -> str:
+    columns = text_width(120)
+    return textwrap.fill(purpose, columns, initial_indent=name, subsequent_indent=" " * len(name))
 
 
 def _unknown(name: str, known: Mapping[str, str]) -> str:

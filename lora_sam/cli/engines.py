@@ -15,6 +15,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from lora_sam.core.calling import SCRIPT, training_called
 from lora_sam.core.errors import ConfigError, LoraSamError
 from lora_sam.core.extras import is_there, require_extra
 from lora_sam.runs.status import Status, is_gone, read_status, this_process
@@ -226,4 +227,6 @@ class Watch:
 
 def program() -> str:
     """How the training command was called: `python train.py`, or `lora-sam train` of an installed package."""
-    return "lora-sam train" if Path(sys.argv[0]).name.startswith("lora-sam") else "python train.py"
+    known = training_called()
+    # a process that a launcher began knows its words only
+    return "lora-sam train" if known == SCRIPT and Path(sys.argv[0]).name.startswith("lora-sam") else known

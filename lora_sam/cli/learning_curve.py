@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from lora_sam.cli.training_keys import TrainingKeys
+from lora_sam.core.calling import step_called
 from lora_sam.core.console import print_table
 from lora_sam.core.errors import ConfigError, LoraSamError
 from lora_sam.core.files import read_json, write_text
-from lora_sam.core.run_directory import RunDirectory
+from lora_sam.core.run_directory import RunDirectory, latest_stays
 from lora_sam.core.wording import plural
 
 if TYPE_CHECKING:
@@ -152,7 +153,12 @@ class LearningCurve(TrainingKeys):
         status = Status(status="running", job=None, overrides=words, started=time.time())
         status.write(directory)
         try:
-            with (directory / LOG).open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+            with (
+                (directory / LOG).open("a", encoding="utf-8") as log,
+                redirect_stdout(log),
+                redirect_stderr(log),
+                latest_stays(),  # what the user trained, not one of many small runs
+            ):
                 objective = fine_tune(config, directory, words)
         except SystemExit:
             status.ended("interrupted").write(directory)
@@ -175,7 +181,7 @@ class LearningCurve(TrainingKeys):
         best = out / f"shots_{largest:04d}" / "draw_0"
         commands = [
             ("Masks for a folder with the model of the most images",
-             f"lora-sam predict {shlex.quote(f'run={best}')} source=my_images"),
+             f"{step_called('predict')} {shlex.quote(f'run={best}')} source=my_images"),
         ] if curve.sizes else []  # fmt: skip
         write_text(out / PAGE, page(curve, commands))
         if curve.sizes:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from lora_sam.core.calling import step_called
 from lora_sam.core.errors import DataError
 from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.core.scores import MOST_PER_SIDE
@@ -268,7 +269,7 @@ class Predict:
         words = [
             f"{key}={quoted(value) if isinstance(value, str) else as_typed(value)}" for key, value in changed.items()
         ]
-        return " ".join(["python -m lora_sam.predict", *(shlex.quote(word) for word in words)])
+        return " ".join([step_called("predict"), *(shlex.quote(word) for word in words)])
 
 
 def subject_of(source: Source) -> str:

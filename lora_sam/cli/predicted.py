@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lora_sam.cli.step import as_typed
+from lora_sam.core.calling import step_called
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import duration, plural
 from lora_sam.data.check.samples import spread
@@ -151,7 +152,7 @@ def _next(work: Work, outcome: Outcome, run: Path, again: Callable[..., str]) ->
         steps.append(("the masks on the images, without computing them again", command))
     if settings["backend"] in ("tuned", "base"):
         named = shlex.quote(f"run={quoted(_shown(run))}")
-        steps.append(("faster, on OpenVINO, with backend=int8 after this", f"python -m lora_sam.deploy {named}"))
+        steps.append(("faster, on OpenVINO, with backend=int8 after this", f"{step_called('deploy')} {named}"))
     return steps
 
 

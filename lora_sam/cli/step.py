@@ -94,11 +94,17 @@ def usage(verb: str, program: str, conf: Path) -> str:
     assert isinstance(values, DictConfig)
     cls = class_of_step(values.get("_target_"))
     purpose, _, attributes = (cls.__doc__ or "").partition("Attributes:")
-    lines = [" ".join(purpose.split()), "", f"  {program} [key=value ...]", "", "Options and their defaults:"]
+    lines = [
+        *_wrapped(" ".join(purpose.split())),
+        "",
+        f"  {program} [key=value ...]",
+        "",
+        "Options and their defaults:",
+    ]
     for name, meaning in _meanings(attributes):
         lines.append(f"  {name}={as_typed(values.get(name))}")
-        lines += [f"      {line}" for line in _wrapped(meaning)]
-    lines += ["", f"{program} --cfg job [key=value ...] shows the options in use and stops."]
+        lines += [f"      {line}" for line in _wrapped(meaning, 6)]
+    lines += ["", *_wrapped(f"{program} --cfg job [key=value ...] shows the options in use and stops.")]
     return "\n".join(lines)
 
 
@@ -119,7 +125,10 @@ def as_typed(value: Any) -> str:
     return str(value)
 
 
-def _wrapped(text: str) -> list[str]:
+def _wrapped(text: str, indented: int = 0) -> list[str]:
     import textwrap
 
-    return textwrap.wrap(text, 100)
+    from lora_sam.core.console import text_width
+
+    # options such as data.root, and paths, stay whole
+    return textwrap.wrap(text, text_width(106) - indented, break_long_words=False, break_on_hyphens=False)

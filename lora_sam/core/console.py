@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ from lora_sam.core.wording import printable
 if TYPE_CHECKING:
     from rich.table import Table
 
+# characters for counts such as 1,234/5,000 and the time that is left
+_FIGURES = 24
+
 
 @cache
 def note(text: str) -> None:
@@ -20,14 +24,22 @@ def note(text: str) -> None:
     print(printable(text), file=sys.stderr, flush=True)
 
 
+def text_width(most: int) -> int:
+    """Characters for a line of text: those of the terminal, at most `most`, which a file gets."""
+    return max(40, min(most, shutil.get_terminal_size((most, 24)).columns))
+
+
 def print_table(table: Table) -> None:
-    """To standard output, wide enough to keep every column where that is not a terminal."""
+    """To standard output: as wide as it is in a file, parted by columns on a terminal that is too narrow."""
     from rich.console import Console
+
+    from lora_sam.core.narrow import fitting, least_width
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=160)
-    console.print(table)
+        console = Console(width=max(160, least_width(table)))
+    for part in fitting(table, console.width):
+        console.print(part)
 
 
 def text_table(
@@ -74,8 +86,10 @@ def text_table(
 @contextmanager
 def progress(what: str, unit: str, *, said: bool = True) -> Iterator[Callable[[int, int], None]]:
     """Yield a callback for (done, all) that draws a bar on a terminal; elsewhere one line, if `said`, tells it."""
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -83,7 +97,18 @@ def progress(what: str, unit: str, *, said: bool = True) -> Iterator[Callable[[i
             console.print(what, highlight=False, soft_wrap=True, markup=False)
         yield lambda done, total: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+    bar_width = max(6, min(40, console.width // 8))
+    # where the line is too short the words give way, and what counts stays whole
+    tight = cell_len(what) + bar_width + len(unit) + _FIGURES > console.width
+    columns = (
+        TextColumn(
+            "{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=int(tight) or None)
+        ),
+        BarColumn(bar_width=bar_width),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TextColumn(unit, table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
+    )
+    with Progress(*columns, console=console, transient=True, expand=tight) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import read_json
-
-if TYPE_CHECKING:
-    pass
-
 
 LATEST = Path("outputs") / "latest"
 STARTED = Path("outputs") / ".started"
@@ -21,6 +17,8 @@ LAST_SWEEP = Path("multirun") / "latest"
 BEST = Path("multirun") / "best"
 SWEEP = "sweep.json"
 """What makes a directory that of a sweep; its `best` is a link to the best job."""
+
+_staying: list[bool] = []
 
 
 @dataclass(frozen=True)
@@ -94,11 +92,23 @@ class RunDirectory:
 
     def point_latest_here(self) -> None:
         """Make `outputs/latest` a link to this run; a file system without links is left alone."""
-        _point(LATEST, self.root)
+        if not _staying:
+            _point(LATEST, self.root)
 
     def note_start(self) -> None:
         """Note that this run has started, which `outputs/latest` does not say before it has saved something."""
-        _point(STARTED, self.root)
+        if not _staying:
+            _point(STARTED, self.root)
+
+
+@contextmanager
+def latest_stays() -> Iterator[None]:
+    """While it lasts, runs of this process do not become `latest`: those that are steps of something larger."""
+    _staying.append(True)
+    try:
+        yield
+    finally:
+        _staying.pop()
 
 
 def last_started() -> RunDirectory | None:

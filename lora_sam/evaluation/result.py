@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lora_sam.core.calling import step_called
 from lora_sam.core.groups import Parts, counted_images, groups_in, independent, named
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.comparison import compare
@@ -22,8 +23,10 @@ FEW_IMAGES = 10
 # A validation IoU that is lower by this is no accident of the last steps.
 KNOCKED_DOWN = 0.01
 
-# Measures what correcting clicks are worth, which the evaluation of a run does not.
-CLICKS = "python -m lora_sam.robustness run=latest sections=[clicks]"
+
+def clicks_command() -> str:
+    """Measures what correcting clicks are worth, which the evaluation of a run does not."""
+    return f"{step_called('robustness')} run=latest sections=[clicks]"
 
 
 def evaluation_report(

@@ -13,7 +13,7 @@ from lora_sam.evaluation.further_rows import ROWS as FURTHER
 from lora_sam.evaluation.kinds import where_further
 from lora_sam.evaluation.metrics import ROWS, SIZES
 from lora_sam.evaluation.naming import naming_line
-from lora_sam.evaluation.result import CLICKS, first_prompts
+from lora_sam.evaluation.result import clicks_command, first_prompts
 from lora_sam.evaluation.thinness import thinness_lines
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _caption(report: Mapping[str, Any]) -> list[str]:
         f"{report['trainable_parameters']:,} trainable parameters ({share:.2%}), "
         f"adapter {in_bytes(report['adapter_bytes'])};",
         f"training {duration(report['seconds'])}, peak memory {'unknown' if memory is None else in_bytes(memory)}.",
-        *([] if first is None else [first, f"What clicks add: {CLICKS}"]),
+        *([] if first is None else [first, f"What clicks add: {clicks_command()}"]),
         *([naming_line(report["class_head"])] if "class_head" in report else []),
         *(thinness_lines(report["thin"]) if "thin" in report else []),
     ]

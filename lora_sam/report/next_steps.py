@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora_sam.core.calling import step_called
 from lora_sam.evaluation.result import kept_base, knocked_down, refuted
 from lora_sam.prompts.iterative import most_rounds
 
@@ -123,7 +124,7 @@ def python_lines(directory: Path, *, scaled: bool = False) -> str:
 def step_of(program: str, verb: str) -> str:
     """How a step after training is called, where training is called `program`."""
     console, _, own = program.rpartition(" ")
-    return f"{console} {verb}" if own == "train" else f"python -m lora_sam.{verb}"
+    return f"{console} {verb}" if own == "train" else step_called(verb)
 
 
 def quoted(value: str) -> str:

@@ -17,7 +17,7 @@ from lora_sam.core.files import write_text
 from lora_sam.core.groups import counted_images
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.metrics import PER_OBJECT_METRICS, ROWS, SIZES
-from lora_sam.evaluation.result import CLICKS, first_prompts, held_out, kept_base, refuted, verdict
+from lora_sam.evaluation.result import clicks_command, first_prompts, held_out, kept_base, refuted, verdict
 from lora_sam.evaluation.scoring import Evaluation
 from lora_sam.report.backends import place_of_backends
 from lora_sam.report.before_after import before_and_after
@@ -186,7 +186,9 @@ def _figures(report: Mapping[str, Any], object_iou: Mapping[str, Sequence[float]
             f"contains 0 may be luck.{few}",
             class_="note",
         ),
-        None if first is None else element("p", f"{first} ", element("code", CLICKS), " measures what clicks add."),
+        None
+        if first is None
+        else element("p", f"{first} ", element("code", clicks_command()), " measures what clicks add."),
         element(
             "div",
             histogram(title, "IoU", counted, [(key, key, values[key]) for key in ("base", "tuned")]),

@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 from xml.etree.ElementTree import Element
 
+from lora_sam.core.calling import step_called, training_called
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.wording import in_bytes, in_short, plural
 from lora_sam.report.markup import append, element, serialize
@@ -244,13 +245,13 @@ def _failures(jobs: Sequence[Job]) -> Element | None:
 
 
 def _next(sweep: Sweep, directory: Path) -> Element | None:
-    again = [("Go on with what is missing or failed", f"python train.py {shlex.quote(f'sweep={directory}')}")]
+    again = [("Go on with what is missing or failed", f"{training_called()} {shlex.quote(f'sweep={directory}')}")]
     lines = again if sweep.failed else []
     if sweep.best is not None:
         run = shlex.quote(f"run={quoted(str(directory))}")
         lines = [
-            ("Two OpenVINO files of the best job", f"python -m lora_sam.deploy {run}"),
-            ("Other prompts and clicks with the best job", f"python -m lora_sam.robustness {run}"),
+            ("Two OpenVINO files of the best job", f"{step_called('deploy')} {run}"),
+            ("Other prompts and clicks with the best job", f"{step_called('robustness')} {run}"),
             *lines,
         ]
     items = [element("li", element("p", purpose), element("pre", element("code", line))) for purpose, line in lines]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.calling import step_called
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import read_json, write_text
 from lora_sam.core.seeds import generator_for
@@ -95,7 +96,7 @@ class LearningCurve:
         if self.sizes and all(size.delta_interval[0] <= 0.0 for size in self.sizes):
             return (
                 "At none of these sizes the tuned model was measurably better than the base, so the curve says nothing "
-                "of more images: look at the labels with lora-sam check, and try other settings first."
+                f"of more images: look at the labels with {step_called('check')}, and try other settings first."
             )
         if not self.more:
             return (

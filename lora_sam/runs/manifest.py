@@ -16,6 +16,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from lora_sam.core.calling import step_called
 from lora_sam.core.errors import AdapterError, TrainingError
 from lora_sam.core.files import atomic_directory, digest_of, read_json, recover, sha256_of, write_text
 from lora_sam.core.version import __version__
@@ -50,7 +51,7 @@ class Step:
 def command(verb: str, run: Path | str, **options: Any) -> str:
     """The command of a step, to be typed as it is: `python -m lora_sam.export run=latest precision=fp32`."""
     words = [f"run={run}", *(f"{key}={value}" for key, value in options.items())]
-    return " ".join([f"python -m lora_sam.{verb}", *(shlex.quote(word) for word in words)])
+    return " ".join([step_called(verb), *(shlex.quote(word) for word in words)])
 
 
 def write_step(

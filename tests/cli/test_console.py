@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STEPS = sorted(
     path.stem for path in (ROOT / "conf").glob("*.yaml") if "\n_target_:" in path.read_text(encoding="utf-8")
 )
-LISTED = f"Commands: demo, train, {', '.join(STEPS)}, app; lora-sam --help describes them"
+LISTED = f"Commands: demo, train, sweep, {', '.join(STEPS)}, app; lora-sam --help describes them"
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -37,7 +37,7 @@ Call = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["/usr/bin/lora-sam", *arguments])
+        monkeypatch.setattr(sys, "argv", ["lora-sam", *arguments])
         code = console()
         captured = capsys.readouterr()
         return code, captured.out, captured.err
@@ -61,9 +61,10 @@ def test_help_has_every_command_once_and_fits_a_page(call: Call) -> None:
 
 
 def test_help_of_training_says_how_it_was_called(tmp_path: Path) -> None:
+    place = Path(sys.executable).parent
     done = subprocess.run(
-        [Path(sys.executable).with_name("lora-sam"), "train", "--help"],
-        capture_output=True, text=True, check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        ["lora-sam", "train", "--help"], capture_output=True, text=True, check=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{place}:{os.environ['PATH']}"},
     )  # fmt: skip
     assert "\n  lora-sam train data.root=my_data " in done.stdout
     assert "train.py" not in done.stdout
@@ -159,7 +160,7 @@ def test_commands_hand_the_rest_to_the_program_of_train_py(
     monkeypatch.setattr(train_module, "main", main)
     code, _, error = call(*arguments)
     assert code == 7
-    assert calls == [(script.train, train_module.CONF, [f"/usr/bin/lora-sam {arguments[0]}", *handed_over])]
+    assert calls == [(script.train, train_module.CONF, [f"lora-sam {arguments[0]}", *handed_over])]
     assert ("this is the demo" in error) == (arguments == ["train"])
 
 
@@ -179,12 +180,12 @@ def test_steps_get_the_rest(call: Call, monkeypatch: pytest.MonkeyPatch, verb: s
 def test_the_list_of_commands_is_that_of_the_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     known = steps()
     assert {"check", "preview", "merge"} <= set(known)
-    assert known["merge"] == "fold the adapters into the weights: a plain SAM"
+    assert known["merge"] == "fold the adapter into the weights: a plain SAM checkpoint"
     (tmp_path / "train.yaml").touch()
     (tmp_path / "step.yaml").write_text("# what the others share\nhydra: null\n")
     (tmp_path / "polish.yaml").write_text("# make it shine\n_target_: lora_sam.cli.polish.Polish\n")
     monkeypatch.setattr("lora_sam.cli.step.conf_directory", lambda: tmp_path)
-    assert list(commands()) == ["demo", "train", "polish", "app"]
+    assert list(commands()) == ["demo", "train", "sweep", "polish", "app"]
     assert commands()["polish"] == "make it shine"
 
 
@@ -267,3 +268,25 @@ def test_an_installation_without_configuration_says_so(
     assert err == (
         f"error: no configuration files: neither {inside} nor {beside} has a train.yaml; install lora_sam again.\n"
     )
+
+
+def test_a_sweep_without_choices_says_how_they_are_written(call: Call) -> None:
+    code, out, err = call("sweep")
+    assert (code, out) == (2, "")
+    assert "nothing varies" in err
+    assert "sweep data.root=my_data method.rank=4,16" in err
+
+
+def test_a_sweep_is_training_with_every_combination(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(train_module, "run_train", lambda program, words: seen.append((program, list(words))) or 0)
+    assert call("sweep", "method.rank=4,16")[0] == 0
+    assert seen == [("lora-sam train", ["-m", "method.rank=4,16"])]
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_help_fits_the_terminal(call: Call, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert max(map(len, call("--help")[1].splitlines())) <= columns
+    long = [line for line in call("predict", "--help")[1].splitlines() if len(line) > columns]
+    assert not long

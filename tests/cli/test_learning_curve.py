@@ -15,6 +15,7 @@ import lora_sam.cli.train as train_module
 from lora_sam.cli.jobs import plain
 from lora_sam.core.config import step_from
 from lora_sam.core.errors import AdapterError, ConfigError, TrainingError
+from lora_sam.core.run_directory import RunDirectory, find_run, last_started
 from lora_sam.data.shots import few_shot
 from lora_sam.runs.learning_curve import FILE, Size, curve_of, power_law, read_curve
 from lora_sam.training.settings import settings_from
@@ -168,3 +169,28 @@ def test_a_damaged_file(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text('{"sizes": 3}')
     with pytest.raises(AdapterError, match="is damaged"):
         read_curve(tmp_path)
+
+
+def test_a_curve_leaves_latest_to_the_run_that_the_user_made(
+    tmp_path: Path, blobs: Path, trained: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = RunDirectory(tmp_path / "outputs" / "mine")
+    mine.adapter.mkdir(parents=True)
+    mine.note_start()
+    mine.point_latest_here()
+    whole = train_module.fine_tune
+
+    def pointing(config: dict[str, Any], directory: Path, words: list[str]) -> float:
+        RunDirectory(directory).note_start()
+        RunDirectory(directory).point_latest_here()
+        return whole(config, directory, words)
+
+    monkeypatch.setattr(train_module, "fine_tune", pointing)
+    assert asked(f"data.root={blobs}", "shots=[1,2]", "draws=1", f"out={tmp_path / 'curve'}").perform() == 0
+    assert find_run("latest").root.resolve() == mine.root
+    assert last_started() == RunDirectory(mine.root)
+    other = RunDirectory(tmp_path / "outputs" / "other")
+    other.adapter.mkdir(parents=True)
+    other.point_latest_here()
+    assert find_run("latest").root.resolve() == other.root  # afterwards everything is as before

@@ -99,8 +99,8 @@ def table(examination: Examination) -> Table:
     made.add_column("")
     made.add_column("count", justify="right")
     made.add_column("defect", min_width=20, overflow="fold")
-    made.add_column("for example", ratio=1, overflow="fold")
-    made.add_column("remedy", ratio=1)
+    made.add_column("for example", overflow="fold", min_width=11, max_width=40)
+    made.add_column("remedy", min_width=24)
     for group in examination.groups:
         defect, found = group.defect, group.findings
         names = "\n".join(case.id for case in found[:_EXAMPLES])

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lora_sam.core.calling import step_called
 from lora_sam.predictors.embeddings.layout import BUILDERS, GROUP, USERS, CacheUnavailable, RowSpec, described_spec
 from lora_sam.predictors.embeddings.rows import FAN, Row, directories, rows_of
 from lora_sam.predictors.embeddings.signs import is_up
@@ -127,7 +128,7 @@ def _no_room(directory: Path, needed: int, rows: int, held: int, max_bytes: int,
     else:
         sentence += (
             f"{directory} holds {_gb(held)} GB of at most cache.max_gb={max_bytes / 1e9:g}, of which too little can "
-            "go; raise cache.max_gb, remove some with python -m lora_sam.embeddings prune, "
+            f"go; raise cache.max_gb, remove some with {step_called('embeddings')} prune, "
         )
     return sentence + "choose another place with cache.directory=<directory>, or go without with trainer.cache=off."
 

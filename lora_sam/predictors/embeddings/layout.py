@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from lora_sam.core.calling import step_called
 from lora_sam.core.errors import AdapterError, LoraSamError, TrainingError
 from lora_sam.core.files import read_json, write_text
 
@@ -89,7 +90,7 @@ def described_spec(path: Path) -> RowSpec:
     Raises:
         CacheUnavailable: it is damaged, of another version, or does not belong to a directory of this name.
     """
-    remedy = f"remove {path}, or everything with python -m lora_sam.embeddings prune max_gb=0"
+    remedy = f"remove {path}, or everything with {step_called('embeddings')} prune max_gb=0"
     try:
         found = read_json(path / GROUP, remedy)
     except AdapterError as error:
