@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from lora_sam.core.console import note, progress
 from lora_sam.core.errors import ConfigError, DataError, LoraSamError
 
 if TYPE_CHECKING:
+    from lora_sam.cli.selected import Seen
     from lora_sam.core.predictor import Predictor
-    from lora_sam.data.reading.duplicates import Likeness
     from lora_sam.data.reading.pixel_scale import PixelScale
     from lora_sam.deployment.predicting.sources import Source, SourceImage
+    from lora_sam.deployment.predicting.tiling import Tiling
 
 FILES = ("selection.json", "selection.csv", "selection.png", "selection.html")
 PRE_ANNOTATIONS = "pre_annotations"
@@ -34,8 +34,9 @@ class Select:
 
     Images are ranked by how far their embeddings are from those of the training images and of what was chosen before
     them, by where the masks of adapter and base differ, or by both. Nothing is drawn: the same images give the same
-    list. An image that looks like a training image, or like one that was chosen, is left out: hashes that differ in at
-    most 3 of 64 bits, and brightness by at most 8 of 255. Ends with 3 where images could not be read.
+    list. An image that looks like a labelled one of the run's data, in whichever split, or like one that was chosen, is
+    left out: hashes that differ in at most 3 of 64 bits, and brightness by at most 8 of 255. Ends with 3 where images
+    could not be read.
 
     Attributes:
         run: Run directory, or latest; of a sweep its best job.
@@ -77,14 +78,15 @@ class Select:
             TrainingError: nothing can be written.
         """
         from lora_sam.cli.predict import subject_of
+        from lora_sam.cli.selected import Seen, labelled_images
         from lora_sam.core.run_directory import find_run
-        from lora_sam.data.reading.duplicates import alike
+        from lora_sam.data.reading.duplicates import alike, likeness
         from lora_sam.data.reading.pixel_scale import PixelScale
         from lora_sam.deployment.predicting.sources import open_source, readable
+        from lora_sam.deployment.predicting.tiling import tiling_of
         from lora_sam.evaluation.choosing import ranked
-        from lora_sam.runs.adapter_files import find_adapter
+        from lora_sam.runs.adapter_files import find_adapter, read_facts
         from lora_sam.runs.opening import check_device, open_model
-        from lora_sam.runs.places import opened
         from lora_sam.runs.resuming import settings_of
 
         run = find_run(self.run)
@@ -94,30 +96,32 @@ class Select:
         out = Path("selections") / subject_of(source) if self.out is None else Path(self.out).expanduser()
         self._check_free(out)
         check_device("tuned", self.device)
-        training = opened(run, settings_of(run, self.data_root), self.data_root).train
+        training, others = labelled_images(run, settings_of(run, self.data_root), self.data_root)
 
         base = None if self.base is None else Path(self.base)
         tuned = open_model(run, "tuned", base=base, device=self.device, threads=self.threads)
         other = None
         if self.by != "coverage":
             other = open_model(run, "base", base=base, device=self.device, threads=self.threads)
-        scale = PixelScale.of_run(adapter)
+        scale, tiling = PixelScale.of_run(adapter), tiling_of(read_facts(adapter))
         with progress("looking at labelled images", "images") as on_image:
             known = []
             for place in range(len(training)):
-                known.append(_Seen.of(training[place].image, tuned, None))
+                known.append(Seen.of(training[place].image, tuned, None, tiling))
                 on_image(place + 1, len(training))
-        seen, places, failures = self._looked_at(source, scale, tuned, other)
+            # these have not trained, so they cover nothing; but nobody has to label them
+            not_trained = [likeness(part[place].image) for part in others for place in range(len(part))]
+        seen, places, failures = self._looked_at(source, scale, tuned, other, tiling)
         if not seen:
             raise DataError(
                 f"source = {self.source}: no image could be used; the first: {next(iter(failures.values()))}"
             )
 
         likenesses = [one.likeness for one in seen]
-        labelled = {place for _, place in alike([one.likeness for one in known], likenesses)}
-        fresh = [place for place in range(len(seen)) if place not in labelled]
+        done = {place for _, place in alike([*(one.likeness for one in known), *not_trained], likenesses)}
+        fresh = [place for place in range(len(seen)) if place not in done]
         if not fresh:
-            raise DataError(f"source = {self.source}: every image looks like one that the run was trained on")
+            raise DataError(f"source = {self.source}: every image looks like a labelled one of the run's data")
 
         def same(one: int, two: int) -> bool:
             first, second = likenesses[fresh[one]], likenesses[fresh[two]]
@@ -132,8 +136,8 @@ class Select:
             coverage=self.by != "disagreement",
         )
         picked = [(places[fresh[place]], seen[fresh[place]], score) for place, score in chosen]
-        self._write(out, source, picked, failures, len(training), len(seen), len(labelled))
-        self._tell(out, picked, failures, len(labelled))
+        self._write(out, source, picked, failures, len(known) + len(not_trained), len(seen), len(done))
+        self._tell(out, picked, failures, len(done))
         return SOME_FAILED if failures else 0
 
     def _check_free(self, out: Path) -> None:
@@ -147,8 +151,9 @@ class Select:
             )
 
     def _looked_at(
-        self, source: Source, scale: PixelScale | None, tuned: Predictor, other: Predictor | None
-    ) -> tuple[list[_Seen], list[SourceImage], dict[str, str]]:
+        self, source: Source, scale: PixelScale | None, tuned: Predictor, other: Predictor | None, tiling: Tiling
+    ) -> tuple[list[Seen], list[SourceImage], dict[str, str]]:
+        from lora_sam.cli.selected import Seen
         from lora_sam.data.reading.images import image_size, read_image
 
         seen, places, failures = [], [], {}
@@ -164,7 +169,7 @@ class Select:
                 except DataError as error:
                     failures[image.name] = str(error)
                 else:
-                    seen.append(_Seen.of(pixels, tuned, other))
+                    seen.append(Seen.of(pixels, tuned, other, tiling))
                     places.append(image)
                 on_image(number, len(source.images))
         return seen, places, failures
@@ -173,7 +178,7 @@ class Select:
         self,
         out: Path,
         source: Source,
-        picked: list[tuple[SourceImage, _Seen, float]],
+        picked: list[tuple[SourceImage, Seen, float]],
         failures: dict[str, str],
         labelled: int,
         usable: int,
@@ -215,7 +220,7 @@ class Select:
     def _tell(
         self,
         out: Path,
-        picked: list[tuple[SourceImage, _Seen, float]],
+        picked: list[tuple[SourceImage, Seen, float]],
         failures: dict[str, str],
         left_out: int,
     ) -> None:
@@ -226,7 +231,7 @@ class Select:
         for number, (image, _, score) in enumerate(picked, 1):
             print(f"{number:>4}  {score:8.4f}  {image.name}")
         if left_out:
-            print(f"{left_out:,} look like training images and are left out")
+            print(f"{left_out:,} look like labelled images and are left out")
         if len(picked) < self.n:
             print(f"only {len(picked)} of n = {self.n}: there are no more that are not near duplicates")
         if self.pre_annotate:
@@ -261,37 +266,3 @@ class Select:
             OfChosen(**vars(usual)).done()
         except LoraSamError as error:
             note(f"no masks to begin from: {error}")
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What is kept of an image.
-
-    Attributes:
-        features: Of its embedding, [2 C].
-        likeness: To compare it with others.
-        differs: Disagreement of adapter and base; None where it was not asked for.
-        picture: Small, for the sheet, uint8 [h, w, 3].
-    """
-
-    features: NDArray[np.float64]
-    likeness: Likeness
-    differs: float | None
-    picture: NDArray[np.uint8]
-
-    @classmethod
-    def of(cls, image: NDArray[np.uint8], tuned: Predictor, other: Predictor | None) -> _Seen:
-        from lora_sam.core.structures import Prompts
-        from lora_sam.data.reading.duplicates import likeness
-        from lora_sam.evaluation.choosing import PER_SIDE, described, disagreement
-        from lora_sam.predictors.automatic import grid_points
-
-        size = (image.shape[0], image.shape[1])
-        features = described(tuned.embedding(image), tuned.frame.extent(size), tuned.frame.side)
-        differs = None
-        if other is not None:
-            points = grid_points(PER_SIDE, size)[:, None]
-            prompts = Prompts(points=points, labels=np.ones(points.shape[:2], np.int64))
-            differs = round(disagreement(tuned.predict(image, prompts).masks, other.predict(image, prompts).masks), 6)
-        step = max(1, max(size) // 256)
-        return cls(features, likeness(image), differs, image[::step, ::step].copy())

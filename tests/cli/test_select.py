@@ -18,6 +18,7 @@ from PIL import Image
 
 from lora_sam.core.config import from_conf
 from lora_sam.core.errors import ConfigError, DataError
+from lora_sam.predictors.torch_predictor import TorchPredictor
 from tests.conftest import ROOT
 
 
@@ -80,6 +81,44 @@ def test_near_duplicates_and_what_is_labelled_are_left_out_and_the_rest_is_ranke
     assert again["images"] == content["images"][:3]
 
 
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_images_that_validate_or_test_are_labelled_too(
+    run: Path, source: Path, blobs: Path, tmp_path: Path, split: str
+) -> None:
+    """Whoever labelled one again and trained on it would measure on what was trained."""
+    shutil.copy(sorted((blobs / "images" / split).glob("*.png"))[0], source / "held_out.png")
+    select(run, source, tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "selection.json").read_text())
+    assert "held_out.png" not in {row["image"] for row in content["images"]}
+    labelled = sum(len(list((blobs / "images" / name).glob("*.png"))) for name in ("train", "val", "test"))
+    assert (content["like_labelled"], content["labelled"]) == (2, labelled)
+
+
+def test_of_a_run_on_tiles_whole_images_are_compared_in_such_tiles(
+    run: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labelled images are known again, and objects are as large for the model as in training."""
+    tiled = tmp_path / "tiled"
+    shutil.copytree(run, tiled)
+    config = json.loads((tiled / "config.json").read_text())
+    config["data"]["tile"] = 32
+    (tiled / "config.json").write_text(json.dumps(config))
+    facts = json.loads((tiled / "adapter" / "lora_sam.json").read_text())
+    (tiled / "adapter" / "lora_sam.json").write_text(json.dumps({**facts, "training_tile": 32}))
+    sizes = set()
+    original = TorchPredictor.embedding
+
+    def embedding(self: TorchPredictor, image: Any) -> Any:
+        sizes.add(image.shape)
+        return original(self, image)
+
+    monkeypatch.setattr(TorchPredictor, "embedding", embedding)
+    select(tiled, source, tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "selection.json").read_text())
+    assert content["like_labelled"] == 1
+    assert sizes == {(32, 32, 3)}
+
+
 @pytest.mark.parametrize("by", ["disagreement", "both"])
 def test_where_adapter_and_base_differ(run: Path, source: Path, tmp_path: Path, by: str) -> None:
     select(run, source, tmp_path / "out", by=by, n=4)
@@ -116,7 +155,7 @@ def test_nothing_new_is_said(run: Path, source: Path, tmp_path: Path) -> None:
     for path in source.glob("*"):
         if path.name != "trained.png":
             path.unlink()
-    with pytest.raises(DataError, match="every image looks like one that the run was trained on"):
+    with pytest.raises(DataError, match="every image looks like a labelled one of the run's data"):
         select(run, source, tmp_path / "out")
     with pytest.raises(DataError, match="source = "):
         select(run, tmp_path / "nowhere", tmp_path / "out")
