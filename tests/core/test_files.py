@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_sam.core import files
+from lora_sam.core import beside, files
 from lora_sam.core.errors import AdapterError, TrainingError
 from lora_sam.core.files import atomic_directory, atomic_path, read_json, recover, sha256_of, write_text
 from lora_sam.core.seeds import generator_for, seed_for
@@ -249,7 +249,7 @@ def test_the_old_or_the_new_directory_is_there_at_every_moment(
     code = """
 import os, sys
 from pathlib import Path
-from lora_sam.core import files
+from lora_sam.core import beside, files
 path, last, swaps = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
 if not swaps:
     files._swap = lambda *_: False
@@ -344,3 +344,24 @@ def test_relative_names_are_exchanged_too(tmp_path: Path, monkeypatch: pytest.Mo
         Path(name, name).touch()
     assert files._swap(Path("one"), Path("other"))
     assert [path.name for path in Path("one").iterdir()] == ["other"]
+
+
+def test_the_limit_of_json_is_told_as_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "facts.json"
+    path.write_text("[1, 2]", encoding="utf-8")
+    monkeypatch.setattr(files, "MAX_JSON_BYTES", 6)
+    with pytest.raises(AdapterError, match="not a mapping"):
+        files.read_json(path, "train again")
+    monkeypatch.setattr(files, "MAX_JSON_BYTES", 5)
+    with pytest.raises(AdapterError, match="6 bytes, at most 5 are read"):
+        files.read_json(path, "train again")
+
+
+def test_what_comes_back_from_a_leftover_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(beside, "sync", synced.append)
+    leftover = tmp_path / ".adapter.0123abcd.lora_sam-tmp"
+    (leftover / "replaced").mkdir(parents=True)
+    beside.remove_leftover(leftover, "adapter")
+    assert (tmp_path / "adapter").is_dir()
+    assert synced == [tmp_path]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.reading.coco_masks import MAX_VERTICES, EncodedMasks, encode
+from lora_sam.data.reading.coco_masks import MAX_OUTLINE, MAX_VERTICES, EncodedMasks, encode
 from lora_sam.data.reading.numbers import are_numbers, is_number
 from lora_sam.data.reading.rle import windows_of
 
@@ -163,3 +163,42 @@ def test_no_mask_has_no_box() -> None:
     found = windows_of([], (4, 5))
     assert found.boxes.shape == (0, 4)
     assert (len(found), found.size) == (0, (4, 5))
+
+
+def test_what_is_left_out_is_ignored_and_nothing_else() -> None:
+    mask = np.zeros(SIZE, np.bool_)
+    mask[2:5, 3:9] = True
+    (counts, _), (other, _) = encode(compressed(mask), SIZE), encode(compressed(np.roll(mask, 5, axis=0)), SIZE)
+    assert EncodedMasks((counts,)).ignored_pixels(SIZE) is None
+    ignored = EncodedMasks((counts,), left_out=(other,)).ignored_pixels(SIZE)
+    assert ignored is not None
+    np.testing.assert_array_equal(ignored, np.roll(mask, 5, axis=0))
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_a_hole_at_the_edge_of_its_outline_is_a_hole(first: int) -> None:
+    """The first pixels of the mask, which its run lengths begin with, and boxes that share sides."""
+    outer = [0, 0, 12, 0, 12, 10, 0, 10]
+    hole = [0, first, 4, first, 4, first + 5, 0, first + 5]
+    counts, area = encode([outer, hole], SIZE, "auto")
+    mask = EncodedMasks((counts,)).read(SIZE)[0]
+    expected = np.zeros(SIZE, np.bool_)
+    expected[:10, :12] = True
+    expected[first : first + 5, :4] = False
+    np.testing.assert_array_equal(mask, expected)
+    assert area == expected.sum()
+
+
+def test_long_outlines_are_measured_exactly_before_they_are_refused() -> None:
+    """A saw of small teeth has a bound far above its length."""
+    size = (2000, 2000)
+    teeth = MAX_VERTICES // 4
+    x = np.linspace(0, 1999, teeth)
+    saw = np.stack([x, 1000 + (np.arange(teeth) % 2)], axis=1)
+    polygon = np.concatenate([saw, [[1999, 1990], [0, 1990]]]).ravel().tolist()
+    assert 1999 * (len(polygon) // 2) > MAX_OUTLINE
+    _, area = encode([polygon], size)
+    assert 1_900_000 < area < 2_000_000
+    far = np.stack([np.tile([0.0, 1999.0], teeth // 2), np.linspace(0, 1999, teeth)], axis=1).ravel().tolist()
+    with pytest.raises(DataError, match="outlines of more than"):
+        encode([far], size)

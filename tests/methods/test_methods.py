@@ -296,3 +296,12 @@ def test_what_peft_refuses_is_told_in_one_line(option, tiny_sam, monkeypatch, er
     monkeypatch.setattr(adapted_module, "get_peft_model", refuse)
     with pytest.raises(ConfigError, match=f"^method: PEFT refuses this configuration: {error}$"):
         option("method/lora").apply(tiny_sam())
+
+
+def test_a_merge_that_is_not_finite_is_refused_and_names_the_tensor(option, tiny_sam):
+    adapted = option("method/decoder").apply(tiny_sam())
+    name, value = next((name, value) for name, value in adapted.trainable().items() if value.dim() == 2)
+    value.data[0, 0] = float("nan")
+    with pytest.raises(AdapterError, match=r"cannot merge: mask_decoder\..* is not finite"):
+        adapted.merge()
+    assert "mask_decoder" in name

@@ -86,3 +86,16 @@ def test_no_prompt_is_a_box_around_the_image(squares: Squares, option: Callable[
         assert prompts.boxes.tolist() == [[0, 0, 60, 50]] * 2
         assert prompts.boxes.dtype == np.float32
         assert prompts.points is None
+
+
+def test_sides_that_cross_leave_one_pixel_where_they_met(squares: Squares, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = squares((40, 50), (10, 12, 14, 20))
+    # the left side goes to 18, the right one to 15: between them is 16.5
+    monkeypatch.setattr(BoxPrompt, "_moves", lambda *_: np.array([[8.0, 0, 1, 0]]))
+    source = BoxPrompt(jitter="uniform", jitter_pixels=9.0, jitter_fraction=0.0, jitter_evaluation=False)
+    (box,) = np.asarray(source.training_prompts(sample, 0, 0).boxes)
+    assert box.tolist() == [16, 12, 17, 20]
+    # and within the image where they met at its edge
+    monkeypatch.setattr(BoxPrompt, "_moves", lambda *_: np.array([[60.0, 0, 60, 0]]))
+    (box,) = np.asarray(source.training_prompts(sample, 0, 0).boxes)
+    assert box.tolist() == [49, 12, 50, 20]
