@@ -71,7 +71,23 @@ def read_prompts(file: Path, source: Source) -> PromptsFile:
             raise DataError(f"prompts = {file}: is none of the files that are read: {_KINDS}")
     if not found:
         raise DataError(f"prompts = {file}: holds no box and no point ({kind})")
+    if _fractions(one for _, one in found):
+        raise DataError(
+            f"prompts = {file}: all coordinates lie between 0 and 1, so they are shares of the image, where pixels are "
+            "needed; multiply x by the width and y by the height of the image"
+        )
     return PromptsFile(kind, _by_image(file, found, source), _complete(categories, found))
+
+
+def _fractions(objects: Iterable[PromptedObject]) -> bool:
+    """Whether all coordinates of a file lie between 0 and 1, and some are no whole pixels."""
+    whole = True
+    for one in objects:
+        for value in (*(one.prompts.box or ()), *(value for x, y, _ in one.prompts.points for value in (x, y))):
+            if not 0 <= value <= 1:
+                return False
+            whole = whole and float(value).is_integer()
+    return not whole
 
 
 def _by_image(
@@ -208,5 +224,8 @@ def _objects(
         if box is None and not points:
             continue  # the app keeps objects without a prompt
         identifier = str(ids[position - 1]) if ids else str(position)
-        kept = [(float(x), float(y), int(label)) for x, y, label in points if label != -1]
+        # what is no whole number stays, and is refused
+        kept = [
+            (float(x), float(y), int(label) if label == int(label) else label) for x, y, label in points if label != -1
+        ]
         yield image, prompted(file, place, identifier, OBJECT, box=None if box is None else tuple(box), points=kept)

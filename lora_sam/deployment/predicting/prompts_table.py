@@ -40,6 +40,8 @@ def read_table(file: Path, kinds: str) -> tuple[str, list[tuple[str, PromptedObj
         raise DataError(f"prompts = {file}: is empty; its first line names the columns: {kinds}")
     separator = max(",;\t", key=lines[0].count)
     heads = [head.strip().lower() for head in next(csv.reader([lines[0]], delimiter=separator))]
+    if twice := sorted({head for head in heads if heads.count(head) > 1}):
+        raise DataError(f"prompts = {file}: has the column {twice[0]} {heads.count(twice[0])} times; keep one of them")
     rows = []
     for number, cells in enumerate(csv.reader(lines[1:], delimiter=separator), 2):
         if any(cell.strip() for cell in cells):
@@ -53,6 +55,11 @@ def read_table(file: Path, kinds: str) -> tuple[str, list[tuple[str, PromptedObj
         raise DataError(
             f"prompts = {file}: has the columns {', '.join(heads)[:200]}; it takes image,x,y,label,object for points, "
             "or image,x1,y1,x2,y2 (or x,y,width,height) and perhaps category for boxes"
+        )
+    if corners and {"x", "y"} <= set(heads):
+        raise DataError(
+            f"prompts = {file}: has columns of boxes ({','.join(corners)}) and of points (x,y), which are files of "
+            "their own; take the columns of one of them out"
         )
     if corners or sides:
         return "table of boxes", list(_box_rows(file, rows, image, corners, sides))

@@ -20,7 +20,7 @@ from lora_sam.data.reading.image_finder import ImageFinder
 from lora_sam.data.reading.images import SUFFIXES, image_size
 from lora_sam.data.reading.likely_pairs import folders_of_masks
 from lora_sam.data.reading.paths import shown
-from lora_sam.deployment.predicting.walking import OWN_FILE, files_below
+from lora_sam.deployment.predicting.walking import OWN_FOLDERS, files_below, is_own
 
 _LONGEST = 200
 """Bytes of a name: file systems take 255, of which the name has some more while it is written."""
@@ -215,9 +215,10 @@ def _matching(path: Path, typed: str, output: Path | None) -> Source:
 
 
 def _is_own(path: Path, root: Path, own: Path | None) -> bool:
-    """Whether a file lies in a directory that predictions were written to."""
+    """Whether a file was written by predictions: it lies in a directory of theirs below `root`, or `root` is one."""
     between = [folder for folder in path.parents if folder != root and folder.is_relative_to(root)]
-    return any((folder / OWN_FILE).is_file() or folder.resolve() == own for folder in between)
+    ours = bool(between) and between[-1].name in OWN_FOLDERS and is_own(root, own)
+    return ours or any(is_own(folder, own) for folder in between)
 
 
 def _listed(file: Path, typed: str) -> Source:

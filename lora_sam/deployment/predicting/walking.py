@@ -11,6 +11,9 @@ from lora_sam.core.errors import DataError
 OWN_FILE = "predictions.json"
 """In a directory that predictions were written to; what lies in such a directory is no source."""
 
+OWN_FOLDERS = frozenset({"records", "labels", "semantic", "masks", "yolo", "geojson", "overlays"})
+"""What predictions are written into, where that directory is the source itself."""
+
 MOST_FILES = 10**6
 
 
@@ -36,10 +39,11 @@ def files_below(root: Path, output: Path | None) -> Iterator[Path]:
     while starts:
         for folder, folders, files in os.walk(starts.pop(0), onerror=_cannot_list):
             here = Path(folder)
-            if here != root and (OWN_FILE in files or here.resolve() == own):
+            if here != root and is_own(here, own):
                 folders.clear()
                 continue
-            inside = [here / name for name in sorted(folders) if not name.startswith(".")]
+            ours = OWN_FOLDERS if here == root and is_own(here, own) else ()
+            inside = [here / name for name in sorted(folders) if not name.startswith(".") and name not in ours]
             links += [path for path in inside if path.is_symlink()]
             folders[:] = [path.name for path in inside if not path.is_symlink()]
             been |= {path.resolve() for path in inside if not path.is_symlink()}
@@ -55,6 +59,11 @@ def files_below(root: Path, output: Path | None) -> Iterator[Path]:
             if to not in been and to not in above:
                 been.add(to)
                 starts.append(link)
+
+
+def is_own(folder: Path, output: Path | None) -> bool:
+    """Whether a folder is one that predictions were written to, or will be: `output`, resolved."""
+    return (folder / OWN_FILE).is_file() or (output is not None and folder.resolve() == output)
 
 
 def _cannot_list(error: OSError) -> None:

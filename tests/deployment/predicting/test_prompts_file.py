@@ -146,7 +146,16 @@ def test_tables(folder: Path, separator: str) -> None:
         ("p.csv", "picture,x,y\na,1,2\n", r"has the columns picture, x, y; it takes image,x,y,label,object"),
         ("p.csv", "image,x1,y1,x2,y2\na,5,5,2,9\n", r"line 2 has a box from \(5, 5\) to \(2, 9\), which has no area"),
         ("p.csv", "image,x,y\n", "holds no box and no point"),
+        ("p.csv", "image,x,x,y\na,1,2,3\n", "has the column x 2 times; keep one of them"),
+        ("p.csv", "image,x1,y1,x2,y2,x,y\na,1,2,3,4,2,3\n", r"has columns of boxes \(x1,y1,x2,y2\) and of points"),
+        ("p.csv", "image,x1,y1,x2,y2\na,0.1,0,0.5,1\nb,0,0,1,0.3\n", "all coordinates lie between 0 and 1, so they"),
+        ("p.csv", "image,x,y\na,0.5,0.25\n", "all coordinates lie between 0 and 1, so they are shares of the image"),
         ("p.csv", "", "is empty; its first line names the columns"),
+        (
+            "p.json",
+            {"image": "a", "objects": [{"points": [[1, 2, 0.7], [3, 4, 1]]}]},
+            "object 1 of 'a' has a label that is neither 1",
+        ),
         ("p.json", {"a": 1}, "is none of the files that are read: COCO instances"),
         ("p.json", [{"bbox": [1, 2, 3, 4]}], "result 1 has no image_id or no bbox"),
         (

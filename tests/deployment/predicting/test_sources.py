@@ -10,8 +10,8 @@ import pytest
 from lora_sam.core.errors import DataError
 from lora_sam.core.files import write_text
 from lora_sam.data.reading.images import image_size
+from lora_sam.deployment.predicting.output import RECORDS
 from lora_sam.deployment.predicting.sources import (
-    OWN_FILE,
     SourceImage,
     masks_among,
     open_source,
@@ -19,6 +19,8 @@ from lora_sam.deployment.predicting.sources import (
     short,
     stems_of,
 )
+from lora_sam.deployment.predicting.walking import OWN_FILE, OWN_FOLDERS
+from lora_sam.deployment.predicting.writers.table import FORMATS
 
 
 def names(typed: str | Path, output: Path | None = None) -> list[str]:
@@ -43,6 +45,21 @@ def test_what_was_predicted_is_no_source(folder: Path) -> None:
     (folder / "old" / OWN_FILE).write_text("{}")
     assert names(folder, folder / "new") == ["a.png", "b.jpg", "deep/c.tif"]
     assert names(folder / "**" / "*.png", folder / "new") == ["a.png"]
+    # predictions in the source itself
+    for place in ("labels", "overlays/deep"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "a.png").write_bytes(b"")
+    assert names(folder, folder) == ["a.png", "b.jpg", "deep/c.tif", "new/a.png"]
+    assert names(folder / "**" / "*.png", folder) == ["a.png", "new/a.png"]
+    (folder / OWN_FILE).write_text("{}")
+    assert names(folder) == ["a.png", "b.jpg", "deep/c.tif", "new/a.png"]
+    assert names(folder / "*" / "*.png") == ["new/a.png"]
+    assert names(folder / "labels" / "*.png") == ["a.png"]  # asked for by its name
+
+
+def test_every_folder_of_predictions_is_known() -> None:
+    written = {one.place.rstrip("/") for one in FORMATS.values() if one.place.endswith("/")}
+    assert written | {RECORDS} == OWN_FOLDERS
 
 
 def test_patterns_and_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

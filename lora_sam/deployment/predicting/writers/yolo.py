@@ -39,4 +39,5 @@ def finish(output: Path, images: Callable[[], Iterable[FoundImage]], categories:
     names = [name for _, name in sorted(categories.items())]
     # JSON is YAML, and quotes whatever a name holds
     lines = "".join(f"  {place}: {json.dumps(name, ensure_ascii=False)}\n" for place, name in enumerate(names))
-    write_text(output / ALSO[0], f"# put the images into images/, beside labels/\nnames:\n{lines}")
+    about = ("# put the images into images/, beside labels/", "# numbers of labels/ here; other sets may have others")
+    write_text(output / ALSO[0], "\n".join((*about, f"names:\n{lines}")))
