@@ -30,7 +30,8 @@ from lora_sam.report.sweep_table import (
     why_none_is_best,
 )
 from lora_sam.runs.sweep import Sweep
-from lora_sam.runs.sweep_ranking import Group, Job, pareto
+from lora_sam.runs.sweep_jobs import Group, Job
+from lora_sam.runs.sweep_ranking import pareto
 
 PAGE = "sweep.html"
 _COSTS = (

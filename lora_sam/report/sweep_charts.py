@@ -8,7 +8,8 @@ from xml.etree.ElementTree import Element
 from lora_sam.report.charts import HEIGHT, WIDTH, axes, canvas, label_left, x_of, y_of
 from lora_sam.report.curves import axis
 from lora_sam.report.markup import append, element
-from lora_sam.runs.sweep_ranking import Group, Job, pareto
+from lora_sam.runs.sweep_jobs import Group, Job
+from lora_sam.runs.sweep_ranking import pareto
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 50, 52, 42
 _LONGEST = 12  # characters of a value in a chart

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lora_sam.core.wording import duration, plural
 from lora_sam.report.next_steps import quoted, step_of
-from lora_sam.runs.sweep_ranking import Group, Job, values_of
+from lora_sam.runs.sweep_jobs import Group, Job, values_of
 
 BY_HEART = "the images that validated trained too, so the ranking flatters; give it a val split"
 SETS = "A, B: validated on other images or prompts, so ranked apart"

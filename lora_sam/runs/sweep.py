@@ -17,7 +17,8 @@ from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.files import read_json, write_text
 from lora_sam.core.run_directory import SWEEP, point_best_of_sweep, point_sweep
 from lora_sam.runs.status import REFUSED, Status, is_gone, read_status, this_process
-from lora_sam.runs.sweep_ranking import Group, Job, filled, grouped, ranked, varied_keys
+from lora_sam.runs.sweep_jobs import Group, Job
+from lora_sam.runs.sweep_ranking import filled, grouped, ranked, varied_keys
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

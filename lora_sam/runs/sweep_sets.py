@@ -12,7 +12,7 @@ from lora_sam.core.files import digest_of, read_json
 from lora_sam.core.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from lora_sam.runs.sweep_ranking import Job
+    from lora_sam.runs.sweep_jobs import Job
 
 
 def validated_on(directory: Path, job: Job, report: Mapping[str, Any], asked: bool) -> str | None:

@@ -16,7 +16,7 @@ from lora_sam.report.sweep import sweep_page
 from lora_sam.report.sweep_charts import cost_chart, heat_map, ordered, parallel_chart
 from lora_sam.report.sweep_table import next_commands, short_names, table
 from lora_sam.runs.sweep import Sweep, collect, finish
-from lora_sam.runs.sweep_ranking import Job
+from lora_sam.runs.sweep_jobs import Job
 from tests.runs.sweeps import grid, job
 
 EVIL = "<script>alert(1)</script>"
