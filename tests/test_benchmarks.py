@@ -348,7 +348,7 @@ def test_the_peer_computes_what_we_compute(option: Callable[..., Any]) -> None:
     torch.testing.assert_close(peer_embedding, embedding, atol=1e-4, rtol=0)
     torch.testing.assert_close(peer_logits, logits[:, 0], atol=1e-3, rtol=0)
     torch.testing.assert_close(peer_iou, iou[:, 0], atol=1e-4, rtol=0)
-    loss = option("loss/sam")
+    loss = option("loss/sam", resolution="low")
     mask_losses(loss, logits[:, 0], iou[:, 0], one.targets)["loss"].sum().backward()
     mask_losses(loss, peer_logits, peer_iou, one.targets)["loss"].sum().backward()
     assert image.grad is not None

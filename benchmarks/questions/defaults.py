@@ -42,8 +42,8 @@ METHODS = {
 DEFAULTS = {
     "now": (),
     "before": (
-        "loss=sam", "optim.lr=1e-3", "optim.pretrained_lr_fraction=1.0", "optim.warmup_fraction=0.0",
-        "trainer.ema_decay=null",
+        "loss=sam", "loss.resolution=low", "optim.lr=1e-3", "optim.pretrained_lr_fraction=1.0",
+        "optim.warmup_fraction=0.0", "trainer.ema_decay=null",
     ),
 }  # fmt: skip
 SEEDS = (0, 1, 2)

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def decoder_settings(data: Path, cache: Path, overrides: Sequence[str]) -> Settings:
     """Settings that train the mask decoder on a COCO set with an embedding cache of its own."""
     return settings_for(
-        "method=decoder", "loss=sam", "data=coco", f"data.root={data}", "data.few_images=0",
+        "method=decoder", "loss=sam", "loss.resolution=low", "data=coco", f"data.root={data}", "data.few_images=0",
         f"cache.directory={cache}", *overrides,
     )  # fmt: skip
 

@@ -100,7 +100,7 @@ def trained(settings: Settings, splits: Splits, base: BaseModel, root: Path, val
     from lora_sam.training.fit import fit
     from lora_sam.training.parts import ready, validation_of
     from lora_sam.training.processes import join_processes
-    from lora_sam.training.setup import adapt, choose_attention, encode_once, plan_run
+    from lora_sam.training.setup import adapt, choose_attention, encode_once, plan_run, settle_loss
     from lora_sam.training.state import load_state
     from lora_sam.training.stopping import StopRequest
     from lora_sam.training.validation import mean_iou
@@ -110,6 +110,7 @@ def trained(settings: Settings, splits: Splits, base: BaseModel, root: Path, val
     processes = join_processes(settings.trainer)
     processes.console.quiet = True
     adapted = adapt(base, settings, splits, processes)
+    settings = settle_loss(settings, splits, adapted, processes)
     encodings = encode_once(base, adapted, settings, processes.say)
     attention = choose_attention(base, adapted, settings.trainer, processes)
     plan = plan_run(settings, splits, adapted, encodings, attention, processes)

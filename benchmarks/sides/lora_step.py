@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def lora_settings(overrides: Sequence[str]) -> Settings:
     """LoRA on q and v of all blocks, mask decoder frozen."""
-    return settings_for("method=lora", "method.decoder=frozen", "loss=sam", *overrides)
+    return settings_for("method=lora", "method.decoder=frozen", "loss=sam", "loss.resolution=low", *overrides)
 
 
 def late_settings(overrides: Sequence[str]) -> Settings:

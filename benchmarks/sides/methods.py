@@ -25,6 +25,7 @@ from lora_sam.models.decoding import decode_masks
 from lora_sam.models.inserted import describe
 from lora_sam.predictors.torch_predictor import TorchPredictor
 from lora_sam.runs.adapter_files import adapter_bytes
+from lora_sam.training.comparing import settled
 from lora_sam.training.examples import Example, TrainingExamples
 from lora_sam.training.step import accumulate_gradients
 
@@ -68,6 +69,7 @@ class Bench:
         self.sizes = sizes
         self.base: Any = dataclasses.replace(self.settings.model, image_size=sizes.side).build()  # type: ignore[type-var]
         self._sets: dict[tuple[Any, int], tuple[list[Example], list[Sample]]] = {}
+        self._losses: dict[tuple[Any, int], Any] = {}
         self._encoded: dict[tuple[str, str], torch.Tensor] = {}
 
     def data(self, options: Any, seed: int) -> tuple[list[Example], list[Sample]]:
@@ -91,6 +93,7 @@ class Bench:
             every = [tests[index] for index in range(min(len(tests), sizes.test))]
             every += [few[int(index)] for index in places[:lent]]
             samples = [some_objects(sample, sizes.objects, 0) for sample in every]
+            self._losses[key], _ = settled(self.settings.loss, source, _frame(self.base), seed)
             self._sets = {key: ([made[0, index] for index in range(len(source))], samples)}
             self._encoded = {}
         return self._sets[key]
@@ -156,7 +159,7 @@ class Bench:
             optimizer.zero_grad()
             accumulate_gradients(
                 adapted,
-                self.settings.loss,
+                self._losses[options, seed],
                 [examples[order[place]]],
                 chunk=16,
                 multimask_points=False,

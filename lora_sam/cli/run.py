@@ -22,7 +22,7 @@ from lora_sam.runs.starting import begin_with
 from lora_sam.training.fit import fit
 from lora_sam.training.parts import ready
 from lora_sam.training.processes import join_processes
-from lora_sam.training.setup import adapt, choose_attention, describe_data, encode_once, plan_run
+from lora_sam.training.setup import adapt, choose_attention, describe_data, encode_once, plan_run, settle_loss
 from lora_sam.training.stopping import StopRequest
 
 if TYPE_CHECKING:
@@ -94,11 +94,12 @@ def run(
         processes.say(f"begun with the adapter of {begun['run']}")
 
     # plan
+    settings = settle_loss(settings, splits, adapted, processes, then)
     encodings = encode_once(base, adapted, settings, processes.say)
     attention = choose_attention(base, adapted, settings.trainer, processes, then)
     plan = plan_run(settings, splits, adapted, encodings, attention, processes, then)
     if earlier is not None:
-        for line in differences(then, processes.arithmetic(attention, plan)):
+        for line in differences(then, processes.arithmetic(attention, plan, settings.loss)):
             processes.say(f"  {line}")
     if settings.trainer.plan:
         print_table(plan.table())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -30,6 +30,7 @@ class Arithmetic:
         checkpointed: Blocks whose activations are made again.
         images: Images that go through the model together.
         prompts: Prompts that are decoded together.
+        compared: Where the loss compares masks; None where the run is older than that choice.
     """
 
     device: str
@@ -43,6 +44,7 @@ class Arithmetic:
     checkpointed: tuple[int, ...]
     images: Count
     prompts: Count
+    compared: Literal["low", "input", "points"] | None = None
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Arithmetic | None:
@@ -74,6 +76,7 @@ _WORDS = {
     "checkpointed": "checkpointed blocks",
     "images": "images at once",
     "prompts": "prompts at once",
+    "compared": "size at which masks are compared",
 }
 
 
@@ -89,6 +92,8 @@ def differences(then: Arithmetic | None, now: Arithmetic) -> Iterator[str]:
     chosen = "the device is another" if moved else "the memory that may be used is another"
     for field in fields(Arithmetic):
         name, before, after = field.name, getattr(then, field.name), getattr(now, field.name)
+        if name == "compared" and before is None:  # not said yet, then
+            continue
         if before != after and not (name == "device" and then.machine != now.machine):  # which says more
             was, is_ = _told(before), _told(after)
             why = _WHY.get(name, chosen)

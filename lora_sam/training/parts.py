@@ -182,7 +182,7 @@ def fitting(parts: Parts, train: SampleSource, **what: Any) -> Fit:
         "accelerator": parts.processes.accelerator,
         "at_once": plan.at_once,
         "prompts": plan.prompts,
-        "arithmetic": parts.processes.arithmetic(parts.attention, plan).to_json(),
+        "arithmetic": parts.processes.arithmetic(parts.attention, plan, settings.loss).to_json(),
         "checkpointed": plan.checkpointed,
         "before_epoch": encodings.before_epoch if encodings else lambda _: None,
     }

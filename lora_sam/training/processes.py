@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lora_sam.models.attention.choice import AttentionChoice
     from lora_sam.models.device import Precision
     from lora_sam.training.arithmetic import Arithmetic
+    from lora_sam.training.losses import Loss
     from lora_sam.training.options import TrainerOptions
     from lora_sam.training.planning.plan import Plan
 
@@ -41,7 +42,7 @@ class Processes:
         if self.main:
             self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    def arithmetic(self, attention: AttentionChoice, plan: Plan) -> Arithmetic:
+    def arithmetic(self, attention: AttentionChoice, plan: Plan, loss: Loss) -> Arithmetic:
         """How a run that is ready will compute."""
         import torch
 
@@ -61,6 +62,7 @@ class Processes:
             checkpointed=tuple(sorted(plan.checkpointed)),
             images=plan.at_once,
             prompts=plan.prompts,
+            compared=None if loss.resolution == "auto" else loss.resolution,
         )
 
 

@@ -84,6 +84,28 @@ def encode_once(
     return Encodings(adapted, base, stage, settings.cache, say)
 
 
+def settle_loss(
+    settings: Settings, splits: Splits, adapted: AdaptedSam, processes: Processes, then: Arithmetic | None = None
+) -> Settings:
+    """The settings with a loss that compares masks where the training objects can be seen; says so where that is dear.
+
+    As the run that is resumed did.
+    """
+    from dataclasses import replace
+
+    from lora_sam.models.family import frame_of
+    from lora_sam.training.comparing import settled
+
+    frame = frame_of(adapted.sam)
+    loss, kept = settled(settings.loss, splits.train, frame, settings.seed, then)
+    if kept is not None and loss.resolution == "input":
+        processes.say(
+            f"masks are compared at {frame.side} px: at {frame.mask_side} px, where the decoder gives them, even "
+            f"perfect ones would have an IoU of {kept:.2f} with the training objects (loss.resolution=low: there anyway)"
+        )
+    return replace(settings, loss=loss)
+
+
 def choose_attention(
     base: BaseModel,
     adapted: AdaptedSam,

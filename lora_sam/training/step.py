@@ -156,6 +156,7 @@ def mask_losses(loss: Loss, low_res_logits: Tensor, iou: Tensor, targets: Tensor
         iou: Predicted IoU, [N].
         targets: bool [N, S, S]; averaged where the loss works at low resolution.
     """
+    assert loss.resolution != "auto", "settled before the first step"
     target, logits = targets.float(), low_res_logits
     if loss.resolution == "low":
         target = pooled_targets(target, logits.shape[-1])

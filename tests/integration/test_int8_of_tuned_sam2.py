@@ -51,7 +51,7 @@ def trained(option: Callable[..., Any]) -> Any:
     adapted.train_mode()
     optimizer = torch.optim.AdamW(adapted.trainable().values(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=STEPS)
-    loss = option("loss/sam")
+    loss = option("loss/sam", resolution="low")
     for step in range(STEPS):
         drawn = [disc(1000 + 4 * step + number) for number in range(4)]
         batch = [

@@ -94,7 +94,7 @@ def examples() -> list[Example]:
 def backward(adapted: Any, option: Callable[..., Any], batch: list[Example], **changes: Any) -> float:
     parts = accumulate_gradients(
         adapted,
-        option("loss/sam"),
+        option("loss/sam", resolution="low"),
         batch,
         chunk=16,
         multimask_points=False,

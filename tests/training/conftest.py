@@ -37,7 +37,7 @@ def make_fit(option, tiny_sam, blobs, tmp_path, monkeypatch):
         fit = Fit(
             adapted=adapted,
             examples=examples,
-            loss=option("loss/sam"),
+            loss=option("loss/sam", resolution="low"),
             optim=option("optim/adamw", **{"warmup_steps": 2, "warmup_fraction": 0.0, "lr": 1e-2, **(optim or {})}),
             options=option(
                 "trainer/default",

@@ -71,7 +71,7 @@ def test_chunked_gradients_equal_the_plain_ones(option, tiny_sam, method, chunk,
 
 def test_scale_and_accumulation(option, tiny_sam):
     adapted = option("method/decoder").apply(tiny_sam())
-    loss = option("loss/sam")
+    loss = option("loss/sam", resolution="low")
     run = lambda scale: accumulate_gradients(  # noqa: E731
         adapted, loss, examples(), chunk=16, multimask_points=False, scale=scale, autocast=nullcontext()
     )
@@ -87,7 +87,13 @@ def test_scale_and_accumulation(option, tiny_sam):
 def test_a_frozen_encoder_gets_no_gradient_and_keeps_no_graph(option, tiny_sam):
     adapted = option("method/decoder").apply(tiny_sam())
     accumulate_gradients(
-        adapted, option("loss/sam"), examples(), chunk=16, multimask_points=False, scale=1.0, autocast=nullcontext()
+        adapted,
+        option("loss/sam", resolution="low"),
+        examples(),
+        chunk=16,
+        multimask_points=False,
+        scale=1.0,
+        autocast=nullcontext(),
     )
     assert all(parameter.grad is None for parameter in adapted.sam.image_encoder.parameters())
     assert all(parameter.grad is None for parameter in adapted.sam.prompt_encoder.parameters())
@@ -121,7 +127,7 @@ def point_examples() -> list[Example]:
 
 
 def test_a_single_point_trains_the_three_masks_too(option, tiny_sam):
-    adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam")
+    adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam", resolution="low")
 
     def tokens_with_gradient(batch: list[Example], multimask_points: bool) -> tuple[list[bool], dict[str, float]]:
         adapted.peft.zero_grad(set_to_none=True)
@@ -144,7 +150,7 @@ def test_a_single_point_trains_the_three_masks_too(option, tiny_sam):
 
 
 def test_of_several_masks_only_the_best_needs_to_be_right(option):
-    loss = option("loss/sam")
+    loss = option("loss/sam", resolution="low")
     targets = torch.zeros(1, 64, 64, dtype=torch.bool)
     targets[0, 8:40, 8:40] = True
     right = torch.where(targets[:, ::4, ::4], 20.0, -20.0)
@@ -162,7 +168,7 @@ def test_of_several_masks_only_the_best_needs_to_be_right(option):
 
 
 def test_reductions_of_several_masks(option):
-    loss = option("loss/sam")
+    loss = option("loss/sam", resolution="low")
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(20, 3, 16, 16, generator=generator) * 5
     iou = torch.rand(20, 3, generator=generator)
@@ -181,7 +187,7 @@ def test_reductions_of_several_masks(option):
 
 @pytest.mark.parametrize("reduction", ["mean", "best_loss", "best_iou"])
 def test_several_masks_train_whatever_the_prompt_is(option, tiny_sam, reduction):
-    adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam")
+    adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam", resolution="low")
     single = accumulate_gradients(
         adapted, loss, examples(), chunk=3, multimask_points=False, scale=1.0, autocast=nullcontext()
     )
@@ -242,7 +248,7 @@ def assert_close(one, other):
 
 def test_objects_of_one_image_may_be_prompted_differently(option, tiny_sam):
     """The gradient is the sum of those of the objects alone."""
-    adapted, loss = option("method/lora").apply(tiny_sam()), option("loss/sam")
+    adapted, loss = option("method/lora").apply(tiny_sam()), option("loss/sam", resolution="low")
     batch = mixed_examples()
     assert len(alike(batch)) == 4
     parts, together = gradients(adapted, loss, batch, chunk=2)
@@ -282,7 +288,7 @@ def corrected_examples(rounds: int, batch=None) -> list[Example]:
 
 @pytest.mark.parametrize("kind", ["boxes", "mixed"])
 def test_gradients_of_rounds_do_not_depend_on_chunks(option, tiny_sam, kind):
-    adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam")
+    adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam", resolution="low")
     # the first wrong pixel: rounding may turn one where the logit is 0, which would move a click at any other place
     batch = [
         replace(example, places=torch.zeros_like(example.places))
@@ -297,7 +303,7 @@ def test_gradients_of_rounds_do_not_depend_on_chunks(option, tiny_sam, kind):
 
 
 def test_rounds_encode_once_and_decode_a_chunk_at_a_time(option, tiny_sam, monkeypatch):
-    adapted, loss = option("method/lora").apply(tiny_sam()), option("loss/sam")
+    adapted, loss = option("method/lora").apply(tiny_sam()), option("loss/sam", resolution="low")
     encoded, decoded = [], []
     adapted.sam.image_encoder.register_forward_hook(lambda *_: encoded.append(1))
     original = step.decode_all_masks
@@ -321,7 +327,7 @@ def test_rounds_encode_once_and_decode_a_chunk_at_a_time(option, tiny_sam, monke
 
 def test_the_first_of_several_rounds_is_what_one_round_is(option, tiny_sam, monkeypatch):
     """Corrections that change nothing: the mean over rounds is the loss of one."""
-    adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam")
+    adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam", resolution="low")
     once, gradient = gradients(adapted, loss, examples())
     idle = [
         replace(
@@ -380,7 +386,13 @@ def test_gradients_are_those_without_encoding_ahead(option, tiny_sam, method, ch
                     values = stage.of(encoder, batch[number].image.unsqueeze(0))[0]
                     batch[number] = replace(batch[number], image=None, encoded=values)
         parts = accumulate_gradients(
-            adapted, option("loss/sam"), batch, chunk=16, multimask_points=False, scale=1.0, autocast=nullcontext()
+            adapted,
+            option("loss/sam", resolution="low"),
+            batch,
+            chunk=16,
+            multimask_points=False,
+            scale=1.0,
+            autocast=nullcontext(),
         )
         found.append((parts["loss"], {name: parameter.grad for name, parameter in adapted.trainable().items()}))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-6)
@@ -405,7 +417,7 @@ def examples_with_background() -> list[Example]:
 @pytest.mark.parametrize("several", [False, True])
 def test_the_background_adds_its_weighted_loss(option, tiny_sam, iou_weight, mask, several):
     """Loss and gradient are those of the objects plus those of the points against empty masks, whatever the chunks."""
-    adapted, loss = option("method/lora").apply(tiny_sam()), option("loss/sam")
+    adapted, loss = option("method/lora").apply(tiny_sam()), option("loss/sam", resolution="low")
     weights = {"background_iou": iou_weight, "background_mask": mask, "multimask_points": several}
     plain, gradient = gradients(adapted, loss, examples(), multimask_points=several)
     adapted.peft.zero_grad(set_to_none=True)
@@ -436,7 +448,7 @@ def test_the_background_adds_its_weighted_loss(option, tiny_sam, iou_weight, mas
 
 
 def test_background_without_weight_is_not_decoded(option, tiny_sam):
-    adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam")
+    adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam", resolution="low")
     plain, gradient = gradients(adapted, loss, examples())
     same, again = gradients(adapted, loss, examples_with_background(), background_iou=0.0, background_mask=0.0)
     assert same == plain
@@ -470,7 +482,7 @@ def test_rounds_without_a_click_are_apart_from_those_with_one(option, tiny_sam):
     assert after.mask_inputs is not None
     assert not after.mask_inputs.isnan().any()
     assert after.corrected(torch.randn(2, 16, 16), 1).points.shape == (2, 1, 2)
-    adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam")
+    adapted, loss = option("method/decoder").apply(tiny_sam()), option("loss/sam", resolution="low")
     parts, _ = gradients(adapted, loss, batch)
     single = [gradients(adapted, loss, [example]) for example in batch]
     counts = [len(example.targets) for example in batch]

@@ -12,7 +12,10 @@ from lora_sam.training.losses.terms import cross_entropy, dice_loss, focal_loss,
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["DiceCELoss", "Loss", "SamLoss", "Weight", "dice_loss", "focal_loss", "iou_head_loss"]
+__all__ = ["DiceCELoss", "Loss", "Resolution", "SamLoss", "Weight", "dice_loss", "focal_loss", "iou_head_loss"]
+
+Resolution = Literal["auto", "low", "input"]
+"""Where a loss compares masks: see `Loss.resolution`."""
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -21,10 +24,11 @@ class Loss(Protocol):
     """Loss of N predicted masks, each against its own target."""
 
     @property
-    def resolution(self) -> Literal["low", "input", "points"]:
+    def resolution(self) -> Literal["auto", "low", "input", "points"]:
         """Where masks are compared, which decides the sizes of logits and targets.
 
-        `low`: both at S/4, as decoded. `input`: both at the input size S. `points`: at places between pixels that the
+        `low`: both at S/4, as decoded. `input`: both at the input size S. `auto`: one of the two, which
+        `training.comparing.settled` chooses before the first step. `points`: at places between pixels that the
         loss chooses, so logits come at S/4 and targets at S.
         """
 
@@ -55,7 +59,7 @@ class SamLoss:
         iou: Weight of the mean squared error of the predicted IoU against the IoU of the mask at logit 0.
         focal_alpha: Weight of the foreground in the focal loss; background gets 1 - alpha.
         focal_gamma: Focusing exponent of the focal loss.
-        resolution: Where the masks are compared: `low` (S/4) or `input` (S).
+        resolution: Where the masks are compared: `low` (S/4), `input` (S), or `auto`: by the training objects.
     """
 
     focal: Weight
@@ -63,7 +67,7 @@ class SamLoss:
     iou: Weight
     focal_alpha: Annotated[float, Field(gt=0, lt=1)]
     focal_gamma: Annotated[float, Field(ge=0)]
-    resolution: Literal["low", "input"]
+    resolution: Resolution
 
     def __call__(self, logits: Tensor, iou_predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """See `Loss`."""
@@ -85,14 +89,14 @@ class DiceCELoss:
         cross_entropy: Weight of the binary cross entropy.
         iou: Weight of the mean squared error of the predicted IoU against the IoU of the mask at logit 0.
         squared_pred: Square predictions and targets in the denominator of the dice.
-        resolution: Where the masks are compared: `low` (S/4) or `input` (S).
+        resolution: Where the masks are compared: `low` (S/4), `input` (S), or `auto`: by the training objects.
     """
 
     dice: Weight
     cross_entropy: Weight
     iou: Weight
     squared_pred: bool
-    resolution: Literal["low", "input"]
+    resolution: Resolution
 
     def __call__(self, logits: Tensor, iou_predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """See `Loss`."""

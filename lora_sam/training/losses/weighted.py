@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from lora_sam.core.errors import ConfigError
-from lora_sam.training.losses import Weight, terms
+from lora_sam.training.losses import Resolution, Weight, terms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +40,7 @@ class WeightedLoss:
         tversky_beta: Weight of false negatives in the Tversky loss; 0.5 and 0.5 are dice.
         cldice_iterations: Soft erosions that make a centreline: the largest radius of an object in pixels of the
             compared mask, at least. Time grows with it.
-        resolution: Where the masks are compared: `low` (S/4) or `input` (S).
+        resolution: Where the masks are compared: `low` (S/4), `input` (S), or `auto`: by the training objects.
     """
 
     focal: Weight
@@ -58,7 +58,7 @@ class WeightedLoss:
     tversky_alpha: Weight
     tversky_beta: Weight
     cldice_iterations: Annotated[int, Field(ge=1, le=100)]
-    resolution: Literal["low", "input"]
+    resolution: Resolution
 
     def check(self) -> None:
         """Raise `ConfigError` where no term would teach the mask anything."""
