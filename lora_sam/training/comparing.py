@@ -1,8 +1,8 @@
 """At which size masks are compared: small enough to be quick, large enough for the objects that there are.
 
 A decoder gives masks at a quarter of the input's side. Compared there, truth is the share of each pixel that is
-covered, and a model that learns it perfectly gives every pixel that is less than half covered to the background: what is
-thinner than such a pixel is learned away, while the loss falls.
+covered, and a model that learns it perfectly gives every pixel that is less than half covered to the background: what
+is thinner than such a pixel is learned away, while the loss falls.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def settled(
     """
     if loss.resolution != "auto":
         return loss, None
-    if then is not None and then.compared is not None:
+    if then is not None and then.compared in ("low", "input"):
         return _at(loss, then.compared), None
     kept = kept_at_low_resolution(train, frame, seed)
     return _at(loss, "low" if kept is None or kept >= LEAST else "input"), kept

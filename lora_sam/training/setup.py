@@ -101,7 +101,7 @@ def settle_loss(
     if kept is not None and loss.resolution == "input":
         processes.say(
             f"masks are compared at {frame.side} px: at {frame.mask_side} px, where the decoder gives them, even "
-            f"perfect ones would have an IoU of {kept:.2f} with the training objects (loss.resolution=low: there anyway)"
+            f"perfect ones would have an IoU of {kept:.2f} with the training objects (loss.resolution)"
         )
     return replace(settings, loss=loss)
 
