@@ -117,3 +117,26 @@ def test_a_loss_at_low_resolution_learns_thin_objects_away(option):
         found[resolution] = float((mask & target).sum() / (mask | target).sum())
     assert found["low"] < 0.3
     assert found["input"] > 0.4
+
+
+def test_a_run_says_that_it_compares_at_the_size_of_the_input(option, tiny_sam):
+    from types import SimpleNamespace
+
+    from lora_sam.training.settings import Settings
+    from lora_sam.training.setup import settle_loss
+
+    told: list[str] = []
+    settings = Settings(**dict.fromkeys(field.name for field in dataclasses.fields(Settings)))
+    settings = dataclasses.replace(settings, loss=option("loss/sam"), seed=0)
+    adapted = SimpleNamespace(sam=tiny_sam())
+    for width, resolution, lines_told in ((1, "input", 1), (16, "low", 0)):
+        told.clear()
+        splits = SimpleNamespace(train=Source([lines(width)]))
+        settled_ = settle_loss(settings, splits, adapted, SimpleNamespace(say=told.append))
+        assert settled_.loss.resolution == resolution
+        assert dataclasses.replace(settled_, loss=settings.loss) == settings
+        assert len(told) == lines_told
+    splits = SimpleNamespace(train=Source([lines(1)]))
+    settle_loss(settings, splits, adapted, SimpleNamespace(say=told.append))
+    assert told[0].startswith("masks are compared at 64 px: at 16 px")
+    assert "IoU of 0.00" in told[0]
