@@ -17,6 +17,7 @@ from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import read_json, write_text
 from lora_sam.core.seeds import generator_for
 from lora_sam.evaluation.over_seeds import clusters_in, gain_of, mean_over_seeds
+from lora_sam.evaluation.power_law import POWERS, power_law, power_laws, value_at
 
 FILE = "learning_curve.json"
 SCHEMA_VERSION = 1
@@ -24,8 +25,9 @@ RESAMPLES = 1000
 LEAST_SIZES = 3
 """A curve of fewer sizes is not continued: any three numbers fit a power law."""
 
-_POWERS = np.linspace(0.1, 2.0, 39)
 _MORE = (5, 10, 20, 50, 100)
+_SURE = 0.99
+_LEAST_SPREAD = 0.002  # of IoU: draws that happen to agree are not as sure as that
 
 Interval = tuple[float, float]
 
@@ -82,6 +84,7 @@ class LearningCurve:
         power_law: (a, b, c) of IoU = a - b n^-c; None where it was not fitted.
         more: What more images would bring; empty where the curve does not tell.
         failed: Jobs that ended with an error: their name and its one line.
+        fits: Whether the means lie on a power law as well as means of so few draws do; where not, it is not continued.
     """
 
     schema_version: int
@@ -89,6 +92,7 @@ class LearningCurve:
     power_law: tuple[float, float, float] | None
     more: tuple[More, ...]
     failed: Mapping[str, str]
+    fits: bool = True
 
     @property
     def verdict(self) -> str:
@@ -97,6 +101,12 @@ class LearningCurve:
             return (
                 "At none of these sizes the tuned model was measurably better than the base, so the curve says nothing "
                 f"of more images: look at the labels with {step_called('check')}, and try other settings first."
+            )
+        if not self.fits:
+            means = ", ".join(f"{np.mean(size.each):.3f} with {size.shots}" for size in self.sizes)
+            return (
+                f"What more images would bring cannot be told: the figures ({means}) do not lie on a curve that rises "
+                "and flattens; train the larger sizes for longer (steps=...) or look at the draws."
             )
         if not self.more:
             return (
@@ -111,7 +121,11 @@ class LearningCurve:
         if high - low > 0.1:
             return f"{said}: too wide to decide by; more draws or sizes narrow it."
         if high < 0.01:
-            return f"{said}: there is little left to gain by labelling."
+            many = self.more[-1]
+            low, high = many.interval
+            if high < 0.02:
+                return f"{said}: there is little left to gain by labelling."
+            return f"{said}; {many.images} more {many.gain:+.3f} ({low:+.3f} to {high:+.3f})."
         return f"{said}."
 
 
@@ -156,63 +170,57 @@ def curve_of(sizes: Sequence[Size], failed: Mapping[str, str] | None = None) -> 
     """
     sizes = tuple(sorted(sizes, key=lambda size: size.shots))
     told = [size for size in sizes if size.draws > 1]
-    fitted, more = None, []
+    fitted, more, fits = None, [], True
     if len(sizes) >= LEAST_SIZES and len(told) >= len(sizes) - 1 and len(told) >= 2:
         shots = np.array([size.shots for size in sizes], np.float64)
         weights = np.array([size.draws for size in sizes], np.float64)
         means = np.array([np.mean(size.each) for size in sizes])
         fitted = power_law(shots, means, weights)
+        fits = _fits(sizes, fitted, shots, means, weights)
         resampled = _resampled_curves(sizes, shots, weights)
-        for images in _MORE:
-            gains = [_value(curve, shots[-1] + images) - _value(curve, shots[-1]) for curve in resampled]
-            gain = _value(fitted, shots[-1] + images) - _value(fitted, shots[-1])
+        for images in _MORE if fits else ():
+            gains = [value_at(curve, shots[-1] + images) - value_at(curve, shots[-1]) for curve in resampled]
+            gain = value_at(fitted, shots[-1] + images) - value_at(fitted, shots[-1])
             low, high = np.percentile(gains, [2.5, 97.5]).tolist()
             more.append(More(images=images, gain=gain, interval=(min(low, gain), max(high, gain))))
     return LearningCurve(
-        schema_version=SCHEMA_VERSION, sizes=sizes, power_law=fitted, more=tuple(more), failed=dict(failed or {})
+        schema_version=SCHEMA_VERSION,
+        sizes=sizes,
+        power_law=fitted,
+        more=tuple(more),
+        failed=dict(failed or {}),
+        fits=fits,
     )
 
 
-def power_law(
-    shots: NDArray[np.float64], means: NDArray[np.float64], weights: NDArray[np.float64]
-) -> tuple[float, float, float]:
-    """(a, b, c) of the curve a - b n^-c that is nearest to `means` [S] at `shots` [S], weighted by `weights` [S]."""
-    ((level, slope, power),) = _power_laws(shots, means[None], weights).tolist()
-    return level, slope, power
+def _fits(
+    sizes: Sequence[Size],
+    curve: tuple[float, float, float],
+    shots: NDArray[np.float64],
+    means: NDArray[np.float64],
+    weights: NDArray[np.float64],
+) -> bool:
+    """Whether means are no further from the curve than draws of a size from each other: the F test of a lack of fit.
 
-
-def _power_laws(
-    shots: NDArray[np.float64], means: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """`power_law` of every row of `means` [N, S]: [N, 3]."""
-
-    def average(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.average(values, axis=-1, weights=weights)
-
-    count = len(means)
-    best = np.column_stack([average(means), np.zeros(count), np.ones(count)])
-    least = np.full(count, np.inf)
-    y = weights * (means - average(means)[:, None])
-    for power in _POWERS.tolist():
-        falling = shots**-power
-        x = falling - average(falling)
-        spread = float((weights * x * x).sum())
-        slope = np.maximum(0.0, -(y * x).sum(axis=1) / spread) if spread > 0 else np.zeros(count)
-        level = average(means + slope[:, None] * falling)
-        # no IoU is above 1: the nearest curve that ends there
-        above = level > 1.0
-        ending = (weights * (1.0 - means) * falling).sum(axis=1) / (weights * falling * falling).sum()
-        level, slope = np.where(above, 1.0, level), np.where(above, np.maximum(0.0, ending), slope)
-        error = (weights * (means - level[:, None] + slope[:, None] * falling) ** 2).sum(axis=1)
-        better = error < least - 1e-15
-        least[better] = error[better]
-        best[better] = np.column_stack([level, slope, np.full(count, power)])[better]
-    return best
-
-
-def _value(curve: tuple[float, float, float], shots: float) -> float:
+    A curve that falls is nearest to a level one; without this test the spread of draws alone would call that certain.
+    """
     level, slope, power = curve
-    return float(level - slope * shots**-power)
+    # what is at its limit was not fitted
+    at_limit = (level >= 1.0) + (not POWERS[0] < power < POWERS[-1])
+    left = len(sizes) - (1 if slope <= 0.0 else 3 - at_limit)
+    if left < 1:
+        return True
+    misses = means - np.array([value_at(curve, each) for each in shots.tolist()])
+    freedom, error = _spread_of_draws(sizes)
+    ratio = float((weights * misses**2).sum()) / left / error**2
+    return ratio <= float(np.quantile(generator_for(0, "lack of fit").f(left, freedom, size=100_000), _SURE))
+
+
+def _spread_of_draws(sizes: Sequence[Size]) -> tuple[int, float]:
+    """Degrees of freedom, and the standard deviation of draws of one size, from all sizes together, or a least one."""
+    freedom = sum(size.draws - 1 for size in sizes)
+    squares = sum(float(np.sum((np.array(size.each) - np.mean(size.each)) ** 2)) for size in sizes)
+    return freedom, max(_LEAST_SPREAD, float(np.sqrt(squares / freedom)))
 
 
 def _resampled_curves(
@@ -224,12 +232,11 @@ def _resampled_curves(
     among three of them hardly moves their mean. The errors are Student's t with the degrees of freedom of all.
     """
     generator = generator_for(0, "learning curve")
-    freedom = sum(size.draws - 1 for size in sizes)
-    squares = sum(float(np.sum((np.array(size.each) - np.mean(size.each)) ** 2)) for size in sizes)
-    errors = np.sqrt(squares / freedom) / np.sqrt(weights)
+    freedom, error = _spread_of_draws(sizes)
+    errors = error / np.sqrt(weights)
     means = np.array([np.mean(size.each) for size in sizes])
     drawn = means + errors * generator.standard_t(freedom, size=(RESAMPLES, len(sizes)))
-    return [(level, slope, power) for level, slope, power in _power_laws(shots, drawn, weights).tolist()]
+    return [(level, slope, power) for level, slope, power in power_laws(shots, drawn, weights).tolist()]
 
 
 def write_curve(directory: Path, curve: LearningCurve) -> None:

@@ -17,7 +17,8 @@ from lora_sam.core.config import step_from
 from lora_sam.core.errors import AdapterError, ConfigError, TrainingError
 from lora_sam.core.run_directory import RunDirectory, find_run, last_started
 from lora_sam.data.shots import few_shot
-from lora_sam.runs.learning_curve import FILE, Size, curve_of, power_law, read_curve
+from lora_sam.evaluation.power_law import power_law
+from lora_sam.runs.learning_curve import FILE, Size, curve_of, read_curve
 from lora_sam.training.settings import settings_from
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -163,6 +164,37 @@ def test_what_is_said_of_more_images() -> None:
         assert "cannot be told" in curve_of(few).verdict
     useless = curve_of([sized(n, [0.5, 0.5], delta=0.0) for n in (1, 2, 5)])
     assert "none of these sizes" in useless.verdict
+
+
+@pytest.mark.parametrize(
+    "means",
+    [(0.70, 0.65, 0.60, 0.58), (0.50, 0.65, 0.70, 0.50), (0.11, 0.30, 0.90, 0.99)],
+    ids=["falls", "breaks", "leaps"],
+)
+def test_figures_that_are_no_such_curve_are_not_continued(means: tuple[float, ...]) -> None:
+    """The nearest curve of one that falls is level: that there is little left to gain would be said for sure."""
+    found = curve_of(
+        [sized(n, [mean + e for e in (-0.01, 0.0, 0.01)]) for n, mean in zip((1, 5, 20, 40), means, strict=True)]
+    )
+    assert not found.more
+    assert f"cannot be told: the figures ({means[0]:.3f} with 1, " in found.verdict
+    assert "steps=" in found.verdict
+    # three sizes are enough where the curve is at its limits
+    three = curve_of(
+        [sized(n, [mean + e for e in (-0.01, 0.0, 0.01)]) for n, mean in ((5, 0.42), (20, 0.5), (40, 0.3))]
+    )
+    assert not three.fits
+    # as far apart as the draws themselves, they may be anything
+    assert curve_of([sized(n, [mean - 0.3, mean + 0.3]) for n, mean in zip((1, 5, 20, 40), means, strict=True)]).fits
+
+
+def test_little_by_ten_more_is_not_little_by_a_hundred() -> None:
+    slow = curve_of([sized(n, [0.8 - 0.3 / n**0.25 + e for e in (-0.002, 0.0, 0.002)]) for n in (1, 5, 20, 60)])
+    ten, hundred = (next(one for one in slow.more if one.images == images) for images in (10, 100))
+    assert ten.interval[1] < 0.01
+    assert hundred.interval[1] > 0.02
+    assert "little left" not in slow.verdict
+    assert f"; 100 more {hundred.gain:+.3f} (" in slow.verdict
 
 
 def test_a_damaged_file(tmp_path: Path) -> None:
