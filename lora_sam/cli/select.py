@@ -123,6 +123,13 @@ class Select:
         if not fresh:
             raise DataError(f"source = {self.source}: every image looks like a labelled one of the run's data")
 
+        differs = None if other is None else np.array([seen[place].differs for place in fresh])
+        if differs is not None and not differs.any():
+            raise ConfigError(
+                f"by = {self.by}: adapter and base find the same masks on all {len(fresh)} images, so that they rank "
+                "nothing (did training beat the base?); by=coverage ranks by the images alone"
+            )
+
         def same(one: int, two: int) -> bool:
             first, second = likenesses[fresh[one]], likenesses[fresh[two]]
             return first.pixels == second.pixels or any(True for _ in alike([first], [second]))
@@ -130,7 +137,7 @@ class Select:
         chosen = ranked(
             np.stack([one.features for one in known]),
             np.stack([seen[place].features for place in fresh]),
-            None if other is None else np.array([seen[place].differs for place in fresh]),
+            differs,
             self.n,
             same,
             coverage=self.by != "disagreement",

@@ -46,7 +46,8 @@ def ranked(
 
     Coverage is k-centre greedy (Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set
     Approach", ICLR 2018): the candidate that is farthest from all that is labelled or chosen comes next. Features are
-    scaled to unit deviation over all images. Of equal scores the first candidate wins, so nothing is drawn.
+    scaled to unit deviation over all images. Of equal scores the farthest candidate wins where there is coverage, then
+    the first, so nothing is drawn.
 
     Args:
         known: Features of what is labelled, [M, D]; M may be 0, then the most central candidate is first.
@@ -73,7 +74,8 @@ def ranked(
     while len(chosen) < count and left.any():
         scores = nearest if coverage else np.ones(len(points))
         scores = np.where(left, scores if weights is None else scores * weights, -np.inf)
-        place = int(scores.argmax())
+        # where adapter and base agree the product is 0, however far the image is
+        place = int(np.lexsort((-np.arange(len(points)), nearest if coverage else np.zeros(len(points)), scores))[-1])
         left[place] = False
         if any(alike(place, earlier) for earlier, _ in chosen):
             continue

@@ -58,8 +58,9 @@ def page(curve: LearningCurve, commands: Sequence[tuple[str, str]]) -> str:
     main = element("main")
     head = element(
         "header",
-        element("p", f"lora_sam · {TITLE}", class_="kicker"),
-        element("h1", curve.verdict, class_="even"),
+        element("p", "lora_sam · what labelling brings", class_="kicker"),
+        element("h1", TITLE, class_="even"),
+        element("p", curve.verdict, class_="lead"),
     )
     append(main, head, _figures(curve), _chart(curve), _more(curve), _failed(curve), _next(commands))
     template = Template(files("lora_sam.report").joinpath("template.html").read_text(encoding="utf-8"))
@@ -72,13 +73,17 @@ def _figures(curve: LearningCurve) -> Element:
     rows = []
     for size in curve.sizes:
         further = ["{:.3f} → {:.3f}".format(*size.further[name]) if name in size.further else "–" for name in names]
-        rows.append(element("tr", *(element("td", text) for text in (*_cells(size), *further))))
+        rows.append(_row(*_cells(size), *further))
     told = (
         "IoU per object on the test split, which is the same for all sizes, with the same prompts for base and tuned. "
         "Intervals: 95 %, over draws of training images and over test images."
     )
     grid = element("table", element("thead", heading), element("tbody", *rows))
     return element("section", element("h2", "Measured"), element("div", grid, class_="scroll"), element("p", told))
+
+
+def _row(first: str, *others: str) -> Element:
+    return element("tr", element("th", first, scope="row"), *(element("td", text) for text in others))
 
 
 def _chart(curve: LearningCurve) -> Element | None:
@@ -88,7 +93,7 @@ def _chart(curve: LearningCurve) -> Element | None:
     tuned = tuple((float(size.shots), size.tuned) for size in curve.sizes)
     curves = [Curve("base", "base", base), Curve("tuned", "validation", tuned)]
     across = [x for x, _ in base]
-    if curve.power_law is not None:
+    if curve.power_law is not None and curve.fits and not curve.useless:
         level, slope, power = curve.power_law
         last = across[-1]
         steps = [across[0] + (1.5 * last - across[0]) * step / 60 for step in range(61)]
@@ -115,13 +120,11 @@ def _chart(curve: LearningCurve) -> Element | None:
 
 
 def _more(curve: LearningCurve) -> Element | None:
-    if not curve.more:
+    if not curve.more or curve.useless:
         return None
     rows = [
-        element("tr", element("td", f"+{one.images}"), element("td", f"{one.gain:+.3f}"),
-                element("td", "{:+.3f} to {:+.3f}".format(*one.interval)))
-        for one in curve.more
-    ]  # fmt: skip
+        _row(f"+{one.images}", f"{one.gain:+.3f}", "{:+.3f} to {:+.3f}".format(*one.interval)) for one in curve.more
+    ]
     heading = element("tr", *(element("th", text) for text in ("more images", "IoU", "95 %")))
     told = (
         "By the inverse power law a − b·n^−c through the means; the interval is that of curves through resampled draws."

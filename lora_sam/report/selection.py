@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _COLUMNS = 5
 _SIDE = 200
 _MOST = 50
+_CHARACTERS = 20  # of a name below its picture, beside its rank
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,15 @@ class Picked:
 
 def sheet(rows: Sequence[Picked]) -> Image.Image:
     """The first fifty of them in their order, five in a row, as one picture."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     cells = []
     for one in rows[:_MOST]:
-        picture = Image.fromarray(one.picture)
-        picture.thumbnail((_SIDE, _SIDE))
-        cells.append((f"{one.rank} {one.name}", picture))
+        # small ones are enlarged, or there would be no room for their rank
+        picture = ImageOps.contain(Image.fromarray(one.picture), (_SIDE, _SIDE))
+        name = one.name if len(one.name) <= _CHARACTERS else f"...{one.name[3 - _CHARACTERS :]}"
+        wide = ImageOps.pad(picture, (_SIDE, picture.height), color="white", centering=(0, 0))
+        cells.append((f"{one.rank} {name}", wide))
     columns = min(_COLUMNS, len(cells))
     blank = ("", Image.new("RGB", (1, 1), "white"))
     cells += [blank] * (-len(cells) % columns)

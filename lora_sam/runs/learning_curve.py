@@ -95,9 +95,14 @@ class LearningCurve:
     fits: bool = True
 
     @property
+    def useless(self) -> bool:
+        """Whether no size was measurably better than the base."""
+        return bool(self.sizes) and all(size.delta_interval[0] <= 0.0 for size in self.sizes)
+
+    @property
     def verdict(self) -> str:
         """One sentence that answers how many images are enough."""
-        if self.sizes and all(size.delta_interval[0] <= 0.0 for size in self.sizes):
+        if self.useless:
             return (
                 "At none of these sizes the tuned model was measurably better than the base, so the curve says nothing "
                 f"of more images: look at the labels with {step_called('check')}, and try other settings first."

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from lora_sam.core.config import from_conf
 from lora_sam.core.errors import ConfigError, DataError
+from lora_sam.evaluation import choosing
 from lora_sam.predictors.torch_predictor import TorchPredictor
+from lora_sam.report.selection import Picked, sheet
 from tests.conftest import ROOT
 
 
@@ -129,6 +131,17 @@ def test_where_adapter_and_base_differ(run: Path, source: Path, tmp_path: Path, 
         assert [row["score"] for row in rows] == [row["disagreement"] for row in rows]
 
 
+@pytest.mark.parametrize("by", ["disagreement", "both"])
+def test_an_adapter_that_changes_nothing_ranks_nothing(
+    run: Path, source: Path, tmp_path: Path, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list would be that of the names, with scores of 0."""
+    monkeypatch.setattr(choosing, "disagreement", lambda one, other: 0.0)
+    with pytest.raises(ConfigError, match=f"by = {by}: adapter and base find the same masks on all 7 images.*coverage"):
+        select(run, source, tmp_path / "out", by=by)
+    assert not (tmp_path / "out").exists()
+
+
 def test_masks_to_begin_from_are_of_the_chosen_images_alone(run: Path, source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     select(run, source, out, n=2, pre_annotate=True)
@@ -160,3 +173,17 @@ def test_nothing_new_is_said(run: Path, source: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="source = "):
         select(run, tmp_path / "nowhere", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_sheet_says_the_rank_of_each_picture_however_small_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels: list[str] = []
+    original = ImageDraw.ImageDraw.text
+
+    def text(self: Any, place: Any, words: str, *rest: Any) -> None:
+        labels.append(words)
+        original(self, place, words, *rest)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    picture = np.zeros((16, 8, 3), np.uint8)
+    sheet([Picked(rank, f"a/deep/folder/with/WIDE_NAMES_{rank}.png", 0.0, None, picture) for rank in (1, 50)])
+    assert labels == ["1 .../WIDE_NAMES_1.png", "50 ...WIDE_NAMES_50.png"]

@@ -35,6 +35,12 @@ def test_disagreement_alone_and_with_coverage() -> None:
     assert ranked(known, candidates, weights, 1, nothing_alike)[0][0] == 1  # 2 x 0.5 is the largest product
 
 
+def test_where_adapter_and_base_agree_the_farthest_is_first() -> None:
+    candidates = np.array([[1.0], [5.0], [3.0], [2.0]])
+    found = ranked(np.zeros((1, 1)), candidates, np.array([0.0, 0.0, 0.0, 0.5]), 4, nothing_alike)
+    assert [place for place, _ in found] == [3, 1, 0, 2]  # then the two that are 1 from what is chosen, in their order
+
+
 def test_without_labelled_images_the_middle_is_first() -> None:
     candidates = np.array([[0.0], [1.0], [2.2], [9.0]])
     assert [place for place, _ in ranked(np.zeros((0, 1)), candidates, None, 2, nothing_alike)] == [2, 3]
