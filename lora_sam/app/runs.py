@@ -16,8 +16,10 @@ from lora_sam.core.run_directory import SWEEP, RunDirectory, find_run
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.layout import validate_report
 from lora_sam.evaluation.result import verdict
+from lora_sam.report.sweep_table import letter_of
 from lora_sam.runs.adapter_files import adapter_bytes, read_facts
 from lora_sam.runs.resuming import flat
+from lora_sam.runs.sweep_sets import measured
 
 _DEPTHS = 4  # outputs/<date>/<time>, multirun/<date>/<time>/<job>
 _MOST_VARIED = 8
@@ -139,9 +141,13 @@ def described(run: Run) -> str:
 def leaderboard(runs: Sequence[Run]) -> list[list[Any]]:
     """One row per run with the columns `LEADERBOARD`, the best validation IoU first; runs without one last.
 
-    The split of the final table is not what chooses: who picks the best of many by it flatters it.
+    The split of the final table is not what chooses: who picks the best of many by it flatters it. Runs that validated
+    on other images or prompts are ranked apart, those of the first run first, with a letter before the figure.
     """
     rows = []
+    reports = {run.name: run.report for run in runs}
+    keys = {name: measured(report) for name, report in reports.items() if report is not None}
+    sets = list(dict.fromkeys(key for key in keys.values() if key is not None))
     differing = varied(runs)
     for run in runs:
         try:
@@ -150,16 +156,20 @@ def leaderboard(runs: Sequence[Run]) -> list[list[Any]]:
         except (LoraSamError, OSError):
             continue
         model, method = facts["architecture"].get("variant", "?"), facts["method"].get("name", "?")
-        report, different = run.report, differing.get(run.name, "")
-        validated = facts.get("validation_iou")
+        report, different = reports[run.name], differing.get(run.name, "")
+        validated, key = facts.get("validation_iou"), keys.get(run.name)
+        place = len(sets) if key is None else sets.index(key)
         rank, shown = (-1.0, "") if validated is None else (float(validated), f"{validated:.3f}")
+        if key is not None and len(sets) > 1:
+            shown = f"{letter_of(place + 1)} {shown}"
         if report is None:
             head = [run.name, different, shown, model, method]
-            rows.append((rank, [*head, "", size, "", "", "", "", "not evaluated", ""]))
+            rows.append((place, rank, [*head, "", size, "", "", "", "", "not evaluated", ""]))
             continue
         delta, (low, high) = report["delta"]["iou"], report["delta"]["iou_interval"]
         rows.append(
             (
+                place,
                 rank,
                 [
                     run.name, different, shown, model, method,
@@ -169,7 +179,7 @@ def leaderboard(runs: Sequence[Run]) -> list[list[Any]]:
                 ],
             )
         )  # fmt: skip
-    return [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
+    return [row for *_, row in sorted(rows, key=lambda one: (one[0], -one[1]))]
 
 
 def varied(runs: Sequence[Run]) -> dict[str, str]:

@@ -24,19 +24,30 @@ def validated_on(directory: Path, job: Job, report: Mapping[str, Any], asked: bo
         report: Its `evaluation.json`.
         asked: Whether prompts count: all jobs know theirs.
     """
-    validation = report.get("validation")
-    if validation is None:
-        return None
     assert job.directory is not None
     try:
         contents = read_json(RunDirectory(directory / job.directory).splits, "").get("contents")
     except LoraSamError:
         contents = None
+    return measured(report, contents.get("val") if isinstance(contents, dict) else None, asked=asked)
+
+
+def measured(report: Mapping[str, Any], contents: Any = None, *, asked: bool = True) -> str | None:
+    """A digest of what the validation of a run measured: its images and their objects, and the prompts.
+
+    Args:
+        report: An `evaluation.json`.
+        contents: Digests of images and labels, where these count.
+        asked: Whether prompts count.
+    """
+    validation = report.get("validation")
+    if validation is None:
+        return None
     return digest_of(
         {
             "images": [[image["id"], image["objects"]] for image in validation["per_image"]],
-            "contents": contents.get("val") if isinstance(contents, dict) else None,
-            "asked": validation["asked"] if asked else None,
+            "contents": contents,
+            "asked": validation.get("asked") if asked else None,
         }
     )[:16]
 
