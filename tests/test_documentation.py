@@ -64,7 +64,7 @@ def commands() -> list[tuple[str, str]]:
         lines = [line for block in re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()]
         lines += re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
         for line in lines:
-            calls = r"(?:HYDRA_FULL_ERROR=1 )?python train\.py|\.venv/bin/lora-sam train"
+            calls = r"(?:HYDRA_FULL_ERROR=1 )?python train\.py|\.venv/bin/lora-sam (?:train|sweep)"
             match = re.match(rf"\s*(?:\$ )?(?:{calls}) (.*)", line)
             if match and "..." not in match[1] and "…" not in match[1]:
                 found.append((page.name, re.split(r"\s{2,}", match[1].split(" #")[0].strip())[0]))
@@ -78,7 +78,7 @@ def steps() -> list[tuple[str, str, str]]:
     """Lines that call a step after training, of all pages, fenced or inline: page, verb, options."""
     found = []
     for page in PAGES:
-        called = r"(?:python -m lora_sam\.|\.venv/bin/lora-sam (?!train))([\w.-]+)((?: +[^\s`#]+)*)"
+        called = r"(?:python -m lora_sam\.|\.venv/bin/lora-sam (?!train|sweep|app|demo))([\w.-]+)((?: +[^\s`#]+)*)"
         for match in re.finditer(called, page.read_text(encoding="utf-8")):
             if "..." not in match[2] and "<" not in match[2]:
                 # what stands apart by more than a space explains it
@@ -170,15 +170,13 @@ def test_the_commands_about_sweeps_run_in_their_order(workplace, tmp_path, monke
     assert len(commands) == 4
     said = []
     for command in commands:
-        program, script, *words = shlex.split(command)
-        assert program == "python"
-        if script == "-m":
-            verb, *options = words
+        program, verb, *words = shlex.split(command)
+        assert program == ".venv/bin/lora-sam"
+        if verb != "train":
             with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-                step = step_from(plain(compose(verb.removeprefix("lora_sam."), options)))
+                step = step_from(plain(compose(verb, words)))
             assert step.perform() == 0
             continue
-        assert script == "train.py"
         swept = 0
         for place, word in enumerate(words):
             swept += "," in word
