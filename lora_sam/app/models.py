@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +39,7 @@ class Model:
         predictors: By name: `base`, `torch` (tuned), and exported ones as they are asked for.
         alpha: Present strength of the adapter.
         measured: Milliseconds to (encode an image, answer a prompt) by predictor.
+        number: That of no other model, also of one that is gone.
     """
 
     run: Run
@@ -46,6 +48,7 @@ class Model:
     predictors: dict[str, Predictor]
     alpha: float = 1.0
     measured: dict[str, tuple[float, float]] = field(default_factory=dict)
+    number: int = field(default_factory=count().__next__)
     _strength: Strength | None = None
 
     @cached_property

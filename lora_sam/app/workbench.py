@@ -260,7 +260,7 @@ class Workbench:
         for place, name in enumerate(names):
             model = self._model(name)
             if place == 0:
-                made.append(("base", "base", model.predictor("base"), (id(model), "base")))
+                made.append(("base", "base", model.predictor("base"), (model.number, "base")))
             backend = scene.backend if place == 0 else TORCH
             label = "tuned" if len(names) == 1 else f"tuned: {name}"
             if backend == TORCH:
@@ -268,7 +268,7 @@ class Workbench:
                 label += f", α {scene.alpha:g}" if scene.alpha != 1 else ""
             else:
                 label += f", {backend}"
-            mark = (id(model), backend, scene.alpha if backend == TORCH else 1.0)
+            mark = (model.number, backend, scene.alpha if backend == TORCH else 1.0)
             made.append((name, label, model.predictor(backend), mark))
         return made
 

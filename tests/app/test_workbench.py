@@ -6,14 +6,17 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from lora_sam.app import workbench
 from lora_sam.app.comparison import Column
 from lora_sam.app.figures import means, table, true_object
 from lora_sam.app.kept import Kept
+from lora_sam.app.models import load_model
 from lora_sam.app.pictures import SHOWN_SIDE, picture_of
 from lora_sam.app.scene import Scene
 from lora_sam.app.workbench import Workbench
@@ -72,6 +75,27 @@ def test_the_masks_for_ambiguous_prompts_can_be_chosen(
     patch = found.columns[1].patches[0]
     assert patch is not None
     assert np.array_equal(patch.full((48, 64)), expected)
+
+
+def test_masks_of_a_model_that_is_gone_are_not_those_of_one_in_its_place(
+    bench: Workbench, scene: MakeScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In memory: another run is loaded to where one was that was not looked at for longest."""
+    monkeypatch.setattr(bench, "_models", Kept(1))
+    first = bench.compare(scene())
+    place = bench._model("first")
+
+    def there(run: Any) -> Any:
+        vars(place).update(vars(load_model(run)))
+        return place
+
+    monkeypatch.setattr(workbench, "load_model", there)
+    monkeypatch.setattr(bench, "_models", Kept(1))
+    second = bench.compare(replace(scene(image=first.picture.id), runs=("second",)))
+    image = second.picture.image
+    expected = TorchPredictor(load_adapted(bench.runs["second"].directory.root).sam, 64)
+    boxes = expected.segment(image, boxes=[[5, 6, 30, 28]])
+    assert np.array_equal(masks_of(second.columns[1], image.shape[:2])[:1], boxes.masks)
 
 
 def test_an_image_is_encoded_once_and_a_prompt_decoded_once(bench: Workbench, scene: MakeScene) -> None:
