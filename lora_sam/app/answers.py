@@ -128,7 +128,8 @@ class Answers:
         def answer() -> Answer:
             settings = automatic_settings(options)
             comparison = self.workbench.everything(scene_from(scene), settings, _ticket(ticket))
-            return {"columns": _columns(comparison), "table": [], "notes": list(comparison.notes)}
+            columns = _columns(comparison)
+            return {"columns": columns, "table": [], "notes": list(comparison.notes), "found": comparison.mark}
 
         return _answered(answer)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,6 +61,12 @@ class Comparison:
     objects: tuple[ObjectPrompts, ...]
     columns: tuple[Column, ...]
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def mark(self) -> str:
+        """Hash of all masks, by which a page names those that it shows."""
+        shown = [(column.key, [patch and patch.id for patch in column.patches]) for column in self.columns]
+        return hashlib.sha256(repr(shown).encode()).hexdigest()[:16]
 
 
 def masks_of(

@@ -89,7 +89,8 @@ def keep(bench: Workbench, text: str, which: str, names: str) -> list[str]:
 
     Args:
         bench: What is shown.
-        text: The state: masks of prompts, or with `everything` those found without, except the places `left_out`.
+        text: The state: masks of prompts, or with `everything` those found without that have the mark `found`, except
+            the places `left_out` of the column `left_out_of`; without that key, of the one that is kept.
         which: Key of the model.
         names: One class for all masks, or one for each, with commas.
 
@@ -101,9 +102,9 @@ def keep(bench: Workbench, text: str, which: str, names: str) -> list[str]:
     scene, _ = state_of(bench, text)
     given = json.loads(text)
     if given.get("everything"):
-        found = bench.found(scene)
+        found = bench.found(scene, str(given.get("found") or ""))
         column = next((one for one in found.columns if one.key == which), found.columns[-1])
-        skipped = set(given.get("left_out") or ())
+        skipped = set(given.get("left_out") or ()) if given.get("left_out_of", column.key) == column.key else set()
         patches = [patch for place, patch in enumerate(column.patches) if patch is not None and place not in skipped]
         told = [name for place, name in enumerate(column.names) if place not in skipped]
         if not patches:

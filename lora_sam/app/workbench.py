@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
     from lora_sam.predictors.automatic import AutomaticMasks
 
-_MODELS, _PICTURES, _MASKS, _DEEP, _FOUND = 3, 32, 4096, 4, 4
+_MODELS, _PICTURES, _MASKS, _DEEP, _FOUND = 3, 32, 4096, 4, 16
 _PICTURE_BYTES = 2**29
 COLLECTED = Path("data") / "corrected"
 
@@ -187,11 +187,17 @@ class Workbench:
                     notes.append(f"{label}: {found.nothing}")
                 seconds = time.perf_counter() - encoded
                 columns.append(Column(key, label, found.patches, found.scores, encoded - start, seconds, found.names))
-        return self._found.put(_what_is_looked_at(scene), Comparison(picture, (), tuple(columns), tuple(notes)))
+        made = Comparison(picture, (), tuple(columns), tuple(notes))
+        self._found.put((_what_is_looked_at(scene), made.mark), made)
+        return self._found.put(_what_is_looked_at(scene), made)
 
-    def found(self, scene: Scene) -> Comparison:
-        """What `everything` found last for this image and these models. Raises `DataError` if it is forgotten."""
-        known = self._found.get(_what_is_looked_at(scene))
+    def found(self, scene: Scene, mark: str = "") -> Comparison:
+        """What `everything` found for this image and these models: the masks with this mark, or without one the last.
+
+        Others who look at the same image, with other settings, find other masks. Raises `DataError` if it is forgotten.
+        """
+        looked_at = _what_is_looked_at(scene)
+        known = self._found.get((looked_at, mark) if mark else looked_at)
         if known is None:
             raise DataError("these masks are not here any more; find everything again")
         return known

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from lora_sam.app import details
+from lora_sam.app.answers import Answers
 from lora_sam.app.collected import collect, names_for, tune_again
 from lora_sam.app.pictures import picture_of
 from lora_sam.app.scene import Scene, to_json
@@ -121,3 +122,26 @@ def test_masks_of_prompts_and_those_without_are_kept(
     assert [one["area"] for one in content["annotations"]] == [patch.area for patch in found.patches[1:] if patch]
     with pytest.raises(DataError, match="left out"):
         details.keep(bench, json.dumps({**state, "left_out": list(range(999))}), "base", "")
+    # what was clicked out of the tuned masks are other masks than those of base at the same places
+    details.keep(bench, json.dumps({**state, "left_out_of": "first"}), "base", "")
+    content = json.loads((tmp_path / "kept here" / "annotations" / "instances_train.json").read_text())
+    assert [one["area"] for one in content["annotations"]] == [patch.area for patch in found.patches if patch]
+
+
+def test_masks_that_others_find_in_the_same_image_are_not_kept(
+    bench: Workbench, scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "folder", tmp_path / "kept")
+    answers, sent = Answers(bench), to_json(scene())
+    mine, others = (
+        answers.everything(sent, json.dumps({"points_per_side": side, "predicted_iou": 0, "stability": 0}), "ticket")
+        for side in (5, 1)
+    )
+    assert mine["found"] != others["found"]
+    state = {"scene": json.loads(sent), "everything": True, "found": mine["found"]}
+    details.keep(bench, json.dumps(state), "first", "")
+    content = json.loads((tmp_path / "kept" / "annotations" / "instances_train.json").read_text())
+    boxes = [[float(side) for side in mask["box"]] for mask in mine["columns"][1]["masks"]]
+    assert [one["bbox"] for one in content["annotations"]] == boxes
+    with pytest.raises(DataError, match="not here any more; find everything again"):
+        details.keep(bench, json.dumps({**state, "found": "0" * 16}), "first", "")

@@ -342,6 +342,8 @@ def test_everything_finds_masks_with_both_models(page: Any, screenshot: Callable
     page.wait_for_function("loraSam.state().everything", timeout=60_000)
     found = state(page)["everything"]
     assert all(len(column["masks"]) >= 1 for column in found["columns"])
+    sent = json.loads(page.evaluate("loraSam.json()"))
+    assert (sent["found"], sent["left_out_of"]) == (found["found"], found["columns"][1]["key"])
     screenshot(page)
     page.get_by_role("button", name="Undo").click()
     settle(page)

@@ -334,7 +334,7 @@ function paint() {
       const order = column.masks.map((mask, number) => [mask, number]).filter(([mask]) => mask);
       order.sort(([one], [other]) => other.box[2] * other.box[3] - one.box[2] * one.box[3]);
       for (const [mask, number] of order) {
-        if (state.everything && index && state.out.has(number)) continue;
+        if (state.everything && column.key === leftOutOf() && state.out.has(number)) continue;
         const { inside, edge } = pixels(mask), colour = PALETTE[number % PALETTE.length];
         blend(data, inside, colour, state.opacity);
         blend(data, edge, colour, 1);
@@ -553,11 +553,15 @@ function listen(canvas) {
   canvas.addEventListener('keydown', key);
 }
 
+// masks are left out of what is kept as tuned, that of the first run; base is kept whole
+const leftOutOf = () => state.everything?.columns[1].key;
+
 // of the tuned masks that nobody asked for, the smallest one here: out, or back again
 function leaveOut(x, y) {
   const [wide, high] = state.picture.shown, at = Math.floor(y * high / state.picture.height) * wide + Math.floor(x * wide / state.picture.width);
   let best = null;
-  state.everything.columns.at(-1).masks.forEach((mask, place) => {
+  const { masks } = state.everything.columns[1];
+  masks.forEach((mask, place) => {
     if (!mask) return;
     const { inside, edge } = pixels(mask);
     if ((inside.includes(at) || edge.includes(at)) && (best === null || inside.length + edge.length < best[1])) best = [place, inside.length + edge.length];
@@ -565,7 +569,7 @@ function leaveOut(x, y) {
   if (best === null) return say('No mask of the tuned model is here.');
   if (!state.out.delete(best[0])) state.out.add(best[0]);
   paint();
-  say(`Mask ${best[0] + 1} is ${state.out.has(best[0]) ? 'left out' : 'back'}; ${state.everything.columns.at(-1).masks.length - state.out.size} of the tuned masks stay.`);
+  say(`Mask ${best[0] + 1} is ${state.out.has(best[0]) ? 'left out' : 'back'}; ${masks.length - state.out.size} of the tuned masks stay.`);
 }
 
 function key(event) {
@@ -617,7 +621,7 @@ document.addEventListener('paste', (event) => {
 
 window.loraSam = {
   timings, open, everything, actions,
-  json: () => JSON.stringify({ scene: state.scene, opacity: state.opacity, everything: !!state.everything, left_out: [...state.out] }),
+  json: () => JSON.stringify({ scene: state.scene, opacity: state.opacity, everything: !!state.everything, found: state.everything?.found, left_out: [...state.out], left_out_of: leftOutOf() }),
   state: () => ({ ...state.scene, active: state.active, answer: state.answer, everything: state.everything, view: state.view, tool: state.tool, zoom: [state.zoom, state.left, state.top], busy }),
   link: () => location.href,
   objects(text) { if (text) change(() => { state.scene.objects = JSON.parse(text); state.active = 0; }); },
