@@ -16,7 +16,7 @@ from lora_sam.report.model_card import model_card
 from lora_sam.report.of_run import evaluate_run, facts_of, fit_classes, tell_result, write_result
 from lora_sam.report.shown_validation import ShownValidation
 from lora_sam.runs.adapter_files import save_adapter, write_facts
-from lora_sam.runs.places import check_contents, write_splits
+from lora_sam.runs.places import check_contents, check_weights, write_splits
 from lora_sam.runs.resuming import copy_state, flat
 from lora_sam.runs.starting import begin_with
 from lora_sam.training.fit import fit
@@ -87,6 +87,9 @@ def run(
 
     # model and method
     base = settings.model.build() if shared is None else shared.base(settings)
+    if goes_on or settings.resume is not None:
+        asked = str(output_dir) if goes_on else f"resume={settings.resume}"
+        check_weights(asked, directory if goes_on else find_run(str(settings.resume)), base.sha256)
     adapted = adapt(base, settings, splits, processes)
     begun = None
     if settings.init_from is not None:  # a resumed run has its weights in its own state
@@ -108,7 +111,7 @@ def run(
     with ready(settings, directory, splits, processes, base, adapted, encodings, attention, plan) as parts:
         if processes.main:
             write_text(directory.saved_config, json.dumps(dict(config), indent=2) + "\n")
-            write_splits(directory, splits, config)
+            write_splits(directory, splits, config, base)
 
         # fit
         stop = StopRequest()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_sam.core.errors import ConfigError, DataError, LoraSamError
+from lora_sam.core.errors import AdapterError, ConfigError, DataError, LoraSamError
 from lora_sam.core.files import digest_of, read_json, write_text
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.data.contents import fingerprints
@@ -19,6 +19,7 @@ from lora_sam.data.reading.paths import shown
 
 if TYPE_CHECKING:
     from lora_sam.data.splits import Splits
+    from lora_sam.models.base_model import BaseModel
     from lora_sam.training.settings import Settings
 
 PATHS = (("data", "root"), ("model", "checkpoint"))
@@ -36,8 +37,12 @@ class Changes:
     labels: list[str]
 
 
-def write_splits(directory: RunDirectory, splits: Splits, config: Mapping[str, Any]) -> None:
+def write_splits(
+    directory: RunDirectory, splits: Splits, config: Mapping[str, Any], base: BaseModel | None = None
+) -> None:
     """Write `splits.json`: ids of the images of each split, digests of their contents, and where all of it was.
+
+    With `base` also which weights it was trained on, for a run that goes on.
 
     Raises:
         TrainingError: it cannot be written.
@@ -48,6 +53,8 @@ def write_splits(directory: RunDirectory, splits: Splits, config: Mapping[str, A
         if (typed := _typed(config, group, key)) is not None
     }
     content = {**splits.to_json(), "contents": contents(splits), "places": places}
+    if base is not None:
+        content["base"] = {"source": base.source, "sha256": base.sha256}
     write_text(directory.splits, json.dumps(content, indent=2) + "\n")
 
 
@@ -83,6 +90,25 @@ def check_contents(asked: str, run: RunDirectory, splits: Splits) -> None:
         raise DataError(
             f"{asked}: the data are not those that this run was trained on: {'; '.join(lines)}. Put them back, give "
             "their place with data.root=..., or start a new run without resume="
+        )
+
+
+def check_weights(asked: str, run: RunDirectory, sha256: str | None) -> None:
+    """Raise `AdapterError` if the base is not the one that a run was trained on so far: what was learnt fits no other.
+
+    A run that is older says nothing of it.
+
+    Args:
+        asked: How the run was named, for the message.
+        run: The run.
+        sha256: Of the weights that it would go on with; None where nobody knows.
+    """
+    then = _saved(run).get("base")
+    known = then.get("sha256") if isinstance(then, dict) else None
+    if isinstance(known, str) and sha256 is not None and known != sha256:
+        raise AdapterError(
+            f"{asked}: the base weights {shown(str(then.get('source')))} are others now (SHA-256 {sha256[:12]}, then "
+            f"{known[:12]!r}), and what was trained fits those of then only. Put the file back, or start a new run"
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.files import digest_of, read_json
 from lora_sam.core.run_directory import RunDirectory
-from lora_sam.runs.places import check_contents
+from lora_sam.runs.places import check_contents, check_weights
 from lora_sam.runs.resuming import completed, flat, resumed_config
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ FREE = (
     "tracker",
 )
 _opened: dict[str, Splits] = {}  # the jobs of a sweep mostly share their data
+_weights: dict[str, str | None] = {}  # and their base
 
 
 def check_unchanged(directory: Path, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
@@ -39,7 +40,7 @@ def check_unchanged(directory: Path, config: Mapping[str, Any], overrides: Seque
         overrides: Its task overrides.
 
     Raises:
-        AdapterError: its files are damaged.
+        AdapterError: its files are damaged, or the base weights differ.
         ConfigError: a setting differs.
         DataError: the data differ, or cannot be read.
     """
@@ -48,7 +49,9 @@ def check_unchanged(directory: Path, config: Mapping[str, Any], overrides: Seque
     now = resumed_config(config, overrides)
     check_config(directory, now)
     settings = settings_from(now)
-    check_contents(str(directory), RunDirectory(directory), _data_of(settings, now))
+    run = RunDirectory(directory)
+    check_contents(str(directory), run, _data_of(settings, now))
+    check_weights(str(directory), run, _weights_of(settings))
 
 
 def check_config(directory: Path, config: Mapping[str, Any]) -> None:
@@ -84,3 +87,14 @@ def _data_of(settings: Settings, config: Mapping[str, Any]) -> Splits:
         _opened.clear()  # one set at a time: jobs with other data come one after the other
         _opened[key] = settings.open_data()
     return _opened[key]
+
+
+def _weights_of(settings: Settings) -> str | None:
+    """SHA-256 of the base of a job, read once for all jobs with the same file."""
+    from lora_sam.models.building import sha256_now
+
+    key = repr(settings.model)
+    if key not in _weights:
+        _weights.clear()
+        _weights[key] = sha256_now(settings.model)
+    return _weights[key]
