@@ -22,6 +22,7 @@ from lora_sam.report.sweep_table import (
     figure,
     interval,
     letter_of,
+    may_be_as_good,
     places_of,
     short_names,
     split_of,
@@ -99,11 +100,11 @@ def _header(sweep: Sweep) -> Element:
         tiles.append((figure(shown.test), f"IoU on the {best.split} images: {delta}"))
     if best.trained_parameters is not None and best.adapter_bytes is not None:
         tiles.append((in_short(best.trained_parameters), f"trained weights, adapter of {in_bytes(best.adapter_bytes)}"))
-    tied = sum(job.behind is not None and job.behind[0] <= 0 for job in sweep.jobs)
+    tied = sum(job.state == "done" and job is not best and may_be_as_good(job) for job in sweep.jobs)
     lead = "Ranked by the validation images, which chose the weights of every job too. "
     lead += (
-        f"{plural(tied, 'job')} may be as good: the interval of what the best has more contains 0."
-        if tied
+        f"{plural(tied, 'job')} may be as good: what the best has more may be luck of the images."
+        if tied and not sweep.groups
         else "The test images choose nothing: their figures are those of a model they have not seen."
     )
     append(
@@ -136,8 +137,9 @@ def _jobs(sweep: Sweep, ranking: Sequence[Job], names: Mapping[str, str], direct
         element(
             "p",
             f"In brackets: 95 % interval from drawing whole images again and again, below the {test} of what tuning "
-            "added. Behind the best: of the difference on the same validation images; one that contains 0 may be luck. "
-            "= base: no validation beat the base. ◆: no other job is better at the same cost.",
+            "added. Behind the best: of the difference on the same validation images; one that contains 0 may be luck, "
+            "and – cannot be told, as from one image. = base: no validation beat the base. "
+            "◆: no other job is better at the same cost.",
             class_="note",
         ),
     )
@@ -165,7 +167,7 @@ def _row(sweep: Sweep, job: Job, names: Mapping[str, str], front: bool, director
             element("td", figure(job.validation), element("small", interval(job.validation_interval))),
             element(
                 "td",
-                first or interval(job.behind, "+.3f"),
+                first or interval(job.behind, "+.3f") or "–",
                 element("small", "= base") if job.better_than_base is False else None,
             ),
             element("td", figure(job.test), element("small", interval(job.test_delta_interval, "+.3f"))),

@@ -96,7 +96,7 @@ def _job_cells(place: str, job: Job, keys: Sequence[str]) -> list[str]:
     values = [f" {job.values.get(key, '-')}" for key in keys]
     if job.state != "done":
         return ["", f" {job.job}", *values, f" {job.state}", "", "", time_of(job)]
-    close = "≈" if job.behind is not None and job.behind[0] <= 0 else ""
+    close = "≈" if may_be_as_good(job) and place.strip("ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "1" else ""
     return [
         f"{place}{close}",
         f" {job.job}",
@@ -139,6 +139,11 @@ def _without_figures(sweep: Sweep, keys: Sequence[str]) -> list[list[str]]:
         ]
         for jobs in others.values()
     ]
+
+
+def may_be_as_good(job: Job) -> bool:
+    """Whether what the best has more than another job may be luck of the images, or nobody can tell."""
+    return job.behind is None or job.behind[0] <= 0
 
 
 def figure(value: float | None) -> str:

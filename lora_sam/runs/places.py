@@ -104,8 +104,10 @@ def check_weights(asked: str, run: RunDirectory, sha256: str | None) -> None:
         sha256: Of the weights that it would go on with; None where nobody knows.
     """
     then = _saved(run).get("base")
-    known = then.get("sha256") if isinstance(then, dict) else None
-    if isinstance(known, str) and sha256 is not None and known != sha256:
+    if not isinstance(then, dict) or sha256 is None:
+        return
+    known = then.get("sha256")
+    if isinstance(known, str) and known != sha256:
         raise AdapterError(
             f"{asked}: the base weights {shown(str(then.get('source')))} are others now (SHA-256 {sha256[:12]}, then "
             f"{known[:12]!r}), and what was trained fits those of then only. Put the file back, or start a new run"

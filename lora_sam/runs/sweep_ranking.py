@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import LoraSamError
 from lora_sam.core.files import read_json
+from lora_sam.core.groups import clusters_of
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.evaluation.comparison import compare_means
 from lora_sam.evaluation.layout import validate_report
@@ -104,11 +105,13 @@ def _with_figures(job: Job, report: Mapping[str, Any], validated: str | None) ->
 
 
 def _behind(best: Job, job: Job, reports: Mapping[int, Mapping[str, Any]]) -> Interval | None:
-    """Interval of the difference of two validations; None where they did not measure the same."""
+    """Interval of the difference of two validations; None where they did not measure the same, or one image alone."""
     first, other = reports[best.job].get("validation"), reports[job.job].get("validation")
     if first is None or other is None or best.validated != job.validated:
         return None
     groups = [image.get("group") for image in first["per_image"] if image["objects"]]
+    if len(set(clusters_of(groups).tolist())) < 2:  # its objects have one mean, so that nothing would seem to be luck
+        return None
     seed = reports[job.job]["seed"]
     return compare_means(_per_object(other["per_image"]), _per_object(first["per_image"]), seed, groups).delta_interval
 

@@ -13,6 +13,7 @@ from benchmarks.sweeps.quick_run import evaluation
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.run_directory import find_run, find_sweep
 from lora_sam.evaluation.over_seeds import mean_over_seeds
+from lora_sam.report.sweep_table import may_be_as_good
 from lora_sam.runs import sweep as sweep_module
 from lora_sam.runs.status import Status, refuse
 from lora_sam.runs.sweep import begin, collect, finish, read_sweep
@@ -67,6 +68,19 @@ def test_what_the_best_has_more_may_be_luck(sweep: Path) -> None:
     assert jobs[3].behind is None  # other images
 
 
+@pytest.mark.parametrize("groups", [[None], ["patient", "patient"]], ids=["one image", "one patient"])
+def test_of_one_image_nobody_can_tell_whether_the_best_is_better(sweep: Path, groups: list[str | None]) -> None:
+    """Its objects are known by their mean alone: any difference would seem certain."""
+    planned = grid(sweep, ["method.rank"], [(1,), (2,)])
+    for number in range(2):
+        report = evaluation([0.5 + number / 1000] * len(groups))
+        for image, group in zip(report["validation"]["per_image"], groups, strict=True):
+            image.update({} if group is None else {"group": group})
+        job(sweep, number, planned[number], report)
+    found = collect(sweep)
+    assert (found.best, found.job(0).behind, may_be_as_good(found.job(0))) == (1, None, True)
+
+
 @pytest.mark.parametrize("other", ["prompts", "images", "labels"])
 def test_jobs_that_validated_on_something_else_are_not_ranked_against_each_other(sweep: Path, other: str) -> None:
     """A box is easier than a point: that its IoU is higher says nothing about the job."""
@@ -107,7 +121,7 @@ def test_each_seed_may_draw_its_own_validation_images(sweep: Path) -> None:
     rows = [(rank, seed) for rank in (2, 4) for seed in (0, 1)]
     planned = grid(sweep, ["method.rank", "seed"], rows)
     for number, (rank, seed) in enumerate(rows):
-        job(sweep, number, planned[number], evaluation([rank / 10 - seed / 100], ids="ab"[seed]))
+        job(sweep, number, planned[number], evaluation([rank / 10 - seed / 100] * 2, ids=("ab", "cd")[seed]))
     found = collect(sweep)
     assert (found.validation_sets, found.best) == ([1], 2)
     assert found.job(0).behind == pytest.approx((0.2, 0.2))
