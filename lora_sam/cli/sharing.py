@@ -29,7 +29,7 @@ class Shared:
 
     def data(self, settings: Settings) -> Splits:
         """The labelled images of a job. Raises as `Settings.open_data`."""
-        key = (settings.data, settings.seed, settings.semantic)
+        key = settings.data_key
         if self._data is None or self._data[0] != key:
             self._data = None
             self._data = (key, settings.open_data())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.errors import AdapterError, ConfigError
-from lora_sam.core.files import digest_of, read_json
+from lora_sam.core.files import read_json
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.runs.places import check_contents, check_weights
 from lora_sam.runs.resuming import completed, flat, resumed_config
@@ -50,7 +50,7 @@ def check_unchanged(directory: Path, config: Mapping[str, Any], overrides: Seque
     check_config(directory, now)
     settings = settings_from(now)
     run = RunDirectory(directory)
-    check_contents(str(directory), run, _data_of(settings, now))
+    check_contents(str(directory), run, _data_of(settings))
     check_weights(str(directory), run, _weights_of(settings))
 
 
@@ -80,9 +80,9 @@ def check_config(directory: Path, config: Mapping[str, Any]) -> None:
         )
 
 
-def _data_of(settings: Settings, config: Mapping[str, Any]) -> Splits:
+def _data_of(settings: Settings) -> Splits:
     """The data of a job, read once for all jobs with the same."""
-    key = digest_of({name: config.get(name) for name in ("data", "seed", "semantic")})
+    key = repr(settings.data_key)
     if key not in _opened:
         _opened.clear()  # one set at a time: jobs with other data come one after the other
         _opened[key] = settings.open_data()

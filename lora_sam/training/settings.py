@@ -72,6 +72,11 @@ class Settings:
     evaluate_images: Annotated[int, Field(ge=1)] | None
     semantic: bool
 
+    @property
+    def data_key(self) -> tuple[Any, ...]:
+        """All that `open_data` depends on: settings with equal keys have the same images."""
+        return self.data, self.seed, self.semantic, self.trainer.shots, self.trainer.draw
+
     def open_data(self) -> Splits:
         """The labelled images as this run takes them.
 

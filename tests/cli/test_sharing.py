@@ -9,13 +9,18 @@ from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 
+from lora_sam.cli.jobs import plain
 from lora_sam.cli.sharing import Shared
 from lora_sam.cli.train import run_train
+from lora_sam.core.conf_files import conf_directory
 from lora_sam.data.coco import Coco
 from lora_sam.models.vit import ViTSam
 from lora_sam.predictors.embeddings.store import EmbeddingCache
 from lora_sam.runs.sweep import read_sweep
+from lora_sam.runs.unchanged import _data_of
+from lora_sam.training.settings import Settings, settings_from
 
 QUICK = ("model=tiny_random", "tracker=none", "trainer.overlays=0", "trainer.max_epochs=null", "trainer.max_steps=2")
 
@@ -88,10 +93,48 @@ def test_eight_jobs_over_the_decoder_encode_each_image_once(
     assert (counted["opened"], counted["built"]) == (2, 2)
 
 
+def test_what_the_data_depend_on_is_in_their_key(blobs: Path) -> None:
+    """A sweep over `trainer.shots` trained each job on the images of the first."""
+
+    class Noted:
+        """Notes what is asked of settings."""
+
+        def __init__(self, of: Any, path: str, asked: set[str]) -> None:
+            self._of, self._path, self._asked = of, path, asked
+
+        def __getattr__(self, name: str) -> Any:
+            path = f"{self._path}.{name}".lstrip(".")
+            if path == "trainer":
+                return Noted(self._of.trainer, path, self._asked)
+            self._asked.add(path)
+            return getattr(self._of, name)
+
+    words = ["model=tiny_random", f"data.root={blobs}", "trainer.shots=2", "trainer.draw=1"]
+    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+        settings = settings_from(plain(compose("train", words)))
+    asked: set[str] = set()
+    keyed: set[str] = set()
+    Settings.open_data(Noted(settings, "", asked))  # type: ignore[arg-type]
+    assert Settings.data_key.fget is not None  # type: ignore[attr-defined]
+    Settings.data_key.fget(Noted(settings, "", keyed))  # type: ignore[attr-defined]
+    assert asked <= keyed
+    assert {"data", "trainer.shots", "trainer.draw"} <= asked
+
+
+def test_jobs_with_other_shots_have_their_own_images(blobs: Path) -> None:
+    shared = Shared()
+    for shots, draw in ((1, 0), (3, 0), (3, 1)):
+        words = ["model=tiny_random", f"data.root={blobs}", f"trainer.shots={shots}", f"trainer.draw={draw}"]
+        with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+            settings = settings_from(plain(compose("train", words)))
+        assert shared.data(settings).train.ids == settings.open_data().train.ids
+        assert _data_of(settings).train.ids == settings.open_data().train.ids
+
+
 def test_other_data_and_another_base_are_not_shared(option: Callable[..., Any], blobs: Path) -> None:
     class Told:
         def __init__(self, **changes: Any) -> None:
-            self.model, self.data, self.seed, self.semantic = option("model/tiny_random"), "a", 0, False
+            self.model, self.data_key = option("model/tiny_random"), "a"
             self.__dict__.update(changes)
 
         def open_data(self) -> Any:
@@ -100,8 +143,7 @@ def test_other_data_and_another_base_are_not_shared(option: Callable[..., Any], 
     shared = Shared()
     first = shared.data(Told())  # type: ignore[arg-type]
     assert shared.data(Told()) is first  # type: ignore[arg-type]
-    for changes in ({"data": "b"}, {"seed": 1}, {"semantic": True}):
-        assert shared.data(Told(**changes)) is not first  # type: ignore[arg-type]
+    assert shared.data(Told(data_key="b")) is not first  # type: ignore[arg-type]
     base = shared.base(Told())  # type: ignore[arg-type]
     again = shared.base(Told())  # type: ignore[arg-type]
     other = shared.base(Told(model=option("model/tiny_random", weights_seed=5)))  # type: ignore[arg-type]
