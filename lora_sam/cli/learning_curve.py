@@ -24,11 +24,19 @@ from lora_sam.core.run_directory import RunDirectory, latest_stays
 from lora_sam.core.wording import plural
 
 if TYPE_CHECKING:
+    from lora_sam.data.splits import Splits
     from lora_sam.runs.learning_curve import LearningCurve as Curve
     from lora_sam.training.settings import Settings
 
 _VALIDATIONS = 8
 LOG = "train.log"
+_OTHER = {
+    "config": "other settings",
+    "steps": "other settings (steps)",
+    "images": "other images",
+    "contents": "images or labels that were edited since",
+    "weights": "other base weights",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +79,13 @@ class LearningCurve(TrainingKeys):
             ConfigError: an option is wrong, or `out` holds a curve of other settings.
             DataError: the data cannot be read.
         """
+        from lora_sam.models.building import sha256_now
+
         settings = self._settings(self.training())
         splits = settings.open_data()
         jobs = list(self._jobs(len(splits.train)))
         out = Path("outputs/learning_curve") if self.out is None else Path(self.out).expanduser()
-        self._claim(out, [list(splits.train.ids), list(splits.val.ids), list(splits.test.ids)])
+        self._claim(out, splits, sha256_now(settings.model))
         failed: dict[str, str] = {}
         spent: list[float] = []
         for number, (shots, draw) in enumerate(jobs, 1):
@@ -110,22 +120,37 @@ class LearningCurve(TrainingKeys):
             for draw in range(self.draws if shots < count else 1):
                 yield shots, draw
 
-    def _claim(self, out: Path, ids: list[list[str]]) -> None:
-        """Note what the curve is made of, or raise `ConfigError` where `out` has one of something else."""
+    def _claim(self, out: Path, splits: Splits, weights: str | None) -> None:
+        """Note what the curve is made of, or raise `ConfigError` where `out` has one of something else.
+
+        Args:
+            out: Directory of the curve.
+            splits: The data: images and labels as they are now.
+            weights: SHA-256 of the base; None where nobody knows.
+        """
         import hashlib
         import json
 
+        from lora_sam.core.files import digest_of
+        from lora_sam.runs.places import contents
+
+        ids = [list(splits.train.ids), list(splits.val.ids), list(splits.test.ids)]
         made_of = {
             "config": self.training(),
             "steps": self.steps,
             "images": hashlib.sha256(repr(ids).encode()).hexdigest(),
+            "contents": digest_of(contents(splits)),
+            "weights": weights,
         }
         text = json.dumps(made_of, indent=1, sort_keys=True, default=list) + "\n"
         place = out / "made_of.json"
         if place.is_file():
-            if json.loads(text) != read_json(place, f"choose another place with out=..., or remove {out}"):
+            then = read_json(place, f"choose another place with out=..., or remove {out}")
+            now = json.loads(text)
+            other = [name for name in now if name in then and now[name] != then[name]]  # older ones say less
+            if other:
                 raise ConfigError(
-                    f"out = {out}: holds a curve of other settings or images; choose another place with out=..."
+                    f"out = {out}: holds a curve of {_OTHER[other[0]]}; put that back, or choose another with out=..."
                 )
             return
         if out.exists() and any(out.iterdir()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,33 @@ def test_sizes_draws_and_what_was_done_before(
     (tmp_path / "curve/shots_0002/draw_1/status.json").unlink()
     assert asked(*words).perform() == 0
     assert [(shots, draw) for shots, draw, _ in trained[5:]] == [(2, 1)]
-    with pytest.raises(ConfigError, match="other settings or images"):
+    with pytest.raises(ConfigError, match="holds a curve of other settings;"):
         asked(*words, "optim.lr=0.1").perform()
+
+
+def test_a_curve_does_not_go_on_with_labels_or_weights_that_were_edited(
+    tmp_path: Path, blobs: Path, trained: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of it would be of the old ones."""
+    data, made_of = tmp_path / "data", tmp_path / "curve" / "made_of.json"
+    shutil.copytree(blobs, data)
+    words = [f"data.root={data}", "shots=[1]", "draws=1", f"out={tmp_path / 'curve'}"]
+    assert asked(*words).perform() == 0
+    labels = data / "annotations" / "instances_train.json"
+    before = labels.read_text()
+    content = json.loads(before)
+    content["annotations"].pop()
+    labels.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="images or labels that were edited since; put that back"):
+        asked(*words, "draws=2").perform()
+    values = json.loads(made_of.read_text())
+    made_of.write_text(json.dumps({key: values[key] for key in ("config", "steps", "images")}))
+    assert asked(*words, "draws=2").perform() == 0  # one that is older does not say
+    labels.write_text(before)
+    made_of.write_text(json.dumps({**values, "weights": "0" * 64}))
+    monkeypatch.setattr("lora_sam.models.building.sha256_now", lambda model: "1" * 64)
+    with pytest.raises(ConfigError, match="a curve of other base weights"):
+        asked(*words).perform()
 
 
 def test_a_failure_stops_nothing_else(
