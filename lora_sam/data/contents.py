@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from lora_sam.core.errors import DataError
 from lora_sam.core.files import digest_of
 
@@ -78,6 +80,11 @@ def _parts(value: Any, thorough: bool) -> Iterator[bytes]:
                 yield from _parts(getattr(value, field.name), thorough)
     elif isinstance(value, str | int | float | None):
         yield f"{value!r},".encode()
+    elif isinstance(value, np.ndarray | np.generic):
+        yield f"{value.dtype}{value.shape}".encode()
+        yield value.tobytes()
+    else:  # left out, all values of it would be one
+        raise TypeError(f"{type(value).__name__}: what it says is not known")
 
 
 def _file(file: Any, thorough: bool) -> Iterator[bytes]:

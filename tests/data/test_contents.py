@@ -87,3 +87,25 @@ def test_of_most_files_of_a_large_split_the_length_counts(
 def test_drawn_images_have_their_sizes(option: Callable[..., Any]) -> None:
     source = option("data/ellipses", train=3).open(0).train
     assert [len(one) for one in fingerprints(source)] == [3, 3]
+
+
+def test_every_value_counts_and_what_is_not_known_is_no_value() -> None:
+    values = [
+        0,
+        1,
+        1.5,
+        "1",
+        None,
+        b"1",
+        (1,),
+        (1, 1),
+        [(1,), 1],
+        np.float32(1),
+        np.arange(3),
+        np.arange(4),
+        np.zeros(3),
+    ]
+    digests = {contents.short_digest(value, True) for value in values}
+    assert len(digests) == len(values)
+    with pytest.raises(TypeError, match="dict"):
+        contents.short_digest({"a": 1}, True)
