@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import openvino as ov
-from PIL import Image
+from PIL import Image, ImageOps
 
 directory, image_file, *box, mask_file = sys.argv[1:]
 core = ov.Core()
@@ -21,7 +21,7 @@ def fact(name: str) -> str:
     return parts[0].get_rt_info(["model_info", name]).astype(str)
 
 
-image = Image.open(image_file).convert("RGB")
+image = ImageOps.exif_transpose(Image.open(image_file)).convert("RGB")  # as a viewer shows it, 8 bits
 if fact("resize_type") == "standard":  # SAM 2 and SAM 3: squeezed into the square
     width = height = side
     bands = [band.convert("F").resize((side, side), Image.Resampling.BILINEAR) for band in image.split()]

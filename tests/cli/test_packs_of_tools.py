@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import runpy
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ from lora_sam.deployment.packs.packing import target_of
 from lora_sam.runs.loading import load
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+UPRIGHT = Image.Exif()
+UPRIGHT[0x0112] = 6  # orientation: to be turned clockwise
 BOX = np.array([3, 4, 40, 30], np.float32)
 
 
@@ -103,9 +106,21 @@ def test_peft_takes_what_is_no_lora_as_whole_modules(
     assert json.loads((directory / "adapter_config.json").read_text())["modules_to_save"]
 
 
-def test_model_api_gives_our_masks_of_images_of_any_size(run: Path) -> None:
+def test_model_api_gives_our_masks_of_images_of_any_size(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("model_api", reason="OpenVINO Model API is not installed")
-    told, _ = pack(run, "model_api")
+    told, directory = pack(run, "model_api")
+    Image.fromarray(IMAGE).save(tmp_path / "flat.png")
+    Image.fromarray(np.rot90(IMAGE)).save(tmp_path / "turned.png", exif=UPRIGHT)
+    said = []
+    capsys.readouterr()
+    for name in ("flat", "turned"):
+        monkeypatch.setattr(sys, "argv", ["use.py", str(tmp_path / f"{name}.png"), *(f"{side:g}" for side in BOX)])
+        runpy.run_path(str(directory / "use.py"))
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    assert "pixels, predicted IoU" in said[0]
     assert told["checked"] == "run"
     assert told["mask_iou"] >= 0.999
     assert told["masks"] > 8
@@ -150,6 +165,11 @@ def test_cvat_asks_and_gets_a_mask(run: Path, ours: np.ndarray[Any, Any]) -> Non
         # drawn from the other corner
         answer = main.handler(context, SimpleNamespace(body={**body, "obj_bbox": [[40, 30], [3, 4]]}))
         nothing = main.handler(context, SimpleNamespace(body={**body, "obj_bbox": None}))
+        # as a camera stores it that was held upright
+        turned = io.BytesIO()
+        Image.fromarray(np.rot90(IMAGE)).save(turned, "png", exif=UPRIGHT)
+        upright = {**body, "image": base64.b64encode(turned.getvalue()).decode()}
+        same = main.handler(context, SimpleNamespace(body={**upright, "obj_bbox": [[40, 30], [3, 4]]}))
         # with 16 bits Pillow would make it white
         deep = io.BytesIO()
         Image.fromarray(IMAGE[:, :, 0].astype(np.uint16) * 200).save(deep, "png")
@@ -157,6 +177,7 @@ def test_cvat_asks_and_gets_a_mask(run: Path, ours: np.ndarray[Any, Any]) -> Non
         refused = main.handler(context, SimpleNamespace(body={**body, "obj_bbox": [[40, 30], [3, 4]]}))
     assert (answer.status_code, nothing.status_code, refused.status_code) == (200, 400, 400)
     assert "more than 8 bits" in json.loads(refused.body)["error"]
+    assert same.body == answer.body
     mask = np.array(json.loads(answer.body)["mask"])
     assert mask.shape == (48, 64)
     assert (mask == ours).mean() > 0.999

@@ -30,11 +30,14 @@ from pathlib import Path
 import numpy as np
 from model_api.models import Model
 from model_api.models.visual_prompting import Prompt, SAMVisualPrompter
-from PIL import Image
+from PIL import Image, ImageOps
 
 here = Path(__file__).parent
 parts = (Model.create_model(str(here / f"{name}.xml")) for name in ("image_encoder", "mask_decoder"))
-image = np.asarray(Image.open(sys.argv[1]).convert("RGB"))
+picture = ImageOps.exif_transpose(Image.open(sys.argv[1]))  # as a viewer shows it
+if picture.mode[0] in "IF":
+    sys.exit(f"{sys.argv[1]} has more than 8 bits: save it with 8, scaled as the images of the training were")
+image = np.asarray(picture.convert("RGB"))
 box = np.array([float(number) for number in sys.argv[2:6]], np.float32)
 found = SAMVisualPrompter(*parts)(image, boxes=[Prompt(box, 1)])
 print(f"{found.processed_mask[0].sum():.0f} pixels, predicted IoU {found.best_iou[0]:.3f}")

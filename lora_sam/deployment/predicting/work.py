@@ -140,7 +140,9 @@ def finish(work: Work, known: Sequence[SourceImage], failures: Mapping[str, str]
 
     try:
         _number_again(work)
-        for name in work.formats:
+        # a list of all images from before would lack those of now
+        older = [name for name, one in FORMATS.items() if one.each is None and (work.output.root / one.place).is_file()]
+        for name in dict.fromkeys((*work.formats, *older)):
             whole = FORMATS[name].whole
             if whole is not None:
                 whole(work.output.root, found, work.categories)

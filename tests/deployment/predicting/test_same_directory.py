@@ -99,6 +99,15 @@ def test_ids_are_those_of_the_list_as_it_is_now(folder: Path) -> None:
     assert listed(11, 5) == [11, 5]
 
 
+def test_lists_of_before_have_the_images_of_now(folder: Path) -> None:
+    work = work_of(folder, output_of(folder), ("coco", "coco_polygons"))
+    done(dataclasses.replace(work, images=work.images[:1]))
+    done(work_of(folder, output_of(folder), ("labels",)))
+    for name in ("coco.json", "coco_polygons.json"):
+        content = json.loads((folder.parent / "out" / name).read_text())
+        assert [one["file_name"] for one in content["images"]] == ["a.png", "b.jpg", "deep/c.tif"]
+
+
 def test_what_is_left_of_other_images_is_named(folder: Path) -> None:
     outcome, _ = done(work_of(folder, output_of(folder), ("labels",)))
     assert outcome.others == ()
