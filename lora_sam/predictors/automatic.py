@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from lora_sam.core.console import note
 from lora_sam.core.mask_files import coco_of, labels_of, save_masks
 from lora_sam.core.predictor import Predictor
 from lora_sam.core.scores import MOST_PER_SIDE, MaskChoice, Ranking, Scores
@@ -19,6 +20,10 @@ from lora_sam.core.structures import Prompts
 from lora_sam.predictors.prompting import size_of
 
 _LOGITS_AT_ONCE = 2**25  # of four masks per prompt at the image's size: 128 MiB
+_SINGLE = (
+    "note: this decoder gives single masks only, and the thresholds are for the three of each point: other masks are "
+    "found than by torch; export it again with multimask=true"
+)
 _OF_FOUR = {"three": slice(1, None), "single": slice(0, 1)}  # places in `AllMasks`
 
 
@@ -92,6 +97,8 @@ class AutomaticMasks:
             return looked_at(scores, (least.masks,), least.predicted_iou)
 
         found = predictor.predict_all(image, prompts, worth=worth)
+        if found.scores.shape[1] == 1 and least.masks == "three":
+            note(_SINGLE)
         rows, columns = np.nonzero(worth(found.scores))
         logits, predicted, places = found.logits[rows, columns], found.scores[rows, columns], points[rows]
         best = float(found.scores[:, masks_of(found.scores.shape[1], least.masks)].max())

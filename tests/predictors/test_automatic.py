@@ -12,6 +12,8 @@ import pytest
 from pycocotools import mask as coco_mask
 from segment_anything import SamAutomaticMaskGenerator
 
+from lora_sam.core.console import note
+from lora_sam.core.predictor import AllMasks
 from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Prompts
 from lora_sam.models.projections import fuse_projections
@@ -99,6 +101,25 @@ def test_the_single_mask_and_the_product_with_stability(tiny_sam: Callable[[], A
     least = float(np.median(product.scores))
     high = AutomaticMasks(**{**all_of, "predicted_iou": least}, ranking="iou_stability").generate(predictor, image)
     assert np.array_equal(high.masks, product.masks[product.scores > np.float32(least)])
+
+
+def test_a_decoder_without_the_three_masks_is_told(
+    tiny_sam: Callable[[], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictor = TorchPredictor(tiny_sam(), 64)
+    every = predictor.predict_all
+
+    def single(*arguments: Any, **options: Any) -> Any:
+        found = every(*arguments, **{**options, "worth": None})
+        return AllMasks(found.logits[:, :1], found.scores[:, :1], found.low_res_logits[:, :1])
+
+    predictor.predict_all = single  # type: ignore[method-assign]
+    image = np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)
+    note.cache_clear()
+    for masks, told in (("single", ""), ("three", "note: this decoder gives single masks only")):
+        found = AutomaticMasks(points_per_side=2, predicted_iou=0, stability=0, masks=masks).generate(predictor, image)
+        assert len(found.masks)
+        assert capsys.readouterr().err.partition(",")[0] == told
 
 
 def test_the_grid_lies_in_the_middle_of_its_cells() -> None:
