@@ -16,16 +16,9 @@ from lora_sam.app.scene import MAX_CHARACTERS, Scene, objects_json, scene_from
 from lora_sam.app.uploads import MAX_BYTES
 from lora_sam.app.workbench import Workbench
 from lora_sam.core.errors import DataError, LoraSamError
-from lora_sam.prompts.interface import trained_kinds
+from lora_sam.runs.trained_for import in_words, trained_for
 
 Answer = dict[str, Any]
-
-_TRAINED_WITH: dict[str, str] = {
-    "box": "boxes",
-    "point": "single points",
-    "clicks": "correcting clicks",
-    "everything": "masks without prompts",
-}
 
 
 class Answers:
@@ -151,11 +144,9 @@ class Answers:
 
     def _trained(self, run: str) -> Answer:
         """The tool to begin with, and a sentence on what the run was trained with; neither where that is not known."""
-        try:
-            kinds = trained_kinds(self.workbench.evaluated(run).settings.prompt)
-        except LoraSamError:
-            kinds = ()
-        told = " and ".join(_TRAINED_WITH[kind] for kind in kinds)
+        known = self.workbench.runs.get(run)
+        kinds = () if known is None else trained_for(known.directory)
+        told = in_words(kinds)
         return {"tool": "box" if "box" in kinds else "+", "note": f"This run was trained with {told}." if told else ""}
 
     def _plain(self, scene: Scene) -> Answer:

@@ -27,18 +27,18 @@ _MOST_VARIED = 8
 _NOT_VARIED = frozenset(("cache", "tracker", "resume", "evaluate_automatic", "evaluate_clicks", "evaluate_images"))
 LEADERBOARD = (
     "run",
-    "what differs",
     "validation IoU",
-    "model",
-    "method",
-    "weights trained",
-    "adapter MB",
-    "split",
     "base IoU",
     "tuned IoU",
     "difference",
     "95 % interval",
+    "model",
+    "method",
+    "what differs",
+    "weights trained",
+    "adapter MB",
     "minutes",
+    "split",
 )
 
 
@@ -163,8 +163,8 @@ def leaderboard(runs: Sequence[Run]) -> list[list[Any]]:
         if key is not None and len(sets) > 1:
             shown = f"{letter_of(place + 1)} {shown}"
         if report is None:
-            head = [run.name, different, shown, model, method]
-            rows.append((place, rank, [*head, "", size, "", "", "", "", "not evaluated", ""]))
+            head = [run.name, shown, "", "not evaluated", "", "", model, method]
+            rows.append((place, rank, [*head, different, "", size, "", ""]))
             continue
         delta, (low, high) = report["delta"]["iou"], report["delta"]["iou_interval"]
         rows.append(
@@ -172,10 +172,9 @@ def leaderboard(runs: Sequence[Run]) -> list[list[Any]]:
                 place,
                 rank,
                 [
-                    run.name, different, shown, model, method,
-                    f"{report['trainable_parameters']:,}", size, report["split"],
-                    f"{report['base']['iou']:.3f}", f"{report['tuned']['iou']:.3f}", f"{delta:+.3f}",
-                    f"{low:+.3f} to {high:+.3f}", f"{report['seconds'] / 60:.1f}",
+                    run.name, shown, f"{report['base']['iou']:.3f}", f"{report['tuned']['iou']:.3f}",
+                    f"{delta:+.3f}", f"{low:+.3f} to {high:+.3f}", model, method, different,
+                    f"{report['trainable_parameters']:,}", size, f"{report['seconds'] / 60:.1f}", report["split"],
                 ],
             )
         )  # fmt: skip
@@ -187,8 +186,17 @@ def varied(runs: Sequence[Run]) -> dict[str, str]:
     configs = {run.name: flat(found) for run in runs if (found := configuration(run)) is not None}
     keys = sorted({key for values in configs.values() for key in values if key.split(".")[0] not in _NOT_VARIED})
     told: dict[str, list[str]] = {name: [] for name in configs}
+    apart: tuple[str, ...] = ()
     for key in keys:
+        if key.startswith(apart):
+            continue
         if key.endswith("_target_"):
+            kinds = {name: str(values.get(key)).rpartition(".")[2] for name, values in configs.items()}
+            group = key.rpartition("_target_")[0]
+            if len(set(kinds.values())) > 1 and group:
+                apart = (*apart, group)  # of another kind, with keys of its own
+                for name, kind in kinds.items():
+                    told[name].append(f"{group[:-1]}: {kind}")
             continue
         if len({json.dumps(values.get(key)) for values in configs.values()}) > 1:
             for name, values in configs.items():

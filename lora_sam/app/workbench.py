@@ -28,6 +28,7 @@ from lora_sam.core.errors import AdapterError, DataError, LoraSamError
 from lora_sam.data.reading.pixel_scale import PixelScale
 from lora_sam.evaluation.backends.names import TORCH
 from lora_sam.prompts.objects import ObjectPrompts, batches
+from lora_sam.runs.trained_for import not_trained_alone, trained_for
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Predictor
@@ -175,7 +176,8 @@ class Workbench:
         with self.turns.take(ticket):
             picture = self.picture(scene.image, self._first(scene))
             tiles, told = tiles_for(self._model(self._first(scene)).tiling, picture)
-            notes += [] if told is None else [told]
+            alone = not_trained_alone(trained_for(self._run(self._first(scene)).directory))
+            notes += [note for note in (alone, told) if note is not None]
             for key, label, predictor, _ in self._predictors(scene):
                 start = time.perf_counter()
                 predictor.set_image(picture.image)

@@ -161,6 +161,7 @@ class Predict:
         from lora_sam.runs.adapter_files import find_adapter, read_facts
         from lora_sam.runs.loading import load_classes
         from lora_sam.runs.opening import back_end_of, check_device, identity
+        from lora_sam.runs.trained_for import not_trained_alone, trained_for
 
         run = find_run(self.run)
         adapter = find_adapter(run.root)
@@ -172,8 +173,10 @@ class Predict:
         if prompts is not None:
             images = tuple(image for image in images if image.name in prompts.objects)
         readable(images, self.source)
-        if prompts is None and (note := masks_among(source)) is not None:
-            print(note, file=sys.stderr)
+        alone = None if prompts is not None or name == "base" else not_trained_alone(trained_for(run))
+        for told in (alone, masks_among(source) if prompts is None else None):
+            if told is not None:
+                print(told, file=sys.stderr)
         check_device(name, self.device)
         weights = identity(run, name, self._base())
         automatic = AutomaticMasks(

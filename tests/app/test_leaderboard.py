@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sweeps.quick_run import evaluation
-from lora_sam.app.runs import Run, leaderboard
+from lora_sam.app.runs import LEADERBOARD, Run, leaderboard, varied
 from lora_sam.core.run_directory import RunDirectory
 
 
@@ -30,6 +30,22 @@ def test_runs_that_validated_on_something_else_are_ranked_apart(
         (outputs / name / "evaluation.json").write_text(json.dumps(report))
     board = leaderboard([Run(name, RunDirectory(outputs / name)) for name in ("one", "two", "three", "four")])
     assert [row[0] for row in board] == ["three", "one", "two", "four"]
-    assert [row[2] for row in board] == ["A 0.600", "A 0.500", "B 0.900", "B 0.800"]
+    assert [row[1] for row in board] == ["A 0.600", "A 0.500", "B 0.900", "B 0.800"]
     alone = leaderboard([Run(name, RunDirectory(outputs / name)) for name in ("one", "three")])
-    assert [row[2] for row in alone] == ["0.600", "0.500"]
+    assert [row[1] for row in alone] == ["0.600", "0.500"]
+
+
+def test_figures_stand_before_what_differs_and_kinds_are_named(
+    finished_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    outputs = tmp_path / "outputs"
+    for name, target, more in (("one", "boxes.BoxPrompt", {"jitter": 1}), ("two", "everything.EverythingPrompt", {})):
+        finished_run(outputs / name)
+        path = RunDirectory(outputs / name).saved_config
+        config = json.loads(path.read_text()) if path.is_file() else {}
+        config |= {"prompt": {"_target_": f"lora_sam.prompts.{target}", **more}, "optim": {"lr": 0.1}}
+        path.write_text(json.dumps(config))
+    runs = [Run(name, RunDirectory(outputs / name)) for name in ("one", "two")]
+    assert varied(runs) == {"one": "prompt: BoxPrompt", "two": "prompt: EverythingPrompt"}
+    assert all(len(row) == len(LEADERBOARD) for row in leaderboard(runs))
+    assert LEADERBOARD.index("difference") < LEADERBOARD.index("what differs")

@@ -191,9 +191,10 @@ def test_everything_is_what_the_generator_finds(bench: Workbench, scene: MakeSce
         assert np.array_equal(masks_of(column, (48, 64)), expected.masks)
     every = AutomaticMasks(points_per_side=2, predicted_iou=0, stability=0, box_overlap=1)
     assert len(bench.everything(scene(), every, most=2).columns[0].patches) == 2
-    assert bench.everything(scene(), every).notes == ()
+    (untrained,) = bench.everything(scene(), every).notes
+    assert untrained.startswith("This run was trained with boxes: without prompts it may find anything")
     nothing = bench.everything(scene(), AutomaticMasks(points_per_side=2, predicted_iou=1.0))
-    assert [note.partition(" from ")[0] for note in nothing.notes] == [
+    assert [note.partition(" from ")[0] for note in nothing.notes[1:]] == [
         f"{name}: no mask was found: the highest predicted IoU" for name in ("base", "tuned")
     ]
 
@@ -212,13 +213,13 @@ def test_everything_is_found_in_the_tiles_of_the_training(
     assert np.array_equal(masks_of(column, (48, 64)), [crop.full((48, 64)) for crop in expected.crops])
     assert column.scores == pytest.approx(expected.scores)
     assert all(patch is not None and patch.packed()["bits"] for patch in column.patches)
-    assert found.notes == ()
+    assert len(found.notes) == 1  # that the run was not trained for it
     assert ["in tiles of 32 pixels, prompts here at all of it" in note for note in bench.compare(scene()).notes] == [
         True
     ]
     monkeypatch.setattr("lora_sam.app.everything.MOST_TILES", 3)
     whole = bench.everything(scene(), settings)
-    assert ["tiles of 32 pixels. 6 are too many" in note for note in whole.notes] == [True]
+    assert ["tiles of 32 pixels. 6 are too many" in note for note in whole.notes] == [False, True]
     masks = masks_of(whole.columns[0], (48, 64))
     assert np.array_equal(masks, settings.generate(base, whole.picture.image).masks)
     assert not np.array_equal(masks, masks_of(column, (48, 64)))

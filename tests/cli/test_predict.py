@@ -125,7 +125,9 @@ def test_thresholds_are_those_fitted_for_the_weights_unless_given(place: Path) -
 
 def test_everything_in_an_image_and_all_that_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert options(formats=["coco", "labels", "overlays"], **ANY).perform() == 0
-    said = capsys.readouterr().out
+    said, warned = capsys.readouterr()
+    assert "This run was trained with boxes: without prompts it may find anything" in warned
+    assert "prompt=everything trains masks without prompts." in warned
     found = masks_in("predictions/photos")
     count = sum(len(masks) for masks in found.values())
     assert count > 0

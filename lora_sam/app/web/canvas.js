@@ -230,6 +230,8 @@ function strip(examples) {
   }));
 }
 
+const counted = (column) => `${column.masks.length} mask${column.masks.length === 1 ? '' : 's'}`;
+
 async function everything(options) {
   if (!state.picture) return;
   say('Looking for everything; this takes a while …');
@@ -239,7 +241,7 @@ async function everything(options) {
   state.out.clear();
   paint();
   const notes = answer.notes.length ? ` ${answer.notes.join(' ')}` : '';
-  say(answer.columns.map((one) => `${one.label}: ${one.masks.length} masks`).join(', ') + `. A click leaves a mask out or takes it back; Undo leads back.${notes}`);
+  say(answer.columns.map((one) => `${one.label}: ${counted(one)}`).join(', ') + `. A click leaves a mask out or takes it back; Undo leads back.${notes}`);
 }
 
 // the address always leads back to what is shown
@@ -319,7 +321,7 @@ function paint() {
     figure.classList.toggle('ls-is-base', !difference && index === 0);
     figure.querySelector('strong').textContent = difference ? `base → ${column.label}` : column.label;
     const mean = column.mean_iou ?? null;
-    figure.querySelector('span').textContent = state.everything ? `${column.masks.length} masks` : mean === null ? '' : `mean IoU ${mean.toFixed(3)}`;
+    figure.querySelector('span').textContent = state.everything ? counted(column) : mean === null ? '' : `mean IoU ${mean.toFixed(3)}`;
     const stack = figure.querySelector('.ls-stack');
     stack.style.aspectRatio = `${width} / ${height}`;
     stack.style.maxWidth = `calc(var(--ls-room) * ${width / height})`;
