@@ -174,10 +174,9 @@ def _again(directory: Path) -> str:
 def _write(directory: Path, state: str) -> Sweep:
     from lora_sam.core.files import write_text
     from lora_sam.report.sweep import PAGE, sweep_page
-    from lora_sam.runs.sweep import collect, finish
+    from lora_sam.runs.sweep import renew
 
-    sweep = collect(directory, state)  # type: ignore[arg-type]
-    finish(directory, sweep)
+    sweep = renew(directory, state)  # type: ignore[arg-type]
     write_text(directory / PAGE, sweep_page(sweep, directory))
     return sweep
 

@@ -6,6 +6,9 @@ import os
 import re
 import secrets
 import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -109,3 +112,22 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Inside this context no other process is in it for `directory`; without locks in the file system it may be."""
+    lock = None
+    with suppress(OSError):  # who writes into it will say so
+        directory.mkdir(parents=True, exist_ok=True)
+    while directory.is_dir():
+        try:
+            lock = hold(directory)
+            break
+        except FileNotFoundError:  # somebody else holds it
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)

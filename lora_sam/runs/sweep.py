@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lora_sam.core.beside import hold
+from lora_sam.core.beside import alone_in
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.files import read_json, write_text
 from lora_sam.core.run_directory import SWEEP, point_best_of_sweep, point_sweep
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 SCHEMA_VERSION = 1
+_writing = (
+    threading.RLock()
+)  # the thread that watches jobs elsewhere may not write over what a sweeper has just planned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +126,7 @@ def begin(
         ConfigError: another sweep is there, or this one runs now.
         TrainingError: the disk is full.
     """
-    with _alone(directory):  # of two commands at the same moment one has to see the other
+    with alone_in(directory):  # of two commands at the same moment one has to see the other
         _begin(directory, command, overrides, planned)
     point_sweep(directory)
 
@@ -142,25 +145,6 @@ def _begin(
         state="running", command=tuple(command), overrides=tuple(overrides), started=started, jobs=tuple(jobs)
     )
     write(directory, sweep)
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Inside this context no other process is in it for `directory`; on a file system without locks as good as that."""
-    lock = None
-    with suppress(OSError):  # who writes into it will say so
-        directory.mkdir(parents=True, exist_ok=True)
-    while directory.is_dir():
-        try:
-            lock = hold(directory)
-            break
-        except FileNotFoundError:  # somebody else holds it
-            time.sleep(0.02)
-    try:
-        yield
-    finally:
-        if lock is not None:
-            os.close(lock)
 
 
 def _check_same(directory: Path, before: Sweep, overrides: Sequence[str]) -> None:
@@ -192,14 +176,15 @@ def plan_jobs(directory: Path, jobs: Mapping[int, Sequence[str]]) -> None:
         AdapterError: there is no sweep.
         TrainingError: the disk is full.
     """
-    sweep = read_sweep(directory)
-    known = {job.job for job in sweep.jobs}
-    more = [
-        Job(job=number, state="missing", overrides=tuple(values))
-        for number, values in jobs.items()
-        if number not in known
-    ]
-    write(directory, replace(sweep, jobs=(*sweep.jobs, *more)))
+    with _writer():
+        sweep = read_sweep(directory)
+        known = {job.job for job in sweep.jobs}
+        more = [
+            Job(job=number, state="missing", overrides=tuple(values))
+            for number, values in jobs.items()
+            if number not in known
+        ]
+        write(directory, replace(sweep, jobs=(*sweep.jobs, *more)))
 
 
 def collect(directory: Path, state: Literal["running", "finished", "interrupted"] | None = None) -> Sweep:
@@ -255,6 +240,25 @@ def finish(directory: Path, sweep: Sweep) -> None:
     write(directory, sweep)
     best = None if sweep.best is None else sweep.job(sweep.best).directory
     point_best_of_sweep(directory, None if best is None else directory / best, last=sweep.state == "finished")
+
+
+@contextmanager
+def _writer() -> Iterator[None]:
+    """The thread that watches jobs elsewhere may not write over what a sweeper has just planned."""
+    held = _writing.acquire(timeout=5)  # whoever hangs keeps no other from noting that a signal came
+    try:
+        yield
+    finally:
+        if held:
+            _writing.release()
+
+
+def renew(directory: Path, state: Literal["running", "finished", "interrupted"]) -> Sweep:
+    """`sweep.json` and `best` brought up to date. Raises as `collect` and `finish` do."""
+    with _writer():
+        sweep = collect(directory, state)
+        finish(directory, sweep)
+    return sweep
 
 
 def write(directory: Path, sweep: Sweep) -> None:

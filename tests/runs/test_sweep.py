@@ -16,7 +16,7 @@ from lora_sam.evaluation.over_seeds import mean_over_seeds
 from lora_sam.report.sweep_table import may_be_as_good
 from lora_sam.runs import sweep as sweep_module
 from lora_sam.runs.status import Status, refuse
-from lora_sam.runs.sweep import begin, collect, finish, read_sweep
+from lora_sam.runs.sweep import begin, collect, finish, plan_jobs, read_sweep, renew
 from lora_sam.runs.sweep_ranking import pareto
 from tests.runs.sweeps import grid, job
 
@@ -239,6 +239,27 @@ def test_of_two_commands_at_the_same_moment_one_begins(sweep: Path, monkeypatch:
     threads[0].join(timeout=20)
     assert len(found) == 1
     assert "this sweep runs now, in process" in found[0]
+
+
+def test_what_a_sweeper_plans_is_not_written_over_by_the_thread_that_watches(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that was done before this command is known by that plan alone."""
+    sweep.mkdir(parents=True)
+    job(sweep, 0, ["method.rank=4"], evaluation([0.5, 0.5]), started=1.0)
+    begin(sweep, ["-m"], [], None)
+    original, threads = sweep_module.finish, []
+
+    def finish(directory: Path, found: sweep_module.Sweep) -> None:
+        threads.append(threading.Thread(target=plan_jobs, args=(sweep, {0: ["method.rank=4"]})))
+        threads[0].start()
+        threads[0].join(timeout=0.2)  # it has all the time to plan in between
+        original(directory, found)
+
+    monkeypatch.setattr(sweep_module, "finish", finish)
+    renew(sweep, "running")
+    threads[0].join(timeout=20)
+    assert collect(sweep).best == 0
 
 
 def test_damaged_and_newer_files_are_refused(sweep: Path) -> None:
