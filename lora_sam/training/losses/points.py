@@ -26,7 +26,8 @@ class PointSampledLoss:
     Attributes:
         bce: Weight of the binary cross entropy, mean over points.
         dice: Weight of the dice loss over points, 1 - (2 I + 1) / (P + T + 1).
-        iou: Weight of the mean squared error of the predicted IoU against the IoU of the mask at logit 0, at S/4.
+        iou: Weight of the mean squared error of the predicted IoU against the IoU of the mask at logit 0, at S: at S/4
+            thin objects have no pixel, and the predicted IoU of every mask would be taught as 0.
         points: Points per object.
         oversample: How many times as many points are drawn to choose the uncertain ones from.
         uncertain_share: Share of the points that are the most uncertain ones.
@@ -59,7 +60,7 @@ class PointSampledLoss:
         parts = {
             "bce": terms.cross_entropy(values, truth),
             "dice": terms.dice_loss(values, truth),
-            "iou": terms.iou_head_loss(logits, iou_predictions, terms.pooled_targets(targets, logits.shape[-1])),
+            "iou": terms.iou_head_loss(_enlarged(logits.detach(), targets), iou_predictions, targets),
         }
         return {"loss": self.bce * parts["bce"] + self.dice * parts["dice"] + self.iou * parts["iou"], **parts}
 
@@ -82,6 +83,13 @@ class PointSampledLoss:
         certainty = sample_points(logits.detach(), candidates).abs()
         best = certainty.topk(unsure, dim=1, largest=False).indices
         return torch.cat([candidates.gather(1, best.unsqueeze(2).expand(-1, -1, 2)), uniform], dim=1)
+
+
+def _enlarged(logits: Tensor, targets: Tensor) -> Tensor:
+    """Logits [N, h, w] at the size of targets [N, S, S], as masks are made of them."""
+    from torch.nn.functional import interpolate
+
+    return interpolate(logits.unsqueeze(1), size=targets.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
 
 
 def sample_points(values: Tensor, places: Tensor) -> Tensor:

@@ -303,7 +303,8 @@ def test_point_losses_equal_their_formulas_at_the_points(option):
     p, t = sample_points(LOGITS, places).sigmoid(), sample_points(targets, places)
     torch.testing.assert_close(parts["bce"], torch.nn.functional.binary_cross_entropy(p, t, reduction="none").mean(1))
     torch.testing.assert_close(parts["dice"], 1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1))
-    torch.testing.assert_close(parts["iou"], iou_head_loss(LOGITS, IOU, TARGETS))
+    enlarged = torch.nn.functional.interpolate(LOGITS[None], size=targets.shape[1:], mode="bilinear")[0]
+    torch.testing.assert_close(parts["iou"], iou_head_loss(enlarged, IOU, targets))
     torch.testing.assert_close(parts["loss"], 2 * parts["bce"] + 3 * parts["dice"] + 0.5 * parts["iou"])
 
 
@@ -318,6 +319,12 @@ def test_a_line_that_vanishes_at_low_resolution_is_seen_at_points(option):
     points = option("loss/points", points=4096)
     values = [mask_losses(points, logits, torch.zeros(1), target) for logits in (blank, on_line)]
     assert values[1]["dice"] < values[0]["dice"] - 0.05
+    # the head is taught the IoU of the mask on the pixels, where the line is
+    sure = torch.where(on_line > 0, 8.0, on_line)
+    enlarged = torch.nn.functional.interpolate(sure[None], size=64, mode="bilinear")[0, 0] > 0
+    iou = float((enlarged & target[0]).sum() / (enlarged | target[0]).sum())
+    assert iou > 0.2
+    assert float(mask_losses(points, sure, torch.zeros(1), target)["iou"]) == pytest.approx(iou**2)
     # the pooled target is 0.25 at most, no pixel of a mask
     assert float(terms.pooled_targets(target.float(), 16).max()) == 0.25
 
