@@ -24,6 +24,7 @@ from lora_sam.deployment.predicting.found import (
     read_found,
     write_found,
 )
+from lora_sam.deployment.predicting.numbering import number_again
 from lora_sam.deployment.predicting.objects import found_objects, prompted_objects
 from lora_sam.deployment.predicting.outcome import Outcome
 from lora_sam.deployment.predicting.sources import SourceImage
@@ -139,7 +140,7 @@ def finish(work: Work, known: Sequence[SourceImage], failures: Mapping[str, str]
                 yield dataclasses.replace(image, coco=there[image.name].coco)
 
     try:
-        _number_again(work)
+        number_again(work)
         # a list of all images from before would lack those of now
         older = [name for name, one in FORMATS.items() if one.each is None and (work.output.root / one.place).is_file()]
         for name in dict.fromkeys((*work.formats, *older)):
@@ -149,35 +150,6 @@ def finish(work: Work, known: Sequence[SourceImage], failures: Mapping[str, str]
     except TrainingError as error:
         raise _cannot_write(work.output.root, error) from error
     return work.output.others(there)
-
-
-def _number_again(work: Work) -> None:
-    """Bring files of earlier calls to the numbers of classes that `finish` names.
-
-    Those with a class that is not there any more are removed; their masks stay in the record.
-
-    Raises:
-        TrainingError: they cannot be written.
-    """
-    if not any(FORMATS[name].numbers_classes for name in work.formats):
-        return
-    for image in work.output.found():
-        stale = [name for name in work.formats if name in image.files and work.numbered_otherwise(image, name)]
-        if not stale:
-            continue
-        files, numbering = dict(image.files), dict(image.numbering)
-        known = {one.category for one in image.objects} <= set(work.categories.values())
-        for name in stale:
-            each = FORMATS[name].each
-            if known and each is not None:
-                files[name], numbering[name] = each(work.output.root, image, _none, work.categories), work.numbering
-            else:
-                work.output.remove(files.pop(name))
-        write_found(work.output.record(image.name), dataclasses.replace(image, files=files, numbering=numbering))
-
-
-def _none() -> NDArray[np.uint8]:
-    raise AssertionError("what numbers classes needs no pixels")
 
 
 def _cannot_write(root: Path, error: TrainingError) -> TrainingError:
@@ -292,5 +264,10 @@ def _write(work: Work, image: FoundImage, one: _Ready) -> FoundImage:
         if FORMATS[name].numbers_classes:
             numbering[name] = work.numbering
     complete = dataclasses.replace(image, files=files, numbering=numbering)
-    write_found(work.output.record(image.name), complete)
+    record = work.output.record(image.name)
+    before = read_found(record) if one.found is None else None
+    write_found(record, complete)
+    if before is not None:  # of what the image was then
+        now = {path for paths in files.values() for path in paths}
+        work.output.remove(path for paths in before.files.values() for path in paths if path not in now)
     return complete

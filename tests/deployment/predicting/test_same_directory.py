@@ -108,6 +108,17 @@ def test_lists_of_before_have_the_images_of_now(folder: Path) -> None:
         assert [one["file_name"] for one in content["images"]] == ["a.png", "b.jpg", "deep/c.tif"]
 
 
+def test_files_of_what_an_image_was_do_not_stay(folder: Path) -> None:
+    done(work_of(folder, output_of(folder), ("labels", "masks", "yolo")))
+    (folder / "b.jpg").write_bytes((folder / "a.png").read_bytes())
+    done(work_of(folder, output_of(folder), ("yolo",)))
+    out = folder.parent / "out"
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*b*") if path.is_file()}
+    assert written == {"records/b.jpg.json", "yolo/labels/b.txt"}
+    assert not (out / "masks" / "b").exists()
+    assert (out / "labels" / "a.png").is_file()
+
+
 def test_what_is_left_of_other_images_is_named(folder: Path) -> None:
     outcome, _ = done(work_of(folder, output_of(folder), ("labels",)))
     assert outcome.others == ()
