@@ -224,7 +224,11 @@ def rows(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "base": mean(found[0]["base"]),
             "gains": [mean(one["tuned"]) - mean(one["base"]) for one in found],
             # measured after the first epoch, before anything is chosen; [0] is the base
-            "first_epochs": [one["validation_iou"][1][1] - one["validation_iou"][0][1] for one in found],
+            "first_epochs": [
+                one["validation_iou"][1][1] - one["validation_iou"][0][1]
+                for one in found
+                if len(one["validation_iou"]) > 1
+            ],  # else cross-validation has ended it
             "ends": [one["validation_iou"][-1][1] - one["validation_iou"][0][1] for one in found],
         }
         for (name, method, which), found in groups.items()

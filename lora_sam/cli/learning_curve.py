@@ -100,7 +100,7 @@ class LearningCurve(TrainingKeys):
             except LoraSamError as error:
                 failed[name] = " ".join(str(error).split())
                 print(f"  failed: {failed[name]}", file=sys.stderr, flush=True)
-        curve = _collected(out, jobs, failed)
+        curve = _collected(out, jobs, failed, len(splits.train))
         self._tell(out, curve)
         return 1 if failed else 0
 
@@ -216,7 +216,7 @@ class LearningCurve(TrainingKeys):
         print(f"page     {out / PAGE}")
 
 
-def _collected(out: Path, jobs: list[tuple[int, int]], failed: Mapping[str, str]) -> Curve:
+def _collected(out: Path, jobs: list[tuple[int, int]], failed: Mapping[str, str], images: int) -> Curve:
     from lora_sam.runs.learning_curve import curve_of, size_of
 
     reports: dict[int, list[dict[str, Any]]] = {}
@@ -224,7 +224,7 @@ def _collected(out: Path, jobs: list[tuple[int, int]], failed: Mapping[str, str]
         file = RunDirectory(out / f"shots_{shots:04d}" / f"draw_{draw}").evaluation
         if file.is_file():
             reports.setdefault(shots, []).append(read_json(file, "remove its directory and give the command again"))
-    return curve_of([size_of(shots, found) for shots, found in reports.items()], failed)
+    return curve_of([size_of(shots, found) for shots, found in reports.items()], failed, images)
 
 
 def _minutes(seconds: float) -> str:

@@ -166,12 +166,20 @@ def _further(reports: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, flo
     return {name: (pair[0], pair[1]) for name, pair in found.items()}
 
 
-def curve_of(sizes: Sequence[Size], failed: Mapping[str, str] | None = None) -> LearningCurve:
+def curve_of(
+    sizes: Sequence[Size], failed: Mapping[str, str] | None = None, images: int | None = None
+) -> LearningCurve:
     """The curve through `sizes`, continued where there are enough of them.
 
     IoU = a - b n^-c with 0 <= a <= 1 and b >= 0, an inverse power law (Figueroa et al., 2012; Hestness et al., 2017),
     by least squares weighted with the number of draws. Its uncertainty is that of curves through means
     that differ as means of so few draws do.
+
+    Args:
+        sizes: What was trained.
+        failed: See `LearningCurve`.
+        images: How many images there were to draw from: draws of most of them share most of their images, and differ
+            less than such of new images would; None takes them as they are.
     """
     sizes = tuple(sorted(sizes, key=lambda size: size.shots))
     told = [size for size in sizes if size.draws > 1]
@@ -181,8 +189,9 @@ def curve_of(sizes: Sequence[Size], failed: Mapping[str, str] | None = None) -> 
         weights = np.array([size.draws for size in sizes], np.float64)
         means = np.array([np.mean(size.each) for size in sizes])
         fitted = power_law(shots, means, weights)
-        fits = _fits(sizes, fitted, shots, means, weights)
-        resampled = _resampled_curves(sizes, shots, weights)
+        freedom, error = _spread_of_draws(sizes, images)
+        fits = _fits(fitted, shots, means, weights, freedom, error)
+        resampled = _resampled_curves(shots, means, weights, freedom, error)
         for images in _MORE if fits else ():
             gains = [value_at(curve, shots[-1] + images) - value_at(curve, shots[-1]) for curve in resampled]
             gain = value_at(fitted, shots[-1] + images) - value_at(fitted, shots[-1])
@@ -199,11 +208,12 @@ def curve_of(sizes: Sequence[Size], failed: Mapping[str, str] | None = None) -> 
 
 
 def _fits(
-    sizes: Sequence[Size],
     curve: tuple[float, float, float],
     shots: NDArray[np.float64],
     means: NDArray[np.float64],
     weights: NDArray[np.float64],
+    freedom: int,
+    error: float,
 ) -> bool:
     """Whether means are no further from the curve than draws of a size from each other: the F test of a lack of fit.
 
@@ -212,24 +222,30 @@ def _fits(
     level, slope, power = curve
     # what is at its limit was not fitted
     at_limit = (level >= 1.0) + (not POWERS[0] < power < POWERS[-1])
-    left = len(sizes) - (1 if slope <= 0.0 else 3 - at_limit)
+    left = len(shots) - (1 if slope <= 0.0 else 3 - at_limit)
     if left < 1:
         return True
     misses = means - np.array([value_at(curve, each) for each in shots.tolist()])
-    freedom, error = _spread_of_draws(sizes)
     ratio = float((weights * misses**2).sum()) / left / error**2
     return ratio <= float(np.quantile(generator_for(0, "lack of fit").f(left, freedom, size=100_000), _SURE))
 
 
-def _spread_of_draws(sizes: Sequence[Size]) -> tuple[int, float]:
-    """Degrees of freedom, and the standard deviation of draws of one size, from all sizes together, or a least one."""
-    freedom = sum(size.draws - 1 for size in sizes)
-    squares = sum(float(np.sum((np.array(size.each) - np.mean(size.each)) ** 2)) for size in sizes)
+def _spread_of_draws(sizes: Sequence[Size], images: int | None) -> tuple[int, float]:
+    """Degrees of freedom, and the standard deviation of draws of one size, from all sizes together, or a least one.
+
+    n of N images, none put back: the variance is (1 - n/N) of that of new images (Cochran, 1977, section 2.6).
+    """
+    freedom, squares = 0, 0.0
+    for size in sizes:
+        share = 0.0 if images is None else min(1.0, size.shots / images)
+        if share < 1.0:
+            freedom += size.draws - 1
+            squares += float(np.sum((np.array(size.each) - np.mean(size.each)) ** 2)) / (1.0 - share)
     return freedom, max(_LEAST_SPREAD, float(np.sqrt(squares / freedom)))
 
 
 def _resampled_curves(
-    sizes: Sequence[Size], shots: NDArray[np.float64], weights: NDArray[np.float64]
+    shots: NDArray[np.float64], means: NDArray[np.float64], weights: NDArray[np.float64], freedom: int, error: float
 ) -> list[tuple[float, float, float]]:
     """Curves through means that differ from those found as means of so few draws do.
 
@@ -237,10 +253,8 @@ def _resampled_curves(
     among three of them hardly moves their mean. The errors are Student's t with the degrees of freedom of all.
     """
     generator = generator_for(0, "learning curve")
-    freedom, error = _spread_of_draws(sizes)
     errors = error / np.sqrt(weights)
-    means = np.array([np.mean(size.each) for size in sizes])
-    drawn = means + errors * generator.standard_t(freedom, size=(RESAMPLES, len(sizes)))
+    drawn = means + errors * generator.standard_t(freedom, size=(RESAMPLES, len(shots)))
     return [(level, slope, power) for level, slope, power in power_laws(shots, drawn, weights).tolist()]
 
 

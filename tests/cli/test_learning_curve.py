@@ -214,6 +214,16 @@ def test_figures_that_are_no_such_curve_are_not_continued(means: tuple[float, ..
     assert curve_of([sized(n, [mean - 0.3, mean + 0.3]) for n, mean in zip((1, 5, 20, 40), means, strict=True)]).fits
 
 
+def test_draws_of_most_of_the_images_say_less_than_they_seem_to() -> None:
+    """20 of 24 images share most of them: new ones would differ more."""
+    sizes = [sized(n, [0.8 - 0.4 / n**0.5 + e for e in (-0.02, 0.0, 0.02)]) for n in (5, 10, 20)]
+    pool, many = curve_of(sizes, images=24), curve_of(sizes, images=100_000)
+    assert many.more[-1].interval == pytest.approx(curve_of(sizes).more[-1].interval, abs=1e-4)
+    (low, high), (least, most) = pool.more[-1].interval, many.more[-1].interval
+    assert low <= least < most < high
+    assert pool.more[-1].gain == many.more[-1].gain
+
+
 def test_little_by_ten_more_is_not_little_by_a_hundred() -> None:
     slow = curve_of([sized(n, [0.8 - 0.3 / n**0.25 + e for e in (-0.002, 0.0, 0.002)]) for n in (1, 5, 20, 60)])
     ten, hundred = (next(one for one in slow.more if one.images == images) for images in (10, 100))
