@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lora_sam.core.console import note
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import read_json
 
@@ -168,6 +169,15 @@ def _point(link: Path, root: Path) -> None:
             temporary.unlink()
 
 
+def _note_unfinished(sweep: Path) -> None:
+    """Say once that a sweep is not finished, where its best job is asked for."""
+    values = read_json(sweep / SWEEP, "give the directory of a run")
+    jobs = values.get("jobs")
+    if values.get("state") != "finished" and isinstance(jobs, list):
+        done = sum(isinstance(job, dict) and job.get("state") == "done" for job in jobs)
+        note(f"{sweep}: {done} of {len(jobs)} jobs of this sweep are done, and this is the best of them so far")
+
+
 def _why_none_is_best(sweep: Path) -> str:
     jobs = read_json(sweep / SWEEP, "give the directory of a run").get("jobs")
     done = [job for job in jobs if job.get("state") == "done"] if isinstance(jobs, list) else []
@@ -191,6 +201,7 @@ def find_run(name: str) -> RunDirectory:
     if (path / SWEEP).is_file():
         if not (path / "best").is_dir():
             raise AdapterError(f"{name}: {_why_none_is_best(path.resolve())}")
+        _note_unfinished(path.resolve())
         path = path / "best"
     if not path.is_dir():
         hint = "no run has been made here yet" if name == "latest" else "give the path of a run, or latest"

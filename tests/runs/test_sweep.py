@@ -154,7 +154,7 @@ def test_of_equal_jobs_the_smallest_is_best(sweep: Path) -> None:
     assert collect(sweep).best == 1
 
 
-def test_the_best_job_is_found_by_name(sweep: Path) -> None:
+def test_the_best_job_is_found_by_name(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     planned = grid(sweep, ["method.rank"], [(1,), (2,)])
     with pytest.raises(AdapterError, match=r"no job of this sweep is done \(.*sweep.json\); go on with it: sweep="):
         find_run(str(sweep))
@@ -163,7 +163,9 @@ def test_the_best_job_is_found_by_name(sweep: Path) -> None:
     job(sweep, 0, planned[0], evaluation([0.5]))
     job(sweep, 1, planned[1], evaluation([0.6]))
     finish(sweep, collect(sweep, "interrupted"))
-    assert find_run(str(sweep)).root == sweep / "1"
+    assert find_run(str(sweep)).root == find_run("multirun/one").root == sweep / "1"
+    told = capsys.readouterr().err
+    assert told.count("2 of 2 jobs of this sweep are done, and this is the best of them so far") == 1
     with pytest.raises(AdapterError, match="no sweep has been finished here yet"):
         find_run("best")
     finish(sweep, collect(sweep, "finished"))
