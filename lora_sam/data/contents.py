@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -74,6 +74,10 @@ def _parts(value: Any, thorough: bool) -> Iterator[bytes]:
         yield b"%d(" % len(value)
         for one in value:
             yield from _parts(one, thorough)
+    elif isinstance(value, Mapping):
+        yield b"%d{" % len(value)
+        for key in sorted(value, key=repr):  # in whatever order it was filled
+            yield from _parts((key, value[key]), thorough)
     elif dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             if field.compare:  # what makes no other value, such as where it was read, makes no other digest

@@ -107,5 +107,9 @@ def test_every_value_counts_and_what_is_not_known_is_no_value() -> None:
     ]
     digests = {contents.short_digest(value, True) for value in values}
     assert len(digests) == len(values)
-    with pytest.raises(TypeError, match="dict"):
-        contents.short_digest({"a": 1}, True)
+    with pytest.raises(TypeError, match="set"):
+        contents.short_digest({"a", 1}, True)
+
+    assert contents.short_digest({"a": 1, "b": 2}, True) == contents.short_digest({"b": 2, "a": 1}, True)
+    different = [{"a": 1}, {"a": 2}, {"b": 1}, {}, {"a": {"a": 1}}]
+    assert len({contents.short_digest(value, True) for value in different}) == len(different)
