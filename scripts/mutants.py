@@ -31,7 +31,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "lora_sam/data/transforms.py": ("tests/data/test_transforms.py", "tests/data/test_square_frame.py"),
     "lora_sam/evaluation/metrics.py": ("tests/evaluation/test_metrics.py",),
     "lora_sam/evaluation/comparison.py": ("tests/evaluation/test_metrics.py",),
-    "lora_sam/methods/adapted.py": ("tests/methods/test_methods.py",),
+    "lora_sam/methods/adapted.py": ("tests/methods/test_methods.py", "tests/methods/test_inserted_layers.py"),
     "lora_sam/models/checkpoints.py": ("tests/models/test_checkpoints.py",),
     "lora_sam/prompts/boxes.py": ("tests/prompts/test_boxes.py", "tests/prompts/test_prompts.py"),
     "lora_sam/runs/manifest.py": ("tests/runs/test_manifest.py",),

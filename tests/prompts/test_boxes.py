@@ -99,3 +99,6 @@ def test_sides_that_cross_leave_one_pixel_where_they_met(squares: Squares, monke
     monkeypatch.setattr(BoxPrompt, "_moves", lambda *_: np.array([[60.0, 0, 60, 0]]))
     (box,) = np.asarray(source.training_prompts(sample, 0, 0).boxes)
     assert box.tolist() == [49, 12, 50, 20]
+    monkeypatch.setattr(BoxPrompt, "_moves", lambda *_: np.array([[-60.0, -60, -60, -60]]))
+    (box,) = np.asarray(source.training_prompts(sample, 0, 0).boxes)
+    assert box.tolist() == [0, 0, 1, 1]
