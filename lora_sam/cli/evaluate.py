@@ -12,7 +12,7 @@ from pydantic import Field
 
 from lora_sam.core.config import from_conf
 from lora_sam.core.errors import AdapterError, ConfigError, DataError
-from lora_sam.core.run_directory import RunDirectory, find_run
+from lora_sam.core.run_directory import RunDirectory, find_run, from_here
 from lora_sam.evaluation.backends.names import Name, in_order
 from lora_sam.predictors.openvino_parts import ENCODER, openvino_directory
 from lora_sam.runs.manifest import command
@@ -184,7 +184,7 @@ class Evaluate:
 
         places = []
         output = Path(self.output) if self.output is not None else None if run is None else run.backends
-        subject = str(Path(self.run).parent) if run is None else run.root.name
+        subject = str(Path(self.run).parent) if run is None else from_here(run.root)
         print_table(render_backends(comparison, f"back ends of {subject}"))
         speed = speeds(comparison)
         print("\n".join([*caption(comparison), "", *verdicts(comparison), *([] if speed is None else [speed])]))

@@ -68,6 +68,9 @@ def _lines(arguments: list[str], conf: Path, config_name: str) -> Iterator[str]:
         misused = flag == "--run" and following and "=" not in following and following[:1] not in "-~+"
         if not misused and (not flag.startswith("-") or _is_hydras(flag)):
             skip = flag in _WITH_VALUE and not equals
+            key = None if equals or flag.startswith("-") else _key_of_place(text, conf, config_name)
+            if key is not None:
+                yield f"{text}: options are written key=value: {key}={text} (--help lists them)"
             continue
         if not equals and following and "=" not in following and not following.startswith("-"):
             value, skip = following, True
@@ -82,11 +85,35 @@ def _is_hydras(flag: str) -> bool:
     return flag in _HYDRAS or (len(flag) > 4 and any(known.startswith(flag) for known in _HYDRAS))
 
 
+def _key_of_place(text: str, conf: Path, config_name: str) -> str | None:
+    """The key that a run, or a file or folder that is there, may be meant for; None for other words."""
+    run = text in ("latest", "best") or (Path(text) / "adapter").is_dir()
+    if not run and not Path(text).exists():
+        return None
+    keys, training = _keys_of(conf, config_name)
+    if run:
+        return "run" if "run" in keys else "resume" if "resume" in keys else None
+    return "source" if "source" in keys else "data.root" if training else None
+
+
 def _key_for(name: str, conf: Path, config_name: str) -> str | None:
     """The key of a command that a word may mean; None where nothing is like it."""
-    from omegaconf import OmegaConf
-
     from lora_sam.core.unknown import nearest_of
+
+    keys, training = _keys_of(conf, config_name)
+    word = _WORDS.get(name)
+    if (training and word is not None) or word in keys:
+        return word
+    if name in keys:
+        return name
+    last = {key.rpartition(".")[2]: key for key in sorted(keys, key=lambda key: -key.count("."))}
+    found = last.get(name) or nearest_of(name, sorted(keys))
+    return found or last.get(nearest_of(name, sorted(last)) or "")
+
+
+def _keys_of(conf: Path, config_name: str) -> tuple[set[str], bool]:
+    """The keys of a command, and whether it takes those of training."""
+    from omegaconf import OmegaConf
 
     values = OmegaConf.to_container(OmegaConf.load(conf / f"{config_name}.yaml"))
     assert isinstance(values, dict)
@@ -96,16 +123,7 @@ def _key_for(name: str, conf: Path, config_name: str) -> str | None:
         assert isinstance(base, dict)
         values = {**base, **values, "defaults": base["defaults"]}
     keys = {str(key) for key in values if key not in ("_target_", "defaults", "hydra")}
-    if training:
-        keys |= _of_groups(conf, values)
-    word = _WORDS.get(name)
-    if (training and word is not None) or word in keys:
-        return word
-    if name in keys:
-        return name
-    last = {key.rpartition(".")[2]: key for key in sorted(keys, key=lambda key: -key.count("."))}
-    found = last.get(name) or nearest_of(name, sorted(keys))
-    return found or last.get(nearest_of(name, sorted(last)) or "")
+    return keys | (_of_groups(conf, values) if training else set()), training
 
 
 def _of_groups(conf: Path, values: Mapping[Any, Any]) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ import numpy as np
 from lora_sam.cli.step import as_typed
 from lora_sam.core.calling import step_called
 from lora_sam.core.errors import DataError
+from lora_sam.core.run_directory import from_here
 from lora_sam.core.wording import duration, plural
 from lora_sam.data.check.samples import spread
 from lora_sam.data.reading.image_file import MAX_TILED_PIXELS, read_up_to
@@ -61,7 +61,7 @@ def tell(work: Work, outcome: Outcome, *, run: Path, again: Callable[..., str]) 
         page,
         predictions_html(
             Predictions(
-                run=_shown(run),
+                run=from_here(run),
                 settings=_settings(output),
                 about=about,
                 counts=tuple(outcome.counts.values()),
@@ -151,7 +151,7 @@ def _next(work: Work, outcome: Outcome, run: Path, again: Callable[..., str]) ->
         command = again(formats=[*work.formats, "overlays"])
         steps.append(("the masks on the images, without computing them again", command))
     if settings["backend"] in ("tuned", "base"):
-        named = shlex.quote(f"run={quoted(_shown(run))}")
+        named = shlex.quote(f"run={quoted(from_here(run))}")
         steps.append(("faster, on OpenVINO, with backend=int8 after this", f"{step_called('deploy')} {named}"))
     return steps
 
@@ -165,12 +165,6 @@ def _settings(output: Output) -> dict[str, str]:
     if plain["scale"] is not None:
         shown["pixels"] = f"more than 8 bits, scaled as in the training: {plain['scale']}"
     return {key: as_typed(value) for key, value in shown.items()}
-
-
-def _shown(directory: Path) -> str:
-    """A directory relative to where the command was given, if it lies there."""
-    relative = os.path.relpath(directory)
-    return str(directory) if relative.startswith(os.pardir) else relative
 
 
 def _pictures(work: Work, outcome: Outcome) -> tuple[PredictionsPicture, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 from pydantic import Field
 
 from lora_sam.core.config import from_conf
-from lora_sam.core.run_directory import RunDirectory, find_run
+from lora_sam.core.run_directory import RunDirectory, find_run, from_here
 from lora_sam.core.wording import plural
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ class Robustness:
         from lora_sam.evaluation.robustness.table import render_tables, sentences
         from lora_sam.report.robustness import put_robustness
 
-        for table in render_tables(findings, run.root.name):
+        for table in render_tables(findings, from_here(run.root)):
             print_table(table)
         print("\n".join(sentences(findings)))
         path = run.root / FILE if self.output is None else Path(self.output)

@@ -112,6 +112,12 @@ def latest_stays() -> Iterator[None]:
         _staying.pop()
 
 
+def from_here(path: Path) -> str:
+    """A path relative to where the command was given, if it lies there."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith(os.pardir) else relative
+
+
 def last_started() -> RunDirectory | None:
     """The run that was started last here, whatever became of it."""
     return RunDirectory(STARTED.resolve()) if STARTED.is_dir() else None

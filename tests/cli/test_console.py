@@ -96,6 +96,28 @@ def test_flags_of_other_programs_are_answered_with_the_key(call: Call, typed: st
 
 
 @pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("train my_images", "data.root=my_images"),
+        ("check my_images", "data.root=my_images"),
+        ("predict my_images", "source=my_images"),
+        ("predict latest", "run=latest"),
+        ("train latest", "resume=latest"),
+        ("evaluate my_run", "run=my_run"),
+    ],
+)
+def test_a_folder_alone_is_answered_with_its_key(
+    call: Call, typed: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_images").mkdir()
+    (tmp_path / "my_run" / "adapter").mkdir(parents=True)
+    word = typed.split()[1]
+    expected = f"error: {word}: options are written key=value: {meant} (--help lists them)\n"
+    assert call(*typed.split()) == (2, "", expected)
+
+
+@pytest.mark.parametrize(
     "typed",
     [
         "train -m method.rank=2,4",

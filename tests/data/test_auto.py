@@ -415,7 +415,7 @@ def test_an_unknown_layout_says_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(DataError) as raised:
         configured(Auto, "data/auto.yaml", root=str(tmp_path)).open(0)
     told = str(raised.value)
-    assert "There are .: 1 .md; imagesTr: 2 .nrrd (NRRD); labelsTr: 1 .nrrd (NRRD)." in told
+    assert "There are in the folder itself: 1 .md; imagesTr: 2 .nrrd (NRRD); labelsTr: 1 .nrrd (NRRD)." in told
     assert "NRRD is not read: save their slices or frames as PNG or TIFF." in told
 
 

@@ -105,7 +105,8 @@ def _what_is_there(paths: Iterable[str]) -> str:
         folders.setdefault("/".join(parents[:_LEVELS] + deeper) or ".", []).append(name)
     if not folders:
         return "It is empty. "
-    parts = [f"{folder}: {counted_types(folders[folder])}" for folder in sorted(folders)[:_MAX_SHOWN]]
+    said = {".": "in the folder itself"}
+    parts = [f"{said.get(folder, folder)}: {counted_types(folders[folder])}" for folder in sorted(folders)[:_MAX_SHOWN]]
     more = f"; and files in {plural(len(folders) - _MAX_SHOWN, 'more folder')}" if len(folders) > _MAX_SHOWN else ""
     names = [name for files in folders.values() for name in files]
     return f"There are {'; '.join(parts)}{more}.{unread_types(names)} "
