@@ -111,10 +111,12 @@ def keep(bench: Workbench, text: str, which: str, names: str) -> list[str]:
             raise DataError("all masks are left out; click some of them to take them back")
         picture = found.picture
         masks = np.stack([_at_original(patch, picture) for patch in patches])
+        told = told or bench.told(scene, "base", picture, masks)
     else:
         picture, by_model, _ = bench.whole(scene)
         which = which if which in by_model else list(by_model)[-1]
-        masks, told = by_model[which], []
+        masks = by_model[which]
+        told = bench.told(scene, which, picture, masks)
     made = collected.collect(bench.folder, picture, masks, collected.names_for(names, len(masks), told))
     run = bench.runs[scene.runs[0]].directory.root
     sentence = (

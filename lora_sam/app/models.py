@@ -70,6 +70,12 @@ class Model:
         likely = self.class_head.probabilities(predictor, image, masks).argmax(axis=1)
         return tuple(self.class_head.names[place] for place in likely)
 
+    @property
+    def only_class(self) -> tuple[str, ...]:
+        """The class that all objects of the training had, as `predict` calls what it finds; nothing of several."""
+        classes = self.run.facts.get("classes") or ()
+        return tuple(classes) if len(classes) == 1 else ()
+
     def predictor(self, name: str) -> Predictor:
         """A predictor by name. `DataError`: no such back end; `AdapterError`: stale or damaged."""
         if name not in self.predictors:

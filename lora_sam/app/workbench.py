@@ -219,6 +219,17 @@ class Workbench:
                     )
             return picture, masks, scores
 
+    def told(
+        self, scene: Scene, key: str, picture: Picture, masks: NDArray[np.bool_], ticket: str = "told"
+    ) -> list[str]:
+        """Classes of masks bool [N, H, W] of the original image in a column, as `predict` tells them; or nothing."""
+        with self.turns.take(ticket):
+            model = self._model(self._first(scene) if key == "base" else key)
+            # the base never saw the classes
+            by = {name: predictor for name, _, predictor, _ in self._predictors(scene)}
+            found = () if key == "base" else model.classes(by[key], picture.original, masks)
+            return list(found or model.only_class * len(masks))
+
     def backends(self, run: str) -> dict[str, str]:
         """Label of every back end of a run: name, size, and the times to encode an image and to answer a prompt."""
         with self.turns.take("backends"):

@@ -20,6 +20,7 @@ from lora_sam.app.scene import Scene, to_json
 from lora_sam.app.workbench import Workbench
 from lora_sam.core.errors import DataError
 from lora_sam.predictors.automatic import AutomaticMasks
+from lora_sam.predictors.class_head import ClassHead, features_of
 
 MakeScene = Callable[..., Scene]
 
@@ -145,3 +146,33 @@ def test_masks_that_others_find_in_the_same_image_are_not_kept(
     assert [one["bbox"] for one in content["annotations"]] == boxes
     with pytest.raises(DataError, match="not here any more; find everything again"):
         details.keep(bench, json.dumps({**state, "found": "0" * 16}), "first", "")
+
+
+def test_masks_without_a_name_have_the_class_that_the_run_tells(
+    bench: Workbench, scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `predict` names them: by the class head, or by the one class of the training."""
+    model, state = bench._model("first"), json.dumps({"scene": json.loads(to_json(scene()))})
+
+    def kept(folder: str, which: str) -> list[str]:
+        monkeypatch.setattr(bench, "folder", tmp_path / folder)
+        details.keep(bench, state, which, "")
+        content = json.loads((tmp_path / folder / "annotations" / "instances_train.json").read_text())
+        names = {one["id"]: one["name"] for one in content["categories"]}
+        return [names[one["category_id"]] for one in content["annotations"]]
+
+    count = len(kept("one", "first"))
+    assert kept("one", "first") == kept("one", "base") == ["blob"] * count
+    picture, masks, _ = bench.whole(scene())
+    width = model.predictor("torch").embedding(picture.original).shape[1] + 1
+    weight = np.zeros((2, width), np.float32)
+    weight[0, -1] = 1  # by the area
+    features = features_of(
+        model.predictor("torch").embedding(picture.original), masks["first"], model.predictor("torch").frame
+    )
+    head = ClassHead(("large", "small"), weight, np.array([0, features[:, -1].mean()], np.float32))
+    monkeypatch.setitem(vars(model), "class_head", head)
+    monkeypatch.setattr(type(model.run), "facts", {**model.run.facts, "classes": ["large", "small"]})
+    expected = head.told(model.predictor("torch"), picture.original, masks["first"])
+    assert kept("two", "first") == [name for name, mask in zip(expected, masks["first"], strict=True) if mask.any()]
+    assert set(kept("two", "base")) == {"object"}
