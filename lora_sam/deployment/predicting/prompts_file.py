@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from lora_sam.core.console import note
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.annotation_files import any_json, identifier_of
 from lora_sam.data.reading.numbers import is_number
 from lora_sam.data.reading.paths import shown
 from lora_sam.deployment.predicting.prompted import OBJECT, PromptedObject, prompted
 from lora_sam.deployment.predicting.prompts_table import TABLES, read_table
-from lora_sam.deployment.predicting.sources import Source, by_name, categories_of, size_of_entry, spelt
+from lora_sam.deployment.predicting.sources import Source, SourceImage, by_name, categories_of, size_of_entry, spelt
 
 _KINDS = (
     "COCO instances, a list of COCO results, the prompts.json of the app, or a table (.csv) with the columns "
@@ -96,6 +97,7 @@ def _by_image(
     images = by_name(source.images)
     objects: dict[str, list[PromptedObject]] = {}
     unknown: dict[str, str] = {}
+    elsewhere: dict[str, SourceImage] = {}
     for name, one in found:
         fitting = images.get(spelt(name)) or images.get(spelt(name).replace("\\", "/").rpartition("/")[2]) or []
         exact = [image for image in fitting if name in (image.name, image.coco and image.coco[1])]
@@ -107,6 +109,8 @@ def _by_image(
             )
         if fitting:
             objects.setdefault(fitting[0].name, []).append(one)
+            if _is_elsewhere(name, fitting[0]):
+                elsewhere.setdefault(name, fitting[0])
         else:
             unknown.setdefault(name, one.place)
     if unknown:
@@ -117,7 +121,22 @@ def _by_image(
             f"{len(source.images):,} images, the first is {source.images[0].name}. Correct the names, or give the "
             "source that they belong to"
         )
+    if elsewhere:
+        name, image = next(iter(elsewhere.items()))
+        note(
+            f"note: prompts = {file}: images of other folders than it names are taken by their file names alone, such "
+            f"as {image.path or image.name} for {shown(name)} ({len(elsewhere):,} in all)"
+        )
     return {name: tuple(ones) for name, ones in objects.items()}
+
+
+def _is_elsewhere(name: str, image: SourceImage) -> bool:
+    """Whether a name in a file has a folder, and that of the image is called otherwise."""
+    folder = spelt(name).replace("\\", "/").rpartition("/")[0].rpartition("/")[2]
+    listed = image.name if image.coco is None else image.coco[1]
+    if not folder or name in (image.name, listed):
+        return False
+    return folder not in (PurePosixPath(spelt(image.path.as_posix() if image.path else image.name)).parent.name, ".")
 
 
 def _complete(categories: Mapping[int, str], found: Iterable[tuple[str, PromptedObject]]) -> dict[int, str]:

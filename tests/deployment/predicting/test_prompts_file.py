@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lora_sam.core.console import note
 from lora_sam.core.errors import DataError
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.deployment.predicting.prompted import check_inside
@@ -72,6 +73,25 @@ def test_names_in_another_spelling_of_unicode_are_found(folder: Path) -> None:
     (folder / "a.png").rename(folder / unicodedata.normalize("NFD", "Zürich.png"))
     (name,) = read(folder, f"image,x,y\n{unicodedata.normalize('NFC', 'Zürich')},1,2\n", "p.csv").objects
     assert name == unicodedata.normalize("NFD", "Zürich.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("a.png", False),
+        ("images/a.png", False),
+        ("C:\\old\\images\\a.png", False),
+        ("deep/c", False),
+        ("train/a", True),
+    ],
+)
+def test_an_image_of_another_folder_is_told(
+    folder: Path, name: str, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its name alone may be that of another image of another split."""
+    note.cache_clear()
+    read(folder, f"image,x,y\n{name},1,2\n", "p.csv")
+    assert ("taken by their file names alone, such " in capsys.readouterr().err) == told
 
 
 def test_boxes_of_a_detector_by_the_ids_of_the_source(folder: Path) -> None:
