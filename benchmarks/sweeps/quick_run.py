@@ -68,7 +68,9 @@ def quick_run(
             _kill(os.environ.get("KILLS") == job, sweep, lambda: int(read_sweep(sweep).process["pid"]))
             _kill(os.environ.get("DIES") == job, sweep, os.getpid)
         time.sleep(float(os.environ.get("SLOW", "0")))
-    directory.evaluation.write_text(json.dumps(evaluation([value, value], test=0.5)))
+    report = evaluation([value, value], test=0.5)
+    report["validation"]["asked"] = config["prompt"]["_target_"]
+    directory.evaluation.write_text(json.dumps(report))
     directory.adapter.mkdir(exist_ok=True)
     point()
     return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial, Trial, TrialState
 
+_FIRST = 10  # jobs after which is looked whether they can be compared: it takes the longer the more there are
 _OF = "of"  # names the job of a trial that is its second: Optuna changes none that has ended
 
 Launch: TypeAlias = "Callable[[Sequence[Sequence[str]], int], Sequence[Any]]"
@@ -231,11 +232,25 @@ def run_search(directory: Path, config: DictConfig, arguments: Sequence[str], la
     plan_jobs(directory, known)
     for part in _in_parts(known, options.batch_size):  # what is done returns at once, if it is what it was
         _run(search, part, launch)
+        _note_sets(directory, part)
     while (left := options.n_trials - len(known)) > 0:
         asked = search.ask(min(left, options.batch_size))
         known |= asked
         plan_jobs(directory, asked)
         _run(search, asked, launch)
+        _note_sets(directory, asked)
+
+
+def _note_sets(directory: Path, jobs: Collection[int]) -> None:
+    """Say early in a search that it compares what cannot be compared."""
+    from lora_sam.core.console import note
+    from lora_sam.runs.sweep import collect
+
+    if min(jobs) < _FIRST and len(collect(directory, "running").validation_sets) > 1:
+        note(
+            "these jobs validate on different images or prompts, and the search takes the easier ones for the better "
+            "settings; search with one set of data and one kind of prompts"
+        )
 
 
 def _run(search: Search, jobs: dict[int, list[str]], launch: Launch) -> None:

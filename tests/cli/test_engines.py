@@ -157,6 +157,14 @@ def test_killed_it_chooses_what_it_would_have_chosen(here: CommandLine, tmp_path
     assert steps_of(tmp_path / "other") == {f"{job}.{step}": 1 for job in range(5) for step in range(STEPS)}
 
 
+def test_a_search_over_what_cannot_be_compared_says_so_once(here: CommandLine, tmp_path: Path) -> None:
+    search = ("prompt=box,point", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.prune=false")
+    done = here(*BASE, *search)
+    assert {job.values["prompt"] for job in read_sweep(tmp_path / "swept").jobs} == {"box", "point"}
+    assert done.err.count("takes the easier ones for the better settings") == 1
+    assert read_sweep(tmp_path / "swept").best is None
+
+
 def test_a_hopeless_job_is_pruned_and_stays_so(here: CommandLine, tmp_path: Path) -> None:
     sweep = tmp_path / "swept"
     options = ("hydra.sweeper.n_trials=5", "hydra.sweeper.startup_trials=2")
