@@ -42,7 +42,9 @@ def files_of(
         made[f"{name}_labels.png"] = label_image(found)
         content = coco(picture, found, scores[key])
         made[f"{name}_coco.json"] = json.dumps(content).encode()
-    prompts = {"image": picture.name, "objects": objects_json(inside(scene.objects, picture.size))}
+    height, width = picture.size
+    sizes = {"width": width, "height": height}
+    prompts = {"image": picture.name, **sizes, "objects": objects_json(inside(scene.objects, picture.size))}
     made["prompts.json"] = json.dumps(prompts, indent=1).encode()
     return made
 

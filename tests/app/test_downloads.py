@@ -64,6 +64,7 @@ def test_files_hold_the_masks(bench: Workbench, scene: MakeScene) -> None:
         assert np.array_equal(labels > 0, masks.any(axis=0))
     prompts = json.loads(files["prompts.json"])
     assert objects_from(json.dumps(prompts["objects"])) == shown.objects
+    assert (prompts["width"], prompts["height"]) == (64, 48)
 
 
 def test_without_prompts_there_are_no_files(bench: Workbench, scene: MakeScene) -> None:

@@ -208,7 +208,7 @@ def _boxed(
 
 
 def _app(file: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, PromptedObject]]:
-    yield from _objects(file, content["image"], content["objects"], [])
+    yield from _objects(file, content["image"], content["objects"], [], size_of_entry(content))
 
 
 def _stored(file: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, PromptedObject]]:
@@ -216,6 +216,10 @@ def _stored(file: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, Promp
     for entry in content["images"]:
         if not isinstance(entry, dict) or not isinstance(entry.get("objects"), list):
             raise DataError(f"prompts = {file}: the image {shown(entry)} has no objects; restore the file")
+        if any(entry.get("masks") or ()):
+            note(
+                f"note: prompts = {file}: rough masks of the evaluation are not in it; boxes and points alone are taken"
+            )
         count = len(entry["objects"])
         boxes, points = (entry.get(key) or [None] * count for key in ("boxes", "points"))
         if len(boxes) != count or len(points) != count:
@@ -225,7 +229,7 @@ def _stored(file: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, Promp
 
 
 def _objects(
-    file: Path, image: object, objects: Sequence[Any], ids: Sequence[Any]
+    file: Path, image: object, objects: Sequence[Any], ids: Sequence[Any], size: tuple[int, int] | None = None
 ) -> Iterator[tuple[str, PromptedObject]]:
     if not isinstance(image, str):
         raise DataError(f"prompts = {file}: the image is {shown(image)}; it takes the name of a file")
@@ -247,4 +251,5 @@ def _objects(
         kept = [
             (float(x), float(y), int(label) if label == int(label) else label) for x, y, label in points if label != -1
         ]
-        yield image, prompted(file, place, identifier, OBJECT, box=None if box is None else tuple(box), points=kept)
+        corners = None if box is None else tuple(box)
+        yield image, prompted(file, place, identifier, OBJECT, box=corners, points=kept, size=size)

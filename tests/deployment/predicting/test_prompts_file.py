@@ -63,6 +63,9 @@ def test_boxes_for_an_image_of_another_size_are_refused(folder: Path) -> None:
     result = read(folder, [{"image_id": 7, "bbox": [1, 2, 3, 4]}], source=listing)
     with pytest.raises(DataError, match=r"result 1 is for a\.png with 80 x 60 pixels"):
         check_inside(Path("p.json"), image, result.objects["a.png"], (30, 40))
+    saved = read(folder, {"image": "a.png", **sizes, "objects": [{"box": [1, 2, 3, 4], "points": []}]})
+    with pytest.raises(DataError, match=r"object 1 of 'a\.png' is for a\.png with 80 x 60 pixels"):
+        check_inside(Path("p.json"), image, saved.objects["a.png"], (30, 40))
     # what was predicted before is not predicted again because the file says the size now
     assert [one.decisive for one in read(folder, COCO).objects["a.png"]] == [
         one.decisive for one in found.objects["a.png"]
@@ -131,6 +134,15 @@ def test_prompts_of_the_app_and_of_an_evaluation(folder: Path) -> None:
     stored = plain(read_prompts(file, open_source(str(folder))))
     assert [(None, box, points) for _, _, box, points in stored["deep/c.tif"]] == expected
     assert [one[0] for one in stored["deep/c.tif"]] == ["x", "y"]
+
+
+def test_rough_masks_of_an_evaluation_are_told_to_be_missing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    note.cache_clear()
+    image = {"id": "a.png", "objects": ["1"], "boxes": [[1, 2, 3, 4]]}
+    read(folder, {"schema_version": 1, "images": [image]})
+    assert not capsys.readouterr().err
+    read(folder, {"schema_version": 1, "images": [{**image, "masks": ["0" * 64]}]})
+    assert "rough masks of the evaluation are not in it; boxes and points alone" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
