@@ -29,6 +29,7 @@ from lora_sam.report.markup import Child, append, element, figures_table, serial
 from lora_sam.report.next_steps import NextStep
 from lora_sam.report.pictures import ReportPicture
 from lora_sam.report.robustness import place_of_robustness
+from lora_sam.runs.trained_for import in_words, kinds_of
 
 _METRICS = {row.name: (row.heading, row.explanation) for row in ROWS}
 _MOST_NOTES = 30
@@ -251,7 +252,7 @@ def _settings(
         ("their SHA-256", element("code", str(base["sha256"]))),
         ("method", str(facts["method"]["name"])),
         ("its options", _options({key: value for key, value in facts["method"].items() if key != "name"})),
-        ("prompts", _options(report["prompt"])),
+        ("prompts", "; ".join(filter(None, (in_words(kinds_of(config)), _options(report["prompt"]))))),
         ("seed", str(facts["seed"])),
     ]
     for split, (images, objects) in (data or {}).items():

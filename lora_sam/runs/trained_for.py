@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lora_sam.core.config import Problem, build_from, class_of
 from lora_sam.core.errors import LoraSamError
@@ -21,7 +22,15 @@ _NAMES: dict[Kind, str] = {
 def trained_for(run: RunDirectory) -> tuple[Kind, ...]:
     """The kinds of prompts that a run was trained for; none where that is not known, as for an adapter alone."""
     try:
-        prompt = dict(read_json(run.saved_config, "train again")["prompt"])
+        return kinds_of(read_json(run.saved_config, "train again"))
+    except LoraSamError:
+        return ()
+
+
+def kinds_of(config: Mapping[str, Any]) -> tuple[Kind, ...]:
+    """The kinds of prompts that a configuration trains for; none where it does not say."""
+    try:
+        prompt = dict(config["prompt"])
         problems: list[Problem] = []
         source = build_from(class_of("prompt", prompt.pop("_target_")), "prompt", prompt, problems)
     except (LoraSamError, KeyError, TypeError, ValueError):

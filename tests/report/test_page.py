@@ -144,6 +144,15 @@ def test_settings_tell_what_was_typed_and_how_large_the_data_was(contents: dict[
     assert "method.rank=8 seed=3" in page.text["code"]
     assert 'rank 8, targets ["q", "v"]' in page.text["td"]
     assert page.text["li"] == "a note"
+    box = {
+        "_target_": "lora_sam.prompts.boxes.BoxPrompt",
+        "jitter": "uniform",
+        "jitter_pixels": 0.0,
+        "jitter_fraction": 0.0,
+    }
+    trained = {"config": {**contents["config"], "prompt": {**box, "jitter_evaluation": False}}}
+    assert "boxes; " in Page(report_html(**{**contents, **trained})).text["td"]
+    assert "boxes; " not in page.text["td"]  # that of the page does not say
     many = Page(report_html(**{**contents, "notes": ["skipped"] * 1000}))
     assert many.text["li"] == "skipped" * 30 + "and 970 more"
     assert json.loads(page.text["code"][page.text["code"].index("{") :]) == contents["config"]
