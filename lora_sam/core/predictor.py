@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from os import PathLike
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from lora_sam.core.frame import Frame
 from lora_sam.core.scores import Scores
 from lora_sam.core.structures import Masks, Prompts
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    Picture: TypeAlias = NDArray[np.uint8] | str | PathLike[str] | Image.Image | torch.Tensor
+    """An image as `lora_sam.predictors.pictures.pixels_of` takes it."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,7 @@ class Predictor(Protocol):
 
     def segment(
         self,
-        image: NDArray[np.uint8],
+        image: Picture,
         *,
         boxes: ArrayLike | None = None,
         points: ArrayLike | None = None,
@@ -112,6 +120,7 @@ class Predictor(Protocol):
     ) -> Masks:
         """`predict` with prompts given as plain lists; see `lora_sam.predictors.prompting.prompts_from`.
 
+        The image may be a file, a picture of Pillow or a tensor too: see `lora_sam.predictors.pictures.pixels_of`.
         With `multimask`, all three masks are in `candidates` of the result.
         """
         ...

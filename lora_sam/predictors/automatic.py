@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,11 @@ from lora_sam.core.mask_files import coco_of, labels_of, save_masks
 from lora_sam.core.predictor import Predictor
 from lora_sam.core.scores import MOST_PER_SIDE, MaskChoice, Ranking, Scores
 from lora_sam.core.structures import Prompts
+from lora_sam.predictors.pictures import pixels_of
 from lora_sam.predictors.prompting import size_of
+
+if TYPE_CHECKING:
+    from lora_sam.core.predictor import Picture
 
 _LOGITS_AT_ONCE = 2**25  # of four masks per prompt at the image's size: 128 MiB
 _SINGLE = (
@@ -54,23 +58,24 @@ class AutomaticMasks:
     ranking: Ranking | None = None
 
     def generate(
-        self, predictor: Predictor, image: NDArray[np.uint8], *, on_points: Callable[[int, int], None] | None = None
+        self, predictor: Predictor, image: Picture, *, on_points: Callable[[int, int], None] | None = None
     ) -> FoundMasks:
         """The masks that are left, by falling score.
 
         Args:
             predictor: Any predictor that offers four masks per prompt.
-            image: RGB, uint8 [H, W, 3].
+            image: As `pixels_of` takes it: RGB, uint8 [H, W, 3], a path, a picture of Pillow, or a tensor.
             on_points: Called with (points done, all points) after each part.
 
         Raises:
-            DataError: the image is not uint8 RGB.
+            DataError: the image is not uint8 RGB, or cannot be read.
         """
-        size, least = size_of(image), self.completed(predictor.scores)
+        pixels = pixels_of(image)
+        size, least = size_of(pixels), self.completed(predictor.scores)
         points = grid_points(least.points_per_side, size)
         parts = []
         for part in _parts(points, size):
-            parts.append(self._filtered(predictor, image, part, least))
+            parts.append(self._filtered(predictor, pixels, part, least))
             if on_points is not None:
                 on_points(min(len(points), sum(p.tried for p in parts)), len(points))
         packed, scores, predicted, stability, boxes, chosen = (

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,7 +33,11 @@ from lora_sam.predictors.openvino_parts import (
     with_one_enlarged,
     without_classes,
 )
+from lora_sam.predictors.pictures import pixels_of
 from lora_sam.predictors.prompting import checked, prompts_from, size_of
+
+if TYPE_CHECKING:
+    from lora_sam.core.predictor import Picture
 
 R = TypeVar("R")
 
@@ -181,7 +185,7 @@ class OpenVINOPredictor:
 
     def segment(
         self,
-        image: NDArray[np.uint8],
+        image: Picture,
         *,
         boxes: ArrayLike | None = None,
         points: ArrayLike | None = None,
@@ -190,11 +194,12 @@ class OpenVINOPredictor:
         multimask: bool = False,
     ) -> Masks:
         """See `Predictor`."""
-        prompts = prompts_from(boxes, points, labels, size_of(image), mask_inputs, self.frame.mask_side)
+        pixels = pixels_of(image)
+        prompts = prompts_from(boxes, points, labels, size_of(pixels), mask_inputs, self.frame.mask_side)
         if not multimask:
-            return self.predict(image, prompts)
+            return self.predict(pixels, prompts)
         self._check_offers_all()
-        return with_candidates(self, image, prompts)
+        return with_candidates(self, pixels, prompts)
 
     def add(self, name: str, path: object) -> None:
         """Raise `ConfigError`: exported parts are one merged model."""

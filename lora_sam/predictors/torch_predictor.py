@@ -13,12 +13,14 @@ from lora_sam.core.predictor import AllMasks, Worth, best_of_three
 from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Masks, Prompts
 from lora_sam.predictors.interface import Embeddings, by_kind, no_masks, with_candidates
+from lora_sam.predictors.pictures import pixels_of
 from lora_sam.predictors.prompting import checked, prompts_from, size_of
 
 if TYPE_CHECKING:
     import torch
     from segment_anything.modeling import Sam
 
+    from lora_sam.core.predictor import Picture
     from lora_sam.predictors.frozen import FrozenPart
 
 Context = Callable[[], AbstractContextManager[None]]
@@ -191,7 +193,7 @@ class TorchPredictor:
 
     def segment(
         self,
-        image: NDArray[np.uint8],
+        image: Picture,
         *,
         boxes: ArrayLike | None = None,
         points: ArrayLike | None = None,
@@ -200,10 +202,11 @@ class TorchPredictor:
         multimask: bool = False,
     ) -> Masks:
         """See `Predictor`."""
-        prompts = prompts_from(boxes, points, labels, size_of(image), mask_inputs, self.frame.mask_side)
+        pixels = pixels_of(image)
+        prompts = prompts_from(boxes, points, labels, size_of(pixels), mask_inputs, self.frame.mask_side)
         if not multimask:
-            return self.predict(image, prompts)
-        return with_candidates(self, image, prompts)
+            return self.predict(pixels, prompts)
+        return with_candidates(self, pixels, prompts)
 
     def _parts(self, prompts: Prompts) -> Iterator[Prompts]:
         for start in range(0, len(prompts), self._chunk):

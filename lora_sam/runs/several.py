@@ -24,7 +24,7 @@ from lora_sam.runs.adapter_files import adapter_directory, check_base, read_fact
 if TYPE_CHECKING:
     import torch
 
-    from lora_sam.core.predictor import AllMasks, Worth
+    from lora_sam.core.predictor import AllMasks, Picture, Worth
     from lora_sam.methods.adapted import AdaptedSam
     from lora_sam.models.base_model import BaseModel
 
@@ -183,7 +183,7 @@ class AdapterPredictor(TorchPredictor):
         """See `Predictor`."""
         return self._current.predict_all(image, prompts, worth=worth)
 
-    def segment(self, image: NDArray[np.uint8], **given: Any) -> Masks:
+    def segment(self, image: Picture, **given: Any) -> Masks:
         """See `Predictor`."""
         return self._current.segment(image, **given)
 
