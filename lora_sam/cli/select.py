@@ -235,6 +235,8 @@ class Select:
             print(f"left out: {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
         if len(failures) > 10:
             print(f"and {len(failures) - 10:,} more, all in {out / FILES[0]}", file=sys.stderr)
+        if picked:
+            print(f"{'':>4}  {'score':>8}  image, the one worth most first")
         for number, (image, _, score) in enumerate(picked, 1):
             print(f"{number:>4}  {score:8.4f}  {image.name}")
         if left_out:

@@ -77,6 +77,9 @@ def test_near_duplicates_and_what_is_labelled_are_left_out_and_the_rest_is_ranke
     captured = capsys.readouterr()
     assert "broken.png" in captured.err
     assert "only 6 of n = 20" in captured.out
+    heading, first = captured.out.splitlines()[:2]
+    assert heading.split() == ["score", "image,", "the", "one", "worth", "most", "first"]
+    assert first.split() == ["1", f"{scores[0]:.4f}", names[0]]
     # nothing is drawn
     select(run, source, tmp_path / "again", n=3)
     again = json.loads((tmp_path / "again" / "selection.json").read_text())
