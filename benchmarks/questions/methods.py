@@ -105,7 +105,12 @@ def measure(*, rehearse: bool) -> Outcome:
         },
         checks={"merged": merging_of(cells)},
         figures=figures(table),
-        details={"base": base_of(cells), "table": table, "cells": cells},
+        details={
+            "base": base_of(cells),
+            "table": table,
+            "rows of the base": {cell["set"]: cell["base"] for cell in cells},
+            "cells": [{name: value for name, value in cell.items() if name != "base"} for cell in cells],
+        },
     )
 
 

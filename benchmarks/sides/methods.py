@@ -105,7 +105,7 @@ class Bench:
         for sample in samples:
             boxed = mask_iou(predictor.predict(sample.image, Prompts(boxes=sample.boxes)).masks, sample.masks)
             clicked = iou_after_clicks(predictor, sample, most=CLICKS, until=NEVER)[:, -1]
-            rows.append([len(boxed), float(np.mean(boxed)), float(np.mean(clicked))])
+            rows.append([len(boxed), round(float(np.mean(boxed)), 6), round(float(np.mean(clicked)), 6)])
         return rows
 
     def cell(self, method: Any, options: Any, seed: int, optim: Any) -> dict[str, Any]:
