@@ -365,3 +365,18 @@ def test_what_comes_back_from_a_leftover_is_on_the_disk(tmp_path: Path, monkeypa
     beside.remove_leftover(leftover, "adapter")
     assert (tmp_path / "adapter").is_dir()
     assert synced == [tmp_path]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
+def test_what_others_hold_leaves_no_file_open(tmp_path: Path) -> None:
+    path = tmp_path / "held"
+    path.touch()
+    held = beside.hold(path)
+    if held is None:
+        pytest.skip("this file system has no locks")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(FileNotFoundError):
+            beside.hold(path)
+    assert len(os.listdir("/proc/self/fd")) == before
+    beside.let_go(held)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.coco_masks import MAX_OUTLINE, MAX_VERTICES, EncodedMasks, encode
-from lora_sam.data.reading.numbers import are_numbers, is_number
+from lora_sam.data.reading.numbers import are_numbers, as_float, is_number
 from lora_sam.data.reading.rle import windows_of
 
 SIZE = (13, 17)
@@ -202,3 +203,18 @@ def test_long_outlines_are_measured_exactly_before_they_are_refused() -> None:
     far = np.stack([np.tile([0.0, 1999.0], teeth // 2), np.linspace(0, 1999, teeth)], axis=1).ravel().tolist()
     with pytest.raises(DataError, match="outlines of more than"):
         encode([far], size)
+
+
+def test_polygons_whose_boxes_lie_inside_each_other_but_not_they_are_no_hole() -> None:
+    triangle = [0, 0, 12, 0, 0, 12]
+    corner = [4, 4, 11, 4, 11, 11, 4, 11]  # in the box of the triangle, and across its long side
+    both = [encode([one], SIZE)[0] for one in (triangle, corner)]
+    expected = EncodedMasks(tuple(both)).read(SIZE).any(axis=0)
+    counts, _ = encode([triangle, corner], SIZE, "auto")
+    np.testing.assert_array_equal(EncodedMasks((counts,)).read(SIZE)[0], expected)
+
+
+def test_whole_numbers_beyond_floats_become_the_nearest_float() -> None:
+    assert as_float(10**400) == sys.float_info.max
+    assert as_float(-(10**400)) == -sys.float_info.max
+    assert as_float(-3) == -3.0

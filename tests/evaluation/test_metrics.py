@@ -62,6 +62,14 @@ def scores_from(rng: np.random.Generator, images: int, spread: float, shift: flo
     return scores
 
 
+def test_one_pixel_is_a_whole_object() -> None:
+    pixel, other = np.zeros((2, 5, 6), np.bool_)
+    pixel[2, 3] = other[1, 1] = True
+    assert mask_iou(pixel, pixel) == 1
+    assert mask_iou(pixel, other) == 0
+    assert mask_iou(pixel, pixel | other) == 0.5
+
+
 class TestOverlap:
     def test_agrees_with_torchmetrics(self) -> None:
         import torch

@@ -475,3 +475,14 @@ def test_a_later_run_than_latest_is_told(
         f"resume=latest goes on from {run.root}, not from the run that was started last: {later.root}"
     )
     assert told.endswith("has a state of its own\n" if saved else "has saved nothing to go on from\n")
+
+
+def test_a_checkpoint_that_is_gone_is_looked_for_and_one_that_is_there_is_not(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pth"
+    run = RunDirectory(tmp_path / "run")
+    run.root.mkdir()
+    saved = composed("model=vit_b", f"model.checkpoint={weights}", f"data.root={tmp_path}")
+    run.saved_config.write_text(json.dumps(saved), encoding="utf-8")
+    assert settings_of(run).model.checkpoint is None
+    weights.write_bytes(b"there")
+    assert settings_of(run).model.checkpoint == str(weights)

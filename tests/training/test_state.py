@@ -88,3 +88,10 @@ def test_a_progress_that_is_none_is_damage(
     change(tmp_path / "s", lambda _: progress)
     with pytest.raises(AdapterError, match="is damaged"):
         read_progress(tmp_path / "s")
+
+
+def test_a_run_begins_with_nothing_counted() -> None:
+    begun = Progress()
+    assert (begun.step, begun.epoch, begun.batch, begun.best_step) == (0, 0, 0, 0)
+    assert (begun.validations_without_gain, begun.nonfinite, begun.seconds) == (0, 0, 0.0)
+    assert (begun.best, begun.base, begun.trained, begun.finished) == (None, None, None, False)
