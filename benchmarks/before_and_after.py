@@ -100,9 +100,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
             method,
             f"{row['base']:.3f}",
             _mean(found.get((name, method, "before")), "gains"),
-            f"{_mean(row, 'gains')} [{min(row['gains']):+.3f}]",
+            _mean_and_worst(row, "gains"),
             _mean(found.get((name, method, "before")), "first_epochs"),
-            f"{_mean(row, 'first_epochs')} [{min(row['first_epochs']):+.3f}]",
+            _mean_and_worst(row, "first_epochs"),
         )
         for (name, method, which), row in found.items()
         if which == "now"
@@ -110,4 +110,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _mean(row: Mapping[str, Any] | None, key: str) -> str:
-    return "–" if row is None else f"{statistics.fmean(row[key]):+.3f}"
+    """`–` too where no seed has the figure: a run that cross-validation ended has no first epoch."""
+    return f"{statistics.fmean(row[key]):+.3f}" if row is not None and row[key] else "–"
+
+
+def _mean_and_worst(row: Mapping[str, Any], key: str) -> str:
+    return f"{_mean(row, key)} [{min(row[key]):+.3f}]" if row[key] else "–"

@@ -54,6 +54,9 @@ def test_figures_take_the_worst_cell_and_the_mean_over_sets() -> None:
         ("holed", "lora", "0.500", "-0.020", "-0.010 [-0.010]", "-0.100", "+0.020 [+0.020]"),
     ]
     assert "before" not in {one["defaults"] for one in defaults.rows(cells[:1])}
+    # ended by cross-validation before its first epoch
+    ended = defaults.rows([cell(0.0, 0.0, validation_iou=[[0, 0.5]])])
+    assert before_and_after.table(ended) == [("thin", "lora", "0.500", "–", "+0.000 [+0.000]", "–", "–")]
 
 
 def test_cells_that_contradict_each_other_are_no_result() -> None:
