@@ -454,7 +454,7 @@ def test_sweep_goes_on_after_failures_and_ends_with_a_table(
     lines = done.out.splitlines()
     assert lines[:4] == [f"job {job}: data.root=x method.rank={rank}" for job, rank in enumerate([2, 0, 13, 4])]
     rows = [line.split()[:-2] for line in lines[4:] if line.endswith(" s")]
-    assert rows == [["1", "3", "4", "0.0400"], ["2", "0", "2", "0.0200"], ["1", "0", "failed"], ["2", "13", "failed"]]
+    assert rows == [["1", "3", "4", "0.0400"], ["2≈", "0", "2", "0.0200"], ["1", "0", "failed"], ["2", "13", "failed"]]
     assert lines[-6:-3] == [
         "job 1 failed: method.rank = 0: must be greater than or equal to 1",
         "job 2 failed: RuntimeError: a bug",
