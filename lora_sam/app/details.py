@@ -14,9 +14,10 @@ from lora_sam.app import collected, downloads
 from lora_sam.app.comparison import scaled
 from lora_sam.app.drawing import overlay, tagged
 from lora_sam.app.figures import means, table
+from lora_sam.app.leaderboard import leaderboard
 from lora_sam.app.patches import Patch
 from lora_sam.app.pictures import Picture
-from lora_sam.app.runs import curves_html, leaderboard
+from lora_sam.app.runs import curves_html
 from lora_sam.app.scene import HEADINGS, Scene, objects_json, objects_of, rows_of, scene_from
 from lora_sam.app.workbench import Workbench
 from lora_sam.core.errors import DataError, LoraSamError

@@ -79,7 +79,7 @@ class LearningCurve(TrainingKeys):
             ConfigError: an option is wrong, or `out` holds a curve of other settings.
             DataError: the data cannot be read.
         """
-        from lora_sam.models.building import sha256_now
+        from lora_sam.models.checkpoints import sha256_now
 
         settings = self._settings(self.training())
         splits = settings.open_data()

@@ -12,8 +12,9 @@ from lora_sam.core.console import print_table
 from lora_sam.core.files import write_text
 from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.core.signals import exit_code
+from lora_sam.report.facts import facts_of
 from lora_sam.report.model_card import model_card
-from lora_sam.report.of_run import evaluate_run, facts_of, fit_classes, tell_result, write_result
+from lora_sam.report.of_run import evaluate_run, fit_classes, tell_result, write_result
 from lora_sam.report.shown_validation import ShownValidation
 from lora_sam.runs.adapter_files import save_adapter, write_facts
 from lora_sam.runs.places import check_contents, check_weights, write_splits

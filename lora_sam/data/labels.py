@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import Notes
 from lora_sam.data.options import FormatOptions, IgnoreOptions, NameOptions, SliceOptions
-from lora_sam.data.reading.image_file import MAX_PIXELS, ImageFile
+from lora_sam.data.reading.image_file import MAX_PIXELS, ImageFile, place_of
 from lora_sam.data.reading.images import SUFFIXES, is_jpeg
 from lora_sam.data.reading.label_map import LabelMap, numbered, stored_values
 from lora_sam.data.reading.labelled import check_size, size_mismatch
-from lora_sam.data.reading.mask_survey import blended, place_of, surveyed, void_of
+from lora_sam.data.reading.mask_survey import blended, surveyed, void_of
 from lora_sam.data.reading.mask_values import MaskValues, mask_values
 from lora_sam.data.reading.mask_warnings import odd_values, warn_of_outlines, warn_of_parts
 from lora_sam.data.reading.pairs import Pairing, open_pairs

@@ -104,18 +104,6 @@ def check_weights(model: SamModel) -> None:
         )
 
 
-def sha256_now(model: SamModel) -> str | None:
-    """The SHA-256 that `BaseModel` will have, without building it; None for drawn weights and missing files."""
-    from lora_sam.models.checkpoints import PACKAGED_SHA256, packaged_checkpoint
-
-    if model.weights == "random":
-        return None
-    if model.checkpoint is not None:
-        path = Path(model.checkpoint)
-        return sha256_of(path) if path.is_file() else None
-    return PACKAGED_SHA256.get(model.variant) if packaged_checkpoint(model.variant) is not None else model.sha256
-
-
 def _locate(model: SamModel, terms: str | None = None) -> tuple[Path, str | None]:
     """Path of the weights, and the SHA-256 they had when they were published or a step wrote them, where known."""
     from lora_sam.models.checkpoints import (

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.conf_files import conf_directory
 from lora_sam.core.errors import CheckpointError
-from lora_sam.core.files import user_cache
+from lora_sam.core.files import sha256_of, user_cache
 from lora_sam.core.scores import META, METADATA_KEY, Scores, from_metadata
 
 if TYPE_CHECKING:
     import torch
+
+    from lora_sam.models.family import SamModel
 
 
 PICKLED = (".pth", ".pt", ".bin", ".ckpt")
@@ -109,6 +111,16 @@ def packaged_checkpoint(variant: str) -> Path | None:
     """The weights of `variant` that come with this package, or None: safetensors, fp16, keys of `segment_anything`."""
     path = PACKAGED / f"{variant}.safetensors"
     return path if path.is_file() else None
+
+
+def sha256_now(model: SamModel) -> str | None:
+    """The SHA-256 that `BaseModel` will have, without building it; None for drawn weights and missing files."""
+    if model.weights == "random":
+        return None
+    if model.checkpoint is not None:
+        path = Path(model.checkpoint)
+        return sha256_of(path) if path.is_file() else None
+    return PACKAGED_SHA256.get(model.variant) if packaged_checkpoint(model.variant) is not None else model.sha256
 
 
 def default_directory() -> Path:

@@ -91,7 +91,7 @@ def _data_of(settings: Settings) -> Splits:
 
 def _weights_of(settings: Settings) -> str | None:
     """SHA-256 of the base of a job, read once for all jobs with the same file."""
-    from lora_sam.models.building import sha256_now
+    from lora_sam.models.checkpoints import sha256_now
 
     key = repr(settings.model)
     if key not in _weights:

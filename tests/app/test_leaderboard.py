@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sweeps.quick_run import evaluation
-from lora_sam.app.runs import LEADERBOARD, Run, leaderboard, varied
+from lora_sam.app.leaderboard import LEADERBOARD, leaderboard, varied
+from lora_sam.app.runs import Run
 from lora_sam.core.run_directory import RunDirectory
 
 

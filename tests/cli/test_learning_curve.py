@@ -99,7 +99,7 @@ def test_a_curve_does_not_go_on_with_labels_or_weights_that_were_edited(
     assert asked(*words, "draws=2").perform() == 0  # one that is older does not say
     labels.write_text(before)
     made_of.write_text(json.dumps({**values, "weights": "0" * 64}))
-    monkeypatch.setattr("lora_sam.models.building.sha256_now", lambda model: "1" * 64)
+    monkeypatch.setattr("lora_sam.models.checkpoints.sha256_now", lambda model: "1" * 64)
     with pytest.raises(ConfigError, match="a curve of other base weights"):
         asked(*words).perform()
 

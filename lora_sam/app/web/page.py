@@ -13,7 +13,8 @@ import gradio as gr
 
 from lora_sam.app import details
 from lora_sam.app.answers import Answers
-from lora_sam.app.runs import LEADERBOARD, described, headline_html
+from lora_sam.app.leaderboard import LEADERBOARD
+from lora_sam.app.runs import described, headline_html
 from lora_sam.app.scene import HEADINGS, MAX_ALPHA, MAX_RUNS
 from lora_sam.app.turns import WAITING
 from lora_sam.app.web.api import endpoints

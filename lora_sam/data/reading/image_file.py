@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import IO, Literal, Protocol
@@ -182,3 +182,8 @@ def _has_exif_chunk(path: ImageFile) -> bool:
                 return True
             file.seek(int.from_bytes(head[:4]) + 4, 1)
     return False
+
+
+def place_of(files: Sequence[ImageFile]) -> str:
+    """Where the files are, for messages: the folder of the first, or the table that it is in."""
+    return str(getattr(files[0], "parent", files[0])) if files else ""

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import Notes
 from lora_sam.data.options import Instances, MaskKind, MaskOptions
-from lora_sam.data.reading.image_file import ImageFile
+from lora_sam.data.reading.image_file import ImageFile, place_of
 from lora_sam.data.reading.images import is_jpeg
 from lora_sam.data.reading.label_map import LabelMap, numbered, stored_values
 from lora_sam.data.reading.labelled import check_size
-from lora_sam.data.reading.mask_survey import Survey, blended, place_of, surveyed, void_of
+from lora_sam.data.reading.mask_survey import Survey, blended, surveyed, void_of
 from lora_sam.data.reading.mask_values import mask_values
 from lora_sam.data.reading.mask_warnings import warn
 from lora_sam.data.reading.palettes import check_palettes

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import Notes
-from lora_sam.data.reading.image_file import ImageFile
+from lora_sam.data.reading.image_file import ImageFile, place_of
 from lora_sam.data.reading.images import image_size, is_jpeg
 from lora_sam.data.reading.mask_areas import band_of, is_hollow, separate_parts, strips_of, tally
 from lora_sam.data.reading.mask_values import MaskValues, mask_values
@@ -289,11 +289,6 @@ def void_of(
 
 def _around(background: int) -> str:
     return f"{background} covers most of the borders, and 0 lies inside, as an object on a background of {background}"
-
-
-def place_of(files: Sequence[ImageFile]) -> str:
-    """Where the files are, for messages: the folder of the first, or the table that it is in."""
-    return str(getattr(files[0], "parent", files[0])) if files else ""
 
 
 def blended(file: ImageFile, otherwise: str) -> DataError:
