@@ -25,6 +25,7 @@ from lora_sam.evaluation.robustness.measure import Kept, Measured
 from lora_sam.evaluation.scoring import Evaluation
 from lora_sam.evaluation.thinness import Thinness
 from lora_sam.runs.learning_curve import size_of
+from lora_sam.runs.sweep_jobs import Job
 from lora_sam.runs.sweep_ranking import _behind
 
 SLICES, VOLUMES = 40, 2
@@ -179,7 +180,9 @@ def _sweep(split: Split) -> Any:
         for entries in [report(split)["per_image"]]
         for key in ("base_iou", "tuned_iou")
     )
-    return _behind(one, two, 3)
+    jobs = [Job(job=number, state="done", overrides=(), validated="same") for number in (0, 1)]
+    reports = {number: {"validation": found, "seed": 3} for number, found in enumerate((one, two))}
+    return _behind(jobs[0], jobs[1], reports)
 
 
 @pytest.mark.parametrize(
