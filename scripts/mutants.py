@@ -100,13 +100,14 @@ def mutants(path: str, source: str) -> Iterator[Mutant]:
 
 
 def _unread(node: ast.AST) -> list[ast.AST]:
-    """What of a node no call ever evaluates, so that every change is an equivalent: types, and what dataclasses are."""
+    """What of a node nobody ever evaluates, so that every change is an equivalent: types of functions, and for types.
+
+    Types of a class's fields are read: they say what a setting may be.
+    """
     if isinstance(node, ast.FunctionDef):
-        return [part for part in (node.returns,) if part is not None]
-    if isinstance(node, ast.arg | ast.AnnAssign):
-        return [part for part in (node.annotation,) if part is not None]
-    if isinstance(node, ast.ClassDef):
-        return [*node.decorator_list]
+        return [] if node.returns is None else [node.returns]
+    if isinstance(node, ast.arg):
+        return [] if node.annotation is None else [node.annotation]
     return [node] if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" else []
 
 

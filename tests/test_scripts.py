@@ -142,6 +142,22 @@ def test_every_mutant_is_another_program_of_one_change(mutating: dict[str, Any])
         compile(one.source, "m.py", "exec")
 
 
+def test_what_nobody_evaluates_is_not_changed_and_limits_of_settings_are(mutating: dict[str, Any]) -> None:
+    source = """
+if TYPE_CHECKING:
+    from a import B
+
+@dataclass(frozen=True)
+class Options:
+    side: Annotated[int, Field(ge=1)]
+
+def share(part: B | None) -> int | None:
+    return part
+"""
+    said = {f"{one.line}: {one.after}" for one in mutating["mutants"]("m.py", source)}
+    assert said == {"5: True is False", "7: 1 is 2"}
+
+
 def test_mutants_are_drawn_by_the_seed_from_all_modules(mutating: dict[str, Any]) -> None:
     paths = list(mutating["TESTS"])[:3]
     first, again, other = (mutating["chosen"](paths, 9, seed) for seed in (0, 0, 1))

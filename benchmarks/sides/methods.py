@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.settings import settings_for
 from lora_sam.core.seeds import generator_for
@@ -103,7 +104,7 @@ class Bench:
         predictor = TorchPredictor(sam.eval(), self.base.image_size, scores=self.base.scores)
         rows = []
         for sample in samples:
-            boxed = mask_iou(predictor.predict(sample.image, Prompts(boxes=sample.boxes)).masks, sample.masks)
+            boxed = _boxed(predictor, sample)
             clicked = iou_after_clicks(predictor, sample, most=CLICKS, until=NEVER)[:, -1]
             rows.append([len(boxed), round(float(np.mean(boxed)), 6), round(float(np.mean(clicked)), 6)])
         return rows
@@ -132,10 +133,7 @@ class Bench:
         """Train `method` on a set: the mean IoU of the objects of its test images with tight boxes."""
         adapted, _ = self._trained(method, options, seed, optim)
         predictor = TorchPredictor(adapted.sam.eval(), self.base.image_size, scores=self.base.scores)
-        of_images = [
-            mask_iou(predictor.predict(sample.image, Prompts(boxes=sample.boxes)).masks, sample.masks)
-            for sample in self.data(options, seed)[1]
-        ]
+        of_images = [_boxed(predictor, sample) for sample in self.data(options, seed)[1]]
         return float(np.concatenate(of_images).mean())
 
     def _trained(self, method: Any, options: Any, seed: int, optim: Any) -> tuple[Any, float]:
@@ -188,6 +186,11 @@ class Bench:
             )
             box = torch.tensor([[0.2, 0.2, 0.7, 0.6]]) * side
             return decode_masks(sam, embedding, boxes=box, points=None, labels=None)[0]
+
+
+def _boxed(predictor: TorchPredictor, sample: Sample) -> NDArray[np.float64]:
+    """IoU of each object with its tight box, [N]."""
+    return mask_iou(predictor.predict(sample.image, Prompts(boxes=sample.boxes)).masks, sample.masks)
 
 
 def _frame(base: Any) -> Any:

@@ -129,5 +129,4 @@ def alone_in(directory: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if lock is not None:
-            os.close(lock)
+        let_go(lock)

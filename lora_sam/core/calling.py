@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lora_sam.core.run_directory import from_here
+
 SCRIPT = "python train.py"
 # the word before the name of a command, such as `.venv/bin/lora-sam`; None where each is a module or a script
 _console: str | None = None
@@ -37,8 +39,7 @@ def console_typed(program: str) -> str:
     found = shutil.which(path.name)
     if path.name == program or (found is not None and os.path.abspath(found) == os.path.abspath(program)):
         return path.name
-    relative = os.path.relpath(program)
-    return shlex.quote(program if relative.startswith(os.pardir) or not path.is_absolute() else relative)
+    return shlex.quote(from_here(path) if path.is_absolute() else program)
 
 
 def step_called(name: str) -> str:

@@ -54,12 +54,11 @@ def _of_file(path: Path) -> NDArray[np.uint8]:
 def _of_pillow(picture: Any) -> NDArray[np.uint8]:
     from PIL import ImageOps
 
+    from lora_sam.data.reading.images import rgb_of
+
     if picture.mode == "F" or picture.mode.startswith("I"):
         raise DataError(f"image is a picture of mode {picture.mode}, must have 8 bits per channel; {_REMEDY}")
-    upright = ImageOps.exif_transpose(picture)
-    # palette transparency needs the detour; alpha is dropped either way
-    upright = upright.convert("RGBA") if "transparency" in upright.info else upright
-    return np.array(upright.convert("RGB"))
+    return rgb_of(ImageOps.exif_transpose(picture))
 
 
 def _of_tensor(tensor: Any) -> NDArray[np.uint8]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_sam.core.calling import step_called
+from lora_sam.core.run_directory import from_here
 from lora_sam.evaluation.result import kept_base, knocked_down, refuted
 from lora_sam.prompts.iterative import most_rounds
 
@@ -41,8 +41,7 @@ def next_steps(
         program: How the trainer is called.
         report: Content of its `evaluation.json`: what beats the base comes first where nothing did.
     """
-    relative = os.path.relpath(directory)
-    shown = str(directory) if relative.startswith(os.pardir) else relative
+    shown = from_here(directory)
     keys = [override.partition("=")[0].lstrip("+~") for override in overrides]
     # what a resumed run was made of is not what was typed
     same = ["data.root=my_data"] if "resume" in keys else list(overrides)
@@ -110,8 +109,7 @@ def _to_beat_the_base(
 
 def python_lines(directory: Path, *, scaled: bool = False) -> str:
     """Python that uses the adapter of the run in `directory`; `scaled`: whether it has a scale of pixels of its own."""
-    relative = os.path.relpath(directory)
-    shown = str(directory) if relative.startswith(os.pardir) else relative
+    shown = from_here(directory)
     scale = f", {shown!r}" if scaled else ""
     return (
         "from lora_sam import load, read_image\n\n"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lora_sam.core.run_directory import from_here
 from lora_sam.core.wording import duration, plural
 from lora_sam.report.next_steps import quoted, step_of
 from lora_sam.runs.sweep_jobs import Group, Job, values_of
@@ -176,8 +176,7 @@ def why_none_is_best(sweep: Sweep) -> str:
 
 def next_commands(sweep: Sweep, directory: Path, program: str) -> list[str]:
     """The best job in a sentence, and commands to type next."""
-    relative = os.path.relpath(directory)
-    place = str(directory) if relative.startswith(os.pardir) else relative
+    place = from_here(directory)
     again = f"{program} {shlex.quote(f'sweep={place}')}"
     if sweep.best is None:
         lines = [why_none_is_best(sweep)]

@@ -192,11 +192,11 @@ def curve_of(
         freedom, error = _spread_of_draws(sizes, images)
         fits = _fits(fitted, shots, means, weights, freedom, error)
         resampled = _resampled_curves(shots, means, weights, freedom, error)
-        for images in _MORE if fits else ():
-            gains = [value_at(curve, shots[-1] + images) - value_at(curve, shots[-1]) for curve in resampled]
-            gain = value_at(fitted, shots[-1] + images) - value_at(fitted, shots[-1])
+        for further in _MORE if fits else ():
+            gains = [value_at(curve, shots[-1] + further) - value_at(curve, shots[-1]) for curve in resampled]
+            gain = value_at(fitted, shots[-1] + further) - value_at(fitted, shots[-1])
             low, high = np.percentile(gains, [2.5, 97.5]).tolist()
-            more.append(More(images=images, gain=gain, interval=(min(low, gain), max(high, gain))))
+            more.append(More(images=further, gain=gain, interval=(min(low, gain), max(high, gain))))
     return LearningCurve(
         schema_version=SCHEMA_VERSION,
         sizes=sizes,

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 SCHEMA_VERSION = 1
-_writing = (
-    threading.RLock()
-)  # the thread that watches jobs elsewhere may not write over what a sweeper has just planned
+_writing = threading.RLock()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from lora_sam.core.seeds import drawn_places
 from lora_sam.data.sources import labels_of
 from lora_sam.data.transforms import masks_to_input_frame
-from lora_sam.training.losses.terms import pooled_targets
+from lora_sam.training.losses.terms import enlarged, pooled_targets
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,7 +86,7 @@ def _kept(target: Tensor, side: int) -> float:
     else:  # what is far from the object tells nothing
         target = _around(target, cell)
         shares = F.avg_pool2d(target[None].float(), cell)
-    left = F.interpolate(shares[None], size=target.shape, mode="bilinear", align_corners=False)[0, 0] > HALF
+    left = enlarged(shares, target.shape)[0] > HALF
     both, either = (target & left).sum(), (target | left).sum()
     return float(both / either.clamp(min=1))
 

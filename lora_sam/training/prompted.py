@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lora_sam.core.structures import Prompts
 from lora_sam.prompts.clicks import random_click
+from lora_sam.training.losses.terms import enlarged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,10 +111,10 @@ class PromptBatch:
     def _clicks(self, low_res_logits: Tensor, places: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
         """One click per prompt, inside its image: points [N, 1, 2] and labels [N, 1]."""
         side = self.targets.shape[-1]
-        logits = F.interpolate(low_res_logits.unsqueeze(1), (side, side), mode="bilinear", align_corners=False)
+        logits = enlarged(low_res_logits, (side, side))
         axis = torch.arange(side, device=logits.device)
         rows, columns = (axis < self.extents[:, number, None] for number in (0, 1))
-        predicted = ((logits.squeeze(1) > 0) & rows[:, :, None] & columns[:, None, :]).cpu().numpy()
+        predicted = ((logits > 0) & rows[:, :, None] & columns[:, None, :]).cpu().numpy()
         clicks = [
             random_click(mask, target, float(place))
             for mask, target, place in zip(predicted, self.targets.cpu().numpy(), places, strict=True)

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lora_sam.models.decoding import decode_all_masks, device_of
 from lora_sam.models.stages import encode
-from lora_sam.training.losses.terms import pooled_targets
+from lora_sam.training.losses.terms import enlarged, pooled_targets
 from lora_sam.training.prompted import PromptBatch, alike, on_background
 
 if TYPE_CHECKING:
@@ -161,9 +160,7 @@ def mask_losses(loss: Loss, low_res_logits: Tensor, iou: Tensor, targets: Tensor
     if loss.resolution == "low":
         target = pooled_targets(target, logits.shape[-1])
     elif loss.resolution == "input":
-        logits = F.interpolate(
-            low_res_logits.unsqueeze(1), size=targets.shape[-2:], mode="bilinear", align_corners=False
-        ).squeeze(1)
+        logits = enlarged(low_res_logits, targets.shape[-2:])
     return loss(logits.float(), iou.float(), target)
 
 

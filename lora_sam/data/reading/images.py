@@ -62,9 +62,7 @@ def read_image(
                 f"{path}: has floating-point pixels; save it with 8 or 16 bits per channel.", "unreadable_file"
             )
         if not picture.mode.startswith("I"):
-            # palette transparency needs the detour; alpha is dropped either way
-            picture = picture.convert("RGBA") if "transparency" in picture.info else picture
-            return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+            return rgb_of(picture)
         grey = np.asarray(picture)
         low, high = int(grey.min()), int(grey.max())
         if low < 0 or high > _WORD_MAX:
@@ -74,6 +72,13 @@ def read_image(
             )
         grey = (grey >> 8 if high > _BYTE_MAX else grey).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def rgb_of(picture: Image.Image) -> NDArray[np.uint8]:
+    """RGB, uint8 [H, W, 3], of a picture of 8 bits: grey three times, palettes looked up, alpha dropped."""
+    # palette transparency needs the detour; alpha is dropped either way
+    picture = picture.convert("RGBA") if "transparency" in picture.info else picture
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def check_pixels(path: ImageFile) -> None:

@@ -60,7 +60,7 @@ class PointSampledLoss:
         parts = {
             "bce": terms.cross_entropy(values, truth),
             "dice": terms.dice_loss(values, truth),
-            "iou": terms.iou_head_loss(_enlarged(logits.detach(), targets), iou_predictions, targets),
+            "iou": terms.iou_head_loss(terms.enlarged(logits.detach(), targets.shape[-2:]), iou_predictions, targets),
         }
         return {"loss": self.bce * parts["bce"] + self.dice * parts["dice"] + self.iou * parts["iou"], **parts}
 
@@ -83,13 +83,6 @@ class PointSampledLoss:
         certainty = sample_points(logits.detach(), candidates).abs()
         best = certainty.topk(unsure, dim=1, largest=False).indices
         return torch.cat([candidates.gather(1, best.unsqueeze(2).expand(-1, -1, 2)), uniform], dim=1)
-
-
-def _enlarged(logits: Tensor, targets: Tensor) -> Tensor:
-    """Logits [N, h, w] at the size of targets [N, S, S], as masks are made of them."""
-    from torch.nn.functional import interpolate
-
-    return interpolate(logits.unsqueeze(1), size=targets.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
 
 
 def sample_points(values: Tensor, places: Tensor) -> Tensor:

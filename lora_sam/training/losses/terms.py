@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -121,6 +123,13 @@ def pooled_targets(targets: Tensor, side: int) -> Tensor:
     ends, starts = torch.minimum(edges[1:, None], pixels + 1), torch.maximum(edges[:-1, None], pixels)
     shares = (ends - starts).clamp(min=0).to(targets.dtype) * (side / whole)
     return shares @ targets @ shares.T
+
+
+def enlarged(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Logits [N, h, w] at `size` = (height, width), between pixel centres bilinearly, as masks are made of them."""
+    from torch.nn.functional import interpolate
+
+    return interpolate(logits.unsqueeze(1), size=size, mode="bilinear", align_corners=False).squeeze(1)
 
 
 def _per_object(values: Tensor) -> Tensor:
