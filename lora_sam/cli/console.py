@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Mapping
 
-from lora_sam.cli import report
+from lora_sam.cli import reader_gone, report
 from lora_sam.cli.step import run_step, steps
 from lora_sam.core.calling import called_as, console_typed
 from lora_sam.core.console import text_width
@@ -43,8 +43,13 @@ def console() -> int:
     """
     name, *arguments = sys.argv[1:] or [""]
     typed = console_typed(sys.argv[0])
-    with called_as(typed):
-        return _run(typed, name, arguments)
+    try:
+        with called_as(typed):
+            code = _run(typed, name, arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return reader_gone()
+    return code
 
 
 def _run(typed: str, name: str, arguments: list[str]) -> int:

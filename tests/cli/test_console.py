@@ -132,12 +132,15 @@ def test_flags_of_hydra_are_left_to_it(typed: str) -> None:
     assert foreign_flags(arguments, ROOT / "conf", "train") == []
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("words", ["train --cfg all experiment=smoke", "--help", "merge --help"])
+def test_a_reader_that_has_seen_enough_is_no_error(words: str, buffered: bool, tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("lora-sam")
+    reader = "head -1" if words.startswith("train") else "true"  # which is gone before a line is written
     done = subprocess.run(
-        f"'{program}' train --cfg all experiment=smoke | head -1; exit ${{PIPESTATUS[0]}}",
+        f"'{program}' {words} | {reader}; exit ${{PIPESTATUS[0]}}",
         shell=True, executable="/bin/bash", capture_output=True, text=True, check=False, cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "" if buffered else "1"},
     )  # fmt: skip
     assert done.stderr == ""
     assert done.returncode in (0, 141)  # 0 where the pipe took all of it
