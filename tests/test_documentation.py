@@ -56,6 +56,27 @@ def blocks(language: str) -> list[tuple[str, str]]:
     return found
 
 
+# for maintainers: what a module is, how the weights of the package were made, what benchmarks called
+OF_MAINTAINERS = {"design.md", "nano.md", "benchmarks.md"}
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name not in OF_MAINTAINERS], ids=lambda page: page.name
+)
+def test_commands_are_typed_in_one_way(page: Path) -> None:
+    """As README does: what `make setup` has put there, by its path, with no environment to activate."""
+    text = page.read_text(encoding="utf-8")
+    others = re.findall(
+        r"^.*(?:python train\.py|python -m lora_sam[\w.]*|(?:^|\s)train\.py) +[\w'\"-]+[=.\w].*$", text, re.M
+    )
+    typed = [line for block in re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()]
+    typed += re.findall(r"`([^`\n]+)`", text)
+    others += [line for line in typed if re.match(r"(?:\$ )?(?:lora-sam|torchrun) +\S", line) and "--" not in line]
+    # where the package is installed without a checkout
+    allowed = {"lora-sam train", "lora-sam predict"} if page.name == "index.md" else set()
+    assert set(others) <= allowed
+
+
 def commands() -> list[tuple[str, str]]:
     """Lines that call train.py, of all pages, fenced or inline."""
     found = []
@@ -64,7 +85,7 @@ def commands() -> list[tuple[str, str]]:
         lines = [line for block in re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()]
         lines += re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
         for line in lines:
-            calls = r"(?:HYDRA_FULL_ERROR=1 )?python train\.py|\.venv/bin/lora-sam (?:train|sweep)"
+            calls = r"(?:HYDRA_FULL_ERROR=1 )?(?:python train\.py|\.venv/bin/lora-sam (?:train|sweep))"
             match = re.match(rf"\s*(?:\$ )?(?:{calls}) (.*)", line)
             if match and "..." not in match[1] and "…" not in match[1]:
                 found.append((page.name, re.split(r"\s{2,}", match[1].split(" #")[0].strip())[0]))
@@ -258,9 +279,9 @@ def test_a_documented_command_trains(arguments, workplace, monkeypatch):
 
 
 def formats() -> dict[str, tuple[list[str], list[str]]]:
-    """The table of formats in docs/data.md: by `data=` what lies in the directory, and the words after `train.py`."""
+    """The table of formats in docs/data.md: by `data=` what lies in the directory, and the words after `train`."""
     rows = re.findall(
-        r"^\| [^|]+ \| ([^|]+) \| `python train\.py (data=(\w+) data\.root=my_data)` \|$",
+        r"^\| [^|]+ \| ([^|]+) \| `\.venv/bin/lora-sam train (data=(\w+) data\.root=my_data)` \|$",
         (ROOT / "docs" / "data.md").read_text(encoding="utf-8"),
         re.M,
     )

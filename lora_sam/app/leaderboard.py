@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from lora_sam.app.runs import Run, configuration
+from lora_sam.core.config import OPTION
 from lora_sam.core.errors import LoraSamError
 from lora_sam.report.sweep_table import letter_of
-from lora_sam.runs.adapter_files import adapter_bytes
+from lora_sam.runs.adapter_files import adapter_bytes, method_typed
 from lora_sam.runs.resuming import flat
 from lora_sam.runs.sweep_sets import measured
 
@@ -50,7 +51,7 @@ def leaderboard(runs: Sequence[Run]) -> list[list[Any]]:
             size = f"{adapter_bytes(run.directory.adapter) / 1e6:.2f}"
         except (LoraSamError, OSError):
             continue
-        model, method = facts["architecture"].get("variant", "?"), facts["method"].get("name", "?")
+        model, method = facts["architecture"].get("variant", "?"), method_typed(facts)
         report, different = reports[run.name], differing.get(run.name, "")
         validated, key = facts.get("validation_iou"), keys.get(run.name)
         place = len(sets) if key is None else sets.index(key)
@@ -78,7 +79,8 @@ def leaderboard(runs: Sequence[Run]) -> list[list[Any]]:
 
 def varied(runs: Sequence[Run]) -> dict[str, str]:
     """What differs between the configurations of runs, as `key=value`, by the name of a run."""
-    configs = {run.name: flat(found) for run in runs if (found := configuration(run)) is not None}
+    found = {run.name: config for run in runs if (config := configuration(run)) is not None}
+    configs = {name: flat(config) for name, config in found.items()}
     keys = sorted({key for values in configs.values() for key in values if key.split(".")[0] not in _NOT_VARIED})
     told: dict[str, list[str]] = {name: [] for name in configs}
     apart: tuple[str, ...] = ()
@@ -91,7 +93,9 @@ def varied(runs: Sequence[Run]) -> dict[str, str]:
             if len(set(kinds.values())) > 1 and group:
                 apart = (*apart, group)  # of another kind, with keys of its own
                 for name, kind in kinds.items():
-                    told[name].append(f"{group[:-1]}: {kind}")
+                    chosen = found[name].get(group[:-1])
+                    typed = chosen.get(OPTION) if isinstance(chosen, dict) else None
+                    told[name].append(f"{group[:-1]}: {kind}" if typed is None else f"{group[:-1]}={typed}")
             continue
         if len({json.dumps(values.get(key)) for values in configs.values()}) > 1:
             for name, values in configs.items():

@@ -15,8 +15,6 @@ from lora_sam.core.errors import ConfigError, LoraSamError
 from lora_sam.runs.run import Run
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from lora_sam.runs.status import Status
 
 
@@ -38,7 +36,6 @@ def train(
         LoraSamError: what the command says, found before training starts where possible.
         KeyboardInterrupt: it was interrupted, once its state is saved; `resume="latest"` goes on.
     """
-    from lora_sam.cli.jobs import plain
     from lora_sam.cli.train import DEMO, fine_tune
 
     words = [*_words("data.root", data), *(word for key, value in overrides.items() for word in _words(key, value))]
@@ -47,7 +44,7 @@ def train(
     _refuse_occupied(directory)
     status = _begun(directory, words)
     try:
-        objective = fine_tune(plain(config), directory, words)
+        objective = fine_tune(config, directory, words)
     except SystemExit as ended:  # asked to stop, and everything is saved
         status.ended("interrupted").write(directory)
         raise KeyboardInterrupt(f"interrupted; train(resume={str(directory)!r}) goes on") from ended
@@ -84,24 +81,30 @@ def _typed(value: Any, quoted: Any) -> str:
     return repr(value)
 
 
-def _composed(words: Sequence[str]) -> tuple[DictConfig, Path]:
-    """The configuration, and the directory that Hydra would give the run. Raises `ConfigError` as the command says."""
+def _composed(words: Sequence[str]) -> tuple[dict[str, Any], Path]:
+    """The configuration as plain values, and the directory that Hydra would give the run.
+
+    Raises:
+        ConfigError: as the command says it.
+    """
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from lora_sam.cli.jobs import plain
     from lora_sam.cli.overrides import explain
     from lora_sam.core.conf_files import conf_directory
+    from lora_sam.core.config import with_options
 
     conf = conf_directory()
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(conf)):
-            config = compose("train", overrides=list(words), return_hydra_config=True)
-            directory = Path(str(OmegaConf.select(config, "hydra.run.dir")))
-            return compose("train", overrides=list(words)), directory
+            hydra = compose("train", overrides=list(words), return_hydra_config=True).hydra
+            directory = Path(str(hydra.run.dir))
+            config = compose("train", overrides=list(words))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError("\n".join(explain(error, list(words), conf, "train"))) from error
+    return with_options(plain(config), hydra.runtime.choices), directory
 
 
 def _made(wanted: Path) -> Path:

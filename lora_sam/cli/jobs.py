@@ -47,6 +47,7 @@ from lora_sam.cli.sweeps import (
     interrupt_sweep,
     note_job,
 )
+from lora_sam.core.config import with_options
 from lora_sam.core.errors import ConfigError, LoraSamError
 from lora_sam.core.moved import with_new_names
 from lora_sam.runs.status import Status, read_status, refuse
@@ -111,7 +112,7 @@ def run_job(config: DictConfig, task: Task) -> float:
             _write(status.ended("interrupted"), directory)
             return math.nan
         with at_work(partial(_stopped, status, directory)):
-            objective = float(task(plain(config), directory, overrides))
+            objective = float(task(plain_with_options(config), directory, overrides))
         _write(status.ended("completed", objective=objective if math.isfinite(objective) else None), directory)
         return objective
     except Pruned as pruned:
@@ -145,7 +146,7 @@ def _done_before(config: DictConfig, directory: Path, earlier: Status, prefix: s
     from lora_sam.runs.unchanged import check_unchanged
 
     try:
-        check_unchanged(directory, plain(config), earlier.overrides)
+        check_unchanged(directory, plain_with_options(config), earlier.overrides)
     except Exception as error:
         reason = str(error) if isinstance(error, LoraSamError) else f"{type(error).__name__}: {error}"
         report(reason.splitlines(), prefix)
@@ -204,6 +205,11 @@ def plain(config: DictConfig) -> dict[str, Any]:
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     return named
+
+
+def plain_with_options(config: DictConfig) -> dict[str, Any]:
+    """`plain`, inside a function that `hydra.main` decorates, with the names that groups were chosen by."""
+    return with_options(plain(config), HydraConfig.get().runtime.choices)
 
 
 class Jobs(Callback):

@@ -91,7 +91,7 @@ def preview(arguments: Sequence[str], program: str = "python -m lora_sam.preview
     signal.
 
     Args:
-        arguments: `preview.<option>=...`, and what `train.py` takes; without any of the latter, the demo.
+        arguments: `preview.<option>=...`, and what training takes; without any of the latter, the demo.
         program: How it was called.
     """
     from lora_sam.cli import until_stopped
@@ -142,4 +142,4 @@ def usage(conf: Path, program: str) -> str:
     from lora_sam.cli.step import usage as usage_of
 
     text, _, _ = usage_of("preview", program, conf).rpartition("\n")
-    return f"{text}\nThese are given as {PREFIX}<name>=...; all else as to train.py, e.g. data.root=... prompt=points"
+    return f"{text}\nThese are given as {PREFIX}<name>=...; all else as to train, e.g. data.root=... prompt=points"

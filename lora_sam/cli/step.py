@@ -13,7 +13,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from lora_sam.cli import BUG, full_errors, main, report
-from lora_sam.cli.jobs import plain
+from lora_sam.cli.jobs import plain_with_options
 from lora_sam.core.conf_files import conf_directory
 from lora_sam.core.errors import ConfigError, LoraSamError
 
@@ -72,7 +72,7 @@ def _perform(config: DictConfig) -> int:
     from lora_sam.core.config import step_from
 
     try:
-        return int(step_from(plain(config)).perform() or 0)
+        return int(step_from(plain_with_options(config)).perform() or 0)
     except LoraSamError as error:
         if full_errors():
             raise

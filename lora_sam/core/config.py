@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 
 MISSING = "???"
+# beside `_target_` in a group: the file of conf/<group>/ that it was chosen by, as the user typed it
+OPTION = "_option_"
 
 # no part may begin with an underscore: nothing private, no dunder names
 _TARGET = re.compile(r"(lora_sam(?:\.[A-Za-z][A-Za-z0-9_]*)+)\.([A-Za-z][A-Za-z0-9_]*)")
@@ -64,13 +66,32 @@ def step_from(config: Mapping[str, Any]) -> Any:
     """
     cls = class_of_step(config.get("_target_"))
     problems: list[Problem] = []
-    step = build_from(cls, "", {key: value for key, value in config.items() if key != "_target_"}, problems)
+    step = build_from(cls, "", fields_in(config), problems)
     if problems:
         raise ConfigError("\n".join(problem.text for problem in sorted(problems, key=lambda problem: problem.key)))
     check = getattr(cls, "check", None)
     if callable(check):
         check(step)
     return step
+
+
+def with_options(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` with the name of the file in `conf/` that each of its groups was chosen by.
+
+    Args:
+        config: Plain values, the groups in it as mappings.
+        choices: Hydra's `hydra.runtime.choices`.
+    """
+    named = {group: name for group, name in choices.items() if isinstance(name, str)}
+    return {
+        key: {**value, OPTION: named[key]} if isinstance(value, dict) and key in named else value
+        for key, value in config.items()
+    }
+
+
+def fields_in(group: Mapping[str, Any]) -> dict[str, Any]:
+    """What a group of keys gives to its class: all but the names of class and file."""
+    return {key: value for key, value in group.items() if key not in ("_target_", OPTION)}
 
 
 def class_of_step(target: Any) -> type[Any]:

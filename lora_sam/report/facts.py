@@ -30,7 +30,7 @@ def facts_of(parts: Parts, progress: Progress, begun: Mapping[str, str] | None =
             "weights_seed": settings.model.weights_seed,
             "prompt_frequency": settings.model.prompt_frequency,
         },
-        "method": {"name": settings.method.name, **plain_fields(settings.method)},
+        "method": {"name": settings.method.name, "option": settings.method_typed, **plain_fields(settings.method)},
         "trains_encoder": parts.adapted.trains_encoder,
         **({} if parts.splits.scale is None else {"scale": parts.splits.scale.to_json()}),
         "scores": base.scores.to_json(),

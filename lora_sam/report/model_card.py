@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from lora_sam.models.terms import terms_of
+from lora_sam.runs.adapter_files import METHOD_NAMES, method_typed
 
 
 def model_card(facts: dict[str, Any], measured: str | None) -> str:
@@ -39,7 +40,8 @@ def model_card(facts: dict[str, Any], measured: str | None) -> str:
     licence, told = (
         ("", "") if terms is None else ("license: other\n", f"\n## Licence\n\n{terms[0].upper()}{terms[1:]}.\n")
     )
-    rows = "\n".join(f"| {_escape(key)} | {_escape(json.dumps(value))} |" for key, value in sorted(method.items()))
+    settings = sorted((key, value) for key, value in method.items() if key not in METHOD_NAMES)
+    rows = "\n".join(f"| {_escape(key)} | {_escape(json.dumps(value))} |" for key, value in settings)
     return f"""---
 library_name: peft
 tags:
@@ -51,7 +53,8 @@ pipeline_tag: mask-generation
 
 # Fine-tuned Segment Anything: {_escape(variant)}
 
-An adapter for SAM, made by lora_sam {_escape(facts["versions"]["lora_sam"])} with {_code("method=" + method["name"])}.
+An adapter for SAM, made by lora_sam {_escape(facts["versions"]["lora_sam"])} with \
+{_code("method=" + method_typed(facts))}.
 {warning}{origin}
 {measured or "Not evaluated yet."}
 

@@ -29,6 +29,7 @@ from lora_sam.report.markup import Child, append, element, figures_table, serial
 from lora_sam.report.next_steps import NextStep
 from lora_sam.report.pictures import ReportPicture
 from lora_sam.report.robustness import place_of_robustness
+from lora_sam.runs.adapter_files import METHOD_NAMES, method_typed
 from lora_sam.runs.trained_for import in_words, kinds_of
 
 _METRICS = {row.name: (row.heading, row.explanation) for row in ROWS}
@@ -250,8 +251,8 @@ def _settings(
         ("model", f"{facts['architecture']['variant']} at {facts['image_size']} px"),
         ("base weights", str(base["source"])),
         ("their SHA-256", element("code", str(base["sha256"]))),
-        ("method", str(facts["method"]["name"])),
-        ("its options", _options({key: value for key, value in facts["method"].items() if key != "name"})),
+        ("method", method_typed(facts)),
+        ("its options", _options({name: one for name, one in facts["method"].items() if name not in METHOD_NAMES})),
         ("prompts", "; ".join(filter(None, (in_words(kinds_of(config)), _options(report["prompt"]))))),
         ("seed", str(facts["seed"])),
     ]

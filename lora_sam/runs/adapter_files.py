@@ -27,6 +27,14 @@ _FACTS = {"architecture": dict, "base": dict, "method": dict, "image_size": int,
 
 _SIDES = ("training_side", "training_tile")
 """Facts that may be missing, in pixels."""
+METHOD_NAMES = ("name", "option")
+"""Facts of a method that are no setting of it: what its class is called, and the file of `conf/` it was chosen by."""
+
+
+def method_typed(facts: Mapping[str, Any]) -> str:
+    """The method of an adapter as it was typed; adapters that are older say what its class is called."""
+    method = facts["method"]
+    return str(method.get("option", method.get("name", "?")))
 
 
 def save_adapter(

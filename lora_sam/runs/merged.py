@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.run_directory import RunDirectory
-from lora_sam.runs.adapter_files import find_adapter, read_facts
+from lora_sam.runs.adapter_files import find_adapter, method_typed, read_facts
 from lora_sam.runs.manifest import (
     adapter_digest,
     command,
@@ -45,7 +45,7 @@ class Source:
 
     def described(self) -> str:
         """In words, on one line, whatever the facts hold."""
-        method, variant = self.facts["method"].get("name"), self.facts["architecture"].get("variant")
+        method, variant = method_typed(self.facts), self.facts["architecture"].get("variant")
         source = self.facts["base"]["source"]
         # quoted: what a file says about itself may hold line breaks
         return f"{self.adapter} (method {method!r:.99} on {variant!r:.99} {source!r:.99}, SHA-256 {self.base[:12]!r})"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.conf_files import conf_directory
-from lora_sam.core.config import class_of_step
+from lora_sam.core.config import OPTION, class_of_step
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.files import atomic_path, read_json
 from lora_sam.core.moved import BEFORE, with_new_names
@@ -244,12 +244,12 @@ def _copy_key(key: str, source: Mapping[str, Any], target: dict[str, Any]) -> No
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration as one mapping with dotted keys."""
+    """A nested configuration as one mapping with dotted keys: its values, and not what they were chosen by."""
     result: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
             result.update(flat(value, f"{prefix}{key}."))
-        else:
+        elif key != OPTION:
             result[f"{prefix}{key}"] = value
     return result
 

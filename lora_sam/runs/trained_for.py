@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lora_sam.core.config import Problem, build_from, class_of
+from lora_sam.core.config import Problem, build_from, class_of, fields_in
 from lora_sam.core.errors import LoraSamError
 from lora_sam.core.files import read_json
 from lora_sam.core.run_directory import RunDirectory
@@ -32,7 +32,7 @@ def kinds_of(config: Mapping[str, Any]) -> tuple[Kind, ...]:
     try:
         prompt = dict(config["prompt"])
         problems: list[Problem] = []
-        source = build_from(class_of("prompt", prompt.pop("_target_")), "prompt", prompt, problems)
+        source = build_from(class_of("prompt", prompt["_target_"]), "prompt", fields_in(prompt), problems)
     except (LoraSamError, KeyError, TypeError, ValueError):
         return ()
     return () if problems else trained_kinds(source)

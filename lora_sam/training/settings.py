@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from lora_sam.core.config import Problem, build_from, class_of, shown
+from lora_sam.core.config import OPTION, Problem, build_from, class_of, fields_in, shown
 from lora_sam.core.errors import ConfigError, LoraSamError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Settings:
         evaluate_images: Images of that split, and of the validation split, that all but the main figures are measured
             on, a fixed draw; null for all.
         semantic: Take all objects of a class in an image as one.
+        options: By group, the file of `conf/` that it was chosen by; empty where nobody knows.
     """
 
     model: SamModel
@@ -71,6 +72,12 @@ class Settings:
     evaluate_clicks: bool | Literal["auto"]
     evaluate_images: Annotated[int, Field(ge=1)] | None
     semantic: bool
+    options: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def method_typed(self) -> str:
+        """The method as it is typed: several files of `conf/method/` are options of one class."""
+        return self.options.get("method", self.method.name)
 
     @property
     def data_key(self) -> tuple[Any, ...]:
@@ -123,7 +130,7 @@ class _Run:
 RUN_KEYS = tuple(field.name for field in dataclasses.fields(_Run))
 
 
-GROUPS = tuple(field.name for field in dataclasses.fields(Settings) if field.name not in RUN_KEYS)
+GROUPS = tuple(field.name for field in dataclasses.fields(Settings) if field.name not in (*RUN_KEYS, "options"))
 
 
 def settings_from(config: Mapping[str, Any]) -> Settings:
@@ -150,7 +157,8 @@ def settings_from(config: Mapping[str, Any]) -> Settings:
             raise problems[0].cause
         raise ConfigError("\n".join(problem.text for problem in sorted(problems, key=lambda problem: problem.key)))
     assert run is not None
-    return Settings(**built, **{key: getattr(run, key) for key in RUN_KEYS})
+    options = {group: name for group in GROUPS if isinstance(name := config[group].get(OPTION), str)}
+    return Settings(**built, **{key: getattr(run, key) for key in RUN_KEYS}, options=options)
 
 
 def _build_group(group: str, values: Any, problems: list[Problem]) -> Any:
@@ -169,9 +177,7 @@ def _build_group(group: str, values: Any, problems: list[Problem]) -> Any:
     except ConfigError as error:
         problems.append(Problem(f"{group}._target_", str(error)))
         return None
-    instance = build_from(
-        cls, f"{group}.", {key: value for key, value in values.items() if key != "_target_"}, problems
-    )
+    instance = build_from(cls, f"{group}.", fields_in(values), problems)
     check = getattr(cls, "check", None)
     if instance is not None and callable(check):
         try:

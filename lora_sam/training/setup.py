@@ -61,7 +61,7 @@ def adapt(base: BaseModel, settings: Settings, splits: Splits, processes: Proces
     if trainable == 0:
         raise TrainingError("nothing to train: this method leaves every weight frozen; choose another method=")
     processes.say(
-        f"model: {base.variant} at {base.image_size} px, method={settings.method.name}: "
+        f"model: {base.variant} at {base.image_size} px, method={settings.method_typed}: "
         f"{trainable:,} of {total:,} parameters train ({100 * trainable / total:.2f} %), "
         f"{processes.precision} on {processes.accelerator.device}"
     )

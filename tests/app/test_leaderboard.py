@@ -48,5 +48,8 @@ def test_figures_stand_before_what_differs_and_kinds_are_named(
         path.write_text(json.dumps(config))
     runs = [Run(name, RunDirectory(outputs / name)) for name in ("one", "two")]
     assert varied(runs) == {"one": "prompt: BoxPrompt", "two": "prompt: EverythingPrompt"}
+    config["prompt"]["_option_"] = "everything"
+    path.write_text(json.dumps(config))
+    assert varied(runs) == {"one": "prompt: BoxPrompt", "two": "prompt=everything"}
     assert all(len(row) == len(LEADERBOARD) for row in leaderboard(runs))
     assert LEADERBOARD.index("difference") < LEADERBOARD.index("what differs")

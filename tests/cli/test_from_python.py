@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ import numpy as np
 import pytest
 
 from lora_sam import Run, train
+from lora_sam.app.leaderboard import LEADERBOARD, leaderboard
+from lora_sam.app.runs import Run as RunOfApp
 from lora_sam.core.errors import ConfigError, DataError
+from lora_sam.core.run_directory import RunDirectory
+from lora_sam.runs.adapter_files import method_typed
 
 QUICK: dict[str, Any] = {
     "model": "tiny_random",
@@ -69,3 +74,41 @@ def test_text_that_hydra_would_take_for_something_else(blobs: Path, tmp_path: Pa
     assert json.loads((run.path / "config.json").read_text())["data"]["root"] == str(place)
     # what predicts cuts images as they were cut here
     assert (run.facts["training_tile"], run.facts["training_side"]) == (48, 48)
+
+
+def test_the_method_is_read_as_it_was_typed(blobs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files of `conf/method/` that are options of one class have names of their own: lora_all was read as lora."""
+    run = train(blobs, **QUICK, method="lora_all", method__rank=2, output="first")
+    on = train(resume=str(run.path), trainer__max_steps=2, output="on")
+    after = train(blobs, **QUICK, init_from=str(run.path), output="after")
+    other = train(blobs, **QUICK, method="rslora", output="other")
+    told = capsys.readouterr()
+    assert re.findall(r"px, method=(\w+):", " ".join((told.out + told.err).split())) == [*["lora_all"] * 3, "rslora"]
+    board = leaderboard([RunOfApp(one.path.name, RunDirectory(one.path)) for one in (run, on, after, other)])
+    assert {row[0]: row[LEADERBOARD.index("method")] for row in board} == {
+        "first": "lora_all", "on": "lora_all", "after": "lora_all", "other": "rslora",
+    }  # fmt: skip
+    for one, method in ((run, "lora_all"), (on, "lora_all"), (after, "lora_all"), (other, "rslora")):
+        assert (one.facts["method"]["name"], one.facts["method"]["option"]) == ("lora", method)
+        card = (one.path / "adapter" / "README.md").read_text()
+        assert f"`method={method}`" in card
+        assert "| name |" not in card
+        page = one.report.read_text()
+        assert re.search(rf"<th[^>]*>method</th><td>{method}</td>", page)
+        assert json.loads((one.path / "config.json").read_text())["method"]["_option_"] == method
+
+
+def test_a_run_that_does_not_say_how_it_was_typed_goes_on(blobs: Path) -> None:
+    """Of runs that are older nobody knows more than the class; a continuation is not refused for it."""
+    run = train(blobs, **QUICK, method="lora_all", method__rank=2, output="first")
+    place = run.path / "config.json"
+    config = json.loads(place.read_text())
+    for group in config.values():
+        if isinstance(group, dict):
+            group.pop("_option_", None)
+    place.write_text(json.dumps(config))
+    on = train(resume=str(run.path), trainer__max_steps=2, method__rank=2, output="on")
+    assert on.facts["method"]["option"] == "lora"
+    facts = json.loads((run.adapter / "lora_sam.json").read_text())
+    del facts["method"]["option"]
+    assert method_typed(facts) == "lora"

@@ -16,8 +16,9 @@ import torch
 
 from lora_sam.core.metrics_log import read_metrics
 
-ROOT = Path(__file__).resolve().parents[2]
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(ROOT / "train.py"))
+SCRIPTS = Path(sys.executable).parent
+# as docs/usage.md and docs/scale.md type it
+TORCHRUN = (str(SCRIPTS / "torchrun"), "--standalone", "--nproc-per-node=2", str(SCRIPTS / "lora-sam"), "train")
 STEPS = 12
 WORDS = (
     *("model=tiny_random", "method.dropout=0.1", "trainer.device=cpu", "trainer.precision=fp32", "tracker=none"),

@@ -57,6 +57,14 @@ def test_the_card_says_what_binds_whoever_takes_the_adapter() -> None:
     assert "\n## Licence\n\nThe weights of SAM 3 are Meta's, under the SAM License: not an open-source licence;" in card
 
 
+def test_the_card_says_the_method_as_it_was_typed() -> None:
+    facts = copy.deepcopy(FACTS)
+    facts["method"]["option"] = "lora_all"
+    card = model_card(facts, None)
+    assert "with `method=lora_all`.\n" in card
+    assert "| option |" not in card
+
+
 def test_the_card_says_what_the_adapter_is() -> None:
     card = model_card(FACTS, TABLE)
     assert "# Fine-tuned Segment Anything: vit_b\n" in card
@@ -69,7 +77,6 @@ def test_the_card_says_what_the_adapter_is() -> None:
         ("blocks", '"all"'),
         ("dora", "false"),
         ("dropout", "0.0"),
-        ("name", '"lora"'),
         ("rank", "8"),
         ("targets", '\\["q", "v"\\]'),
     ]
