@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 import traceback
@@ -93,7 +94,8 @@ def usage(verb: str, program: str, conf: Path) -> str:
     values = OmegaConf.load(conf / f"{verb}.yaml")
     assert isinstance(values, DictConfig)
     cls = class_of_step(values.get("_target_"))
-    purpose, _, attributes = (cls.__doc__ or "").partition("Attributes:")
+    # from Python 3.13 on a docstring has lost its indentation already
+    purpose, _, attributes = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:")
     lines = [
         *_wrapped(" ".join(purpose.split())),
         "",
@@ -110,7 +112,7 @@ def usage(verb: str, program: str, conf: Path) -> str:
 
 def _meanings(attributes: str) -> list[tuple[str, str]]:
     """(name, meaning) for each entry of a docstring's section `Attributes`."""
-    found = re.split(r"\n {8}(\w+): ", "\n" + attributes.strip("\n").rstrip())
+    found = re.split(r"\n {4}(\w+): ", "\n" + attributes.strip("\n").rstrip())
     return [(name, " ".join(meaning.split())) for name, meaning in zip(found[1::2], found[2::2], strict=True)]
 
 

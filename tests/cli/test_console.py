@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 import train as script
 from lora_sam import __version__
@@ -22,6 +24,7 @@ from lora_sam.cli.flags import foreign_flags
 from lora_sam.cli.step import steps
 from lora_sam.core import conf_files as conf_module
 from lora_sam.core.conf_files import conf_directory
+from lora_sam.core.config import class_of_step
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -240,6 +243,23 @@ def test_a_step_explains_itself(call: Call) -> None:
     assert (code, err) == (0, "")
     assert "  lora-sam deploy [key=value ...]\n" in out
     assert "  max_drop=null\n" in out
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_help_of_a_step_has_all_of_its_options_whether_docstrings_are_indented_or_not(
+    step: str, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.13 takes the indentation away when it compiles, which left a help without options."""
+    values = OmegaConf.load(ROOT / "conf" / f"{step}.yaml")
+    listed = call(step, "--help")[1]
+    for name in set(values) - {"_target_", "defaults", "hydra"}:
+        assert f"\n  {name}=" in listed
+    documented = class_of_step(values["_target_"])
+    monkeypatch.setattr(documented, "__doc__", inspect.cleandoc(documented.__doc__ or ""))
+    assert call(step, "--help")[1] == listed
+    indented = (documented.__doc__ or "").replace("\n", "\n    ")
+    monkeypatch.setattr(documented, "__doc__", indented)
+    assert call(step, "--help")[1] == listed
 
 
 def test_the_script_is_declared() -> None:

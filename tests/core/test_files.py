@@ -14,7 +14,15 @@ import pytest
 
 from lora_sam.core import beside, files
 from lora_sam.core.errors import AdapterError, TrainingError
-from lora_sam.core.files import atomic_directory, atomic_path, read_json, recover, sha256_of, write_text
+from lora_sam.core.files import (
+    atomic_directory,
+    atomic_path,
+    read_json,
+    recorded_sha256,
+    recover,
+    sha256_of,
+    write_text,
+)
 from lora_sam.core.seeds import generator_for, seed_for
 
 FULL = r"cannot write {}: No space left on device \(\d+ MiB free there\)\. Free some space .* resume=latest\."
@@ -291,6 +299,20 @@ def test_sha256(size: int, tmp_path: Path) -> None:
     data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
     (tmp_path / "a").write_bytes(data)
     assert sha256_of(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+
+
+def test_what_a_step_wrote_down_is_found_beside_a_file_or_one_directory_up(tmp_path: Path) -> None:
+    file = tmp_path / "fp32" / "part.bin"
+    file.parent.mkdir()
+    assert recorded_sha256(file) is None
+    write_text(tmp_path / "manifest.json", '{"files": {"fp32/part.bin": "above"}}')
+    assert recorded_sha256(file) == "above"
+    for names_nothing in ('{"files": {"other.bin": "no"}}', '{"files": {"part.bin": 7}}', '{"files": 7}', "{"):
+        write_text(file.parent / "manifest.json", names_nothing)
+        assert recorded_sha256(file) == "above"
+    write_text(file.parent / "manifest.json", '{"files": {"part.bin": "beside"}}')
+    assert recorded_sha256(file) == "beside"
+    assert recorded_sha256(tmp_path / "fp32" / "deeper" / "still" / "part.bin") is None
 
 
 def test_seeds_depend_on_names_and_nothing_else() -> None:
