@@ -17,6 +17,8 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lora_sam.core.files import followed
+
 
 def explain(error: Exception, arguments: Sequence[str], conf: Path, config_name: str) -> list[str]:
     """One line for each override that cannot be applied; else Hydra's own reason, on one line.
@@ -111,7 +113,7 @@ def _search_path(arguments: Sequence[str], texts: Sequence[str]) -> list[str]:
     for index, text in enumerate(arguments):
         flag, equals, value = text.partition("=")
         if flag in {"-cd", "--config-dir"}:
-            directory = Path(value if equals else "".join(arguments[index + 1 : index + 2])).resolve()
+            directory = followed(Path(value if equals else "".join(arguments[index + 1 : index + 2])))
             if directory.is_dir():
                 given = [f"hydra.searchpath=['file://{directory}']"]
     return given

@@ -147,6 +147,14 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     return values
 
 
+def followed(path: Path) -> Path:
+    """The path with all links followed; links in a circle are followed as far as they lead.
+
+    Of a circle `Path.resolve` makes a RuntimeError before Python 3.13, and nothing from then on.
+    """
+    return Path(os.path.realpath(path))
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of the whole file, as 64 hexadecimal digits."""
     with path.open("rb") as file:

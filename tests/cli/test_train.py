@@ -211,6 +211,10 @@ def test_mistakes_in_files_of_the_users_own(command_line: CommandLine, runs: lis
     assert (runs[0][0].seed, runs[0][0].method.name) == (5, "decoder")
     done = command_line("--config-dir", str(tmp_path / "nowhere"), "seed=1")
     assert done == Done(2, "", f"error: Additional config directory '{tmp_path / 'nowhere'}' not found\n")
+    (tmp_path / "loop").symlink_to("loop")
+    done = command_line("--config-dir", str(tmp_path / "loop"), "optim.lrr=1")
+    assert (done.code, done.out) == (2, "")
+    assert re.fullmatch("error: [^\n]+\n", done.err)
 
 
 def test_bug_shows_its_traceback(command_line: CommandLine, runs: list[Any], tmp_path: Path) -> None:

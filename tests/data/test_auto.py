@@ -364,7 +364,7 @@ def test_several_formats_are_refused_by_name(tmp_path: Path) -> None:
 def test_links_in_a_circle_and_unreadable_places_are_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("images", "masks", "annotations", "JPEGImages", "data", "loop"):
+    for name in ("images", "masks", "annotations", "JPEGImages", "data", "loop", "labels.json"):
         (tmp_path / name).symlink_to(tmp_path / name)
     (tmp_path / "around").symlink_to(tmp_path)
     start = time.perf_counter()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.files import followed
 from lora_sam.data.reading.annotation_files import any_json, ends_of
 from lora_sam.data.reading.paths import shown
 
@@ -80,7 +81,7 @@ def unknown_keys(root: Path, paths: Iterable[str]) -> str:
     """What the first JSON file holds; a sentence or nothing."""
     file = next((root / path for path in paths if path.casefold().endswith(".json")), None)
     try:
-        small = file is not None and file.resolve().is_relative_to(root) and file.stat().st_size <= _MAX_JSON
+        small = file is not None and followed(file).is_relative_to(root) and file.stat().st_size <= _MAX_JSON
         content = any_json(file) if small and file is not None else None
     except (DataError, OSError):
         return ""

@@ -6,6 +6,7 @@ import reprlib
 from pathlib import Path
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.files import followed
 
 _MAX_SHOWN = 120
 _LEADS_OUT = "leads out of the data root through a symbolic link"
@@ -88,9 +89,10 @@ def _escape(root: Path, base: Path, relative: str) -> str | None:
     if ".." in parts:
         return "has '..'"
     try:
-        target = (base / relative).resolve()
-        target.exists()
-    except (OSError, RuntimeError) as error:  # a loop of links, no permission, or a name that is too long
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        return f"cannot be used ({reason})"
+        target = followed(base / relative)
+        target.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # who opens it says so
+    except OSError as error:  # a circle of links, no permission, or a name that is too long
+        return f"cannot be used ({error.strerror})"
     return None if isinstance(root, FollowedRoot) or target.is_relative_to(root) else _LEADS_OUT

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_sam.core.errors import AdapterError, ConfigError
-from lora_sam.core.files import digest_of, read_json, write_text
+from lora_sam.core.files import digest_of, followed, read_json, write_text
 from lora_sam.core.version import __version__
 from lora_sam.deployment.predicting.found import FoundImage, read_found
 from lora_sam.deployment.predicting.sources import short
@@ -71,7 +71,7 @@ class Output:
         """Remove files by their paths relative to the root, and folders that are empty then; nothing outside of it."""
         for relative in files:
             file = self.root / relative
-            if ".." not in Path(relative).parts and file.resolve().is_relative_to(self.root.resolve()):
+            if ".." not in Path(relative).parts and followed(file).is_relative_to(followed(self.root)):
                 file.unlink(missing_ok=True)
                 _remove_empty(file.parent, self.root)
 

@@ -119,6 +119,15 @@ def test_files_of_what_an_image_was_do_not_stay(folder: Path) -> None:
     assert (out / "labels" / "a.png").is_file()
 
 
+def test_what_became_a_link_to_itself_is_removed(folder: Path) -> None:
+    output = output_of(folder)
+    link = output.root / "labels" / "a.png"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(link)
+    output.remove(["labels/a.png"])
+    assert not link.is_symlink()
+
+
 def test_what_is_left_of_other_images_is_named(folder: Path) -> None:
     outcome, _ = done(work_of(folder, output_of(folder), ("labels",)))
     assert outcome.others == ()
