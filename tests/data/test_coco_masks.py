@@ -82,6 +82,18 @@ def test_polygons_are_cut_at_the_image() -> None:
     assert area == 12
 
 
+def lists_in_lists(levels: int) -> list[Any]:
+    """As many as JSON may hold from Python 3.13 on."""
+    outer: list[Any] = [1, 1, 5, 1, 5, 5]
+    for _ in range(levels):
+        outer = [outer]
+    return outer
+
+
+def test_polygons_that_a_tool_nested_too_deep_are_polygons() -> None:
+    assert all(encode(lists_in_lists(levels), SIZE) == encode(lists_in_lists(1), SIZE) for levels in range(5))
+
+
 @pytest.mark.parametrize(
     ("segmentation", "message"),
     [
@@ -99,6 +111,7 @@ def test_polygons_are_cut_at_the_image() -> None:
         ([[1, 1, 5, 1, 5, 1e9]], "far outside the image"),
         ([[-30, 1, 5, 1, 5, 5]], "far outside the image"),
         ([[1, 1] * (MAX_VERTICES + 1)], "more than 100000 polygon vertices"),
+        (lists_in_lists(5000), "not a flat list of finite numbers"),
         ([[20, 1, 25, 1, 25, 5]], r"empty mask \(no pixel inside the image\)"),
         ({"size": [17, 13], "counts": [221]}, r"RLE of size \[17, 13\], but its image is \[13, 17\]"),
         ({"counts": [221]}, "RLE of size None"),

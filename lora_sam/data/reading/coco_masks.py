@@ -161,14 +161,20 @@ def _without(whole: Any, part: Any) -> Any:
     return coco_mask.merge([whole, opposite], intersect=True)
 
 
-def _nested(segmentation: list[Any]) -> list[Any]:
-    """Polygons that are flat lists of numbers, also where a tool nested one list too few, or one or two too many."""
+def _nested(segmentation: list[Any], deepest: int = 8) -> list[Any]:
+    """Polygons that are flat lists of numbers, also where a tool nested one list too few, or some too many.
+
+    What lies deeper than any tool nests it stays as it is: JSON may hold thousands of lists in each other.
+    """
     if all(is_number(value) for value in segmentation):
         return [segmentation]
     if all(isinstance(part, list) and len(part) == 2 and all(map(is_number, part)) for part in segmentation):
         return [[value for point in segmentation for value in point]]
-    if all(isinstance(part, list) and part and all(isinstance(inner, list) for inner in part) for part in segmentation):
-        return [polygon for part in segmentation for polygon in _nested(part)]
+    lists = all(
+        isinstance(part, list) and part and all(isinstance(inner, list) for inner in part) for part in segmentation
+    )
+    if lists and deepest:
+        return [polygon for part in segmentation for polygon in _nested(part, deepest - 1)]
     return segmentation
 
 
