@@ -85,6 +85,13 @@ def tell(work: Work, outcome: Outcome, *, run: Path, again: Callable[..., str]) 
             f"such as {outcome.others[0]}, stays in {output.root}; remove it, or choose another output=",
             file=sys.stderr,
         )
+    if outcome.unscaled:
+        print(
+            f"note: {plural(len(outcome.unscaled), 'image')} with more than 8 bits, such as {outcome.unscaled[0]}, and "
+            "the training had 8: the high 8 of 16 are taken, which shows 10 to 14 bits nearly black; save them with 8 "
+            "bits, as the training images were made",
+            file=sys.stderr,
+        )
     if outcome.unknown_frames and "geojson" in work.formats:
         print(_unknown_frames(outcome.unknown_frames), file=sys.stderr)
     if outcome.counts and not outcome.scores and outcome.nothing is not None:

@@ -68,11 +68,11 @@ class Predictor(Protocol):
         """Images encoded so far."""
         ...
 
-    def set_image(self, image: NDArray[np.uint8]) -> None:
-        """Encode `image`, RGB [H, W, 3], now, unless it is remembered. Raises `DataError` unless it is uint8 RGB."""
+    def set_image(self, image: Picture) -> None:
+        """Encode `image` (see `predict`) now, unless it is remembered. Raises `DataError` unless it is uint8 RGB."""
 
-    def embedding(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Image embedding, float32 [1, C, S/16, S/16], of an RGB image [H, W, 3]; raises as `set_image` does."""
+    def embedding(self, image: Picture) -> NDArray[np.float32]:
+        """Embedding of `image` (see `predict`), float32 [1, C, S/16, S/16]; raises as `set_image` does."""
         ...
 
     def forget(self) -> None:
@@ -81,13 +81,12 @@ class Predictor(Protocol):
     def remember(self, most_bytes: int) -> None:
         """Remember more than the last two encoded images, as long as they take no more bytes than this in all."""
 
-    def predict(
-        self, image: NDArray[np.uint8], prompts: Prompts, *, multimask: bool = False, threshold: float = 0.0
-    ) -> Masks:
+    def predict(self, image: Picture, prompts: Prompts, *, multimask: bool = False, threshold: float = 0.0) -> Masks:
         """One mask for each of N prompts (pixels of `image`).
 
         Args:
-            image: RGB, uint8 [H, W, 3].
+            image: RGB, uint8 [H, W, 3], or a file, a picture of Pillow or a tensor, as
+                `lora_sam.predictors.pictures.pixels_of` takes them.
             prompts: N prompts.
             multimask: Of SAM's three masks for ambiguous prompts, take the one with the highest predicted IoU.
             threshold: Logit above which a pixel belongs to the mask.
@@ -97,11 +96,11 @@ class Predictor(Protocol):
         """
         ...
 
-    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts, *, worth: Worth | None = None) -> AllMasks:
+    def predict_all(self, image: Picture, prompts: Prompts, *, worth: Worth | None = None) -> AllMasks:
         """All masks for each of N prompts. Takes memory for N x M images; raises as `predict` does.
 
         Args:
-            image: RGB, uint8 [H, W, 3].
+            image: As `predict` takes it.
             prompts: N prompts.
             worth: Which masks are wanted; all `logits` of the others are 0, which costs neither time nor memory. None
                 for all of them.
@@ -120,7 +119,6 @@ class Predictor(Protocol):
     ) -> Masks:
         """`predict` with prompts given as plain lists; see `lora_sam.predictors.prompting.prompts_from`.
 
-        The image may be a file, a picture of Pillow or a tensor too: see `lora_sam.predictors.pictures.pixels_of`.
         With `multimask`, all three masks are in `candidates` of the result.
         """
         ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from lora_sam.core.errors import ConfigError
 
 Box = tuple[int, int, int, int]
@@ -9,10 +11,18 @@ Box = tuple[int, int, int, int]
 
 LEAST_TILE = 32
 
+_TILE = re.compile(r"(.+)/(\d+),(\d+)", re.DOTALL)
+
 
 def tile_id(image: str, box: Box) -> str:
     """The id of a tile of an image: `image.png/512,0`, after the pixel (x, y) where it begins."""
     return f"{image}/{box[0]},{box[1]}"
+
+
+def image_of_tile(name: str) -> tuple[str, tuple[int, int]] | None:
+    """The image and the pixel (x, y) that `tile_id` named; None for the id of a whole image."""
+    found = _TILE.fullmatch(name)
+    return None if found is None else (found[1], (int(found[2]), int(found[3])))
 
 
 def tiles_of(size: tuple[int, int], tile: int, halo: int) -> list[Box]:

@@ -63,6 +63,11 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
+def in_one_line(text: str) -> str:
+    """`printable` text whose line breaks are escapes too, for files with a name a line."""
+    return printable(text).replace("\n", "\\n")
+
+
 def printable(text: str) -> str:
     """`text` with what a terminal or a page would act on, or not show, as escapes: `\\x1b`. Line breaks stay."""
     return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)

@@ -26,6 +26,7 @@ from lora_sam.data.reading.split_reading import read_splits
 from lora_sam.data.splits import Splits
 
 _NO_CROWDS = "crowd annotations (iscrowd) are not objects"
+_IGNORED = "annotations that are marked to be ignored are not objects"
 _CROWDS = "masks marked as crowds (iscrowd) are taken for objects; data.crowd=ignore leaves them out"
 _MOST_CROWDS = 0.2  # COCO itself has 1.2 %
 
@@ -197,6 +198,10 @@ def _attach_annotations(
                 _ignore(entry, images, frame, config)
                 continue
             left_out["crowds_as_objects", _CROWDS] += 1
+        if isinstance(entry, dict) and entry.get("ignore") in (1, "1"):
+            left_out["crowds_left_out", _IGNORED] += 1
+            _ignore(entry, images, frame, config)
+            continue
         ledger.saw(objects=1)
         try:
             image_id = identifier_of(entry, "image_id")

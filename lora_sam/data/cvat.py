@@ -115,11 +115,15 @@ def _picture(element: object, file: Path, root: Path) -> Picture | DataError:
                     f"is a {shape.tag} that cannot be read ({error}); export it from CVAT again", "unreadable_file"
                 )
             )
-    split = attributes.get("subset") or split_in(Path(root, name.replace("\\", "/").lstrip("/")), root)
+    subset = attributes.get("subset", "")  # also a folder of its images, where a project has several tasks
+    split = subset or split_in(Path(root, name.replace("\\", "/").lstrip("/")), root)
+    places = file.parent, file.parent / "images"
     return Picture(
         owner=owner,
         image=name,
-        folders=(file.parent, file.parent / "images"),
+        folders=tuple(
+            place / folder for folder in ([subset, ""] if Path(subset).name == subset else [""]) for place in places
+        ),
         size=size,
         outlines=outlines,
         left_out=left_out,

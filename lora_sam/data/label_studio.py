@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from urllib.parse import urlsplit
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import LeftOut
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import whole
+from lora_sam.data.reading.brush import brush_mask
 from lora_sam.data.reading.image_file import MAX_PIXELS
+from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.numbers import as_float, is_number
 from lora_sam.data.reading.outline import Bitmap, Outline, ellipse, flat
 from lora_sam.data.reading.outlined import Picture, open_pictures, split_in
@@ -25,20 +25,21 @@ from lora_sam.data.reading.tool_files import files_below, parsed, recognised
 from lora_sam.data.splits import Splits
 
 _SAYS = (b'"original_width"', b'"from_name"')
+_SAYS_MIN = (b'"original_width"', b'"annotation_id"')  # JSON-MIN
 _NO_AREA = ("rectangle", "rectanglelabels", "keypoint", "keypointlabels", "choices", "textarea", "rating", "vector",
             "vectorlabels", "relation", "number", "taxonomy", "labels")  # fmt: skip
 _AREAS = ("polygon", "polygonlabels", "brush", "brushlabels", "ellipse", "ellipselabels")
-_CHANNELS = 4  # of a brush mask; the last is the mask
+_IMAGE_KEYS = ("image", "img", "$undefined$")
 _PREFIX = re.compile(r"^[0-9a-f]{8}-")  # of a file that was uploaded
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelStudio(FormatOptions):
-    """A JSON export, with the images below the root under their own names.
+    """An export as JSON or JSON-MIN, with the images below the root under their own names.
 
     Polygons, ellipses and brush masks are objects. Rectangles, key points and choices are no objects; they are counted.
-    Of several annotations of an image the first counts that was not cancelled; a note says how many there were.
-    Predictions are not read. Folders called train, val or test are splits.
+    Of several annotations of an image the first counts that was not cancelled, before it one that is ground truth; a
+    note says how many there were. Predictions are not read. Folders called train, val or test are splits.
     """
 
     def open(self, seed: int) -> Splits:
@@ -61,7 +62,7 @@ NEEDS = ("*.<image>", '*.json with "data"')
 
 def recognise(root: Path) -> str | None:
     """By what a directory is recognised as this format; None where it is not."""
-    file = recognised(root, ".json", says=_SAYS)
+    file = recognised(root, ".json", says=_SAYS) or recognised(root, ".json", says=_SAYS_MIN)
     return None if file is None else f"tasks of Label Studio in {file.relative_to(root)}"
 
 
@@ -72,18 +73,44 @@ def _pictures(root: Path) -> Iterator[Picture | DataError]:
         except DataError as error:
             yield error
             continue
-        tasks = [content] if isinstance(content, dict) and "data" in content else content
-        if not isinstance(tasks, list):
+        for task in _tasks(content):
+            try:
+                yield from _pictures_of(task, file, root)
+            except DataError as error:
+                yield error
+
+
+def _tasks(content: object) -> Iterator[Mapping[str, Any]]:
+    """The tasks in a file: a list of them or one alone, an annotation with its task as storages get it, or JSON-MIN."""
+    minimal: dict[str, dict[str, Any]] = {}
+    for entry in content if isinstance(content, list) else [content]:
+        if not isinstance(entry, dict):
             continue
-        for task in tasks:
-            if isinstance(task, dict) and isinstance(task.get("data"), dict):
-                try:
-                    yield _picture(task, file, root)
-                except DataError as error:
-                    yield error
+        if isinstance(entry.get("task"), dict) and "result" in entry:
+            entry = {"annotations": [entry], **entry["task"]}
+        if isinstance(entry.get("data"), dict):
+            yield entry
+        elif "annotation_id" in entry:  # a line for each annotation
+            task = minimal.setdefault(str(entry.get("id")), {"id": entry.get("id"), "data": entry, "annotations": []})
+            task["annotations"].append({"result": _results(entry)})
+    yield from minimal.values()
 
 
-def _picture(task: dict[str, Any], file: Path, root: Path) -> Picture:
+def _results(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The results in a line of JSON-MIN: under the name of each control, values without what is around them."""
+    found = []
+    for name, values in entry.items():
+        for value in values if isinstance(values, list) else ():
+            if isinstance(value, dict) and "original_width" in value:
+                kind = next((key for key in (*_AREAS, *_NO_AREA) if key in value), None)
+                kind = kind or ("ellipse" if "radiusX" in value else "polygon" if "points" in value else "rectangle")
+                sides = {key: value.get(key) for key in ("original_width", "original_height", "image_rotation")}
+                found.append({"type": kind, "from_name": name, "value": value, **sides})
+    return found
+
+
+def _pictures_of(task: Mapping[str, Any], file: Path, root: Path) -> Iterator[Picture | DataError]:
+    """What a task says of its image, or of each of several."""
     owner = f"{file}: task {task.get('id')}"
     annotations = task.get("annotations", task.get("completions"))
     if not isinstance(annotations, list):
@@ -92,22 +119,75 @@ def _picture(task: dict[str, Any], file: Path, root: Path) -> Picture:
             "bad_annotation",
         )
     kept = [entry for entry in annotations if isinstance(entry, dict) and not entry.get("was_cancelled")]
+    kept.sort(key=lambda entry: entry.get("ground_truth") is not True)
     left_out: LeftOut = Counter()
     if len(kept) > 1:
-        left_out["several_annotations", "annotations of images that have several were not used (the first was)"] += (
-            len(kept) - 1
-        )
+        what = "annotations of images that have several were not used (the first was, or that of ground truth)"
+        left_out["several_annotations", what] += len(kept) - 1
     results = kept[0].get("result") if kept else []
     if not isinstance(results, list):
         raise DataError(
             f"{owner} has the result {shown(results)}; it takes a list: export it as JSON again.", "bad_annotation"
         )
+    for name, shapes in _by_image(task["data"], results, owner).items():
+        try:
+            yield _picture(name, shapes, owner, file, root, left_out)
+        except DataError as error:
+            yield error
+        left_out = Counter()
+
+
+def _by_image(data: Mapping[str, Any], results: list[Any], owner: str) -> dict[Any, list[Any]]:
+    """The results of each image of a task, by the image's name.
+
+    Results name the tag that they are drawn on, and not what that shows: with several images it is known only where
+    the tags are called as the images.
+    """
+    drawn = [entry for entry in results if isinstance(entry, dict) and entry.get("type") in _AREAS]
+    tags = {str(entry["to_name"]) for entry in drawn if entry.get("to_name") is not None}
+    pages = {entry.get("item_index") for entry in drawn} - {None}
+    images = {key: value for key, value in data.items() if isinstance(value, str) and _is_image(value)}
+    if pages - {0}:
+        raise DataError(
+            f"{owner} has results on {len(pages)} pages of one list of images, which is not read; export a task for "
+            "each image, or COCO.",
+            "bad_annotation",
+        )
+    if tags and len(images) > 1 and tags <= set(images):
+        return {images[tag]: [one for one in results if _is_on(one, tag)] for tag in sorted(tags)}
+    named = next((data[key] for key in _IMAGE_KEYS if data.get(key) is not None), None)
+    if (len(tags) > 1 and len(images) > 1) or (named is None and len(images) > 1 and drawn):
+        raise DataError(
+            f"{owner} has {len(images)} images ({', '.join(images)}) and results on "
+            f"{', '.join(sorted(tags)) or 'one'}, and does not say which is which; call the "
+            "tags in the labelling configuration as the images, or export COCO.",
+            "bad_annotation",
+        )
+    texts = (value for value in data.values() if isinstance(value, str))
+    name = named if named is not None else next(iter(images.values()), next(texts, None))
+    return {name: results}
+
+
+def _is_on(result: object, tag: str) -> bool:
+    return isinstance(result, dict) and str(result.get("to_name")) == tag
+
+
+def _is_image(name: str) -> bool:
+    """Whether a text names an image, as a path or a URL."""
+    return Path(urlsplit(name).path).suffix.lower() in SUFFIXES or name.rpartition(".")[2].lower() in {
+        ending[1:] for ending in SUFFIXES
+    }
+
+
+def _picture(name: object, results: list[Any], owner: str, file: Path, root: Path, left_out: LeftOut) -> Picture:
     outlines: list[Outline | DataError] = []
     size: tuple[int, int] | None = None
+    labels = _labels(results)
     for result in results:
         kind = result.get("type") if isinstance(result, dict) else None
         if kind in _NO_AREA:
-            left_out["no_outline", f"results of type {kind} outline nothing"] += 1
+            if not (kind == "labels" and labels.get(result.get("id"))):
+                left_out["no_outline", f"results of type {kind} outline nothing"] += 1
             continue
         try:
             if not isinstance(result, dict) or kind not in _AREAS:
@@ -125,10 +205,10 @@ def _picture(task: dict[str, Any], file: Path, root: Path) -> Picture:
                     "bad_annotation",
                 )
             size = height, width
-            outlines.append(_outline(result, str(kind), (height, width)))
+            outline = _outline(result, str(kind), (height, width))
+            outlines.append(replace(outline, label=outline.label or labels.get(result.get("id"))))
         except DataError as error:
             outlines.append(error)
-    name = _image_name(task["data"])
     return Picture(
         owner=owner,
         image=name if not isinstance(name, str) or _there(root, name) else _PREFIX.sub("", Path(name).name),
@@ -140,9 +220,28 @@ def _picture(task: dict[str, Any], file: Path, root: Path) -> Picture:
     )
 
 
-def _image_name(data: dict[str, Any]) -> object:
-    named = data.get("image", data.get("img", data.get("$undefined$")))
-    return named if named is not None else next((value for value in data.values() if isinstance(value, str)), None)
+def _labels(results: list[Any]) -> dict[object, str]:
+    """Classes of outlines by their id, where shape and class are results of their own: <Polygon> beside <Labels>."""
+    shapes = {
+        entry["id"] for entry in results if isinstance(entry, dict) and entry.get("type") in _AREAS and _has_id(entry)
+    }
+    found: dict[object, str] = {}
+    for entry in results:
+        if isinstance(entry, dict) and entry.get("type") == "labels" and _has_id(entry) and entry["id"] in shapes:
+            value = entry.get("value")
+            label = _first_label(value, "labels") if isinstance(value, dict) else None
+            if label is not None:
+                found[entry["id"]] = label
+    return found
+
+
+def _has_id(entry: Mapping[str, Any]) -> bool:
+    return isinstance(entry.get("id"), str | int)
+
+
+def _first_label(value: Mapping[str, Any], kind: str) -> str | None:
+    labels = value.get(kind, value.get("labels"))
+    return labels[0] if isinstance(labels, list) and labels and isinstance(labels[0], str) else None
 
 
 def _there(root: Path, name: str) -> bool:
@@ -156,8 +255,7 @@ def _outline(result: dict[str, Any], kind: str, size: tuple[int, int]) -> Outlin
     if not isinstance(value, dict):
         raise DataError(f"has the value {shown(value)}; it takes a mapping", "bad_annotation")
     height, width = size
-    labels = value.get(kind, value.get("labels"))
-    label = labels[0] if isinstance(labels, list) and labels and isinstance(labels[0], str) else None
+    label = _first_label(value, kind)
     name = str(result.get("id") or "")
     if kind.startswith("polygon"):
         corners = flat(value.get("points"))
@@ -174,58 +272,3 @@ def _outline(result: dict[str, Any], kind: str, size: tuple[int, int]) -> Outlin
         raise DataError(f"has a brush mask in the format {shown(value.get('format'))}; it takes rle", "bad_rle")
     pixels = brush_mask(value.get("rle"), size)
     return Outline(name=name, label=label, bitmap=Bitmap(0, 0, pixels))
-
-
-def brush_mask(packed: object, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A brush mask out of Label Studio's bytes: bool [H, W], where the last of four channels is not 0.
-
-    The bits are those of the package rle-pack of thi.ng: 32 for the number of values, 5 for their width less 1, four
-    times 4 for the widths of run lengths less 1; then for each run one bit (whether one value repeats), two that choose
-    the width of its length, the length less 1, and the value or the values.
-
-    Raises:
-        DataError: it is damaged, or of another size; does not name the object.
-    """
-    height, width = size
-    if (
-        not isinstance(packed, list)
-        or len(packed) > 8 * _CHANNELS * height * width + 64
-        or not all(type(value) is int and 0 <= value < 256 for value in packed)
-    ):
-        raise DataError(f"has the brush mask {shown(packed)}; it takes a list of bytes", "bad_rle")
-    bits = np.unpackbits(np.array(packed, np.uint8))
-    weights = (1 << np.arange(32, dtype=np.int64))[::-1]
-    place = 0
-
-    def read(count: int) -> int:
-        nonlocal place
-        part = bits[place : place + count]
-        if len(part) < count:
-            raise DataError("has a brush mask that is cut short; export it again", "bad_rle")
-        place += count
-        return int(part @ weights[-count:])
-
-    total = read(32)
-    if total != _CHANNELS * height * width:
-        raise DataError(
-            f"has a brush mask of {total} values; {width}x{height} pixels have {_CHANNELS * height * width}", "bad_rle"
-        )
-    word = read(5) + 1
-    widths = [read(4) + 1 for _ in range(4)]
-    values = np.zeros(total, np.int64)
-    done = 0
-    while done < total:
-        repeats = read(1)
-        length = read(widths[read(2)]) + 1
-        if done + length > total:
-            raise DataError("has a brush mask whose runs are longer than its image; export it again", "bad_rle")
-        if repeats:
-            values[done : done + length] = read(word)
-        else:
-            part = bits[place : place + length * word]
-            if len(part) < length * word:
-                raise DataError("has a brush mask that is cut short; export it again", "bad_rle")
-            values[done : done + length] = part.reshape(length, word) @ weights[-word:]
-            place += length * word
-        done += length
-    return values.reshape(height, width, _CHANNELS)[..., -1] > 0

@@ -13,6 +13,7 @@ from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import LeftOut
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import whole
+from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.outline import Bitmap, Outline, ellipse, flat
 from lora_sam.data.reading.outlined import Picture, open_pictures, split_in
 from lora_sam.data.reading.paths import data_root, shown
@@ -85,15 +86,28 @@ def _picture(content: dict[str, Any], file: Path, root: Path) -> Picture:
             outlines.append(_outline(shape, kind))
         except DataError as error:
             outlines.append(error)
+    name = content.get("imagePath") or f"{file.stem}.jpg"
+    if isinstance(name, str) and _stem(name) != file.stem and _beside(file):
+        left_out["other_name", "files name another image than that of their own name, which is there too"] += 1
     return Picture(
         owner=str(file),
-        image=content.get("imagePath") or f"{file.stem}.jpg",
+        image=name,
         folders=(file.parent,),
         size=None if height is None or width is None else (height, width),
         outlines=outlines,
         left_out=left_out,
         split=split_in(file, root),
     )
+
+
+def _stem(name: str) -> str:
+    """The name of a file without folders and ending, whatever separates them."""
+    return name.replace("\\", "/").rpartition("/")[2].rpartition(".")[0]
+
+
+def _beside(file: Path) -> bool:
+    """Whether an image beside a file has its name."""
+    return any(file.with_suffix(suffix).is_file() for suffix in SUFFIXES)
 
 
 def _outline(shape: Any, kind: object) -> Outline:
@@ -104,7 +118,7 @@ def _outline(shape: Any, kind: object) -> Outline:
         raise DataError(f"has the label {shown(label)}; it takes text", "bad_annotation")
     corners = flat(shape.get("points"))
     about = Outline(label=label, group=None if group is None else str(group))
-    if kind in ("polygon", "rotation"):
+    if kind in ("polygon", "rotation", "oriented_rectangle"):
         return replace(about, rings=(corners,))
     if kind not in ("rectangle", "circle", "mask"):
         raise DataError(

@@ -27,6 +27,7 @@ NoticeKind = Literal[
     "objects_in_a_quarter",
     "odd_ids",
     "other_frame",
+    "other_name",
     "parted_group",
     "rectangles",
     "same_masks",

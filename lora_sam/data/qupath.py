@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import LeftOut
 from lora_sam.data.options import FormatOptions
@@ -18,6 +21,7 @@ from lora_sam.data.reading.tool_files import files_below, parsed
 from lora_sam.data.splits import Splits
 
 _ENDINGS = (".geojson",)
+_INSIDE = ("detection", "cell")
 _NO_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 
 
@@ -26,7 +30,9 @@ class QuPath(FormatOptions):
     """`<image>.geojson` beside the images or in a folder of their own; coordinates in pixels of the whole image.
 
     Polygons, with their holes, are objects, in annotations, detections and cells; the class is the classification.
-    Points and lines are no objects; they are counted. Folders called train, val or test are splits.
+    Annotations around detections or cells are the regions where QuPath looked for them, and no objects, nor are classes
+    with an asterisk, such as `Ignore*`; points and lines are none either. All are counted. Folders called train, val or
+    test are splits.
     """
 
     def open(self, seed: int) -> Splits:
@@ -64,6 +70,12 @@ def _pictures(root: Path) -> Iterator[Picture | DataError]:
                 raise DataError(
                     f'{file}: has no list "features"; export it from QuPath as GeoJSON again.', "bad_annotation"
                 )
+            if isinstance(content, dict) and (content.get("crs") or content.get("georeference")):
+                raise DataError(
+                    f'{file}: has "crs" or "georeference", so its coordinates are those of a map, where pixels '
+                    "of the image are needed; export it from QuPath, or make label images of it with gdal_rasterize.",
+                    "bad_annotation",
+                )
             yield _picture(features, file, root)
         except DataError as error:
             yield error
@@ -72,18 +84,26 @@ def _pictures(root: Path) -> Iterator[Picture | DataError]:
 def _picture(features: list[Any], file: Path, root: Path) -> Picture:
     left_out: LeftOut = Counter()
     outlines: list[Outline | DataError] = []
-    for feature in features:
+    regions = _regions(features)
+    for place, feature in enumerate(features):
         geometry = feature.get("geometry") if isinstance(feature, dict) else None
         kind = geometry.get("type") if isinstance(geometry, dict) else None
         if kind in _NO_AREA:
             left_out["no_outline", f"features of type {kind} outline nothing"] += 1
+            continue
+        if place in regions:
+            left_out["crowds_left_out", "annotations around detections or cells are regions, and no objects"] += 1
             continue
         try:
             if not isinstance(geometry, dict):
                 raise DataError(
                     f"has the geometry {shown(geometry)}; it takes a Polygon or a MultiPolygon", "bad_polygon"
                 )
-            outlines.append(_outline(feature, geometry, kind))
+            outline = _outline(feature, geometry, kind)
+            if (outline.label or "").endswith("*"):
+                left_out["crowds_left_out", "objects of classes with an asterisk, which QuPath ignores, are none"] += 1
+                continue
+            outlines.append(outline)
         except DataError as error:
             outlines.append(error)
     name = file.stem  # image.png.geojson is that of image.png, and image.geojson of image.(png, tif, ...)
@@ -122,6 +142,37 @@ def _outline(feature: dict[str, Any], geometry: dict[str, Any], kind: object) ->
         rings=tuple(rings),
         holes=tuple(holes),
     )
+
+
+def _regions(features: list[Any]) -> set[int]:
+    """Places of the annotations in whose box the box of a detection or cell lies."""
+    boxes: dict[bool, list[tuple[int, NDArray[np.float64]]]] = {True: [], False: []}
+    for place, feature in enumerate(features):
+        properties = feature.get("properties") if isinstance(feature, dict) else None
+        kind = properties.get("objectType") if isinstance(properties, dict) else None
+        box = _box(feature) if kind in (*_INSIDE, "annotation") else None
+        if box is not None:
+            boxes[kind == "annotation"].append((place, box))
+    if not boxes[False]:
+        return set()
+    inner = np.array([box for _, box in boxes[False]])
+    return {
+        place for place, box in boxes[True] if ((inner[:, :2] >= box[:2]) & (inner[:, 2:] <= box[2:])).all(axis=1).any()
+    }
+
+
+def _box(feature: dict[str, Any]) -> NDArray[np.float64] | None:
+    """The box XYXY of a feature's outlines; None where they are damaged, which their reader names."""
+    geometry = feature.get("geometry")
+    kind = geometry.get("type") if isinstance(geometry, dict) else None
+    if not isinstance(geometry, dict) or kind not in ("Polygon", "MultiPolygon"):
+        return None
+    try:
+        corners = np.array([value for ring in _outline(feature, geometry, kind).rings for value in ring])  # type: ignore[attr-defined]
+    except DataError:
+        return None
+    points = corners.reshape(-1, 2)
+    return np.concatenate([points.min(axis=0), points.max(axis=0)]) if len(points) else None
 
 
 def _ring(points: object) -> list[float]:

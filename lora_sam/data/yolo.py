@@ -53,8 +53,17 @@ class Yolo(FormatOptions):
         root = data_root(self.root, follow_links=self.follow_links)
         table = _table(root)
         names = _names(table, root)
+        if "kpt_shape" in table:
+            raise DataError(
+                f"{table['']}: has kpt_shape, so its labels are boxes and key points, which outline nothing; export it "
+                "for segmentation, with the corners of outlines.",
+                "bad_annotation",
+            )
+        owners: dict[Path, Path] = {}
         pictures = [
-            entry for split, images in _places(table, root, self) for entry in _split(split, images, names, root)
+            entry
+            for split, images in _places(table, root, self)
+            for entry in _split(split, images, names, root, owners)
         ]
         pictures += _without_image(root)
         boxes = sum(entry.left_out["no_outline", _BOXES] for entry in pictures if isinstance(entry, Picture))
@@ -191,16 +200,23 @@ def _images(entry: object, table: dict[str, Any], root: Path) -> list[Path]:
     )
 
 
-def _split(split: str, images: list[Path], names: dict[int, str], root: Path) -> Iterator[Picture | DataError]:
+def _split(
+    split: str, images: list[Path], names: dict[int, str], root: Path, owners: dict[Path, Path]
+) -> Iterator[Picture | DataError]:
     for image in images:
         try:
-            yield _picture(split, image, names, root)
+            yield _picture(split, image, names, root, owners)
         except DataError as error:
             yield error
 
 
-def _picture(split: str, image: Path, names: dict[int, str], root: Path) -> Picture:
+def _picture(split: str, image: Path, names: dict[int, str], root: Path, owners: dict[Path, Path]) -> Picture:
     file = _labels_of(image, root)
+    if file is not None and owners.setdefault(file, image) != image:
+        raise DataError(
+            f"{file}: belongs to {owners[file]} and {image}, which have the same name but for the ending; keep one.",
+            "duplicate_id",
+        )
     left_out: LeftOut = Counter()
     outlines: list[Outline | DataError] = []
     for number, line in enumerate(read_lines(file, _MAX_LABELS) if file is not None else (), start=1):

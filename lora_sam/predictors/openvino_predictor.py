@@ -33,7 +33,7 @@ from lora_sam.predictors.openvino_parts import (
     with_one_enlarged,
     without_classes,
 )
-from lora_sam.predictors.pictures import pixels_of
+from lora_sam.predictors.pictures import checked_pixels
 from lora_sam.predictors.prompting import checked, prompts_from, size_of
 
 if TYPE_CHECKING:
@@ -116,14 +116,13 @@ class OpenVINOPredictor:
         hint = self._encoder.compiled.get_property("INFERENCE_PRECISION_HINT")
         return str(hint.get_type_name())
 
-    def set_image(self, image: NDArray[np.uint8]) -> None:
+    def set_image(self, image: Picture) -> None:
         """See `Predictor`."""
         self.embedding(image)
 
-    def embedding(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embedding(self, image: Picture) -> NDArray[np.float32]:
         """Image embedding [1, C, S/16, S/16] of an RGB image [H, W, 3]. Raises `DataError` unless it is uint8 RGB."""
-        size_of(image)
-        return self._embeddings.embed(image)
+        return self._embeddings.embed(checked_pixels(image))
 
     def forget(self) -> None:
         """See `Predictor`."""
@@ -133,9 +132,7 @@ class OpenVINOPredictor:
         """See `Predictor`."""
         self._embeddings.most_bytes = most_bytes
 
-    def predict(
-        self, image: NDArray[np.uint8], prompts: Prompts, *, multimask: bool = False, threshold: float = 0.0
-    ) -> Masks:
+    def predict(self, image: Picture, prompts: Prompts, *, multimask: bool = False, threshold: float = 0.0) -> Masks:
         """See `Predictor`.
 
         Raises:
@@ -143,9 +140,12 @@ class OpenVINOPredictor:
         """
         if multimask:
             self._check_offers_all()
+        pixels = checked_pixels(image)
         if not len(prompts):
-            return no_masks(size_of(image), self.frame)
-        return by_kind(checked(prompts, size_of(image)), lambda part: self._predict(image, part, multimask, threshold))
+            return no_masks(size_of(pixels), self.frame)
+        return by_kind(
+            checked(prompts, size_of(pixels)), lambda part: self._predict(pixels, part, multimask, threshold)
+        )
 
     def _predict(self, image: NDArray[np.uint8], prompts: Prompts, multimask: bool, threshold: float) -> Masks:
         """`predict` for prompts of one kind."""
@@ -163,9 +163,10 @@ class OpenVINOPredictor:
         ]
         return Masks(columns[0], columns[1], columns[2], *columns[3:])
 
-    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts, *, worth: Worth | None = None) -> AllMasks:
+    def predict_all(self, image: Picture, prompts: Prompts, *, worth: Worth | None = None) -> AllMasks:
         """See `Predictor`."""
-        return by_kind(checked(prompts, size_of(image)), lambda part: self._predict_all(image, part, worth))
+        pixels = checked_pixels(image)
+        return by_kind(checked(prompts, size_of(pixels)), lambda part: self._predict_all(pixels, part, worth))
 
     def _predict_all(self, image: NDArray[np.uint8], prompts: Prompts, worth: Worth | None) -> AllMasks:
         """`predict_all` for prompts of one kind."""
@@ -194,7 +195,7 @@ class OpenVINOPredictor:
         multimask: bool = False,
     ) -> Masks:
         """See `Predictor`."""
-        pixels = pixels_of(image)
+        pixels = checked_pixels(image)
         prompts = prompts_from(boxes, points, labels, size_of(pixels), mask_inputs, self.frame.mask_side)
         if not multimask:
             return self.predict(pixels, prompts)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
+from lora_sam.predictors.prompting import size_of
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Picture
@@ -37,6 +38,13 @@ def pixels_of(picture: Picture) -> NDArray[np.uint8]:
         return _of_tensor(picture)
     kinds = "a NumPy array uint8 [H, W, 3] in RGB order, a path, a picture of Pillow, or a tensor uint8 [3, H, W]"
     raise DataError(f"image is a {type(picture).__name__}, must be {kinds}")
+
+
+def checked_pixels(picture: Picture) -> NDArray[np.uint8]:
+    """`pixels_of`, arrays too. Raises `DataError` for what is no RGB picture, uint8 [H, W, 3]."""
+    pixels = pixels_of(picture)
+    size_of(pixels)
+    return pixels
 
 
 def _of_file(path: Path) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ from lora_sam.core.predictor import AllMasks, Worth, best_of_three
 from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Masks, Prompts
 from lora_sam.predictors.interface import Embeddings, by_kind, no_masks, with_candidates
-from lora_sam.predictors.pictures import pixels_of
+from lora_sam.predictors.pictures import checked_pixels
 from lora_sam.predictors.prompting import checked, prompts_from, size_of
 
 if TYPE_CHECKING:
@@ -123,15 +123,13 @@ class TorchPredictor:
         """See `Predictor`."""
         return self.embedder.encoded
 
-    def set_image(self, image: NDArray[np.uint8]) -> None:
+    def set_image(self, image: Picture) -> None:
         """See `Predictor`."""
-        size_of(image)
-        self.embedder.embed(image)
+        self.embedder.embed(checked_pixels(image))
 
-    def embedding(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embedding(self, image: Picture) -> NDArray[np.float32]:
         """See `Predictor`."""
-        size_of(image)
-        values: NDArray[np.float32] = self.embedder.embed(image).float().cpu().numpy()
+        values: NDArray[np.float32] = self.embedder.embed(checked_pixels(image)).float().cpu().numpy()
         return values
 
     def forget(self) -> None:
@@ -142,13 +140,14 @@ class TorchPredictor:
         """See `Predictor`."""
         self.embedder.remember(most_bytes)
 
-    def predict(
-        self, image: NDArray[np.uint8], prompts: Prompts, *, multimask: bool = False, threshold: float = 0.0
-    ) -> Masks:
+    def predict(self, image: Picture, prompts: Prompts, *, multimask: bool = False, threshold: float = 0.0) -> Masks:
         """See `Predictor`."""
+        pixels = checked_pixels(image)
         if not len(prompts):
-            return no_masks(size_of(image), self.frame)
-        return by_kind(checked(prompts, size_of(image)), lambda part: self._predict(image, part, multimask, threshold))
+            return no_masks(size_of(pixels), self.frame)
+        return by_kind(
+            checked(prompts, size_of(pixels)), lambda part: self._predict(pixels, part, multimask, threshold)
+        )
 
     def _predict(self, image: NDArray[np.uint8], prompts: Prompts, multimask: bool, threshold: float) -> Masks:
         """`predict` for prompts of one kind."""
@@ -167,9 +166,10 @@ class TorchPredictor:
             low_res.append(logits.cpu().numpy())
         return Masks(np.concatenate(masks), np.concatenate(scores), np.concatenate(low_res))
 
-    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts, *, worth: Worth | None = None) -> AllMasks:
+    def predict_all(self, image: Picture, prompts: Prompts, *, worth: Worth | None = None) -> AllMasks:
         """See `Predictor`."""
-        return by_kind(checked(prompts, size_of(image)), lambda part: self._predict_all(image, part, worth))
+        pixels = checked_pixels(image)
+        return by_kind(checked(prompts, size_of(pixels)), lambda part: self._predict_all(pixels, part, worth))
 
     def _predict_all(self, image: NDArray[np.uint8], prompts: Prompts, worth: Worth | None) -> AllMasks:
         """`predict_all` for prompts of one kind."""
@@ -202,7 +202,7 @@ class TorchPredictor:
         multimask: bool = False,
     ) -> Masks:
         """See `Predictor`."""
-        pixels = pixels_of(image)
+        pixels = checked_pixels(image)
         prompts = prompts_from(boxes, points, labels, size_of(pixels), mask_inputs, self.frame.mask_side)
         if not multimask:
             return self.predict(pixels, prompts)

@@ -47,8 +47,10 @@ def stored_prompts(prompts: Prompts) -> dict[str, Any]:
 
 
 def entry(sample: Sample, prompts: Prompts) -> dict[str, Any]:
-    """What is stored of an image: its `id`, the names of its `objects`, and their `stored_prompts`."""
-    return {"id": sample.id, "objects": list(sample.object_ids), **stored_prompts(prompts)}
+    """What is stored of an image: its `id` and size, the names of its `objects`, and their `stored_prompts`."""
+    height, width = sample.image.shape[:2]
+    about = {"id": sample.id, "height": height, "width": width, "objects": list(sample.object_ids)}
+    return {**about, **stored_prompts(prompts)}
 
 
 def write_prompts(

@@ -155,11 +155,11 @@ class AdapterPredictor(TorchPredictor):
             one.encoded for one in {id(one): one for one in (*self._predictors.values(), self._current)}.values()
         )
 
-    def set_image(self, image: NDArray[np.uint8]) -> None:
+    def set_image(self, image: Picture) -> None:
         """See `Predictor`."""
         self._current.set_image(image)
 
-    def embedding(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embedding(self, image: Picture) -> NDArray[np.float32]:
         """See `Predictor`."""
         return self._current.embedding(image)
 
@@ -173,13 +173,11 @@ class AdapterPredictor(TorchPredictor):
         for predictor in (*self._predictors.values(), self._current):
             predictor.remember(most_bytes)
 
-    def predict(
-        self, image: NDArray[np.uint8], prompts: Prompts, *, multimask: bool = False, threshold: float = 0.0
-    ) -> Masks:
+    def predict(self, image: Picture, prompts: Prompts, *, multimask: bool = False, threshold: float = 0.0) -> Masks:
         """See `Predictor`."""
         return self._current.predict(image, prompts, multimask=multimask, threshold=threshold)
 
-    def predict_all(self, image: NDArray[np.uint8], prompts: Prompts, *, worth: Worth | None = None) -> AllMasks:
+    def predict_all(self, image: Picture, prompts: Prompts, *, worth: Worth | None = None) -> AllMasks:
         """See `Predictor`."""
         return self._current.predict_all(image, prompts, worth=worth)
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from lora_sam import AutomaticMasks, read_image
 from lora_sam.core.errors import DataError
+from lora_sam.core.structures import Prompts
 from lora_sam.predictors import TorchPredictor
 from lora_sam.predictors.pictures import pixels_of
 
@@ -84,3 +85,22 @@ def test_predictor_and_automatic_masks_take_them(tiny_sam: Any, tmp_path: Path) 
     np.testing.assert_array_equal(
         automatic.generate(predictor, Image.fromarray(PIXELS)).masks, automatic.generate(predictor, PIXELS).masks
     )
+
+
+def test_every_way_to_ask_takes_them(tiny_sam: Any, tmp_path: Path) -> None:
+    """`segment` took a path, and `predict` beside it refused one."""
+    path = tmp_path / "image.png"
+    Image.fromarray(PIXELS).save(path)
+    prompts = Prompts(boxes=np.array([[2, 3, 12, 9]], np.float32))
+    predictor, known = TorchPredictor(tiny_sam(), 64), TorchPredictor(tiny_sam(), 64)
+    for picture in (path, str(path), Image.open(path), torch.from_numpy(PIXELS.copy())):
+        predictor.set_image(picture)
+        np.testing.assert_array_equal(predictor.embedding(picture), known.embedding(PIXELS))
+        found = predictor.predict(picture, prompts), predictor.predict_all(picture, prompts)
+        expected = known.predict(PIXELS, prompts), known.predict_all(PIXELS, prompts)
+        np.testing.assert_array_equal(found[0].masks, expected[0].masks)
+        np.testing.assert_array_equal(found[1].logits, expected[1].logits)
+        assert predictor.predict(picture, prompts[:0]).masks.shape == (0, 12, 20)
+    assert predictor.encoded == 1
+    with pytest.raises(DataError, match="image is a list"):
+        predictor.predict([[[1, 2, 3]]], prompts)  # type: ignore[arg-type]

@@ -163,7 +163,7 @@ def json_kind(file: Path) -> Literal["coco", "datumaro"] | None:
     if _DATUMARO_KEY.search(text) and _DATUMARO_HEAD.search(text):
         return "datumaro"
     # Label Studio's list of tasks, and SA-1B's file for each image, have annotations too
-    if text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[") or (_ONE_IMAGE.search(text) and b'"images"' not in text):
+    if text.lstrip(b" \t\r\n").startswith(b"[") or (_ONE_IMAGE.search(text) and b'"images"' not in text):
         return None
     empty = len(text) < _END_BYTES and all(key in text for key in (b'"images"', b'"annotations"'))
     return "coco" if _COCO_KEY.search(text) and (empty or _COCO_ENTRY.search(text)) else None
@@ -187,7 +187,7 @@ def ends_of(file: Path) -> bytes:
         with file.open("rb") as opened:
             text = opened.read(_END_BYTES)
             wide = _UTF_16.get(text[:2])  # as PowerShell writes
-            text = _narrow(text, wide)
+            text = _narrow(text, wide).removeprefix(b"\xef\xbb\xbf")
             size = file.stat().st_size
             if size > _END_BYTES:
                 opened.seek(max(_END_BYTES, size - _END_BYTES) // 2 * 2)

@@ -19,6 +19,8 @@ from lora_sam.data.reading.reach import Reach, are_shares
 
 _MOST = 2000  # annotations that are looked at, evenly spaced
 _SHARE = 0.8  # of them must agree
+_MOST_WHOLE = 100  # masks without a box that are looked at
+_TORN = 2  # times as long an outline
 _LEAST_SIDE = 8.0  # smaller boxes tell nothing
 _PIXELS, _PART = 3.0, 0.05  # a side may be off by so many pixels, or by this part of the box
 
@@ -61,7 +63,7 @@ class Frame:
         said = {
             "polygons are read as (y, x), in which order they fit their boxes": self.swapped,
             "polygons are read as fractions of the image, as which they fit their boxes": self.relative,
-            "RLE is read along rows, in which order it fits its boxes": self.row_major,
+            "RLE is read along rows, in which order it fits its boxes, or its masks are whole": self.row_major,
         }
         for text, holds in said.items():
             if holds:
@@ -103,6 +105,8 @@ def frame_of(entries: Sequence[Any], sizes: dict[str, tuple[int, int]], file: ob
         if box is None:
             if points is not None:
                 boxless[are_shares(points, size)] += 1
+            elif isinstance(segmentation, dict) and runs.total() < _MOST_WHOLE:
+                runs[_whole_order(segmentation, size)] += 1
             continue
         if isinstance(segmentation, dict):
             runs[_order(segmentation, size, box)] += 1
@@ -172,6 +176,19 @@ def _order(rle: dict[str, Any], size: tuple[int, int], box: NDArray[np.float64])
     except DataError:
         pass  # its reader says what is wrong
     return "other"
+
+
+def _whole_order(rle: dict[str, Any], size: tuple[int, int]) -> str:
+    """In which order a mask has far the shorter outline: read in the other one it is torn into stripes."""
+    outlines = []
+    try:
+        for stored in (rle, transposed(rle, size)):
+            mask = EncodedMasks((encode(stored, size)[0],)).read(size)[0]
+            outlines.append(np.count_nonzero(mask[1:] != mask[:-1]) + np.count_nonzero(mask[:, 1:] != mask[:, :-1]))
+    except DataError:
+        return "other"  # its reader says what is wrong
+    columns, rows = outlines
+    return "rows" if rows * _TORN < columns else "columns" if columns * _TORN < rows else "other"
 
 
 def _fits(tight: NDArray[np.float64], box: NDArray[np.float64]) -> bool:

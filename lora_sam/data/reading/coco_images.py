@@ -66,14 +66,14 @@ def read_images(
 def _read_image_entry(entry: dict[str, Any], root: Path, folder: Path, owner: str, finder: ImageFinder) -> CocoImage:
     stated = [entry.get(key) for key in ("height", "width")]
     height, width = map(whole, stated)
-    if all(value in _NOT_STATED for value in stated) and isinstance(name := entry.get("file_name"), str):
+    name = entry.get("file_name", entry.get("coco_url"))  # LVIS has the URL alone
+    if all(value in _NOT_STATED for value in stated) and isinstance(name, str):
         height, width = image_size(_path(name, root, folder, owner, finder))
     if height is None or width is None or height * width > MAX_PIXELS:
         found = f"width {shown(entry.get('width'))}, height {shown(entry.get('height'))}"
         raise DataError(
             f"{owner} has {found}; it takes whole numbers of pixels, at most {MAX_PIXELS} in all.", "bad_annotation"
         )
-    name = entry.get("file_name")
     if not isinstance(name, str):
         raise DataError(f'{owner} has no "file_name"; give the name of the image file.', "bad_annotation")
     path = _path(name, root, folder, owner, finder)

@@ -21,6 +21,7 @@ MAX_OUTLINE = 2 * 10**6
 """Longer outlines of one annotation, in pixels, are refused: the memory to rasterise them grows with their length."""
 
 _MIN_VERTICES = 3
+_ENCLOSE_NOTHING = (2, 4)  # numbers of a point and of a line
 _KEPT = KeptWindows(64 << 20)  # bytes
 _AT_ONCE = 64  # masks of which only the union is wanted
 
@@ -97,7 +98,7 @@ def encode(
         counts = _checked_counts(segmentation, size)
         rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     elif isinstance(segmentation, list) and segmentation:
-        segmentation = _nested(segmentation)
+        segmentation = _enclosing(_nested(segmentation))
         rles = coco_mask.frPyObjects(_checked_polygons(segmentation, size), height, width)
         rle = rles[0] if len(rles) == 1 else _together(rles, rings, stated)
     elif segmentation == []:
@@ -176,6 +177,16 @@ def _nested(segmentation: list[Any], deepest: int = 8) -> list[Any]:
     if lists and deepest:
         return [polygon for part in segmentation for polygon in _nested(part, deepest - 1)]
     return segmentation
+
+
+def _enclosing(polygons: list[Any]) -> list[Any]:
+    """The polygons without points and lines, which enclose nothing, where others do."""
+    rings = [
+        part
+        for part in polygons
+        if not isinstance(part, list) or len(part) not in _ENCLOSE_NOTHING or not are_numbers(part)
+    ]
+    return rings or polygons
 
 
 def _checked_polygons(polygons: list[Any], size: tuple[int, int]) -> list[list[float]]:

@@ -65,7 +65,7 @@ def deep_pixels(path: ImageFile) -> DeepPixels | None:
         if image.mode.startswith("I") or image.mode == "F":
             return DeepPixels(np.asarray(upright(image, path))[:, :, None])
         kind = image.format
-        if kind != "JPEG2000" and not any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
+        if kind != "JPEG2000" and not _has_16_bits(image):
             return None
     if kind == "TIFF":
         return read_tiff(path)
@@ -75,6 +75,20 @@ def deep_pixels(path: ImageFile) -> DeepPixels | None:
         package = codecs("imagecodecs")
         values = np.asarray((package.jpeg2k_decode if kind == "JPEG2000" else package.png_decode)(file.read()))
     return DeepPixels(values if values.ndim == 3 else values[:, :, None])
+
+
+def is_deep(path: ImageFile) -> bool:
+    """Whether `deep_pixels` has something to say of an image, from its header alone. Raises `DataError` as it does."""
+    if is_unknown_tiff(path):
+        return True
+    with opened_image(path) as image:
+        if image.format == "JPEG2000":
+            return _is_deep_jpeg2000(path)
+        return image.mode.startswith("I") or image.mode == "F" or _has_16_bits(image)
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def _is_deep_jpeg2000(path: ImageFile) -> bool:

@@ -21,6 +21,7 @@ class Outcome:
         nothing: Why nothing was found in the first image without an object, and what to change; None where all have
             some, or had prompts.
         others: Names of images of earlier calls whose masks are there still.
+        unscaled: Images that went through the model and have more than 8 bits, where the training had none of these.
         unknown_frames: What images with a place on earth say about its frame, by name, where that is no EPSG code.
         model_seconds: In which the model worked.
         seconds: From the first image to the last.
@@ -34,6 +35,7 @@ class Outcome:
     failures: dict[str, str] = field(default_factory=dict)
     nothing: str | None = None
     others: tuple[str, ...] = ()
+    unscaled: list[str] = field(default_factory=list)
     unknown_frames: dict[str, str] = field(default_factory=dict)
     model_seconds: float = 0.0
     seconds: float = 0.0

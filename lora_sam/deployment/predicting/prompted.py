@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,15 @@ class PromptedObject:
     category: str
     place: str
     size: tuple[int, int] | None = None
+
+    def moved(self, x: float, y: float) -> PromptedObject:
+        """The same in the image that it shows a part of, from the pixel (x, y) on; nobody says how large that is."""
+        box = self.prompts.box
+        moved = ObjectPrompts(
+            box=None if box is None else (box[0] + x, box[1] + y, box[2] + x, box[3] + y),
+            points=tuple((one + x, other + y, label) for one, other, label in self.prompts.points),
+        )
+        return replace(self, prompts=moved, size=None)
 
     @property
     def decisive(self) -> dict[str, Any]:

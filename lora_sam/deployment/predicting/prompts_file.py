@@ -9,6 +9,7 @@ from typing import Any
 
 from lora_sam.core.console import note
 from lora_sam.core.errors import DataError
+from lora_sam.core.tile_grid import image_of_tile
 from lora_sam.data.reading.annotation_files import any_json, identifier_of
 from lora_sam.data.reading.numbers import is_number
 from lora_sam.data.reading.paths import shown
@@ -166,7 +167,7 @@ def _coco(
         if image is None:
             raise DataError(f"prompts = {file}: {place} belongs to no image that the file lists; correct its image_id")
         category = entry.get("category_id")
-        if category is not None and categories and category not in categories:
+        if not _may_be(category, categories):
             raise DataError(
                 f"prompts = {file}: {place} has the category {shown(category)}, which the file does not list"
             )
@@ -187,7 +188,7 @@ def _results(file: Path, content: Sequence[Any], source: Source) -> Iterator[tup
                 "file that lists them as source=..., or names of files as image_id"
             )
         category = entry.get("category_id")
-        if source.categories and category is not None and category not in source.categories:
+        if not _may_be(category, source.categories):
             raise DataError(
                 f"prompts = {file}: {place} has the category {shown(category)}, which {source.typed} does not list"
             )
@@ -195,6 +196,11 @@ def _results(file: Path, content: Sequence[Any], source: Source) -> Iterator[tup
         image = names.get(identifier)
         one = _boxed(file, place, str(position), entry["bbox"], name, None if image is None else image.stated)
         yield identifier if image is None else image.name, one
+
+
+def _may_be(category: object, categories: Mapping[int, str]) -> bool:
+    """Whether a category is none, or one of those that are listed; any number or text where none are."""
+    return category is None or (isinstance(category, int | float | str) and (not categories or category in categories))
 
 
 def _boxed(
@@ -224,8 +230,14 @@ def _stored(file: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, Promp
         boxes, points = (entry.get(key) or [None] * count for key in ("boxes", "points"))
         if len(boxes) != count or len(points) != count:
             raise DataError(f"prompts = {file}: the image {shown(entry.get('id'))} has other counts; restore the file")
+        name, size = entry.get("id"), size_of_entry(entry)
+        tile = image_of_tile(name) if isinstance(name, str) else None
         ones = [{"box": box, "points": several or []} for box, several in zip(boxes, points, strict=True)]
-        yield from _objects(file, entry.get("id"), ones, entry["objects"])
+        found = _objects(file, name, ones, entry["objects"], size)
+        if tile is not None:
+            note(f"note: prompts = {file}: prompts of tiles are taken where the tiles lie in their images")
+            found = ((tile[0], one.moved(*tile[1])) for _, one in found)
+        yield from found
 
 
 def _objects(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.paths import shown
@@ -33,17 +35,18 @@ def read_table(file: Path, kinds: str) -> tuple[str, list[tuple[str, PromptedObj
     try:
         if file.stat().st_size > _MOST_TABLE_BYTES:
             raise DataError(f"prompts = {file}: is larger than {_MOST_TABLE_BYTES >> 20} MiB; split it")
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"prompts = {file}: cannot be read as UTF-8 text ({error})") from error
-    if not lines:
+    if not text:
         raise DataError(f"prompts = {file}: is empty; its first line names the columns: {kinds}")
-    separator = max(",;\t", key=lines[0].count)
-    heads = [head.strip().lower() for head in next(csv.reader([lines[0]], delimiter=separator))]
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text), delimiter=separator)  # a name may have a line break in quotes
+    heads = [head.strip().lower() for head in next(reader)]
     if twice := sorted({head for head in heads if heads.count(head) > 1}):
         raise DataError(f"prompts = {file}: has the column {twice[0]} {heads.count(twice[0])} times; keep one of them")
     rows = []
-    for number, cells in enumerate(csv.reader(lines[1:], delimiter=separator), 2):
+    for number, cells in _lines(file, reader):
         if any(cell.strip() for cell in cells):
             if len(cells) != len(heads):
                 raise DataError(f"prompts = {file}: line {number} has {len(cells)} cells, the first line {len(heads)}")
@@ -64,6 +67,15 @@ def read_table(file: Path, kinds: str) -> tuple[str, list[tuple[str, PromptedObj
     if corners or sides:
         return "table of boxes", list(_box_rows(file, rows, image, corners, sides))
     return "table of points", list(_point_rows(file, rows, image, heads))
+
+
+def _lines(file: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
+    """The lines after the first with their numbers."""
+    try:
+        for cells in reader:
+            yield reader.line_num, cells
+    except csv.Error as error:
+        raise DataError(f"prompts = {file}: line {reader.line_num} is no line of a table ({error})") from error
 
 
 def _box_rows(

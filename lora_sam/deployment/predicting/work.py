@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import DataError, LoraSamError, TrainingError
 from lora_sam.core.files import digest_of
 from lora_sam.core.predictor import Predictor
+from lora_sam.data.reading.deep_images import is_deep
 from lora_sam.data.reading.georeference import georeference_of
 from lora_sam.data.reading.image_file import MAX_TILED_PIXELS, read_up_to
 from lora_sam.data.reading.images import digest_of_file, image_size, read_image
@@ -45,6 +46,7 @@ class _Ready:
         pixels: RGB [H, W, 3]; None where its masks are there and no format needs it.
         found: Its record, if that still holds.
         missing: Formats that are to be written.
+        unscaled: Whether it has more than 8 bits, and nobody knows which of its values are black and white.
     """
 
     source: SourceImage
@@ -53,6 +55,7 @@ class _Ready:
     pixels: NDArray[np.uint8] | None
     found: FoundImage | None
     missing: tuple[str, ...]
+    unscaled: bool = False
 
 
 def perform(
@@ -94,6 +97,7 @@ def perform(
                         image = _predicted(work, model, one)
                         outcome.model_seconds += time.perf_counter() - began
                         outcome.predicted += 1
+                        outcome.unscaled += [source.name] * one.unscaled
                     elif not one.missing:
                         outcome.there += 1
                         outcome.add(image)
@@ -189,7 +193,13 @@ def _read(work: Work, image: SourceImage) -> _Ready:
         pixels = _pixels(work, image.path) if "overlays" in missing else None
         return _Ready(image, content, prompts, pixels, found, missing)
     each = tuple(name for name in work.formats if FORMATS[name].each is not None)
-    return _Ready(image, content, prompts, _pixels(work, image.path), None, each)
+    pixels = _pixels(work, image.path)
+    return _Ready(image, content, prompts, pixels, None, each, unscaled=work.scale is None and _is_deep(image.path))
+
+
+def _is_deep(path: Path) -> bool:
+    with read_up_to(MAX_TILED_PIXELS):
+        return is_deep(path)
 
 
 def _pixels(work: Work, path: Path) -> NDArray[np.uint8]:

@@ -231,3 +231,61 @@ def test_outside_of_the_image(folder: Path) -> None:
         DataError, match=r"line 3 has the box \[41\.0, 0\.0, 50\.0, 9\.0\], outside of a\.png, which has 40 x 30"
     ):
         check_inside(Path("p.csv"), source.images[0], found.objects["a.png"], (30, 40))
+
+
+def stored(folder: Path, *images: dict[str, Any]) -> Any:
+    return read(folder, {"schema_version": 1, "images": list(images)})
+
+
+def test_prompts_of_tiles_are_moved_to_their_images(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run with `data.tile` names `a.png/20,10`, which no source has."""
+    note.cache_clear()
+    tile = {"id": "a.png/20,10", "objects": ["7", "8"], "height": 20, "width": 20}
+    boxes, points = [[1, 2, 9, 9], None], [None, [[3, 4, 1], [5, 6, 0]]]
+    whole = {"id": "a.png", "objects": ["9"], "boxes": [[0, 0, 4, 4]]}
+    found = plain(stored(folder, {**tile, "boxes": boxes, "points": points}, whole))
+    assert [one[2] for one in found["a.png"]] == [(21, 12, 29, 19), None, (0, 0, 4, 4)]
+    assert [one[3] for one in found["a.png"]] == [(), ((23, 14, 1), (25, 16, 0)), ()]
+    assert [one[0] for one in found["a.png"]] == ["7", "8", "9"]
+    assert "prompts of tiles are taken where the tiles lie in their images" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"has the box \[41.0, 12.0, 49.0, 19.0\], outside of a\.png"):
+        check(
+            folder, {"schema_version": 1, "images": [{**tile, "id": "a.png/40,10", "boxes": boxes, "points": points}]}
+        )
+
+
+def check(folder: Path, content: Any) -> None:
+    source = open_source(str(folder))
+    file = folder.parent / "prompts.json"
+    file.write_text(json.dumps(content))
+    for image in source.images:
+        if ones := read_prompts(file, source).objects.get(image.name):
+            check_inside(file, image, ones, (30, 40))
+
+
+def test_prompts_of_an_evaluation_know_the_size_of_their_image(folder: Path) -> None:
+    """Of images that were scaled since they named another place."""
+    sample = Sample("a.png", np.zeros((60, 80, 3), np.uint8), np.ones((1, 60, 80), np.bool_), ("x",))
+    one = entry(sample, Prompts(boxes=np.array([[1, 2, 9, 9]], np.float32)))
+    with pytest.raises(DataError, match="with 80 x 60 pixels .* and it has 40 x 30"):
+        check(folder, {"schema_version": 1, "images": [one]})
+
+
+def test_a_class_with_a_line_break_in_a_table(folder: Path) -> None:
+    """Its parts were joined to one word; a mark between lines of other alphabets parted the row."""
+    table = 'image,x1,y1,x2,y2,category\na.png,1,2,9,9,"one\ncell"\na.png,2,2,8,8,two\u2028cells\n'
+    found = read(folder, table, "boxes.csv")
+    assert [one.category for one in found.objects["a.png"]] == ["one\ncell", "two\u2028cells"]
+    with pytest.raises(DataError, match="line 4 is no line of a table"):
+        read(folder, table.replace("two", "x" * 200_000), "boxes.csv")
+
+
+@pytest.mark.parametrize("category", [[1], {"id": 1}])
+def test_a_category_that_is_no_number(category: Any, folder: Path) -> None:
+    images = [{"id": 1, "file_name": "a.png"}]
+    one = {"id": 1, "image_id": 1, "category_id": category, "bbox": [1, 2, 3, 4]}
+    listed = {"images": images, "annotations": [one], "categories": [{"id": 1, "name": "x"}]}
+    with pytest.raises(DataError, match="has the category"):
+        read(folder, listed)
+    with pytest.raises(DataError, match="has the category"):
+        read(folder, [{**one, "image_id": "a.png"}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -250,3 +251,15 @@ def test_after_an_interrupt_all_that_is_written_is_counted(folder: Path) -> None
         perform(work, cache(Interrupted), lambda done, total: None, outcome)  # type: ignore[arg-type, return-value]
     assert outcome.counts == {"a.png": 1, "b.jpg": 2, "deep/c.tif": 1}
     assert len(list((work.output.root / "records").rglob("*.json"))) == 3
+
+
+def test_more_bits_than_the_training_had_are_told(folder: Path) -> None:
+    """Black, where a camera has 12 bits of the 16, and not a word."""
+    Image.fromarray(np.full((30, 40), 4000, np.uint16)).save(folder / "deep" / "c.tif")
+    outcome, model = done(work_of(folder, output_of(folder)))
+    assert outcome.unscaled == ["deep/c.tif"]
+    assert model.seen[-1] == bytes([15]) * 30 * 40 * 3
+    assert done(work_of(folder, output_of(folder)))[0].unscaled == []  # they are there
+    shutil.rmtree(folder.parent / "out")
+    scale = PixelScale((1, 1, 1), (0.0,) * 3, (4000.0,) * 3)
+    assert done(work_of(folder, output_of(folder), scale=scale))[0].unscaled == []

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -15,6 +17,7 @@ from pycocotools.coco import COCO
 from lora_sam.core import mask_files
 from lora_sam.core.painting import FILL, PALETTE
 from lora_sam.deployment.predicting.found import FoundImage, read_found, write_found
+from lora_sam.deployment.predicting.writers import semantic, yolo
 from lora_sam.deployment.predicting.writers.table import FORMATS
 
 CATEGORIES = {2: "cat", 4: 'dog "x"'}
@@ -187,3 +190,28 @@ def test_overlays_show_the_colour_of_each_object(image: FoundImage, tmp_path: Pa
     assert (values[28, 2] == 200).all()  # nothing there
     assert tuple(values[2, 3]) == PALETTE[0]  # its contour
     assert tuple(values[23, 35]) == tuple(np.round(200 + FILL * (np.array(PALETTE[2]) - 200)).astype(int))
+
+
+def test_names_of_classes_in_files_of_a_name_a_line(found: Callable[..., FoundImage], tmp_path: Path) -> None:
+    """Whatever a name holds: a line break made two lines of it, and others no YAML or another name."""
+    names = [
+        "cell\nnucleus",
+        'tab\there, "quoted" <b>',
+        "\u202eturned\u2028line\x85next\x7f",
+        "日本 \U0001f9eb \U000e0001",
+    ]
+    categories = dict(enumerate(names, 1))
+    image = found(np.stack([np.eye(9, dtype=np.bool_)] * 4), categories=names)
+    for writer in (semantic, yolo):
+        writer.write(tmp_path, image, _nothing, categories)
+        writer.finish(tmp_path, lambda: [image], categories)
+    lines = (tmp_path / "semantic/classes.txt").read_bytes().decode().splitlines()
+    assert lines[:2] == ["0 background", r"1 cell\nnucleus"]
+    assert [line.split(" ")[0] for line in lines] == ["0", "1", "2", "3", "4"]
+    told = yaml.safe_load((tmp_path / "yolo/data.yaml").read_text(encoding="utf-8"))
+    assert told["names"] == dict(enumerate(names))
+    assert "\u202e" not in (tmp_path / "yolo/data.yaml").read_text(encoding="utf-8")
+
+
+def _nothing() -> NDArray[np.uint8]:
+    raise AssertionError("no pixels are needed")

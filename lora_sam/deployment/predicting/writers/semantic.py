@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from lora_sam.core.files import atomic_path, write_text
+from lora_sam.core.wording import in_one_line
 from lora_sam.deployment.predicting.found import FoundImage
 from lora_sam.deployment.predicting.writers.format import Pixels
 
@@ -30,9 +31,9 @@ def write(output: Path, image: FoundImage, pixels: Pixels, categories: Mapping[i
 
 
 def finish(output: Path, images: Callable[[], Iterable[FoundImage]], categories: Mapping[int, str]) -> None:
-    """`semantic/classes.txt`: number and name of each class."""
+    """`semantic/classes.txt`: number and name of each class; what is no text of one line is there as `\\n`."""
     del images
-    lines = ["0 background", *(f"{number} {name}" for name, number in _numbers(categories).items())]
+    lines = ["0 background", *(f"{number} {in_one_line(name)}" for name, number in _numbers(categories).items())]
     write_text(output / ALSO[0], "\n".join(lines) + "\n")
 
 

@@ -37,7 +37,12 @@ def finish(output: Path, images: Callable[[], Iterable[FoundImage]], categories:
     """`yolo/data.yaml` with the names of the classes."""
     del images
     names = [name for _, name in sorted(categories.items())]
-    # JSON is YAML, and quotes whatever a name holds
-    lines = "".join(f"  {place}: {json.dumps(name, ensure_ascii=False)}\n" for place, name in enumerate(names))
+    lines = "".join(f"  {place}: {_quoted(name)}\n" for place, name in enumerate(names))
     about = ("# put the images into images/, beside labels/", "# numbers of labels/ here; other sets may have others")
     write_text(output / ALSO[0], "\n".join((*about, f"names:\n{lines}")))
+
+
+def _quoted(name: str) -> str:
+    """A name as YAML. That is JSON, but for characters that YAML takes for line breaks or does not take at all."""
+    text = json.dumps(name, ensure_ascii=False)
+    return "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in text)
