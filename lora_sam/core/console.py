@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
-from lora_sam.core.wording import printable
+from lora_sam.core.wording import printable, unturned
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -79,7 +79,7 @@ def text_table(
     for place, heading in enumerate(headings):
         made.add_column(Text(heading), justify="left" if place in left else "right", no_wrap=place not in folding)
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(unturned(cell)) for cell in row))
     return made
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+
+_ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def plural(count: int, noun: str) -> str:
@@ -61,6 +64,11 @@ def about(seconds: float) -> str:
 
 def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+def unturned(text: str) -> str:
+    """`text` with what would turn the order of what stands around it, and controls, as escapes: `\\u202e`."""
+    return _ACTS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def in_one_line(text: str) -> str:

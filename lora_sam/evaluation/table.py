@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.groups import counted_images
-from lora_sam.core.wording import duration, in_bytes, plural
+from lora_sam.core.wording import duration, in_bytes, plural, unturned
 from lora_sam.evaluation.class_precision import HEADINGS as PRECISION_HEADINGS
 from lora_sam.evaluation.class_precision import precision_rows, precision_title
 from lora_sam.evaluation.further_rows import ROWS as FURTHER
@@ -45,12 +45,12 @@ def render_table(report: Mapping[str, Any]) -> Table:
 
     overall = _table(f"base vs tuned, split {report['split']}", _HEADINGS, "\n".join(_caption(report)))
     for name, cells in _rows(report):
-        overall.add_row(Text(name), *(Text(cell.replace(" [", "\n[")) for cell in cells))
+        overall.add_row(Text(unturned(name)), *(Text(cell.replace(" [", "\n[")) for cell in cells))
     parts: list[Table] = [overall]
     if further := list(_further_rows(report)):
         more = _table("without prompts, and with clicks", _FURTHER_HEADINGS, "\n".join(where_further(report)))
         for name, cells in further:
-            more.add_row(Text(name), *(Text(cell) for cell in cells))
+            more.add_row(Text(unturned(name)), *(Text(cell) for cell in cells))
         parts.append(more)
     if "classes" in report:
         parts.append(_class_table(report))
@@ -70,7 +70,9 @@ def _class_table(report: Mapping[str, Any]) -> Table:
 
     classes = _table("classes: base -> tuned", _CLASS_HEADINGS, None)
     for name, cells in _class_rows(report["classes"]):
-        classes.add_row(Text(name), *(Text(cell.replace(" [", "\n[").replace(" -> ", "\n-> ")) for cell in cells))
+        classes.add_row(
+            Text(unturned(name)), *(Text(cell.replace(" [", "\n[").replace(" -> ", "\n-> ")) for cell in cells)
+        )
     return classes
 
 
@@ -79,7 +81,7 @@ def _precision_table(kind: str, figures: Mapping[str, Any]) -> Table:
 
     table = _table(precision_title(kind), PRECISION_HEADINGS, None)
     for name, cells in precision_rows(figures, _MOST_CLASSES):
-        table.add_row(Text(name), *(Text(cell) for cell in cells))
+        table.add_row(Text(unturned(name)), *(Text(cell) for cell in cells))
     return table
 
 

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from lora_sam.core.wording import unturned
+
 Child = Element | str | None
 
 
@@ -44,6 +46,9 @@ def figures_table(headings: Collection[str], lines: Iterable[Element]) -> Elemen
 
 
 def serialize(root: Element) -> str:
-    """`root` as HTML; what UTF-8 cannot hold (undecodable bytes of a file name) becomes a question mark."""
+    """`root` as HTML; what UTF-8 cannot hold (undecodable bytes of a file name) becomes a question mark.
+
+    What would turn the order of letters, and with it of figures beside a name, is there as an escape.
+    """
     html: str = ElementTree.tostring(root, encoding="unicode", method="html")
-    return html.encode("utf-8", "replace").decode()
+    return unturned(html).encode("utf-8", "replace").decode()

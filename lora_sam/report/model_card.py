@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from lora_sam.core.wording import unturned
 from lora_sam.models.terms import terms_of
 from lora_sam.runs.adapter_files import METHOD_NAMES, method_typed
 
@@ -86,7 +87,13 @@ where `load_base` of lora_sam builds SAM with separate `q`, `k`, `v` projections
 
 def _escape(text: str) -> str:
     """Text in which no HTML, link, image, emphasis or table cell can begin, or a second line."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("`", "'")
+    text = (
+        unturned(" ".join(text.split()))
+        .replace("&", "&amp;")
+        .replace("<", "&lt;")
+        .replace(">", "&gt;")
+        .replace("`", "'")
+    )
     return re.sub(r"([\\\[\]*|])", r"\\\1", text)
 
 
