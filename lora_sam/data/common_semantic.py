@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import Notes
 from lora_sam.data.options import FormatOptions
-from lora_sam.data.reading.class_table import ClassTable, read_class_values, read_dataset_meta, read_label_lines
+from lora_sam.data.reading.class_csv import read_class_values
+from lora_sam.data.reading.class_table import ClassTable, read_dataset_meta, read_label_lines
 from lora_sam.data.reading.image_file import ImageFile
 from lora_sam.data.reading.label_map import LabelMap
 from lora_sam.data.reading.pairs import Pairing, open_pairs
 from lora_sam.data.reading.paths import inside
 from lora_sam.data.splits import Splits
 
-CLASS_FILES = ("dataset_meta.json", "labelmap.txt", "label_colors.txt", "_classes.csv")
+CLASS_FILES = ("dataset_meta.json", "labelmap.txt", "label_colors.txt", "_classes.csv", "class_dict.csv")
 """Files that may list the classes with their colours, the first that is there."""
 
-NEEDS = ("images/*.<image>", "masks/*.<image>", "dataset_meta.json|labelmap.txt|label_colors.txt|_classes.csv")
+NEEDS = ("images/*.<image>", "masks/*.<image>", "|".join(CLASS_FILES))
 """What lies in such a directory, for the error where nothing is known; see `lora_sam.data.reading.unknown_layout`."""
 
 
@@ -39,7 +40,7 @@ class CommonSemantic(FormatOptions):
         images: Directory of a split's images, relative to `root`; `{split}` stands for the split's name.
         masks: Directory of a split's masks, relative to `root`; `{split}` stands for the split's name.
         classes: File that lists the classes, relative to `root`; null takes `dataset_meta.json`, `labelmap.txt`,
-            `label_colors.txt` or `_classes.csv`, of the split if it has its own, else of `root`.
+            `label_colors.txt`, `_classes.csv` or `class_dict.csv`, of the split if it has its own, else of `root`.
         instances: `components`: every connected component of a class is one object; `classes`: every class of an image
             is one object.
     """
@@ -114,8 +115,8 @@ class ClassMask:
 
 
 def read_classes(file: Path) -> ClassTable:
-    """The classes in a JSON file as `dataset_meta.json`, in Roboflow's `_classes.csv`, or in lines of text. Raises
-    `DataError`."""
+    """The classes in a JSON file as `dataset_meta.json`, in a table as Roboflow's `_classes.csv` or `class_dict.csv`,
+    or in lines of text. Raises `DataError`."""
     if file.suffix.lower() == ".csv":
         return read_class_values(file)
     return read_dataset_meta(file) if file.suffix.lower() == ".json" else read_label_lines(file)

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import Notes
 from lora_sam.data.options import FormatOptions, IgnoreOptions, NameOptions, SliceOptions
+from lora_sam.data.reading.annotation_files import any_json
 from lora_sam.data.reading.image_file import MAX_PIXELS, ImageFile, place_of
 from lora_sam.data.reading.images import SUFFIXES, is_jpeg
 from lora_sam.data.reading.label_map import LabelMap, numbered, stored_values
 from lora_sam.data.reading.labelled import check_size, size_mismatch
-from lora_sam.data.reading.mask_survey import blended, surveyed, void_of
+from lora_sam.data.reading.mask_survey import Survey, blended, surveyed, void_of
 from lora_sam.data.reading.mask_values import MaskValues, mask_values
 from lora_sam.data.reading.mask_warnings import odd_values, warn_of_outlines, warn_of_parts
 from lora_sam.data.reading.pairs import Pairing, open_pairs
@@ -27,6 +28,7 @@ from lora_sam.data.splits import Splits
 LABEL_SUFFIXES = SUFFIXES | {".npy"}
 """Lower-case file name endings of label images."""
 
+_NNUNET = "dataset.json"
 _MAX_HEADER = 4096  # characters of an .npy header; one of a plain array has 128
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -73,6 +75,8 @@ class Labels(IgnoreOptions, NameOptions, SliceOptions, FormatOptions):
         ) -> Callable[[ImageFile], LabelFile]:
             survey = surveyed(files, lambda file: MaskValues(_values(file, None)))
             ignored = void_of(survey, self.ignore, files, notes)
+            if self.ignore == "auto":
+                ignored = tuple(sorted({*ignored, *_ignored_in(root / _NNUNET, survey, files, notes)}))
             kind = survey.kind(ignored)
             if kind == "soft":
                 raise DataError(
@@ -96,6 +100,21 @@ class Labels(IgnoreOptions, NameOptions, SliceOptions, FormatOptions):
             reader,
             seed,
         )
+
+
+def _ignored_in(file: Path, survey: Survey, files: Sequence[ImageFile], notes: Notes) -> tuple[int, ...]:
+    """The value that nnU-Net's `dataset.json` calls `ignore`, where a label image has it; with a note."""
+    try:
+        content = any_json(file) if file.is_file() else None
+    except DataError:  # of another program
+        return ()
+    labels = content.get("labels") if isinstance(content, dict) else None
+    value = labels.get("ignore") if isinstance(labels, dict) else None
+    if type(value) is not int or value not in survey.counts:
+        return ()
+    told = f'{value} is called "ignore" in {file.name}, and is no object, as data.ignore=[{value}] says'
+    notes.found("void_values", f"{place_of(files)}: {told}; data.ignore=[] takes it for one")
+    return (value,)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.splits import Splits
@@ -304,4 +305,47 @@ def test_more_tools_are_named(name: str, content: Any, tool: str, tmp_path: Path
     images(tmp_path / "images")
     put(tmp_path / name, content)
     with pytest.raises(DataError, match=f"{name} is of {tool}, which is not read: .*export"):
+        opened(tmp_path)
+
+
+CODES = BOTH[0] * np.uint8(1) + BOTH[1] * np.uint8(2)
+
+
+def test_the_value_that_nnu_net_ignores(tmp_path: Path, opened: Open) -> None:
+    """`dataset.json` says so, and it was an object."""
+    images(tmp_path / "imagesTr", tuple(f"{name[:-4]}_0000.png" for name in NAMES))
+    values = CODES.copy()
+    values[-4:] = 3
+    for name in NAMES:
+        put_picture(tmp_path / "labelsTr" / name, values)
+    put(tmp_path / "dataset.json", {"labels": {"background": 0, "ring": 1, "tri": 2, "ignore": 3}})
+    splits = opened(tmp_path)
+    check(splits)
+    assert kinds(splits) == ["void_values"]
+    assert np.array_equal(next(iter(every(splits).values())).ignored, values == 3)
+    put(tmp_path / "dataset.json", {"labels": {"background": 0, "ring": 1, "tri": 2, "edge": 3}})
+    assert len(next(iter(every(opened(tmp_path)).values())).masks) == 3
+
+
+def put_picture(file: Path, values: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("label_colors.txt", "0 0 0 Void\n128 0 0 ring\n0 128 0 tri\n"),  # of CamVid
+        ("class_dict.csv", "name,r,g,b\nUnlabelled,0,0,0\nring,128,0,0\ntri, 0, 128, 0\n\n"),  # of DeepGlobe
+    ],
+)
+def test_tables_of_colours(name: str, table: str, tmp_path: Path, opened: Open) -> None:
+    """What is called void covered every image as an object; the table of `name,r,g,b` was not looked at."""
+    images(tmp_path / "images")
+    for one in NAMES:
+        put_picture(tmp_path / "masks" / one, np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0)], np.uint8)[CODES])
+    put(tmp_path / name, table)
+    check(opened(tmp_path), classes=("ring", "tri"))
+    put(tmp_path / name, table.replace("tri", "").replace("0 128", "128 0"))
+    with pytest.raises(DataError, match=f"{name}: line [34] is"):
         opened(tmp_path)

@@ -30,6 +30,7 @@ VOID = 255
 """Value of pixels that belong to no class and not to the background either, in index masks."""
 
 _BLACK = 0
+_NO_OBJECTS = frozenset({"background", "void", "unlabeled", "unlabelled", "ignore"})
 _SHOWN = 12
 
 Colour = tuple[int, int, int]
@@ -132,7 +133,7 @@ def class_table(entries: Iterable[tuple[int, str, Colour | None]], background: s
 
     Args:
         entries: All classes, each with an index of its own.
-        background: Indices that are no objects, beside those called `background`.
+        background: Indices that are no objects, beside those called `background`, `void`, `unlabelled` or `ignore`.
         source: Where they are from, for messages.
 
     Raises:
@@ -143,7 +144,7 @@ def class_table(entries: Iterable[tuple[int, str, Colour | None]], background: s
     colours: dict[int, int] = {}
     for index, name, colour in entries:
         number = 0
-        if index not in background and name.casefold() != "background":
+        if index not in background and name.casefold() not in _NO_OBJECTS:
             if name in names:
                 raise DataError(
                     f"{source}: the class {shown(name)} is listed twice; remove one of them.", "duplicate_id"
@@ -190,7 +191,7 @@ def read_label_lines(file: Path) -> ClassTable:
         else:
             parts = text.split(None, 3)
             numbers, name = parts[:3], parts[3] if len(parts) == 4 else ""
-        colour = _colour([int(part) if part.isdecimal() and len(part) <= 3 else None for part in numbers])
+        colour = colour_of([int(part) if part.isdecimal() and len(part) <= 3 else None for part in numbers])
         if not name.strip() or (numbers and colour is None):
             raise DataError(
                 f"{file}: line {number} is {shown(text)}; it takes `name:red,green,blue::` or `red green blue name`.",
@@ -200,22 +201,6 @@ def read_label_lines(file: Path) -> ClassTable:
     if not any(colour for _, _, colour in entries):  # then Datumaro paints in the palette of VOC
         entries = [(index, name, voc_colour(index)) for index, name, _ in entries if index <= VOID]
     return class_table(entries, set(), file.name)
-
-
-def read_class_values(file: Path) -> ClassTable:
-    """The classes in Roboflow's `_classes.csv`: a line of headings, then lines `value, name`.
-
-    Raises:
-        DataError: it cannot be read, or a line has no value and name.
-    """
-    entries: list[tuple[int, str, Colour | None]] = []
-    for number, line in enumerate(read_lines(file), start=1):
-        value, _, name = (part.strip() for part in line.partition(","))
-        if value.isdecimal() and int(value) <= VOID and name:
-            entries.append((int(value), name, None))
-        elif line.strip() and number > 1:
-            raise DataError(f"{file}: line {number} is {shown(line)}; it takes a value of 0 to 255 and a name.")
-    return class_table(entries, set(), str(file))
 
 
 def read_dataset_meta(file: Path) -> ClassTable:
@@ -239,7 +224,7 @@ def read_dataset_meta(file: Path) -> ClassTable:
         )
     colours: dict[int, Colour | None] = {}
     for index, value in enumerate(stored or []):
-        colours[index] = None if value is None else _colour(value)
+        colours[index] = None if value is None else colour_of(value)
         if value is not None and colours[index] is None:
             raise DataError(
                 f"{file}: segmentation_colors has {shown(value)}; it takes three numbers from 0 to 255.",
@@ -275,7 +260,8 @@ def _names(content: Any, file: Path) -> dict[int, str]:
     return dict(zip(numbers, found.values(), strict=True))
 
 
-def _colour(value: object) -> Colour | None:
+def colour_of(value: object) -> Colour | None:
+    """R, G, B out of a list of three whole numbers from 0 to 255; None for anything else."""
     if (
         not isinstance(value, list)
         or len(value) != 3
