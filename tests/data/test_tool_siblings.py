@@ -15,7 +15,22 @@ from PIL import Image
 from lora_sam.core.errors import DataError
 from lora_sam.data.splits import Splits
 
-from .tool_sets import NAMES, SQUARE, TRIANGLE, H, W, cvat, images, label_studio, labelme, polygon, put, qupath, yolo
+from .tool_sets import (
+    NAMES,
+    SQUARE,
+    TOOLS,
+    TRIANGLE,
+    H,
+    W,
+    cvat,
+    images,
+    label_studio,
+    labelme,
+    polygon,
+    put,
+    qupath,
+    yolo,
+)
 
 BOTH = np.stack([polygon(SQUARE), polygon(TRIANGLE)])
 HALF = [[2.0, 2.0], [20.0, 2.0], [20.0, 12.0]]
@@ -349,3 +364,19 @@ def test_tables_of_colours(name: str, table: str, tmp_path: Path, opened: Open) 
     put(tmp_path / name, table.replace("tri", "").replace("0 128", "128 0"))
     with pytest.raises(DataError, match=f"{name}: line [34] is"):
         opened(tmp_path)
+
+
+@pytest.mark.parametrize("data", ["labelme", "cvat", "via"])
+def test_masks_are_not_taken_for_images_that_are_not_there(data: str, tmp_path: Path, opened: Open) -> None:
+    """Of one name but for the ending: a model would have learned to find masks in masks."""
+    TOOLS[data][1](tmp_path)
+    pictures = tmp_path / "images" if data == "cvat" else tmp_path
+    for name in NAMES:
+        (pictures / name).unlink()
+        put_picture(tmp_path / "masks" / name, CODES)
+    with pytest.raises(
+        DataError, match=r"names the image 'im0\.png', and only masks/im0\.png has that name, which seems"
+    ):
+        opened(tmp_path, data)
+    images(tmp_path / "other")
+    check(opened(tmp_path, data))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from functools import cached_property
@@ -11,6 +12,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.paths import inside, is_text, shown
+
+_OF_LABELS = re.compile(r"masks?|labels?|gts?|ground_?truths?|segmentation(class|object)?|seg_?maps?|trimaps?", re.I)
+"""Folders of pictures that are labels, and no images."""
 
 MAX_FILES = 10**6
 """More entries under the root are not gone through for a name."""
@@ -22,7 +26,8 @@ class ImageFinder:
     A name is taken as a path first. Where no such file is there, the only file under the root counts whose name is the
     same: in another folder, with `\\` for `/`, with `%20` for a blank, as a URL or as a path of another machine, in
     the other Unicode normalisation, in other letters' case, or with another ending. Of several such files the one
-    counts that has more of the name's folders; where that leaves several, none does.
+    counts that has more of the name's folders; where that leaves several, none does. What lies in a folder of masks is
+    no image, unless the name says that folder.
 
     Args:
         root: As returned by `data_root`; no other file is found.
@@ -53,9 +58,10 @@ class ImageFinder:
                 path = self._exact(folder, "/".join(parts), owner)
                 if path is not None:
                     return path
-        found = self._alike(parts)
-        if not found and "%" in name:
-            found = self._alike(_parts(unquote(name)))
+        alike = self._alike(parts)
+        if not alike and "%" in name:
+            alike = self._alike(_parts(unquote(name)))
+        found = [path for path in alike if not _OF_LABELS.fullmatch(path.parent.name) or path.parent.name in parts]
         if len(found) == 1:
             return found[0]
         if found:
@@ -63,6 +69,12 @@ class ImageFinder:
             raise DataError(
                 f"{owner} names the image {shown(name)}, which may be {places} ({len(found)} files); give it with its "
                 "folder, or keep one of them.",
+                "missing_file",
+            )
+        if alike:
+            raise DataError(
+                f"{owner} names the image {shown(name)}, and only {alike[0].relative_to(self._root).as_posix()} has "
+                "that name, which seems to be its mask; copy the image there, or remove the entry.",
                 "missing_file",
             )
         raise DataError(
