@@ -7,7 +7,8 @@ import os
 import re
 import subprocess
 import tomllib
-from pathlib import Path
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -167,21 +168,66 @@ def test_large_files_stay_out() -> None:
 # --- the image -------------------------------------------------------------------------------------------------------
 
 
-def test_the_image_has_all_that_the_package_is_built_from() -> None:
+def goes_into_the_image(name: str) -> bool:
+    """Whether `COPY .` takes a file: of the lines in .dockerignore that match it or a folder of it, the last counts."""
+    path, taken = PurePosixPath(name), True
+    for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines():
+        pattern = line.strip().removeprefix("!").strip("/")
+        if not pattern or pattern.startswith("#"):
+            continue
+        # `**/` stands for any folders or none; the other lines here match from the top of the checkout
+        names = path.parts if pattern.startswith("**/") else path.parts[:1]
+        if any(fnmatchcase(one, pattern.removeprefix("**/")) for one in names):
+            taken = line.startswith("!")
+    return taken
+
+
+def test_the_image_has_all_that_the_package_is_built_from_and_nothing_of_its_user() -> None:
     """There is no Docker here; the wheel itself is built and run by tests/integration/test_wheel.py."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    left_out = {line.strip("/") for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").split()}
-    needed = {entry["include"] for entry in project["tool"]["poetry"]["packages"]}
-    needed |= {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml"}
-    assert not needed & left_out
-    assert all((ROOT / name).exists() for name in needed)
+    built_from = {entry["include"] for entry in project["tool"]["poetry"]["packages"]}
+    files = {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml"}
+    names = {path.relative_to(ROOT).as_posix() for path in files_of_the_project()}
+    wanted = {name for name in names if name in files or name.split("/")[0] in built_from}
+    assert {name for name in names if goes_into_the_image(name)} == wanted
+    assert files <= wanted
+    # docs/index.md lets people put their images into the checkout
+    for name in (
+        *("my_data/images/secret.png", "outputs/1/report.html", "data/washers/a.json", "vit_b.pth", ".git/config"),
+        *(".venv/bin/python", ".env", "lora_sam/core/__pycache__/files.cpython-312.pyc", "multirun/1/sweep.json"),
+    ):
+        assert not goes_into_the_image(name), name
+
+
+def test_the_image_starts_the_command_for_any_user() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     steps = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     (extra,) = re.findall(r"/tmp/lora_sam\[(\w+)\]", steps)
-    assert extra in project["project"]["optional-dependencies"]
+    assert extra in project["optional-dependencies"]
     (entry,) = re.findall(r'^ENTRYPOINT \["([\w-]+)"\]', steps, re.MULTILINE)
-    assert entry in project["project"]["scripts"]
+    assert entry in project["scripts"]
     (python,) = re.findall(r"^FROM python:([\d.]+)-slim$", steps, re.MULTILINE)
     assert python in ("3.11", "3.12", "3.13")
+    # Docker makes a WORKDIR that is not there for root, where nobody else may write
+    (place,) = re.findall(r"^WORKDIR (\S+)$", steps, re.MULTILINE)
+    assert re.search(rf"^RUN .*mkdir {place} && chmod 1777 {place}\b", steps, re.MULTILINE)
+    assert steps.index("mkdir") < steps.index("USER user") < steps.index("WORKDIR")
+    # a container that is removed takes its home with it
+    (cache,) = re.findall(r"^ENV XDG_CACHE_HOME=(\S+)$", steps, re.MULTILINE)
+    assert cache.startswith(f"{place}/")
+
+
+def test_commands_for_the_image_are_those_of_the_docs() -> None:
+    from lora_sam.cli.app import _parser
+
+    page = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    told = re.findall(r"^docker run .* lora_sam (\w+) (.*)$", page, re.MULTILINE)
+    assert [command for command, _ in told] == ["train", "app"]
+    assert _parser(None).parse_args(told[1][1].split()).host == "0.0.0.0"  # or nobody outside is answered
+    for line in re.findall(r"^docker run .*$", page, re.MULTILINE):
+        assert line in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+        assert '--user "$(id -u):$(id -g)"' in line  # whoever owns the folder
+        assert '-v "$PWD:/work"' in line
 
 
 def test_the_files_that_come_first_are_there() -> None:

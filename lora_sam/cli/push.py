@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -13,7 +14,7 @@ from lora_sam.core.errors import ConfigError
 from lora_sam.core.run_directory import find_run
 from lora_sam.deployment.hub import collected, uploaded
 from lora_sam.deployment.space import collect_space
-from lora_sam.runs.adapter_files import find_adapter
+from lora_sam.runs.adapter_files import find_adapter, read_facts
 
 _NAME = r"^[\w.-]{1,96}/[\w.-]{1,96}$"
 
@@ -23,8 +24,8 @@ class Push:
     """Share the adapter of a run on the Hugging Face Hub, with its card, its facts and, if you like, its report.
 
     Images, labels, checkpoints and paths of your machine stay where they are. The report shows pictures of the test
-    split: it goes along only with report=true. Who is asked for is you: log in once with `hf auth login`, or set
-    HF_TOKEN. The same command again replaces what was there by a new commit.
+    split, and settings with paths in them: it goes along only with report=true. Who is asked for is you: log in once
+    with `hf auth login`, or set HF_TOKEN. The same command again replaces what was there by a new commit.
 
     With space=me/washers-app a Space goes along: the app on this run, with the adapter, its figures and this package,
     which the Hub builds and shows in a browser. Who may see it may use it; test images stay here.
@@ -32,7 +33,8 @@ class Push:
     Attributes:
         run: Run directory, or latest.
         repo: Name on the Hub, as in me/washers.
-        private: Whether only you see it; a repository that is there already keeps what it has.
+        private: Whether only you see it. A repository that is there keeps what it has; into one that is public nothing
+            goes with private=true.
         report: Whether report.html goes along, with the pictures in it.
         space: Name of the Space, as in me/washers-app; null for none.
         revision: Branch that is written.
@@ -70,6 +72,8 @@ class Push:
                 collect_space({path.name: path for path in folder.iterdir()}, run.evaluation, self.repo, app)
                 sizes = [path.stat().st_size for path in app.rglob("*") if path.is_file()]
                 print(f"{self.space}: a Space of {len(sizes)} files, {sum(sizes) / 1e6:.2f} MB")
+            if (note := _what_to_know(read_facts(adapter))) is not None:
+                print(f"note: {note}")
             if self.dry_run:
                 kind = "private" if self.private else "public"
                 goes = f"{self.repo} ({kind}), branch {self.revision}"
@@ -80,3 +84,15 @@ class Push:
             if self.space is not None:
                 print(uploaded(app, self.space, self.revision, private=self.private, space=True))
         return 0
+
+
+def _what_to_know(facts: Mapping[str, Any]) -> str | None:
+    """What nobody would share unseen: an adapter that is not measurably better than its base, or not measured."""
+    metrics = facts.get("metrics")
+    if metrics is None:
+        return "this run has not been evaluated yet, which its card says; push it again when it has ended"
+    delta, (low, high) = metrics["delta"]["iou"], metrics["delta"]["iou_interval"]
+    if low > 0:
+        return None
+    claim = "is worse than its base" if high < 0 else "is not measurably better than its base"
+    return f"this adapter {claim}, which its card says: IoU {delta:+.3f} (95 % interval {low:+.3f} to {high:+.3f})"

@@ -104,8 +104,9 @@ def usage(verb: str, program: str, conf: Path) -> str:
         "Options and their defaults:",
     ]
     for name, meaning in _meanings(attributes):
-        lines.append(f"  {name}={as_typed(values.get(name))}")
-        lines += [f"      {line}" for line in _wrapped(meaning, 6)]
+        missing = OmegaConf.is_missing(values, name)
+        lines.append(f"  {name}={'...' if missing else as_typed(values.get(name))}")
+        lines += [f"      {line}" for line in _wrapped(f"{meaning} Has to be given." if missing else meaning, 6)]
     lines += ["", *_wrapped(f"{program} --cfg job [key=value ...] shows the options in use and stops.")]
     return "\n".join(lines)
 

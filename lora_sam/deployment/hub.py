@@ -6,14 +6,16 @@ and PEFT finds `adapter_config.json` and `adapter_model.safetensors` at its top.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 from lora_sam.core.errors import AdapterError, ConfigError
-from lora_sam.core.files import check_sha256
+from lora_sam.core.files import check_sha256, write_text
 from lora_sam.runs.adapter_files import read_facts
 
 _PLACE = 'load("PATH_TO_THIS_DIRECTORY"'
@@ -48,6 +50,14 @@ def collected(adapter: Path, report: Path | None, repo: str, folder: Path) -> li
             raise AdapterError(f"{report} is missing; leave it out with report=false")
         shutil.copyfile(report, folder / "report.html")
     card = (folder / "README.md").read_text(encoding="utf-8")
+    facts = read_facts(adapter)
+    if isinstance(begun := facts.get("init_from"), dict) and "run" in begun:
+        name = last_part(begun["run"])
+        write_text(
+            folder / "lora_sam.json", json.dumps({**facts, "init_from": {**begun, "run": name}}, indent=2) + "\n"
+        )
+        card = re.sub(r"^(Training began with the adapter of )`.*`", rf"\1`{name}`", card, count=1, flags=re.MULTILINE)
+        (folder / "README.md").write_text(card, encoding="utf-8")
     if _PLACE in card:
         fetched = card.replace(_PLACE, f'load(snapshot_download("{repo}")')
         card = fetched.replace(
@@ -55,6 +65,11 @@ def collected(adapter: Path, report: Path | None, repo: str, folder: Path) -> li
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
     return [(path.name, path.stat().st_size) for path in sorted(folder.iterdir())]
+
+
+def last_part(path: str) -> str:
+    """The last part of a path, of whichever system: what may be told of a directory of this machine."""
+    return re.split(r"[\\/]", str(path).rstrip("/\\"))[-1]
 
 
 def uploaded(folder: Path, repo: str, revision: str, *, private: bool, space: bool = False) -> str:
@@ -68,7 +83,7 @@ def uploaded(folder: Path, repo: str, revision: str, *, private: bool, space: bo
         space: Whether it is a Space, which runs an app, and no model.
 
     Raises:
-        ConfigError: the Hub cannot be reached, does not know the user, or refuses.
+        ConfigError: the Hub cannot be reached, does not know the user, or refuses; or `private`, and all can see it.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
@@ -77,6 +92,11 @@ def uploaded(folder: Path, repo: str, revision: str, *, private: bool, space: bo
     try:
         kind = "space" if space else "model"
         hub.create_repo(repo, private=private, exist_ok=True, repo_type=kind, space_sdk="gradio" if space else None)
+        if private and getattr(hub.repo_info(repo, repo_type=kind), "private", None) is False:
+            raise ConfigError(
+                f"{repo}: is there already and public, where everybody would see what is to be private; make it "
+                "private in its settings on the Hub, name another, or give private=false"
+            )
         if revision != "main":
             hub.create_branch(repo, branch=revision, exist_ok=True, repo_type=kind)
         said = "Adapter and app by lora_sam" if space else "Adapter, card and facts by lora_sam"

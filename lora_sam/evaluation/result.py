@@ -168,17 +168,16 @@ def _claim(report: Mapping[str, Any]) -> str:
         if "init_from" in report:
             return (
                 f"Training on did not beat the adapter that it began with ({report['init_from']}): {what} "
-                f"{before:.3f} before, {trained} after; that adapter was kept as it is; {advice}. "
-                + _difference(report)
+                f"{before:.3f} before, {trained} after; that adapter was kept as it is; {advice}. " + difference(report)
             )
         return (
             f"Training did not beat the base: {what} {before:.3f} before, {trained} after; the "
             f"adapter that was kept is that of step 0 and changes nothing; {advice}."
         )
-    return _difference(report)
+    return difference(report)
 
 
-def _difference(report: Mapping[str, Any]) -> str:
+def difference(report: Mapping[str, Any]) -> str:
     """Base and tuned in one sentence, whatever was validated."""
     delta, (low, high) = report["delta"]["iou"], report["delta"]["iou_interval"]
     if low > 0:

@@ -55,10 +55,11 @@ class Outcome:
             facts["base"] = {**facts["base"], "scores": self.scores["base"].to_json()}
 
     def table(self) -> str:
-        """The comparison in Markdown."""
+        """The comparison in Markdown, what it comes to before the figures: not everybody reads an interval."""
+        from lora_sam.evaluation.result import difference
         from lora_sam.evaluation.table import markdown_table
 
-        return markdown_table(self.report)
+        return f"{difference(self.report)}\n\n{markdown_table(self.report)}"
 
 
 def fit_classes(parts: Parts) -> ClassHead | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 import train as script
@@ -21,7 +23,7 @@ from lora_sam.cli import console as console_module
 from lora_sam.cli import train as train_module
 from lora_sam.cli.console import commands, console
 from lora_sam.cli.flags import foreign_flags
-from lora_sam.cli.step import steps
+from lora_sam.cli.step import steps, usage
 from lora_sam.core import conf_files as conf_module
 from lora_sam.core.conf_files import conf_directory
 from lora_sam.core.config import class_of_step
@@ -335,3 +337,23 @@ def test_help_fits_the_terminal(call: Call, columns: int, monkeypatch: pytest.Mo
     assert max(map(len, call("--help")[1].splitlines())) <= columns
     long = [line for line in call("predict", "--help")[1].splitlines() if len(line) > columns]
     assert not long
+
+
+@pytest.mark.parametrize("name", sorted(STEPS))
+def test_the_help_says_what_has_to_be_given(name: str) -> None:
+    """Of an option without a default it said null, which is refused: `source=null`, `repo=null`."""
+    conf = ROOT / "conf"
+    values = yaml.safe_load((conf / f"{name}.yaml").read_text(encoding="utf-8"))
+    told = usage(name, f"lora-sam {name}", conf)
+    for option, value in values.items():
+        if value == "???":
+            assert re.search(rf"^  {option}=\.\.\.\n(?:      .*\n)*?.*Has to be\s+given\.", told, re.MULTILINE), option
+        elif value is None and f"\n  {option}=" in told:
+            assert f"\n  {option}=null\n" in told
+
+
+def test_some_options_have_to_be_given() -> None:
+    told = "".join(usage(name, name, ROOT / "conf") for name in ("predict", "push", "pack", "select"))
+    assert [line for line in told.splitlines() if line.endswith("=...")] == [
+        "  source=...", "  repo=...", "  target=...", "  source=...",
+    ]  # fmt: skip

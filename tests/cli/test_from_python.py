@@ -15,6 +15,7 @@ from lora_sam.app.leaderboard import LEADERBOARD, leaderboard
 from lora_sam.app.runs import Run as RunOfApp
 from lora_sam.core.errors import ConfigError, DataError
 from lora_sam.core.run_directory import RunDirectory
+from lora_sam.evaluation.result import difference
 from lora_sam.runs.adapter_files import method_typed
 
 QUICK: dict[str, Any] = {
@@ -49,6 +50,7 @@ def test_a_run_like_any_other(blobs: Path) -> None:
     assert run.evaluation["images"] == 3
     assert "training_tile" not in run.facts
     assert run.report.is_file()
+    assert f"\n{difference(run.evaluation)}\n" in (run.adapter / "README.md").read_text()  # better, worse or neither
     on = train(resume=str(run.path), trainer__max_steps=2, output="on")
     assert on.path == Path("on").resolve()
     assert on.facts["steps"] == 2

@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 
 from lora_sam.core.config import from_conf
 from lora_sam.core.errors import AdapterError, ConfigError
+from lora_sam.report.model_card import model_card
 
 REPO = "me/washers"
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +39,7 @@ class Hub(ThreadingHTTPServer):
         self.spaces: dict[str, bytes] = {}
         self.status = 200
         self.token: str | None = None
+        self.private = True
 
     @property
     def address(self) -> str:
@@ -85,7 +87,8 @@ class _Answers(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
-        self._say({"id": REPO, "sha": "0", "siblings": []}, self.server.status)
+        content = {"id": REPO, "sha": "0", "siblings": [], "private": self.server.private}
+        self._say(content, self.server.status)
 
     def _say(self, content: dict[str, Any], status: int = 200) -> None:
         body = json.dumps(content).encode()
@@ -133,6 +136,55 @@ def test_the_adapter_goes_there_and_nothing_of_this_machine(
         assert str(run.parent).encode() not in content
     assert f'load(snapshot_download("{REPO}")' in hub.files["README.md"].decode()
     assert capsys.readouterr().out.splitlines()[-1] == f"{hub.address}/{REPO}"
+
+
+def test_into_a_public_repository_nothing_goes_that_is_meant_to_be_private(run: Path, hub: Hub) -> None:
+    """The Hub leaves a repository that is there as it is, so that `private=true`, the default, was passed over."""
+    hub.private = False
+    for space in (None, "me/app"):
+        with pytest.raises(ConfigError, match=r"is there already and public") as caught:
+            from_conf("push", run=str(run), repo=REPO, space=space).perform()
+        assert "\n" not in str(caught.value)
+    assert not hub.files
+    assert not hub.spaces
+    assert from_conf("push", run=str(run), repo=REPO, private=False).perform() == 0
+    assert hub.files
+
+
+def test_where_the_adapter_that_a_run_began_with_lies_is_not_told(run: Path, hub: Hub) -> None:
+    """Facts and card named the directory of that run, with the user's name in it."""
+    place, facts = run / "adapter", json.loads((run / "adapter" / "lora_sam.json").read_text())
+    facts["init_from"] = {"run": "/home/jane.doe/secret/outputs/first", "sha256": "0", "validation_iou": 0.5}
+    (place / "lora_sam.json").write_text(json.dumps(facts))
+    (place / "README.md").write_text(model_card(facts, None))
+    assert from_conf("push", run=str(run), repo=REPO, space="me/app").perform() == 0
+    for name, content in {**hub.files, **hub.spaces}.items():
+        assert b"jane" not in content, name
+    assert "began with the adapter of `first`.\n" in hub.files["README.md"].decode()
+    told = json.loads(hub.files["lora_sam.json"])
+    assert told == {**facts, "init_from": {**facts["init_from"], "run": "first"}}
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ([-0.02, -0.01], "note: this adapter is worse than its base, which its card says: IoU -0.015"),
+        ([-0.02, 0.01], "note: this adapter is not measurably better than its base"),
+        ([0.01, 0.02], None),
+        (None, "note: this run has not been evaluated yet"),
+    ],
+)
+def test_what_is_not_better_than_its_base_is_said_before_it_is_shared(
+    interval: list[float] | None, words: str | None, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = run / "adapter" / "lora_sam.json"
+    facts = json.loads(place.read_text())
+    facts["metrics"] = None if interval is None else {"delta": {"iou": sum(interval) / 2, "iou_interval": interval}}
+    place.write_text(json.dumps(facts))
+    assert from_conf("push", run=str(run), repo=REPO, dry_run=True).perform() == 0
+    out = capsys.readouterr().out
+    assert ("note:" in out) == (words is not None)
+    assert (words or "") in out
 
 
 def test_a_dry_run_asks_nobody(run: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:

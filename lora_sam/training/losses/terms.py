@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import getpass
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,11 +51,21 @@ def iou_head_loss(logits: Tensor, iou_predictions: Tensor, targets: Tensor) -> T
     return (iou_predictions - iou) ** 2
 
 
+@cache
+def _monai() -> Any:
+    """`monai.losses`, imported late. MONAI asks for the name of the user then, and in a container there may be none."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = "user"
+    from monai import losses
+
+    return losses
+
+
 def monai_dice(logits: Tensor, targets: Tensor, *, squared_pred: bool) -> Tensor:
     """MONAI's dice loss, 1 - (2 I + 1e-5) / (P + T + 1e-5); `squared_pred` sums squares in P and T."""
-    from monai.losses import DiceLoss
-
-    dice = DiceLoss(sigmoid=True, squared_pred=squared_pred, reduction="none")
+    dice = _monai().DiceLoss(sigmoid=True, squared_pred=squared_pred, reduction="none")
     return _per_object(dice(logits.unsqueeze(1), targets.unsqueeze(1)))
 
 
@@ -67,19 +80,16 @@ def generalised_dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
     With the object alone the weights would cancel out, so the background is the second class.
     """
     import torch
-    from monai.losses import GeneralizedDiceLoss
 
     probability = logits.sigmoid()
     both = torch.stack([1 - probability, probability], dim=1), torch.stack([1 - targets, targets], dim=1)
     # sums of 1 / area are so small that MONAI's own 1e-5 would outweigh them for large masks
-    return _per_object(GeneralizedDiceLoss(smooth_nr=0.0, smooth_dr=1e-12, reduction="none")(*both))
+    return _per_object(_monai().GeneralizedDiceLoss(smooth_nr=0.0, smooth_dr=1e-12, reduction="none")(*both))
 
 
 def tversky_loss(logits: Tensor, targets: Tensor, *, alpha: float, beta: float) -> Tensor:
     """MONAI's Tversky loss (Salehi et al., 2017): 1 - I / (I + alpha · false positives + beta · false negatives)."""
-    from monai.losses import TverskyLoss
-
-    tversky = TverskyLoss(sigmoid=True, alpha=alpha, beta=beta, reduction="none")
+    tversky = _monai().TverskyLoss(sigmoid=True, alpha=alpha, beta=beta, reduction="none")
     return _per_object(tversky(logits.unsqueeze(1), targets.unsqueeze(1)))
 
 
@@ -89,10 +99,8 @@ def boundary_loss(logits: Tensor, targets: Tensor) -> Tensor:
     Squared errors of the probabilities weigh by the squared distances to the outlines of prediction and truth. The
     unit makes a weight mean the same at any resolution. Distances are computed on the CPU.
     """
-    from monai.losses import HausdorffDTLoss
-
     height, width = logits.shape[-2:]
-    distance = HausdorffDTLoss(alpha=2.0, include_background=True, sigmoid=True, reduction="none")
+    distance = _monai().HausdorffDTLoss(alpha=2.0, include_background=True, sigmoid=True, reduction="none")
     return _per_object(distance(logits.unsqueeze(1), targets.unsqueeze(1))) / (height**2 + width**2)
 
 
@@ -102,9 +110,7 @@ def cldice_loss(logits: Tensor, targets: Tensor, *, iterations: int) -> Tensor:
     Of the prediction's centreline what lies in the truth, and of the truth's centreline what lies in the prediction.
     Centrelines are what `iterations` soft erosions leave, so it should be the largest radius in pixels at least.
     """
-    from monai.losses import SoftclDiceLoss
-
-    cldice = SoftclDiceLoss(iter_=iterations, sigmoid=True, reduction="none")
+    cldice = _monai().SoftclDiceLoss(iter_=iterations, sigmoid=True, reduction="none")
     found: Tensor = cldice(logits.unsqueeze(1), targets.unsqueeze(1))
     return found.reshape(len(logits))
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 
 import monai.losses
 import numpy as np
@@ -349,3 +353,20 @@ def test_every_recipe_overfits_a_mask(option, name):
     low = terms.pooled_targets(target.float(), 16) > 0.5
     mask = logits > 0
     assert ((mask & low).sum((1, 2)) / (mask | low).sum((1, 2)) > 0.95).all()
+
+
+def test_a_user_without_a_name_trains() -> None:
+    """As `docker run --user` makes one: MONAI asked for the name when it was imported, which was a traceback."""
+    program = (
+        "import pwd\n"
+        "def nobody(number): raise KeyError(f'getpwuid(): uid not found: {number}')\n"
+        "pwd.getpwuid = nobody\n"
+        "import torch\n"
+        "from lora_sam.training.losses.terms import monai_dice\n"
+        "print(monai_dice(torch.zeros(2, 4, 4), torch.ones(2, 4, 4), squared_pred=False).tolist())"
+    )
+    names = ("LOGNAME", "USER", "LNAME", "USERNAME")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == pytest.approx([1 / 3] * 2, abs=1e-5)
