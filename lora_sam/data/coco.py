@@ -17,6 +17,7 @@ from lora_sam.data.reading.coco_frames import Frame, frame_of
 from lora_sam.data.reading.coco_images import CocoImage, categories_of, read_images
 from lora_sam.data.reading.coco_layouts import USUAL, CocoLayout, find_layout
 from lora_sam.data.reading.coco_masks import EncodedMasks, Rings, encode
+from lora_sam.data.reading.datumaro_objects import BACKGROUND, of_background
 from lora_sam.data.reading.image_finder import ImageFinder
 from lora_sam.data.reading.images import check_pixels, image_size
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_mask_memory, size_mismatch
@@ -202,6 +203,10 @@ def _attach_annotations(
             left_out["crowds_left_out", _IGNORED] += 1
             _ignore(entry, images, frame, config)
             continue
+        category = categories.get(identifier_of(entry, "category_id") or "")
+        if category is not None and category.casefold() == BACKGROUND:
+            left_out["background_class", of_background(category)] += 1
+            continue
         ledger.saw(objects=1)
         try:
             image_id = identifier_of(entry, "image_id")
@@ -249,7 +254,7 @@ def _attach_annotations(
         image.ids.append(identifier)
         image.counts.append(counts)
         if categories:
-            name = categories.get(identifier_of(entry, "category_id") or "")
+            name = category
             if name is None:
                 name = f"category {shown(entry.get('category_id'))}"
                 left_out[None, "objects are of a category that the file does not list"] += 1

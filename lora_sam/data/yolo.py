@@ -25,6 +25,7 @@ from lora_sam.data.splits import Splits, spellings
 _TABLES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _NAME_LISTS = ("classes.txt", "obj.names")
 _BOX = 5  # numbers of a line that is a box
+_BOXED, _NEAR = 4 + 6, 0.005  # numbers of a box and three corners; shares by which it may be off
 _MAX_TABLE = 2**20  # bytes
 _MAX_DEPTH = 32
 _MAX_LABELS = 2**26  # bytes
@@ -180,11 +181,11 @@ def _images(entry: object, table: dict[str, Any], root: Path) -> list[Path]:
         raise DataError(
             f"{table['']}: names the images {shown(entry)}; it takes a folder or a list of folders.", "missing_file"
         )
-    relative = "/".join(part for part in entry.replace("\\", "/").split("/") if part not in ("", ".", ".."))
+    relative = "/".join(_below(entry))
     base = table.get("path")
     tries = [relative]
     if isinstance(base, str) and not base.startswith("/"):
-        tries.insert(0, "/".join([*(part for part in base.split("/") if part not in ("", ".", "..")), relative]))
+        tries.insert(0, "/".join([*_below(base), relative]))
     # exports name folders beside the table, wherever that was: the end of the path is what holds
     parts = relative.split("/")
     tries += ["/".join(parts[start:]) for start in range(1, len(parts))]
@@ -198,6 +199,11 @@ def _images(entry: object, table: dict[str, Any], root: Path) -> list[Path]:
     raise DataError(
         f"{table['']}: names the images {shown(entry)}, which are not under {root}; correct the path.", "missing_file"
     )
+
+
+def _below(path: str) -> list[str]:
+    """The parts of a path of any system, without drives and what leads out."""
+    return [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..") and part[-1] != ":"]
 
 
 def _split(
@@ -276,9 +282,18 @@ def _outline(words: list[str], names: dict[int, str]) -> Outline:
         raise DataError(
             f"is {shown(' '.join(words))}; it takes a class and shares of 0 to 1", "bad_annotation"
         ) from error
+    if len(corners) >= _BOXED and _is_box(corners[:4], corners[4:]):
+        corners = corners[4:]  # some write the box before the corners
     if names and number not in names:
         raise DataError(
             f"has the class {number}, and the list of classes names {', '.join(map(str, sorted(names)))}",
             "bad_annotation",
         )
     return Outline(label=names.get(number, str(number)), rings=(corners,))
+
+
+def _is_box(box: list[float], corners: list[float]) -> bool:
+    """Whether numbers (x, y of the centre, width, height) are the box of the corners behind them."""
+    low, high = ((kind(corners[0::2]), kind(corners[1::2])) for kind in (min, max))
+    tight = [(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, high[0] - low[0], high[1] - low[1]]
+    return not len(corners) % 2 and all(abs(one - other) <= _NEAR for one, other in zip(box, tight, strict=True))

@@ -380,3 +380,44 @@ def test_masks_are_not_taken_for_images_that_are_not_there(data: str, tmp_path: 
         opened(tmp_path, data)
     images(tmp_path / "other")
     check(opened(tmp_path, data))
+
+
+@pytest.mark.parametrize("name", ["background", "Background"])
+def test_outlines_of_the_background_are_no_objects(name: str, tmp_path: Path, opened: Open) -> None:
+    """As in Datumaro's JSON and in class masks; here they were objects as large as the image."""
+    whole = [[0.0, 0.0], [W, 0.0], [W, H], [0.0, H]]
+    shapes = [("ring", SQUARE), ("tri", TRIANGLE), (name, whole)]
+    entries = [{"label": label, "shape_type": "polygon", "points": points} for label, points in shapes]
+    labelme(tmp_path / "labelme", shapes=entries)
+    coco(tmp_path / "coco", flat)
+    file = tmp_path / "coco/annotations/instances_train2017.json"
+    content = json.loads(file.read_text())
+    content["categories"].append({"id": 0, "name": name})
+    content["annotations"] += [
+        {"id": 900 + k, "image_id": k, "category_id": 0, "segmentation": [np.ravel(whole).tolist()]} for k in range(4)
+    ]
+    put(file, content)
+    for root in (tmp_path / "labelme", tmp_path / "coco"):
+        splits = opened(root)
+        check(splits)
+        assert [one.kind for one in splits.noticed if one.kind != "boxes_as_outlines"] == ["background_class"]
+
+
+def test_yolo_lines_with_a_box_before_the_corners(tmp_path: Path, opened: Open) -> None:
+    """The box was read as two corners."""
+    yolo(tmp_path)
+    for file in tmp_path.rglob("labels/*.txt"):
+        lines = []
+        for number, points in enumerate((SQUARE, TRIANGLE)):
+            corners = np.array(points) / (W, H)
+            low, high = corners.min(axis=0), corners.max(axis=0)
+            values = [*((low + high) / 2), *(high - low), *corners.ravel()]
+            lines.append(f"{number} {' '.join(f'{value:.4f}' for value in values)}\n")
+        put(file, "".join(lines))
+    assert all((sample.masks ^ BOTH).sum() <= 4 for sample in every(opened(tmp_path)).values())
+
+
+def test_yolo_tables_of_windows(tmp_path: Path, opened: Open) -> None:
+    yolo(tmp_path)
+    put(tmp_path / "data.yaml", "path: C:\\me\\set\ntrain: C:\\me\\set\\train\\images\nnames: [ring, tri]\n")
+    assert all((sample.masks ^ BOTH).sum() <= 4 for sample in every(opened(tmp_path)).values())

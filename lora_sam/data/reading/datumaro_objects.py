@@ -27,7 +27,8 @@ _OTHERS = (
     "label", "points", "polyline", "caption", "cuboid_3d", "cuboid_2d", "rotated_bbox", "super_resolution_annotation",
     "depth_annotation", "hash_key", "feature_vector", "tabular", "unknown",
 )  # fmt: skip
-_BACKGROUND = "background"
+BACKGROUND = "background"
+"""The class whose masks are no objects, in any case of letters."""
 _TRUE = (True, 1, "1", "true", "True")
 _ELLIPSE_POINTS = 720  # as Datumaro's `Ellipse.as_polygon`: the last is the first again
 
@@ -106,8 +107,8 @@ def read_objects(
                 boxes.append(group)
             elif kind not in _OUTLINES:
                 left_out["no_outline", f"annotations of type {kind} outline nothing"] += 1
-            elif label is not None and labels[label].casefold() == _BACKGROUND:
-                left_out["background_class", f"masks of the class {labels[label]} are not objects"] += 1
+            elif label is not None and labels[label].casefold() == BACKGROUND:
+                left_out["background_class", of_background(labels[label])] += 1
             else:
                 key = (group, label) if group else key
                 counts = _encoded(kind, entry, size, place)
@@ -120,6 +121,11 @@ def read_objects(
     left_out["no_outline", "boxes without a mask are not objects"] += sum(group not in outlined for group in boxes)
     ledger.saw(objects=len(found.keys() - bad))
     return _merged([value for key, value in found.items() if key not in bad], labels, min_area, left_out)
+
+
+def of_background(label: str) -> str:
+    """What is said of the masks of a class of background."""
+    return f"masks of the class {label} are not objects"
 
 
 def labels_of(categories: object, owner: str) -> tuple[str, ...]:

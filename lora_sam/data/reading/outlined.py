@@ -13,7 +13,7 @@ from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import LeftOut, Notes
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.coco_masks import EncodedMasks
-from lora_sam.data.reading.datumaro_objects import UNLABELLED, checked
+from lora_sam.data.reading.datumaro_objects import BACKGROUND, UNLABELLED, checked, of_background
 from lora_sam.data.reading.image_finder import ImageFinder
 from lora_sam.data.reading.images import image_size
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, size_mismatch
@@ -197,6 +197,9 @@ def _image(
         try:
             if isinstance(outline, DataError):
                 raise outline
+            if outline.label is not None and outline.label.casefold() == BACKGROUND:
+                left_out["background_class", of_background(outline.label)] += 1
+                continue
             if outline.group is not None:
                 key = (outline.group, outline.label)
             if outline.label is not None and (not outline.label.strip() or not is_text(outline.label)):
