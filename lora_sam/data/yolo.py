@@ -294,6 +294,6 @@ def _outline(words: list[str], names: dict[int, str]) -> Outline:
 
 def _is_box(box: list[float], corners: list[float]) -> bool:
     """Whether numbers (x, y of the centre, width, height) are the box of the corners behind them."""
-    low, high = ((kind(corners[0::2]), kind(corners[1::2])) for kind in (min, max))
-    tight = [(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, high[0] - low[0], high[1] - low[1]]
+    xs, ys = corners[0::2], corners[1::2]
+    tight = [(min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)]
     return not len(corners) % 2 and all(abs(one - other) <= _NEAR for one, other in zip(box, tight, strict=True))

@@ -164,7 +164,9 @@ def rows() -> dict[str, tuple[list[str], list[str]]]:
     for line in section.splitlines():
         cells = [cell.strip() for cell in line.split("|")]
         command = (
-            re.fullmatch(r"`python train\.py ((?:data\S+ )*)data\.root=my_data`", cells[3]) if len(cells) == 7 else None
+            re.fullmatch(r"`\.venv/bin/lora-sam train ((?:data\S+ )*)data\.root=my_data`", cells[3])
+            if len(cells) == 7
+            else None
         )
         if command:
             assert all(cells[1:6])
