@@ -275,9 +275,7 @@ def let_validation_rise(monkeypatch: pytest.MonkeyPatch) -> None:
     from lora_sam.report.shown_validation import ShownValidation
 
     measure, values = ShownValidation.__call__, iter(range(1, 1000))
-    monkeypatch.setattr(
-        ShownValidation, "__call__", lambda self, step: measure(self, step) * 1e-6 + next(values) / 1000
-    )
+    monkeypatch.setattr(ShownValidation, "__call__", lambda self, step: measure(self, step) * 1e-6 + next(values) / 100)
 
 
 @pytest.fixture(scope="session")

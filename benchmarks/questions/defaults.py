@@ -43,7 +43,7 @@ DEFAULTS = {
     "now": (),
     "before": (
         "loss=sam", "loss.resolution=low", "optim.lr=1e-3", "optim.pretrained_lr_fraction=1.0",
-        "optim.warmup_fraction=0.0", "trainer.ema_decay=null",
+        "optim.warmup_fraction=0.0", "trainer.ema_decay=null", "trainer.least_rise=0",
     ),
 }  # fmt: skip
 SEEDS = (0, 1, 2)

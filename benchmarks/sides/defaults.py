@@ -11,7 +11,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.settings import settings_for
 
@@ -20,7 +23,12 @@ if TYPE_CHECKING:
     from lora_sam.data.splits import Splits
     from lora_sam.models.base_model import BaseModel
     from lora_sam.predictors.torch_predictor import TorchPredictor
+    from lora_sam.training.chance import ClusterSums
     from lora_sam.training.settings import Settings
+    from lora_sam.training.validation import Validation
+
+Scores: TypeAlias = tuple[NDArray[np.float64], ...]
+"""IoU of the objects of every image."""
 
 DRAW = 0  # which images a set has, whatever the seed of training
 
@@ -44,7 +52,7 @@ class Cells:
     def __init__(self) -> None:
         self._data: tuple[Any, Splits] | None = None
         self._base: tuple[Any, BaseModel] | None = None
-        self._scores: dict[Any, tuple[float, list[list[float]]]] = {}
+        self._scores: dict[Any, tuple[Scores, list[list[float]]]] = {}
 
     def __call__(self, cell: dict[str, Any]) -> dict[str, Any]:
         """What came of one cell: curves, and the IoU of base and tuned on every test image.
@@ -69,11 +77,11 @@ class Cells:
 
             torch.set_num_threads(1)
             untouched = TorchPredictor(base.sam, base.image_size)
-            validated = scores(untouched, splits.val, settings)
-            self._scores[known] = mean(validated), scores(untouched, splits.test, settings)
-        validation_iou, tested = self._scores[known]
+            validated = measured(untouched, splits.val, settings)
+            self._scores[known] = validated, scores(untouched, splits.test, settings)
+        validated, tested = self._scores[known]
         with tempfile.TemporaryDirectory() as directory:
-            result = trained(settings, splits, copy.deepcopy(base), Path(directory), validation_iou)
+            result = trained(settings, splits, copy.deepcopy(base), Path(directory), validated)
         return {
             "base_sha256": base.sha256,
             "images": [len(splits.train), len(splits.val), len(splits.test)],
@@ -83,7 +91,7 @@ class Cells:
         }
 
 
-def trained(settings: Settings, splits: Splits, base: BaseModel, root: Path, validation_iou: float) -> dict[str, Any]:
+def trained(settings: Settings, splits: Splits, base: BaseModel, root: Path, validated: Scores) -> dict[str, Any]:
     """Fit as a run does; the test IoU of what it keeps, and None where that is the base.
 
     Args:
@@ -91,7 +99,7 @@ def trained(settings: Settings, splits: Splits, base: BaseModel, root: Path, val
         splits: The images.
         base: A base of its own.
         root: Directory for checkpoints.
-        validation_iou: That of the base, which every method begins as.
+        validated: IoU of the validation objects by the base, which every method begins as.
     """
     from lora_sam.core.metrics_log import read_metrics
     from lora_sam.core.run_directory import RunDirectory
@@ -103,7 +111,6 @@ def trained(settings: Settings, splits: Splits, base: BaseModel, root: Path, val
     from lora_sam.training.setup import adapt, choose_attention, encode_once, plan_run, settle_loss
     from lora_sam.training.state import load_state
     from lora_sam.training.stopping import StopRequest
-    from lora_sam.training.validation import mean_iou
 
     directory = RunDirectory(root)
     settings = replace(settings, cache=replace(settings.cache, directory=str(root / "cache")))
@@ -117,7 +124,7 @@ def trained(settings: Settings, splits: Splits, base: BaseModel, root: Path, val
     clock = time.process_time()
     with ready(settings, directory, splits, processes, base, adapted, encodings, attention, plan) as parts:
         validation = replace(validation_of(parts), seed=DRAW)
-        progress = fit(parts, lambda step: mean_iou(validation()) if step else validation_iou, None, StopRequest())
+        progress = fit(parts, Validated(validation, validated), None, StopRequest())
         if not progress.finished:
             raise KeyboardInterrupt
         load_state(directory.best, adapted.trainable())
@@ -137,8 +144,34 @@ def trained(settings: Settings, splits: Splits, base: BaseModel, root: Path, val
         }
 
 
+class Validated:
+    """Validates as a run does; the base, which many cells share, was measured before."""
+
+    def __init__(self, validation: Validation, base: Scores) -> None:
+        self._validation, self._base = validation, base
+        self._last = base
+
+    def __call__(self, step: int) -> float:
+        """Mean IoU per object at a step."""
+        from lora_sam.training.validation import mean_iou
+
+        self._last = self._validation() if step else self._base
+        return mean_iou(self._last)
+
+    def sums(self) -> ClusterSums:
+        """What the last mean was made of, image by image."""
+        from lora_sam.training.chance import sums_of
+
+        return sums_of(self._last, np.arange(len(self._last)))
+
+
 def scores(predictor: TorchPredictor, source: SampleSource, settings: Settings) -> list[list[float]]:
-    """(objects, mean IoU 0 to 1) of every image, by the prompts of the settings with one seed for all cells."""
+    """(objects, mean IoU 0 to 1) of every image; see `measured`."""
+    return [[len(found), float(found.mean())] for found in measured(predictor, source, settings)]
+
+
+def measured(predictor: TorchPredictor, source: SampleSource, settings: Settings) -> Scores:
+    """IoU of the objects of every image, by the prompts of the settings with one seed for all cells."""
     from lora_sam.training.validation import Validation
 
     measure = Validation(
@@ -148,7 +181,7 @@ def scores(predictor: TorchPredictor, source: SampleSource, settings: Settings) 
         seed=DRAW,
         max_objects=settings.trainer.validation_objects,
     )
-    return [[len(found), float(found.mean())] for found in measure()]
+    return measure()
 
 
 def mean(table: Sequence[Sequence[float]]) -> float:

@@ -21,6 +21,7 @@ from benchmarks.needs import labelled_sets
 from benchmarks.record import RESULTS
 from benchmarks.settings import settings_for
 from benchmarks.sides.defaults import DRAW, Kept, mean, scores, trained
+from benchmarks.sides.defaults import measured as iou_of
 
 if TYPE_CHECKING:
     from lora_sam.data.splits import Splits
@@ -103,7 +104,7 @@ def measured(cell: dict[str, Any], opened: dict[str, Splits], bases: dict[Any, A
         bases[cell["set"]] = scores(TorchPredictor(base.sam, base.image_size), splits.test, settings)
     tested = bases[cell["set"]]
     clock = time.process_time()
-    validated = mean(scores(TorchPredictor(base.sam, base.image_size), splits.val, settings))
+    validated = iou_of(TorchPredictor(base.sam, base.image_size), splits.val, settings)
     torch.manual_seed(cell["seed"])
     with tempfile.TemporaryDirectory() as directory:
         found = trained(settings, splits, copy.deepcopy(base), Path(directory), validated)

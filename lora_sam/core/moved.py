@@ -31,6 +31,7 @@ BEFORE: Mapping[str, Any] = MappingProxyType(
         "loss.cldice": 0.0,
         "data.few_images": 0,
         "trainer.cross_validate": 0,
+        "trainer.least_rise": 0.0,
     }
 )
 

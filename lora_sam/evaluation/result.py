@@ -121,6 +121,14 @@ def knocked_down(report: Mapping[str, Any]) -> bool:
     return validation["trained"] is not None and validation["trained"] < validation["base"] - KNOCKED_DOWN
 
 
+def by_chance(report: Mapping[str, Any]) -> bool:
+    """Whether what was trained validated above step 0, which was kept: by too little to tell it from chance."""
+    if not kept_base(report) or refuted(report):
+        return False
+    validation = report["validation"]
+    return validation["trained"] is not None and validation["trained"] > validation["base"]
+
+
 def held_out(report: Mapping[str, Any]) -> bool:
     """Whether any image chose the weights that did not train; so it is taken to be where the report does not say."""
     validation = report.get("validation")
@@ -159,19 +167,23 @@ def _claim(report: Mapping[str, Any]) -> str:
             if knocked_down(report)
             else "train for longer (trainer.max_epochs), with a higher optim.lr or on more images"
         )
-        before, what = validation["base"], "validation IoU"
+        before, what, after = validation["base"], "validation IoU", "after"
         if refuted(report):
             cross = validation["cross_validation"]
             before, trained = cross["base"], f"{cross['trained']:.3f}"
             what = "IoU of each half of the images when the other half trained"
             advice = "label more images, or train on all of them all the same with trainer.cross_validate=0"
+        elif by_chance(report):
+            after += ", a rise that can be chance"
+            advice += "; trainer.least_rise=0 keeps whatever is above"
         if "init_from" in report:
             return (
                 f"Training on did not beat the adapter that it began with ({report['init_from']}): {what} "
-                f"{before:.3f} before, {trained} after; that adapter was kept as it is; {advice}. " + difference(report)
+                f"{before:.3f} before, {trained} {after}; that adapter was kept as it is; {advice}. "
+                + difference(report)
             )
         return (
-            f"Training did not beat the base: {what} {before:.3f} before, {trained} after; the "
+            f"Training did not beat the base: {what} {before:.3f} before, {trained} {after}; the "
             f"adapter that was kept is that of step 0 and changes nothing; {advice}."
         )
     return difference(report)

@@ -17,7 +17,7 @@ from lora_sam.core.files import write_text
 from lora_sam.core.groups import counted_images
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.metrics import PER_OBJECT_METRICS, ROWS, SIZES
-from lora_sam.evaluation.result import clicks_command, first_prompts, held_out, kept_base, refuted, verdict
+from lora_sam.evaluation.result import by_chance, clicks_command, first_prompts, held_out, kept_base, refuted, verdict
 from lora_sam.evaluation.scoring import Evaluation
 from lora_sam.report.backends import place_of_backends
 from lora_sam.report.before_after import before_and_after
@@ -144,6 +144,8 @@ def _training(report: Mapping[str, Any], log: Sequence[Mapping[str, Any]], facts
             if "init_from" in report
             else " It never rose above that of the base: the weights of step 0 were kept, which change nothing."
         )
+    if by_chance(report):
+        kept = " It rose too little to tell from chance: the weights of step 0 were kept."
     if refuted(report):
         kept = " Cross-validation found no gain on images that had not trained: the weights of step 0 were kept."
     # of training images it rises whatever new ones would say

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lora_sam.training.chance import ClusterSums
     from lora_sam.training.state import Progress
 
 
@@ -28,6 +29,7 @@ class ShownValidation:
         # nothing is trained yet: what the model computes now is the base, or what this run begins with
         self._before = [self._validation.masks(sample) for sample in self._pictured]
         self._best: tuple[int, tuple[NDArray[np.float64], ...]] | None = None
+        self._last: tuple[NDArray[np.float64], ...] | None = None
 
     def __call__(self, step: int) -> float:
         """Mean IoU per object of the model as it is, 0 to 1."""
@@ -36,13 +38,23 @@ class ShownValidation:
         from lora_sam.report.overlays import overlay_strip
         from lora_sam.training.validation import mean_iou
 
-        scores = self._validation()
+        self._last = scores = self._validation()
         for sample, before in zip(self._pictured, self._before, strict=True):
             strip = overlay_strip(sample, before, self._validation.masks(sample), sample.id)
             self._parts.tracker.image(step, f"validation/{sample.id}", np.asarray(strip))
         if self._best is None or mean_iou(scores) > mean_iou(self._best[1]):
             self._best = (step, scores)
         return mean_iou(scores)
+
+    def sums(self) -> ClusterSums | None:
+        """What the last mean was made of, by images or groups of them; None before the first."""
+        from lora_sam.core.groups import clusters_of
+        from lora_sam.data.sources import groups_of
+        from lora_sam.training.chance import sums_of
+
+        if self._last is None:
+            return None
+        return sums_of(self._last, clusters_of(groups_of(self._parts.splits.val)))
 
     def of_best(self, step: int) -> tuple[NDArray[np.float64], ...]:
         """IoU of the objects of every image with the weights of `step`, which are in the model.

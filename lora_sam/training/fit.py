@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from lora_sam.training.parts import Parts
     from lora_sam.training.state import Progress
     from lora_sam.training.stopping import StopRequest
+    from lora_sam.training.validation import Measure
 
 
 def fit(
     parts: Parts,
-    validate: Callable[[int], float],
+    validate: Measure,
     resume_from: Path | None,
     stop: StopRequest,
     should_stop: Callable[[int, float], str | None] | None = None,
@@ -56,12 +57,13 @@ def fit(
         base: float | None = validate(0)
         assert base is not None
         start = "base" if settings.init_from is None else "the adapter begun with"
+        base_sums = validate.sums()
         parts.say(f"{start}, step 0: validation IoU {base:.4f}")
         cross = cross_validated(parts, stop)
         record(0, {"epoch": 0, "validation_iou": base, **({} if cross is None else cross.record())})
     else:
         lines = read_metrics(parts.directory.metrics)
-        base, cross = base_of(lines), CrossValidated.recorded(lines)
+        base, cross, base_sums = base_of(lines), CrossValidated.recorded(lines), None  # the state has them
     with Display(done, console=parts.processes.console, quiet=not parts.processes.main) as display:
         return fitting(
             parts,
@@ -70,7 +72,9 @@ def fit(
             log=record,
             display=display,
             run=parts.directory,
+            sums=validate.sums,
             base=base,
+            base_sums=base_sums,
             base_stays=cross is not None and not cross.gained,
             should_stop=should_stop,
         ).fit(resume_from, stop)

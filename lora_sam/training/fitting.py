@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from lora_sam.core.run_directory import RunDirectory
     from lora_sam.methods.adapted import AdaptedSam
+    from lora_sam.training.chance import ClusterSums
     from lora_sam.training.display import Display
     from lora_sam.training.examples import TrainingExamples
     from lora_sam.training.losses import Loss
@@ -46,7 +47,9 @@ class Fitting:
         prompts: Prompts that are decoded together at first; None for what the options say.
         arithmetic: How all of this computes, kept in each state; see `Arithmetic`.
         checkpointed: Blocks of the image encoder whose activations are made again instead of kept.
+        sums: What the last validation IoU is the mean of; None where that is not known.
         base: Validation IoU of the base, the first candidate for the best weights; None where nobody measured it.
+        base_sums: What it is the mean of; None where that is not known.
         base_stays: Whether the base is the best whatever would be trained, so that nothing is trained: cross-validation
             found no gain.
         should_stop: Takes the number of epochs and the validation IoU after them, and returns why no more of this run
@@ -70,7 +73,9 @@ class Fitting:
     prompts: int | None = None
     arithmetic: Mapping[str, Any] = field(default_factory=dict)
     checkpointed: frozenset[int] = frozenset()
+    sums: Callable[[], ClusterSums | None] = lambda: None
     base: float | None = None
+    base_sums: ClusterSums | None = None
     base_stays: bool = False
     should_stop: Callable[[int, float], str | None] | None = None
 

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lora_sam.training.averaging import RunningMean
+from lora_sam.training.chance import least_rise
 from lora_sam.training.examples import collate
 from lora_sam.training.fitting import Fitting
 from lora_sam.training.gradients import added, average_gradients, count_skipped, gradients_of_batch, stopped_anywhere
@@ -52,6 +53,8 @@ class Fit(Fitting):
         progress = Progress() if resume_from is None else load_state(resume_from, parameters, optimizer, mean)
         if self.base is not None:
             take_base(progress, self.base)
+        if resume_from is None and self.base_sums is not None:
+            progress.base_sums = [list(part) for part in self.base_sums]
         total = self.options.total_steps(self.batches_per_epoch)
         room = Room(self.at_once or self.options.batch_size, self.prompts or self.options.decoder_chunk)
         progress.arithmetic = dict(self.arithmetic)
@@ -186,13 +189,14 @@ class Fit(Fitting):
         progress.epoch += 1
         progress.batch = 0
         if value is not None:
-            if update_best(progress, value, self.options.early_stopping):
+            if update_best(progress, value, self.options.early_stopping, self._least_rise(progress)):
                 self._save("best", progress, parameters)
             self.log(progress.step, {"epoch": progress.epoch, "validation_iou": value})
             self.display.validated(value)
             self.display.message(
                 f"epoch {progress.epoch}, step {progress.step}: validation IoU {value:.4f} "
                 f"(best {progress.best:.4f} at step {progress.best_step}; {time.perf_counter() - clock:.0f} s)"
+                + (": too little above the base to tell" if _kept_back(progress, value) else "")
             )
             if not done and self.should_stop is not None and (reason := self.should_stop(progress.epoch, value)):
                 assert progress.best is not None
@@ -203,6 +207,11 @@ class Fit(Fitting):
                 f"stopped early: no gain of {self.options.early_stopping.min_delta} in "
                 f"{progress.validations_without_gain} validations"
             )
+
+    def _least_rise(self, progress: Progress) -> float:
+        """What the weights just validated have to be above the base."""
+        before = tuple((int(count), total) for count, total in progress.base_sums)
+        return least_rise(self.options.least_rise, before, self.sums() or ())
 
     def _save_last(
         self,
@@ -229,3 +238,8 @@ class Fit(Fitting):
             path = self.run.best if which == "best" else self.run.last
             save_state(path, progress, parameters, optimizer, mean)
         self.accelerator.wait_for_everyone()
+
+
+def _kept_back(progress: Progress, value: float) -> bool:
+    """Whether a validation above the base leaves the base as the best."""
+    return progress.best_step == 0 and progress.base is not None and value > progress.base

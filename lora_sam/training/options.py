@@ -80,6 +80,9 @@ class TrainerOptions:
         draw: Which images those are; those of fewer shots are among those of more.
         cross_validate: Where all images that validate also train, and are at most so many: train on each half of them
             first and measure on the other half, and keep the base where that has not helped; 0 never does.
+        least_rise: What trained weights have to validate above the base to take its place, in IoU, and one and a half
+            standard errors of the difference; where ten images or more tell that error, two of them are enough. Else
+            the base is kept. 0 takes whatever is above.
         max_nonfinite: Steps with a NaN or infinite loss or gradient that are skipped before training stops.
         early_stopping: When to stop before the limits.
     """
@@ -113,6 +116,7 @@ class TrainerOptions:
     shots: Annotated[int, Field(ge=1)] | None
     draw: Annotated[int, Field(ge=0, lt=2**32)]
     cross_validate: Annotated[int, Field(ge=0)]
+    least_rise: Annotated[float, Field(ge=0, lt=1)]
     max_nonfinite: Annotated[int, Field(ge=0)]
     early_stopping: EarlyStopping
 

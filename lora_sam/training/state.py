@@ -39,6 +39,7 @@ class Progress:
         best: Highest validation IoU so far, that of the base included, or None before the first validation.
         best_step: The step it was measured at; 0 is the base.
         base: Validation IoU of the base, measured before the first step; None in states that are older than this field.
+        base_sums: What it is the mean of, by `chance.ClusterSums`; empty where that was not kept.
         trained: Highest validation IoU so far after a step, which early stopping counts from; None before the first.
         validations_without_gain: Consecutive ones, for early stopping.
         nonfinite: Steps skipped so far because of NaN or infinity.
@@ -54,6 +55,7 @@ class Progress:
     best: float | None = None
     best_step: int = 0
     base: float | None = None
+    base_sums: list[list[float]] = field(default_factory=list)
     trained: float | None = None
     validations_without_gain: int = 0
     nonfinite: int = 0

@@ -117,13 +117,21 @@ def take_base(progress: Progress, base: float) -> bool:
     return True
 
 
-def update_best(progress: Progress, value: float, options: EarlyStopping) -> bool:
+def update_best(progress: Progress, value: float, options: EarlyStopping, least_rise: float = 0.0) -> bool:
     """Note a validation IoU in `progress`; returns whether it is the best so far.
 
     A rise below `min_delta` becomes the new best, but does not reset the patience: a run that crawls is stopped. The
     patience counts from the best of the trained weights: a run that climbs back to its base is not stopped on the way.
+
+    Args:
+        progress: Where the run is.
+        value: Of the weights as they are.
+        options: When to stop.
+        least_rise: What trained weights have to be above the base to take its place; from then on the best is the best.
     """
     is_best = progress.best is None or value > progress.best
+    if is_best and progress.base is not None and progress.best_step == 0:
+        is_best = value >= progress.base + least_rise
     # a state that does not know its base has the trained weights alone for its best
     trained = progress.best if progress.base is None else progress.trained
     # more than equal even where min_delta is 0, or a run that stands still would go on for ever

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lora_sam.data.sources import SampleSource
     from lora_sam.predictors.torch_predictor import TorchPredictor
     from lora_sam.prompts import PromptSource
+    from lora_sam.training.chance import ClusterSums
 
 POINTS_PER_SIDE = 16
 """Points along each side of an image for masks without a prompt, where the prompts do not say it."""
@@ -27,6 +28,18 @@ POINTS_PER_SIDE = 16
 # at every validation few images are searched for masks without a prompt, with half of the points along each side
 _MOST_IMAGES, _SHARE_OF_POINTS = 8, 2
 _PROBED = 8  # images whose prompts tell those of one validation from those of another
+
+
+class Measure(Protocol):
+    """Validates the model as it is."""
+
+    def __call__(self, step: int) -> float:
+        """The figure that chooses the best weights, at a step."""
+        ...
+
+    def sums(self) -> ClusterSums | None:
+        """What the last such figure was the mean of; None before the first."""
+        ...
 
 
 def mean_iou(scores: Sequence[NDArray[np.float64]]) -> float:

@@ -229,11 +229,12 @@ def test_bug_shows_its_traceback(command_line: CommandLine, runs: list[Any], tmp
 
 
 def test_bug_outside_of_a_job_shows_its_traceback(
-    command_line: CommandLine, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken() -> None:
         raise ZeroDivisionError("a bug of a plug-in")
 
+    monkeypatch.setattr(sys, "argv", ["train.py"])  # not those of the tests
     assert main(broken, conf=CONF) == 1
     assert capsys.readouterr().err.endswith("ZeroDivisionError: a bug of a plug-in\n")
 

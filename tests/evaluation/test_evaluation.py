@@ -484,6 +484,12 @@ class TestVerdict:
         )
         report["validation"]["trained"] = 0.43
         assert "; train for longer (trainer.max_epochs), with a higher optim.lr or on more images." in verdict(report)
+        report["validation"]["trained"] = 0.4345
+        assert verdict(report) == (
+            "Training did not beat the base: validation IoU 0.431 before, 0.434 at best after, a rise that can be "
+            "chance; the adapter that was kept is that of step 0 and changes nothing; train for longer (trainer."
+            "max_epochs), with a higher optim.lr or on more images; trainer.least_rise=0 keeps whatever is above."
+        )
         report["validation"]["kept_step"] = 20
         assert "Training did not" not in verdict(report)
 
