@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lora_sam.app.runs import Run, configuration
-from lora_sam.core.config import OPTION
+from lora_sam.core.chosen import OPTION
 from lora_sam.core.errors import LoraSamError
 from lora_sam.report.sweep_table import letter_of
 from lora_sam.runs.adapter_files import adapter_bytes, method_typed

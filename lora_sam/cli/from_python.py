@@ -93,8 +93,8 @@ def _composed(words: Sequence[str]) -> tuple[dict[str, Any], Path]:
 
     from lora_sam.cli.jobs import plain
     from lora_sam.cli.overrides import explain
+    from lora_sam.core.chosen import with_options
     from lora_sam.core.conf_files import conf_directory
-    from lora_sam.core.config import with_options
 
     conf = conf_directory()
     try:

@@ -47,7 +47,7 @@ from lora_sam.cli.sweeps import (
     interrupt_sweep,
     note_job,
 )
-from lora_sam.core.config import with_options
+from lora_sam.core.chosen import with_options
 from lora_sam.core.errors import ConfigError, LoraSamError
 from lora_sam.core.moved import with_new_names
 from lora_sam.runs.status import Status, read_status, refuse

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from lora_sam.cli.training_keys import TrainingKeys
 from lora_sam.core.calling import step_called
-from lora_sam.core.config import OPTION
+from lora_sam.core.chosen import OPTION
 from lora_sam.core.console import print_table
 from lora_sam.core.errors import ConfigError, LoraSamError
 from lora_sam.core.files import read_json, write_text

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
+from lora_sam.core.chosen import fields_in
 from lora_sam.core.errors import ConfigError, LoraSamError
 from lora_sam.core.unknown import nearest_of, unknown_key
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 
 MISSING = "???"
-# beside `_target_` in a group: the file of conf/<group>/ that it was chosen by, as the user typed it
-OPTION = "_option_"
 
 # no part may begin with an underscore: nothing private, no dunder names
 _TARGET = re.compile(r"(lora_sam(?:\.[A-Za-z][A-Za-z0-9_]*)+)\.([A-Za-z][A-Za-z0-9_]*)")
@@ -73,25 +72,6 @@ def step_from(config: Mapping[str, Any]) -> Any:
     if callable(check):
         check(step)
     return step
-
-
-def with_options(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
-    """`config` with the name of the file in `conf/` that each of its groups was chosen by.
-
-    Args:
-        config: Plain values, the groups in it as mappings.
-        choices: Hydra's `hydra.runtime.choices`.
-    """
-    named = {group: name for group, name in choices.items() if isinstance(name, str)}
-    return {
-        key: {**value, OPTION: named[key]} if isinstance(value, dict) and key in named else value
-        for key, value in config.items()
-    }
-
-
-def fields_in(group: Mapping[str, Any]) -> dict[str, Any]:
-    """What a group of keys gives to its class: all but the names of class and file."""
-    return {key: value for key, value in group.items() if key not in ("_target_", OPTION)}
 
 
 def class_of_step(target: Any) -> type[Any]:

@@ -12,8 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lora_sam.core.chosen import OPTION
 from lora_sam.core.conf_files import conf_directory
-from lora_sam.core.config import OPTION, class_of_step
+from lora_sam.core.config import class_of_step
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.files import atomic_path, read_json
 from lora_sam.core.moved import BEFORE, with_new_names

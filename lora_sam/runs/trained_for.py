@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lora_sam.core.config import Problem, build_from, class_of, fields_in
+from lora_sam.core.chosen import fields_in
+from lora_sam.core.config import Problem, build_from, class_of
 from lora_sam.core.errors import LoraSamError
 from lora_sam.core.files import read_json
 from lora_sam.core.run_directory import RunDirectory

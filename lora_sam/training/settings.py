@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from lora_sam.core.config import OPTION, Problem, build_from, class_of, fields_in, shown
+from lora_sam.core.chosen import OPTION, fields_in
+from lora_sam.core.config import Problem, build_from, class_of, shown
 from lora_sam.core.errors import ConfigError, LoraSamError
 
 if TYPE_CHECKING:
