@@ -32,6 +32,7 @@ BEFORE: Mapping[str, Any] = MappingProxyType(
         "data.few_images": 0,
         "trainer.cross_validate": 0,
         "trainer.least_rise": 0.0,
+        "trainer.validation_clicks": 0,
     }
 )
 

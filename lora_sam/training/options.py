@@ -71,6 +71,8 @@ class TrainerOptions:
         workers: Processes that load images; 0 loads in the main process.
         validate_every_epochs: Epochs between validations; the last epoch is always validated.
         validation_objects: Objects per validation image that are scored, a fixed draw; null scores all.
+        validation_clicks: Where rounds of corrections are trained, IoU after so many clicks is validated too, on at
+            most 8 images: else weights would be chosen by their first masks alone. 0 does not.
         save_every_steps: Optimiser steps between saves of `checkpoints/last`; null saves after epochs only.
         log_every_steps: Optimiser steps between lines of `metrics.jsonl`.
         overlays: Validation images drawn into the tracker at every validation.
@@ -109,6 +111,7 @@ class TrainerOptions:
     workers: Annotated[int, Field(ge=0, le=64)]
     validate_every_epochs: Annotated[int, Field(ge=1)]
     validation_objects: Annotated[int, Field(ge=1)] | None
+    validation_clicks: Annotated[int, Field(ge=0, le=20)]
     save_every_steps: Annotated[int, Field(ge=1)] | None
     log_every_steps: Annotated[int, Field(ge=1)]
     overlays: Annotated[int, Field(ge=0)]

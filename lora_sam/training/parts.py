@@ -195,12 +195,12 @@ def validation_of(parts: Parts) -> Validation:
     from lora_sam.training.validation import Validation
 
     kinds = trained_kinds(parts.settings.prompt)
-
     return Validation(
         predictor=parts.predictor(),
         source=parts.splits.val,
         prompt=parts.settings.prompt,
         seed=parts.settings.seed,
         max_objects=parts.settings.trainer.validation_objects,
+        clicks=parts.settings.trainer.validation_clicks if "clicks" in kinds else 0,
         masks_of_points=parts.settings.trainer.trained_masks if "everything" in kinds else None,
     )

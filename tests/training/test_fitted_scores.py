@@ -76,7 +76,8 @@ def test_fitted_lines_bring_predicted_to_actual(tiny_sam: Callable[[], Any], sam
     assert predicted[2:] == pytest.approx(expected.scores, abs=1e-5)
     true = sample.masks[1]
     found = expected.logits[1, 3] > 0
-    assert actual[3, 3] == pytest.approx((found & true).sum() / (found | true).sum())
+    # a logit near 0 may change its sign where more prompts are decoded at once
+    assert actual[3, 3] == pytest.approx((found & true).sum() / (found | true).sum(), abs=2e-3)
     correct_predicted_iou(sam, fit_lines([(predicted, actual)]))
     again, same = predicted_and_actual(TorchPredictor(sam, 64), sample, sets)
     assert np.array_equal(same, actual)
