@@ -113,7 +113,7 @@ class Validation:
         for place in places:
             self.predictor.forget()
             candidates.append(all_candidates(self.predictor, self.source[place], per_side, choices))
-        options = []
+        options: list[list[NDArray[np.float64]]] = []
         for choice in choices:
             images = [image[choice] for image in candidates]
             thresholds, _ = fit_thresholds(images, choice)
