@@ -113,12 +113,13 @@ class Validation:
         for place in places:
             self.predictor.forget()
             candidates.append(all_candidates(self.predictor, self.source[place], per_side, choices))
-        options: list[list[NDArray[np.float64]]] = []
+        options = []
         for choice in choices:
             images = [image[choice] for image in candidates]
             thresholds, _ = fit_thresholds(images, choice)
             options.append([found_iou(image, thresholds) for image in images])
-        return dict(zip(places, max(options, key=mean_iou), strict=True))
+        best = max(options, key=mean_iou)
+        return dict(zip(places, best, strict=True))
 
     def asked(self) -> str:
         """A digest of what the model is asked: prompts of some images, clicks, and whether it has to find objects."""
