@@ -16,6 +16,7 @@ from lora_sam.core.structures import Sample
 from lora_sam.data.augmentation import Augmentation
 from lora_sam.data.coco import Coco
 from lora_sam.data.folder import Folder
+from lora_sam.data.splits import Splits
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -35,6 +36,17 @@ def coco() -> Callable[..., Coco]:
 @pytest.fixture
 def folder() -> Callable[..., Folder]:
     return lambda root, **changes: configured(Folder, "data/folder.yaml", root=str(root), **changes)
+
+
+@pytest.fixture
+def opened(option: Callable[..., Any]) -> Callable[..., Splits]:
+    """Opens a folder as `data=auto` does, or another option, with no care for few images."""
+
+    def make(root: Path, data: str = "auto", **changes: Any) -> Splits:
+        splits: Splits = option(f"data/{data}", root=str(root), **{"few_images": 0, **changes}).open(0)
+        return splits
+
+    return make
 
 
 @pytest.fixture

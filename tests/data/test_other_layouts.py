@@ -29,15 +29,6 @@ STEMS = tuple(name[:-4] for name in NAMES)
 Open = Callable[..., Splits]
 
 
-@pytest.fixture
-def opened(option: Callable[..., Any]) -> Open:
-    def make(root: Path, data: str = "auto", **changes: Any) -> Splits:
-        splits: Splits = option(f"data/{data}", root=str(root), **{"few_images": 0, **changes}).open(0)
-        return splits
-
-    return make
-
-
 def save(values: NDArray[Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".tif":

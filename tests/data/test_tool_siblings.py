@@ -38,15 +38,6 @@ HALF = [[2.0, 2.0], [20.0, 2.0], [20.0, 12.0]]
 Open = Callable[..., Splits]
 
 
-@pytest.fixture
-def opened(option: Callable[..., Any]) -> Open:
-    def make(root: Path, data: str = "auto", **changes: Any) -> Splits:
-        splits: Splits = option(f"data/{data}", root=str(root), **{"few_images": 0, **changes}).open(0)
-        return splits
-
-    return make
-
-
 def every(splits: Splits) -> dict[str, Any]:
     return {sample.id: sample for source in (splits.train, splits.val, splits.test) for sample in source}
 
