@@ -46,7 +46,7 @@ LONGEST = (
 """Files whose tests take longest, most of a minute each."""
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """OpenVINO imports absl, whose log handler closes what was sys.stderr then when logging is configured anew."""
     with suppress(ImportError):
         from absl import logging
@@ -55,6 +55,9 @@ def pytest_configure() -> None:
     _parse_once()
     # a disk that ends with the machine would be as it should; tests look at what is synced, in which order, not at that
     os.fsync = lambda descriptor: None
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        # what warnings of workers name: two threads of xdist would import it at once, which ends all of the tests
+        import peft  # noqa: F401
 
 
 def _parse_once() -> None:
