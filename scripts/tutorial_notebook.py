@@ -15,6 +15,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "examples" / "tutorial.ipynb"
+# somewhat more than the demo takes: fewer show a base that has hardly been touched
+LENGTH = 200
 
 CELLS = [
     (
@@ -23,16 +25,22 @@ CELLS = [
 
 The pictures here are washers, drawn by the package itself, so everything runs without a download. The labels
 are the metal without the hole: the base takes the whole disc, and a few minutes of training teach it better.
-With your own labelled images replace `data="demo"` by the name of their folder.""",
+With your own labelled images give the name of their folder in place of the experiment:
+`train("my_data", model="nano")`, or without `model` for SAM ViT-B, which is downloaded once.""",
     ),
     (
         "code",
         """import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
-if importlib.util.find_spec("lora_sam") is None:  # a fresh machine: this notebook lies in examples/ of the checkout
-    subprocess.check_call([sys.executable, "-m", "pip", "install", "--quiet", ".."])""",
+if importlib.util.find_spec("lora_sam") is None:  # a fresh machine: the checkout lies around this, or in it
+    here = Path.cwd()
+    found = [place for place in (here, *here.parents, *here.iterdir()) if (place / "conf" / "train.yaml").is_file()]
+    if not found:
+        raise SystemExit(f"put the checkout of lora_sam into {here}, and run this cell again")
+    subprocess.check_call([sys.executable, "-m", "pip", "install", "--quiet", str(found[0])])""",
     ),
     (
         "markdown",
@@ -60,51 +68,51 @@ these images. If it contains 0, nobody can tell.""",
         """evaluation = run.evaluation
 for name in ("base", "tuned"):
     print(f"{name:6} IoU per object {evaluation[name]['iou']:.3f}")
-delta = evaluation["delta"]["iou"]
-print(f"difference    {delta:+.3f}")""",
+delta, (low, high) = evaluation["delta"]["iou"], evaluation["delta"]["iou_interval"]
+print(f"difference    {delta:+.3f} (95 % interval {low:+.3f} to {high:+.3f})")""",
     ),
-    ("markdown", "Image, truth, base and tuned of one test image:"),
+    (
+        "markdown",
+        "Image, truth, base and tuned of the test image in the middle, neither the best nor the worst:",
+    ),
     (
         "code",
-        """from pathlib import Path
+        """from IPython.display import Image
 
-from IPython.display import Image
-
-picture = sorted(Path(run.path, "overlays").glob("*.png"))[0]
-Image(filename=picture, width=900)""",
+Image(filename=Path(run.path, "overlays", "median.png"), width=900)""",
     ),
     (
         "markdown",
         """## Use it
 
 A predictor takes boxes, points or both, in pixels of the image. The image is encoded once, however many prompts
-follow.""",
+follow. Here are the boxes of the first test image, as the evaluation took them. Without the holes there are fewer
+pixels.""",
     ),
     (
         "code",
-        """from lora_sam import read_image
+        """import json
 
-name = sorted(Path("data/washers/images/test").iterdir())[0]
-image = read_image(name, run.path)
-predictor = run.predictor()
-by_point = predictor.segment(image, points=[[image.shape[1] // 2, image.shape[0] // 2]])
-print(by_point.masks.shape, by_point.scores)""",
+from lora_sam import read_image
+
+prompts = Path(run.path, "prompts", "test.json")
+first = json.loads(prompts.read_text())["images"][0]
+image = read_image(Path("data/washers", first["id"]), run.path)
+for name, predictor in (("base", run.predictor(adapter=False)), ("tuned", run.predictor())):
+    result = predictor.segment(image, boxes=first["boxes"])
+    print(f"{name:6} {len(result.masks)} masks, {result.masks.sum()} pixels in all")""",
     ),
     (
         "markdown",
         """## A folder of images
 
-Masks without prompts for every image, as COCO. It goes on where it stopped, and one broken image stops nothing.""",
+Masks for every image, as COCO, for the boxes of a file. It goes on where it stopped, and one broken image stops
+nothing. Without `prompts` it finds objects by itself: train with `prompt="everything"` for that.""",
     ),
     (
         "code",
-        """import shutil
-
-Path("some_images").mkdir(exist_ok=True)
-for file in sorted(Path("data/washers/images/test").iterdir())[:2]:
-    shutil.copy(file, "some_images")
-predicted = run.predict("some_images", formats=["coco", "overlays"], points_per_side=8)
-print(predicted.counts)
+        """predicted = run.predict("data/washers/images/test", prompts=prompts, formats=["coco", "overlays"])
+print(sum(predicted.counts.values()), "masks in", len(predicted.counts), "images")
 Image(filename=sorted(Path(predicted.directory, "overlays").glob("*.png"))[0], width=500)""",
     ),
     (
@@ -158,7 +166,7 @@ def main() -> int:
     import nbformat
 
     parser = argparse.ArgumentParser(description="Write examples/tutorial.ipynb, executed.")
-    parser.add_argument("--steps", type=int, default=200, help="steps of the training")
+    parser.add_argument("--steps", type=int, default=LENGTH, help="steps of the training")
     given = parser.parse_args()
     with TemporaryDirectory() as directory:
         book = executed(notebook(given.steps), Path(directory).resolve())
