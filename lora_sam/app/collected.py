@@ -17,7 +17,7 @@ from PIL import Image
 
 from lora_sam.app.pictures import Picture
 from lora_sam.core.errors import DataError
-from lora_sam.core.files import atomic_path, read_json, write_text
+from lora_sam.core.files import atomic_path, last_part, read_json, write_text
 from lora_sam.core.mask_files import coco_of
 
 OURS = "masks accepted in the app of lora_sam"
@@ -153,7 +153,7 @@ def _checked(name: str) -> str:
 
 
 def _stem(name: str) -> str:
-    last = re.split(r"[\\/]", name)[-1].rpartition(".")[0] or name
+    last = last_part(name).rpartition(".")[0] or name
     return re.sub(r"[^\w-]+", "_", last, flags=re.ASCII).strip("_")[:60] or "image"
 
 

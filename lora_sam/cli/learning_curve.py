@@ -17,7 +17,7 @@ from pydantic import Field
 
 from lora_sam.cli.training_keys import TrainingKeys
 from lora_sam.core.calling import step_called
-from lora_sam.core.chosen import OPTION
+from lora_sam.core.chosen import without_options
 from lora_sam.core.console import print_table
 from lora_sam.core.errors import ConfigError, LoraSamError
 from lora_sam.core.files import read_json, write_text
@@ -137,7 +137,7 @@ class LearningCurve(TrainingKeys):
 
         ids = [list(splits.train.ids), list(splits.val.ids), list(splits.test.ids)]
         made_of = {
-            "config": {key: _unnamed(value) for key, value in self.training().items()},
+            "config": without_options(self.training()),  # older curves do not say what it was chosen by
             "steps": self.steps,
             "images": hashlib.sha256(repr(ids).encode()).hexdigest(),
             "contents": digest_of(contents(splits)),
@@ -215,11 +215,6 @@ class LearningCurve(TrainingKeys):
         print(curve.verdict)
         print(f"figures  {out / FILE}")
         print(f"page     {out / PAGE}")
-
-
-def _unnamed(value: Any) -> Any:
-    """A key of the configuration without what its values were chosen by, which older curves do not say."""
-    return {name: one for name, one in value.items() if name != OPTION} if isinstance(value, dict) else value
 
 
 def _collected(out: Path, jobs: list[tuple[int, int]], failed: Mapping[str, str], images: int) -> Curve:

@@ -23,6 +23,14 @@ def with_options(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[
     }
 
 
+def without_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `with_options`: what a configuration sets, and not what it was chosen by."""
+    return {
+        key: {name: one for name, one in value.items() if name != OPTION} if isinstance(value, dict) else value
+        for key, value in config.items()
+    }
+
+
 def fields_in(group: Mapping[str, Any]) -> dict[str, Any]:
     """What a group of keys gives to its class: all but the names of class and file."""
     return {key: value for key, value in group.items() if key not in ("_target_", OPTION)}

@@ -155,6 +155,11 @@ def followed(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def last_part(path: str) -> str:
+    """The last part of a path of whichever system, as text: what follows the last slash or backslash; "" after one."""
+    return path.replace("\\", "/").rpartition("/")[2]
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of the whole file, as 64 hexadecimal digits."""
     with path.open("rb") as file:

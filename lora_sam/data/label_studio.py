@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.files import last_part
 from lora_sam.data.noticed import LeftOut
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import whole
@@ -246,7 +247,7 @@ def _first_label(value: Mapping[str, Any], kind: str) -> str | None:
 
 def _there(root: Path, name: str) -> bool:
     """Whether a file of that name may be under the root: an upload's has a prefix that the user's own file lacks."""
-    base = name.replace("\\", "/").rpartition("/")[2]
+    base = last_part(name)
     return _PREFIX.match(base) is None or next(root.rglob(base.replace("[", "?").replace("*", "?")), None) is not None
 
 

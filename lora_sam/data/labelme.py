@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.files import last_part
 from lora_sam.data.noticed import LeftOut
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import whole
@@ -102,7 +103,7 @@ def _picture(content: dict[str, Any], file: Path, root: Path) -> Picture:
 
 def _stem(name: str) -> str:
     """The name of a file without folders and ending, whatever separates them."""
-    return name.replace("\\", "/").rpartition("/")[2].rpartition(".")[0]
+    return last_part(name).rpartition(".")[0]
 
 
 def _beside(file: Path) -> bool:

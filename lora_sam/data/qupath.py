@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,29 +83,30 @@ def _pictures(root: Path) -> Iterator[Picture | DataError]:
 
 def _picture(features: list[Any], file: Path, root: Path) -> Picture:
     left_out: LeftOut = Counter()
-    outlines: list[Outline | DataError] = []
-    regions = _regions(features)
+    found: dict[int, Outline | DataError] = {}
     for place, feature in enumerate(features):
         geometry = feature.get("geometry") if isinstance(feature, dict) else None
         kind = geometry.get("type") if isinstance(geometry, dict) else None
         if kind in _NO_AREA:
             left_out["no_outline", f"features of type {kind} outline nothing"] += 1
             continue
-        if place in regions:
-            left_out["crowds_left_out", "annotations around detections or cells are regions, and no objects"] += 1
-            continue
         try:
             if not isinstance(geometry, dict):
                 raise DataError(
                     f"has the geometry {shown(geometry)}; it takes a Polygon or a MultiPolygon", "bad_polygon"
                 )
-            outline = _outline(feature, geometry, kind)
-            if (outline.label or "").endswith("*"):
-                left_out["crowds_left_out", "objects of classes with an asterisk, which QuPath ignores, are none"] += 1
-                continue
-            outlines.append(outline)
+            found[place] = _outline(feature, geometry, kind)
         except DataError as error:
-            outlines.append(error)
+            found[place] = error
+    regions = _regions(features, found)
+    outlines: list[Outline | DataError] = []
+    for place, outline in found.items():
+        if place in regions:
+            left_out["crowds_left_out", "annotations around detections or cells are regions, and no objects"] += 1
+        elif isinstance(outline, Outline) and (outline.label or "").endswith("*"):
+            left_out["crowds_left_out", "objects of classes with an asterisk, which QuPath ignores, are none"] += 1
+        else:
+            outlines.append(outline)
     name = file.stem  # image.png.geojson is that of image.png, and image.geojson of image.(png, tif, ...)
     return Picture(
         owner=str(file),
@@ -144,13 +145,13 @@ def _outline(feature: dict[str, Any], geometry: dict[str, Any], kind: object) ->
     )
 
 
-def _regions(features: list[Any]) -> set[int]:
+def _regions(features: list[Any], outlines: Mapping[int, Outline | DataError]) -> set[int]:
     """Places of the annotations in whose box the box of a detection or cell lies."""
     boxes: dict[bool, list[tuple[int, NDArray[np.float64]]]] = {True: [], False: []}
-    for place, feature in enumerate(features):
-        properties = feature.get("properties") if isinstance(feature, dict) else None
+    for place, outline in outlines.items():
+        properties = features[place].get("properties") if isinstance(features[place], dict) else None
         kind = properties.get("objectType") if isinstance(properties, dict) else None
-        box = _box(feature) if kind in (*_INSIDE, "annotation") else None
+        box = _box(outline) if isinstance(outline, Outline) and kind in (*_INSIDE, "annotation") else None
         if box is not None:
             boxes[kind == "annotation"].append((place, box))
     if not boxes[False]:
@@ -161,17 +162,10 @@ def _regions(features: list[Any]) -> set[int]:
     }
 
 
-def _box(feature: dict[str, Any]) -> NDArray[np.float64] | None:
-    """The box XYXY of a feature's outlines; None where they are damaged, which their reader names."""
-    geometry = feature.get("geometry")
-    kind = geometry.get("type") if isinstance(geometry, dict) else None
-    if not isinstance(geometry, dict) or kind not in ("Polygon", "MultiPolygon"):
-        return None
-    try:
-        corners = np.array([value for ring in _outline(feature, geometry, kind).rings for value in ring])  # type: ignore[attr-defined]
-    except DataError:
-        return None
-    points = corners.reshape(-1, 2)
+def _box(outline: Outline) -> NDArray[np.float64] | None:
+    """The box XYXY of an outline's rings; None where they have no corner."""
+    corners = [value for ring in outline.rings if isinstance(ring, list) for value in ring]
+    points = np.array(corners, np.float64).reshape(-1, 2)
     return np.concatenate([points.min(axis=0), points.max(axis=0)]) if len(points) else None
 
 

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lora_sam.core.errors import AdapterError, ConfigError
-from lora_sam.core.files import check_sha256, write_text
+from lora_sam.core.files import check_sha256, last_part, write_text
 from lora_sam.runs.adapter_files import read_facts
 
 _PLACE = 'load("PATH_TO_THIS_DIRECTORY"'
@@ -52,7 +52,7 @@ def collected(adapter: Path, report: Path | None, repo: str, folder: Path) -> li
     card = (folder / "README.md").read_text(encoding="utf-8")
     facts = read_facts(adapter)
     if isinstance(begun := facts.get("init_from"), dict) and "run" in begun:
-        name = last_part(begun["run"])
+        name = last_part(str(begun["run"]).rstrip("/\\"))
         write_text(
             folder / "lora_sam.json", json.dumps({**facts, "init_from": {**begun, "run": name}}, indent=2) + "\n"
         )
@@ -65,11 +65,6 @@ def collected(adapter: Path, report: Path | None, repo: str, folder: Path) -> li
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
     return [(path.name, path.stat().st_size) for path in sorted(folder.iterdir())]
-
-
-def last_part(path: str) -> str:
-    """The last part of a path, of whichever system: what may be told of a directory of this machine."""
-    return re.split(r"[\\/]", str(path).rstrip("/\\"))[-1]
 
 
 def uploaded(folder: Path, repo: str, revision: str, *, private: bool, space: bool = False) -> str:

@@ -16,8 +16,7 @@ from typing import Any
 
 from lora_sam.core.conf_files import conf_directory
 from lora_sam.core.errors import ConfigError, LoraSamError
-from lora_sam.core.files import read_json
-from lora_sam.deployment.hub import last_part
+from lora_sam.core.files import last_part, read_json
 from lora_sam.evaluation.layout import validate_report
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -111,5 +110,5 @@ def _without_names(path: Path) -> dict[str, Any] | None:
             if "group" in image:
                 image["group"] = groups.setdefault(image["group"], f"group {len(groups) + 1}")
     if "init_from" in report:
-        report["init_from"] = last_part(report["init_from"])
+        report["init_from"] = last_part(report["init_from"].rstrip("/\\"))
     return report

@@ -80,11 +80,14 @@ class Validation:
         mask is most wrong. Where masks without a prompt are trained, also that of objects found without one in a few of
         the images, with the best thresholds: 0 for each object that is missed, and for each mask that is none.
         """
-        samples = (self.some_objects(self.source[index]) for index in range(len(self.source)))
-        scores = [mask_iou(self.masks(sample), sample.masks) for sample in samples]
-        if self.clicks:
-            for place in self._few("validation after clicks"):
-                scores[place] = np.concatenate([scores[place], self._clicked(self.some_objects(self.source[place]))])
+        clicked = set(self._few("validation after clicks") if self.clicks else ())
+        scores = []
+        for place in range(len(self.source)):
+            sample = self.some_objects(self.source[place])
+            found = mask_iou(self.masks(sample), sample.masks)
+            if place in clicked:  # the image is still encoded
+                found = np.concatenate([found, self._clicked(sample)])
+            scores.append(found)
         if self.masks_of_points is not None:
             for place, found in self._without_prompts(self.masks_of_points).items():
                 scores[place] = np.concatenate([scores[place], found])
@@ -97,8 +100,6 @@ class Validation:
 
     def _clicked(self, sample: Sample) -> NDArray[np.float64]:
         """IoU of its objects after the last click, float [N]."""
-        self.predictor.sam.eval()
-        self.predictor.forget()
         # however good a mask is, it gets all its clicks: a click must not make it worse
         return iou_after_clicks(self.predictor, sample, most=self.clicks, until=math.inf)[:, -1]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +35,6 @@ from .tool_sets import (
     qupath,
     yolo,
 )
-
-
-@pytest.fixture
-def opened(option: Callable[..., Any]) -> Callable[..., Splits]:
-    def make(root: Path, data: str = "auto", **changes: Any) -> Splits:
-        splits: Splits = option(f"data/{data}", root=str(root), **{"few_images": 0, **changes}).open(0)
-        return splits
-
-    return make
 
 
 def samples(splits: Splits) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lora_sam.core.console import note
 from lora_sam.core.errors import DataError
+from lora_sam.core.files import last_part
 from lora_sam.core.tile_grid import image_of_tile
 from lora_sam.data.reading.annotation_files import any_json, identifier_of
 from lora_sam.data.reading.numbers import is_number
@@ -100,7 +101,7 @@ def _by_image(
     unknown: dict[str, str] = {}
     elsewhere: dict[str, SourceImage] = {}
     for name, one in found:
-        fitting = images.get(spelt(name)) or images.get(spelt(name).replace("\\", "/").rpartition("/")[2]) or []
+        fitting = images.get(spelt(name)) or images.get(last_part(spelt(name))) or []
         exact = [image for image in fitting if name in (image.name, image.coco and image.coco[1])]
         fitting = exact if len(exact) == 1 else fitting
         if len(fitting) > 1:
