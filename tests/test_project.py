@@ -227,7 +227,7 @@ def test_commands_for_the_image_are_those_of_the_docs() -> None:
     for line in re.findall(r"^docker run .*$", page, re.MULTILINE):
         assert line in (ROOT / "Dockerfile").read_text(encoding="utf-8")
         assert '--user "$(id -u):$(id -g)"' in line  # whoever owns the folder
-        assert '-v "$PWD:/work"' in line
+        assert '-v "$PWD:/workspace"' in line
 
 
 def test_the_files_that_come_first_are_there() -> None:

@@ -154,7 +154,7 @@ def test_into_a_public_repository_nothing_goes_that_is_meant_to_be_private(run: 
 def test_where_the_adapter_that_a_run_began_with_lies_is_not_told(run: Path, hub: Hub) -> None:
     """Facts and card named the directory of that run, with the user's name in it."""
     place, facts = run / "adapter", json.loads((run / "adapter" / "lora_sam.json").read_text())
-    facts["init_from"] = {"run": "/home/jane.doe/secret/outputs/first", "sha256": "0", "validation_iou": 0.5}
+    facts["init_from"] = {"run": "/srv/jane.doe/secret/outputs/first", "sha256": "0", "validation_iou": 0.5}
     (place / "lora_sam.json").write_text(json.dumps(facts))
     (place / "README.md").write_text(model_card(facts, None))
     assert from_conf("push", run=str(run), repo=REPO, space="me/app").perform() == 0
