@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import errno
 import functools
 import gc
 import json
@@ -116,6 +117,25 @@ def quiet_logging() -> Iterator[None]:
     before = root.handlers[:], root.level
     yield
     root.handlers[:], root.level = before
+
+
+@pytest.fixture
+def cannot_be_listed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets the system refuse to list a folder: for want of a permission, as if not root, or for another error."""
+
+    def close(folder: Path, number: int = errno.EACCES) -> None:
+        def refusing(look: Callable[..., Any]) -> Callable[..., Any]:
+            def refuse(place: Any = ".") -> Any:
+                if not isinstance(place, int) and Path(place) == folder:
+                    raise OSError(number, os.strerror(number), str(place))
+                return look(place)
+
+            return refuse
+
+        for name in ("scandir", "listdir"):
+            monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+
+    return close
 
 
 @pytest.fixture

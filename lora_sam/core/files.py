@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lora_sam.core.beside import beside, leftovers, let_go, remove_leftover, sync
@@ -158,6 +158,28 @@ def followed(path: Path) -> Path:
 def last_part(path: str) -> str:
     """The last part of a path of whichever system, as text: what follows the last slash or backslash; "" after one."""
     return path.replace("\\", "/").rpartition("/")[2]
+
+
+def without_ending(path: str) -> str:
+    """A path with `/` less the ending of its last part: `a/b.png` is `a/b`, and `..png`, where `Path` stumbles, `.`."""
+    return path.removesuffix(PurePosixPath(path).suffix)
+
+
+def walked(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Every folder from `root` down with the names of its folders and of its files; links to folders are not followed.
+
+    Who takes names from the list of folders keeps them from being walked, as with `os.walk`. What cannot be listed
+    `Path.rglob` leaves out without a word: for a lack of permission always, from Python 3.13 on for whatever reason.
+
+    Raises:
+        OSError: a folder cannot be listed, or `root` is none.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for folder, folders, files in os.walk(root, onerror=refuse):
+        yield Path(folder), folders, files
 
 
 def sha256_of(path: Path) -> str:

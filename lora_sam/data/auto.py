@@ -86,7 +86,8 @@ class Auto(SliceOptions, FormatOptions):
                 below = _below(root, self.train)
                 raise unknown_layout(root, below, _as_splits(below, self.train), _known(self.train), self.train)
         except OSError as error:
-            raise DataError(f"{root}: cannot be looked into ({error.strerror}); check its permissions.") from error
+            place = error.filename or root
+            raise DataError(f"{place}: cannot be looked into ({error.strerror}); check its permissions.") from error
         if len(matches) > 1:
             kinds = "; ".join(f"data={match.option} ({match.why})" for match in matches)
             raise DataError(f"{root}: can be read in several ways: {kinds}. Say which one with data=<format>.")

@@ -17,7 +17,7 @@ from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.image_file import MAX_PIXELS
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, check_mask_memory
 from lora_sam.data.reading.pairs import gathered
-from lora_sam.data.reading.paths import data_root, inside
+from lora_sam.data.reading.paths import data_root, files_in, inside
 from lora_sam.data.reading.skipping import Ledger, attempt_all
 from lora_sam.data.reading.split_reading import read_splits
 from lora_sam.data.splits import Splits
@@ -71,7 +71,7 @@ class MedSam(FormatOptions):
                 name = image.relative_to(root).as_posix()
                 return LabelledImage(name, picture, (size[0], size[1]), objects.names, stored), objects.too_small
 
-            names = {path.name for folder in (IMAGES, LABELS) for path in (place / folder).glob("*.npy")}
+            names = {path.name for folder in (IMAGES, LABELS) for path in files_in(place / folder, ".npy")}
             files = [place / IMAGES / name for name in sorted(names)]
             return gathered(attempt_all(pair, files), ledger, notes, place=str(place / IMAGES), min_area=self.min_area)
 

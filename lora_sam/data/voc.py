@@ -21,7 +21,7 @@ from lora_sam.data.reading.class_table import (
 from lora_sam.data.reading.images import SUFFIXES, image_size
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, size_mismatch
 from lora_sam.data.reading.pairs import described, gathered
-from lora_sam.data.reading.paths import data_root, inside, shown
+from lora_sam.data.reading.paths import data_root, files_in, inside, shown
 from lora_sam.data.reading.skipping import Ledger, attempt_all
 from lora_sam.data.reading.split_reading import read_splits
 from lora_sam.data.reading.voc_masks import VocMasks
@@ -74,7 +74,7 @@ class Voc(FormatOptions):
         devkit = _devkit(self, root)
         lists = inside(root, LISTS, "data.root")
         names = [name for name in (self.train, self.val, self.test) if name is not None]
-        present = sorted(lists.glob("*.txt")) if lists.is_dir() else []
+        present = files_in(lists, ".txt")
         known = any((lists / f"{name}.txt") in present for name in names)
         only = present[0] if len(present) == 1 and not known else None  # CVAT writes default.txt
 
@@ -220,7 +220,7 @@ def _listed(file: Path) -> list[str]:
 def _all_ids(devkit: _Devkit) -> list[str]:
     masks = devkit.objects or devkit.classes
     assert masks is not None
-    return sorted(path.stem for path in masks.glob(f"*{_MASK_SUFFIX}"))
+    return [path.stem for path in files_in(masks, _MASK_SUFFIX)]
 
 
 def _everything(devkit: _Devkit, root: Path) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.files import without_ending
 from lora_sam.data.noticed import LeftOut
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import ends_of, read_lines
@@ -270,7 +271,8 @@ def _without_image(root: Path) -> Iterator[DataError]:
         places = [one.with_suffix(ending) for one in (beside, file, plain) for ending in SUFFIXES]
         if not any(one.is_file() or one.with_suffix(one.suffix.upper()).is_file() for one in places):
             yield DataError(
-                f"{file}: has no image {beside.with_suffix('')}.(png, jpg, ...); add it, or remove the labels.",
+                f"{file}: has no image {without_ending(beside.as_posix())}.(png, jpg, ...); "
+                "add it, or remove the labels.",
                 "label_without_image",
             )
 

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ from lora_sam.core.files import (
     recorded_sha256,
     recover,
     sha256_of,
+    walked,
+    without_ending,
     write_text,
 )
 from lora_sam.core.seeds import generator_for, seed_for
@@ -402,3 +405,38 @@ def test_what_others_hold_leaves_no_file_open(tmp_path: Path) -> None:
             beside.hold(path)
     assert len(os.listdir("/proc/self/fd")) == before
     beside.let_go(held)
+
+
+def test_what_cannot_be_listed_is_not_left_out(tmp_path: Path, cannot_be_listed: Callable[..., None]) -> None:
+    for name in ("a/b", "c"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").touch()
+    (tmp_path / "link").symlink_to("a")
+    found = {
+        folder.relative_to(tmp_path).as_posix(): (sorted(inside), names) for folder, inside, names in walked(tmp_path)
+    }
+    assert found == {
+        ".": (["a", "c", "link"], []), "a": (["b"], []), "a/b": ([], ["file"]), "c": ([], ["file"]),
+    }  # fmt: skip
+    for number in (errno.EACCES, errno.EIO):
+        cannot_be_listed(tmp_path / "a" / "b", number)
+        with pytest.raises(OSError, match=rf"\[Errno {number}\] .*: '{tmp_path}/a/b'"):
+            list(walked(tmp_path))
+    with pytest.raises(FileNotFoundError):
+        list(walked(tmp_path / "absent"))
+
+
+@pytest.mark.parametrize(
+    ("path", "less"),
+    [
+        ("a/b.png", "a/b"),
+        ("a.b/c", "a.b/c"),
+        ("b.tar.gz", "b.tar"),
+        (".png", ".png"),
+        ("..png", "."),
+        ("a/..png", "a/."),
+    ],
+)
+def test_endings_are_taken_away_alike_on_every_python(path: str, less: str) -> None:
+    """Of `..png` Python 3.13 makes an error, and those before it `.`."""
+    assert without_ending(path) == less

@@ -20,6 +20,7 @@ from lora_sam.data.reading.annotation_files import parsed_json
 from lora_sam.data.reading.coco_layouts import CocoLayout
 from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.paths import inside, within
+from lora_sam.data.reading.tool_files import files_below
 from lora_sam.data.splits import spellings
 
 OUTSIDE_PIXELS = 1.0
@@ -68,11 +69,10 @@ def findings_in_coco(config: Coco, root: Path, looks: Sequence[Look]) -> Iterato
                 yield from _geometry(entry, known[name])
     for category in sorted({name for file in files for name in file.categories.values()} - set(used)):
         yield Finding("unused_category", category, f"{category}: listed, but no object has it")
-    present = {path for file in files for path in file.folder.rglob("*") if path.suffix.lower() in SUFFIXES}
+    present = {path for file in files for path in files_below(file.folder, *SUFFIXES)}
     for path in sorted(present - listed):
-        if not path.name.startswith("."):
-            name = path.relative_to(root).as_posix()
-            yield Finding("unlisted_image", name, f"{name}: no annotation file lists it")
+        name = path.relative_to(root).as_posix()
+        yield Finding("unlisted_image", name, f"{name}: no annotation file lists it")
 
 
 def _files(config: Coco, root: Path) -> Iterator[_File]:

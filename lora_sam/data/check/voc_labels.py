@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.files import without_ending
 from lora_sam.data.check.defects import Finding
 from lora_sam.data.check.samples import Look, fits, mismatch
 from lora_sam.data.reading.class_table import VOID, VOID_COLOUR, colour_codes
@@ -40,7 +41,7 @@ def findings_in_voc(config: Voc, root: Path, looks: Sequence[Look]) -> Iterator[
     if config.instances not in ("auto", "objects") or not (root / OBJECTS).is_dir():
         return
     for look in looks:
-        identifier = PurePosixPath(look.id).relative_to(IMAGES).with_suffix("").as_posix()
+        identifier = without_ending(PurePosixPath(look.id).relative_to(IMAGES).as_posix())
         with suppress(DataError):  # its reader has said so
             annotation = inside(root, f"{ANNOTATIONS}/{identifier}.xml", look.id)
             mask = inside(root, f"{masks_folder(root, OBJECTS)}/{identifier}.png", look.id)

@@ -13,7 +13,7 @@ from typing import IO, Any, Literal
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.annotation_files import parsed_json
-from lora_sam.data.reading.paths import inside, shown
+from lora_sam.data.reading.paths import data_folders, inside, listing, shown
 
 MAX_ROWS = 10**7
 """Tables with more rows are refused before they are read."""
@@ -132,10 +132,12 @@ def find_tables(root: Path, folder: Path) -> dict[str, tuple[Path, ...]]:
         return {split if isinstance(split, str) and split else DEFAULT_SPLIT: _arrow_files(root, folder)}
     found: dict[str, list[Path]] = {}
     sets: dict[str, set[str]] = {}
-    for path in sorted(folder.rglob("*.parquet")):
-        relative = path.relative_to(folder)
-        if any(part.startswith(".") for part in relative.parts):
+    with listing(folder):
+        files = sorted(place / name for place, names in data_folders(folder) for name in names)
+    for path in files:
+        if path.suffix != ".parquet":
             continue
+        relative = path.relative_to(folder)
         parent = relative.parent
         shard = _SHARD.fullmatch(path.stem)
         if shard:

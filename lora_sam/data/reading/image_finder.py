@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.images import SUFFIXES
-from lora_sam.data.reading.paths import inside, is_text, shown
+from lora_sam.data.reading.paths import data_folders, inside, is_text, listing, shown
 
 _OF_LABELS = re.compile(r"masks?|labels?|gts?|ground_?truths?|segmentation(class|object)?|seg_?maps?|trimaps?", re.I)
 """Folders of pictures that are labels, and no images."""
@@ -84,10 +84,16 @@ class ImageFinder:
         )
 
     def search(self, name: object, owner: str, *folders: Path) -> Path | None:
-        """What `find` finds, counted in `searched`; None where there is no such file or there are several."""
+        """What `find` finds, counted in `searched`; None where there is no such file or there are several.
+
+        Raises:
+            DataError: nobody can tell, as not all of the root can be gone through.
+        """
         try:
             found = self.find(name, owner, *folders)
-        except DataError:
+        except DataError as error:
+            if error.kind != "missing_file":
+                raise
             return None
         self.searched += 1
         return found
@@ -99,19 +105,17 @@ class ImageFinder:
     @cached_property
     def _files(self) -> list[Path]:
         files: list[Path] = []
-        try:
-            for seen, path in enumerate(self._root.rglob("*")):
+        seen = 0
+        with listing(self._root):
+            for folder, names in data_folders(self._root):
+                seen += 1 + len(names)
                 if seen > MAX_FILES:
                     raise DataError(
                         f"{self._root}: has more than {MAX_FILES} entries; set data.root to the data alone.",
                         "bad_annotation",
                     )
-                if path.suffix.lower() in self._suffixes and not path.name.startswith(".") and path.is_file():
-                    files.append(path)
-        except OSError as error:
-            raise DataError(
-                f"{self._root}: cannot be listed ({error.strerror}); correct its permissions.", "unreadable_file"
-            ) from error
+                paths = (folder / name for name in names)
+                files += [path for path in paths if path.suffix.lower() in self._suffixes and path.is_file()]
         return sorted(files)
 
     @cached_property

@@ -14,6 +14,7 @@ from lora_sam.data.noticed import Notes
 from lora_sam.data.reading.affixes import CHANNEL, Files, beginnings_of, stripped, suffix_of, without
 from lora_sam.data.reading.file_types import ending
 from lora_sam.data.reading.images import SUFFIXES
+from lora_sam.data.reading.paths import data_folders, listing
 from lora_sam.data.splits import spellings
 
 _PICTURES = SUFFIXES | {".gif"}
@@ -30,10 +31,8 @@ def by_name(folder: Path, suffixes: frozenset[str], notes: Notes) -> dict[str, l
         if place.resolve() in seen:
             return  # a loop of links
         seen.add(place.resolve())
-        try:
+        with listing(place):
             entries = sorted(place.iterdir())
-        except OSError as error:
-            raise DataError(f"{place}: cannot be listed ({error.strerror}); correct its permissions.") from error
         for path in entries:
             if path.name.startswith("."):
                 continue
@@ -149,7 +148,8 @@ def unread_siblings(folder: Path, other: Path, splits: Iterable[str], key: str, 
 
 def names_in(folder: Path) -> list[str]:
     """Names of all files below a folder that are not hidden."""
-    return [path.name for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    with listing(folder):
+        return [name for _, names in data_folders(folder) for name in names]
 
 
 def pair_by_base_name(images: Mapping[str, list[Path]], labels: dict[str, list[Path]]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lora_sam.core.errors import DataError
-from lora_sam.core.files import followed
+from lora_sam.core.files import followed, walked
 
+_OF_DISKS = frozenset({"lost+found", "System Volume Information"})  # at the top of a disk, and closed to its users
 _MAX_SHOWN = 120
 _LEADS_OUT = "leads out of the data root through a symbolic link"
 _SHORT = reprlib.Repr()  # what comes from a file may be long, or nested deeper than `repr` can follow
@@ -66,6 +69,41 @@ def inside(root: Path, relative: str, owner: str, *, base: Path | None = None) -
             "path_escape",
         )
     return base / relative
+
+
+def data_folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder from `root` down with the names of its files, none hidden; what a disk keeps at its top is no data.
+
+    Raises:
+        OSError: a folder cannot be listed; see `listing`.
+    """
+    for folder, folders, files in walked(root):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in _OF_DISKS]
+        yield folder, [name for name in files if not name.startswith(".")]
+
+
+def files_in(folder: Path, ending: str) -> list[Path]:
+    """What lies in a folder and has that ending, none of it hidden, in order; nothing where the folder is absent.
+
+    Raises:
+        DataError: it cannot be listed.
+    """
+    if not folder.is_dir():
+        return []
+    with listing(folder):
+        return sorted(path for path in folder.iterdir() if path.suffix == ending and not path.name.startswith("."))
+
+
+@contextmanager
+def listing(place: Path) -> Iterator[None]:
+    """What cannot be listed while `place` is gone through, as a `DataError` that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or place}: cannot be listed ({error.strerror}); correct its permissions.",
+            "unreadable_file",
+        ) from error
 
 
 def is_text(value: str) -> bool:

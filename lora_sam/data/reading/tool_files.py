@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.annotation_files import any_json, ends_of
 from lora_sam.data.reading.image_file import MAX_PIXELS
-from lora_sam.data.reading.paths import inside, shown
+from lora_sam.data.reading.paths import data_folders, inside, listing, shown
 
 _LOOKED_AT = 5000  # entries of the root that are gone through to recognise a format
 _MAX_PACKED = 2**24  # bytes of one packed bitmap
@@ -88,12 +88,11 @@ def packed_bitmap(text: object, *, zipped: bool) -> NDArray[np.bool_]:
 
 
 def _files(root: Path, endings: tuple[str, ...], most: int | None) -> Iterator[Path]:
-    try:
-        for path in islice(root.rglob("*"), most):
-            hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-            if path.suffix.lower() in endings and not hidden and path.is_file():
-                yield path
-    except OSError as error:
-        raise DataError(
-            f"{root}: cannot be listed ({error.strerror}); correct its permissions.", "unreadable_file"
-        ) from error
+    left = most
+    with listing(root):
+        for folder, names in data_folders(root):
+            for name in names[:left]:
+                if (path := folder / name).suffix.lower() in endings and path.is_file():
+                    yield path
+            if left is not None and (left := left - 1 - len(names)) <= 0:
+                break

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_sam.core.errors import AdapterError, ConfigError
-from lora_sam.core.files import digest_of, followed, read_json, write_text
+from lora_sam.core.files import digest_of, followed, read_json, walked, write_text
 from lora_sam.core.version import __version__
 from lora_sam.deployment.predicting.found import FoundImage, read_found
 from lora_sam.deployment.predicting.sources import short
@@ -54,8 +54,7 @@ class Output:
 
     def found(self) -> Iterator[FoundImage]:
         """The records of all images that are there, one after the other, in order of their names."""
-        paths = sorted((self.root / RECORDS).rglob("*.json"), key=lambda path: path.as_posix())
-        for path in paths:
+        for path in _records(self.root):
             image = read_found(path)
             if image is not None and image.settings == self.digest:
                 yield image
@@ -64,7 +63,7 @@ class Output:
         """Names of the records that are there of other images than these, in order."""
         records = self.root / RECORDS
         wanted = {self.record(name) for name in images}
-        found = (path.relative_to(records).as_posix() for path in records.rglob("*.json") if path not in wanted)
+        found = (path.relative_to(records).as_posix() for path in _records(self.root) if path not in wanted)
         return tuple(sorted(name.removesuffix(".json") for name in found))
 
     def remove(self, files: Iterable[str]) -> None:
@@ -202,10 +201,22 @@ def _short(value: Any) -> str:
     return f"{text[:12]}…" if len(text) == 64 and text.isalnum() else text[:80]
 
 
+def _records(root: Path) -> list[Path]:
+    """The records below a directory, in order. Raises `AdapterError` where a folder of them cannot be listed."""
+    records = root / RECORDS
+    if not records.is_dir():
+        return []
+    try:
+        paths = [folder / name for folder, _, names in walked(records) for name in names if name.endswith(".json")]
+    except OSError as error:
+        raise AdapterError(f"{error.filename} cannot be listed ({error.strerror}); correct its permissions") from error
+    return sorted(paths, key=lambda path: path.as_posix())
+
+
 def _remove(root: Path) -> None:
     """Remove what predictions have written into a directory, and nothing else; `predictions.json` last."""
     records = root / RECORDS
-    for path in sorted(records.rglob("*.json")):
+    for path in _records(root):
         image = read_found(path)
         if image is not None:
             Output(root, {}, before=True).remove(file for files in image.files.values() for file in files)

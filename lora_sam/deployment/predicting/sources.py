@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.files import without_ending
 from lora_sam.data.reading.annotation_files import identifier_of, json_kind, parsed_json
 from lora_sam.data.reading.image_file import MAX_TILED_PIXELS, read_up_to
 from lora_sam.data.reading.image_finder import ImageFinder
@@ -124,7 +125,7 @@ def masks_among(source: Source) -> str | None:
         return None
     images, masks, suffix = found
     like = [name for name in names if f"{name}/".startswith(f"{masks}/") or masks == "."]
-    like = [name for name in like if _stem(name).endswith(suffix)]
+    like = [name for name in like if without_ending(name).endswith(suffix)]
     if images == masks:
         leave = f"leave the files out whose names end with {suffix}"
     else:
@@ -140,7 +141,7 @@ def stems_of(names: Iterable[str]) -> dict[str, str]:
     """
     names = list(names)
     folders = {folder.as_posix().casefold() for name in names for folder in PurePosixPath(name).parents}
-    stems = {name: _stem(name) for name in names}
+    stems = {name: without_ending(name) for name in names}
     while True:
         # also where the file system does not tell letters' case
         count = Counter(stem.casefold() for stem in stems.values())
@@ -169,7 +170,7 @@ def by_name(images: Iterable[SourceImage]) -> dict[str, list[SourceImage]]:
     """Images by what may name them in a file, as `spelt`: path, file name, and either without the ending."""
     found: dict[str, list[SourceImage]] = {}
     for image in images:
-        names = {image.name, PurePosixPath(image.name).name, _stem(image.name), PurePosixPath(image.name).stem}
+        names = {image.name, PurePosixPath(image.name).name, without_ending(image.name), PurePosixPath(image.name).stem}
         if image.coco is not None:
             names |= {image.coco[1], PurePosixPath(image.coco[1]).name, PurePosixPath(image.coco[1]).stem}
         for name in {spelt(name) for name in names}:
@@ -180,10 +181,6 @@ def by_name(images: Iterable[SourceImage]) -> dict[str, list[SourceImage]]:
 def spelt(name: str) -> str:
     """A name in the one spelling (Unicode NFC) that all that look alike have; macOS and some archives take others."""
     return unicodedata.normalize("NFC", name)
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(name).with_suffix("").as_posix()
 
 
 def _source(root: Path, paths: Iterable[Path], typed: str, kind: str) -> Source:

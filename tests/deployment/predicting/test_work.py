@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_sam.core.errors import ConfigError, TrainingError
+from lora_sam.core.errors import AdapterError, ConfigError, TrainingError
 from lora_sam.data.reading.pixel_scale import PixelScale
 from lora_sam.deployment.predicting.found import read_found
 from lora_sam.deployment.predicting.outcome import Outcome
@@ -87,6 +88,19 @@ def test_what_is_there_is_skipped_and_formats_come_from_the_record(folder: Path)
     _, idle = done(work_of(folder, output_of(folder), ("labels",)))
     assert (out / "labels" / "b.png").is_file()
     assert idle.seen == []
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_records_that_cannot_be_listed_are_not_left_out(
+    folder: Path, cannot_be_listed: Callable[..., None], number: int
+) -> None:
+    done(work_of(folder, output_of(folder)))
+    output = output_of(folder)
+    assert [image.name for image in output.found()] == ["a.png", "b.jpg", "deep/c.tif"]
+    cannot_be_listed(output.root / "records" / "deep", number)
+    for ask in (lambda: list(output.found()), lambda: output.others(["a.png"])):
+        with pytest.raises(AdapterError, match=r"records/deep cannot be listed \((Perm|Input)[^)]*\); correct its"):
+            ask()
 
 
 def test_a_changed_image_or_prompt_is_predicted_again(folder: Path) -> None:
