@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
 import shlex
@@ -21,12 +20,11 @@ from lora_sam.data.reading.image_finder import ImageFinder
 from lora_sam.data.reading.images import SUFFIXES, image_size
 from lora_sam.data.reading.likely_pairs import folders_of_masks
 from lora_sam.data.reading.paths import shown
-from lora_sam.deployment.predicting.walking import OWN_FOLDERS, files_below, is_own
+from lora_sam.deployment.predicting.walking import OWN_FOLDERS, WILDCARDS, files_below, is_own, matching
 
 _LONGEST = 200
 """Bytes of a name: file systems take 255, of which the name has some more while it is written."""
 
-_WILDCARDS = frozenset("*?[")
 _ANNOTATIONS = "annotations"
 
 
@@ -90,7 +88,7 @@ def open_source(typed: str, output: Path | None = None) -> Source:
         if path.suffix.lower() not in SUFFIXES:
             raise DataError(f"source = {typed}: is not an image ({_endings()}) and not a COCO file (.json)")
         return _source(path.parent, [path], typed, "file")
-    if not _WILDCARDS.intersection(typed):
+    if not WILDCARDS.intersection(typed):
         raise DataError(
             f"source = {typed}: there is no such file or folder ({path.absolute()}); give a folder of images, an "
             "image, a pattern such as 'scans/**/*.tif', or a COCO file"
@@ -197,11 +195,12 @@ def _matching(path: Path, typed: str, output: Path | None) -> Source:
     """Images that a pattern matches; names are relative to the part before the first wildcard."""
     fixed: list[str] = []
     for part in path.parts[:-1]:
-        if _WILDCARDS.intersection(part):
+        if WILDCARDS.intersection(part):
             break
         fixed.append(part)
     root = Path(*fixed) if fixed else Path()
-    matched = (Path(name) for name in glob.glob(str(path), recursive=True))
+    # `**` twice in a pattern finds a file in several ways
+    matched = dict.fromkeys(matching(root, path.parts[len(fixed) :], output))
     own = None if output is None else output.resolve()
     paths = [found for found in matched if found.is_file() and _is_image(found.name) and not _is_own(found, root, own)]
     if not paths:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -69,6 +72,43 @@ def test_patterns_and_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(folder)
     assert names("*.png") == ["a.png"]
     assert names(".") == ["a.png", "b.jpg", "deep/c.tif"]
+
+
+def test_patterns_find_what_glob_finds(folder: Path) -> None:
+    for name in ("deep/er/d.png", "deep/.hid/e.png", ".hid/f.png", "deep/.g.png", "x[1].png", "deep/er/a.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((folder / "a.png").read_bytes())
+    (folder / "link").symlink_to("deep/er")
+    patterns = (
+        "*", "**", "*.png", "**/*.png", "**/**/a.png", "*/*", "*/**/*.png", "d*/er/?.png", "**/er/*", "**/er/a.png",
+        "x[[]1].png", ".*/*.png", "deep/.*", "deep/**", "l*/*", "[a-c].*", "deep/*/../c.tif",
+    )  # fmt: skip
+    for pattern in patterns:
+        # through a link a file is found once: by its folder where that is looked into
+        wanted = {Path(name).resolve() for name in glob.glob(str(folder / pattern), recursive=True)}
+        source = open_source(str(folder / pattern))
+        assert {image.path.resolve() for image in source.images if image.path} == {
+            path for path in wanted if path.suffix in (".png", ".jpg", ".tif")
+        }, pattern
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_folders_that_cannot_be_listed_are_not_left_out(
+    folder: Path, cannot_be_listed: Callable[..., None], number: int
+) -> None:
+    cannot_be_listed(folder / "deep", number)
+    for typed in (folder, folder / "**" / "*.png", folder / "*" / "*.tif"):
+        with pytest.raises(DataError, match=rf"source: {folder}/deep cannot be listed \((Perm|Input)"):
+            open_source(str(typed))
+    assert names(folder / "*.png") == ["a.png"]
+
+
+def test_patterns_come_to_an_end_where_links_lead_back(folder: Path) -> None:
+    """`glob.glob` goes round until a path has forty links: with two of them there are 2 ** 40 paths."""
+    for name in ("one", "two"):
+        (folder / "deep" / name).symlink_to("..")
+    (folder / "deep" / "out").symlink_to(folder.parent)
+    assert names(folder / "**" / "*") == ["a.png", "b.jpg", "deep/c.tif"]
 
 
 def test_a_coco_file_keeps_its_ids_and_names_what_is_missing(folder: Path) -> None:
