@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import copy
 import dataclasses
 import errno
 import functools
@@ -54,6 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
         logging.get_absl_handler().python_handler.close = lambda: None
     _parse_once()
+    _load_once()
     # a disk that ends with the machine would be as it should; tests look at what is synced, in which order, not at that
     os.fsync = lambda descriptor: None
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
@@ -66,6 +68,40 @@ def _parse_once() -> None:
     from omegaconf import _utils, base, grammar_parser
 
     base.parse = _utils.parse = functools.lru_cache(maxsize=1024)(grammar_parser.parse)
+
+
+def _load_once() -> None:
+    """The same few files of `conf/` are loaded ten thousand times: each once, until it changes on disk."""
+    from hydra._internal import config_repository
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    repository = config_repository.ConfigRepository
+    load, embed = repository.load_config, ConfigLoaderImpl._embed_result_config
+    loaded: dict[object, Any] = {}
+
+    def kept(self: Any, config_path: str) -> Any:
+        source = self._find_object_source(config_path, config_repository.ObjectType.CONFIG)
+        stored: object = ()
+        if type(source).__name__ == "FileConfigSource":  # Hydra imports it twice, as a plugin and by its name
+            stat = Path(source.path, source._normalize_file_name(config_path)).stat()
+            stored = stat.st_ino, stat.st_size, stat.st_mtime_ns
+        elif type(source).__name__ != "ImportlibResourcesConfigSource":
+            return load(self, config_path)
+        key = source.path, source.provider, config_path, stored
+        if key not in loaded:
+            loaded[key] = load(self, config_path)
+        return copy.copy(loaded[key])
+
+    def apart(found: Any, package: str | None) -> Any:
+        # what becomes the root of a configuration is changed there
+        embedded = embed(found, package)
+        if embedded.config is found.config:
+            embedded = copy.copy(embedded)
+            embedded.config = copy.deepcopy(embedded.config)
+        return embedded
+
+    repository.load_config = kept
+    ConfigLoaderImpl._embed_result_config = staticmethod(apart)
 
 
 @pytest.hookimpl(trylast=True)

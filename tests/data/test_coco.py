@@ -295,6 +295,17 @@ def test_pictures_turned_by_exif_must_be_labelled_turned(coco: Make, coco_set: M
         coco(root).open(0)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_pictures_upside_down_are_told(coco: Make, coco_set: Make, kind: str) -> None:
+    """Their sides say nothing: labels of the picture as it is stored would lie in the wrong half of it."""
+    root = coco_set()
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.new("RGB", (30, 20)).save(root / "images/train/train1.png", format=kind, exif=exif)
+    (note,) = coco(root).open(0).notes
+    assert note.startswith("1 image of 9 is turned as EXIF says (e.g. images/train/train1.png): labels have to fit the")
+
+
 def test_annotations_that_may_not_be_read(coco: Make, coco_set: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.deep_images import deep_pixels, is_unknown_tiff, tiff_page
-from lora_sam.data.reading.image_file import ImageFile, opened_image, orientation_of, upright
+from lora_sam.data.reading.image_file import ORIENTATION_TAG, ImageFile, opened_image, orientation_of, upright
 from lora_sam.data.reading.pixel_scale import PixelScale, measured
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".jp2", ".j2k"})
@@ -95,6 +95,17 @@ def image_size(path: ImageFile) -> tuple[int, int]:
     with opened_image(path) as image:
         width, height = image.size
         return (width, height) if orientation_of(image, path) in (5, 6, 7, 8) else (height, width)
+
+
+def turned_by(path: ImageFile) -> int:
+    """The EXIF orientation, 1 to 8, that `read_image` applies; 1 for none. Raises `DataError` as `read_image` does."""
+    if is_unknown_tiff(path):
+        return 1
+    with opened_image(path) as image:
+        if image.format != "TIFF":
+            return orientation_of(image, path)
+        stored = getattr(image, "tag_v2", {}).get(ORIENTATION_TAG, 1)
+        return stored if isinstance(stored, int) else 1
 
 
 def is_jpeg(path: ImageFile) -> bool:

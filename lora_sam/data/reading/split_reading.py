@@ -17,6 +17,7 @@ from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.deep_images import DeepPixels, deep_pixels
 from lora_sam.data.reading.duplicates import groups_of_duplicates
 from lora_sam.data.reading.grouping import groups_within, in_groups
+from lora_sam.data.reading.images import turned_by
 from lora_sam.data.reading.labelled import LabelledImages
 from lora_sam.data.reading.pixel_scale import PixelScale, measured
 from lora_sam.data.reading.skipping import Ledger, attempt_all
@@ -73,6 +74,7 @@ def read_splits(
     notes = Notes()
     found = {name: _read(read, name, notes) for name in dict.fromkeys((train, val, test)) if name is not None}
     skipped = ledger.close()
+    _say_turned(found.values(), notes)
     found = in_groups(found, options.group, notes)
     scale = _scale_of(found.values(), options, notes)
     found = {name: source if scale is None else _scaled(source, scale) for name, source in found.items()}
@@ -200,6 +202,18 @@ def _scale_of(sources: Iterable[SampleSource | None], options: FormatOptions, no
         chosen = ",".join(map(str, scale.bands))
         notes.append(f"images have {count} bands, of which {chosen} are shown; data.bands=[...] chooses others")
     return scale
+
+
+def _say_turned(sources: Iterable[SampleSource | None], notes: Notes) -> None:
+    """Note images that EXIF turns: where neither side nor content tells, labels may be of the picture as it is stored."""
+    images = [image for source in sources if isinstance(source, LabelledImages) for image in source.images]
+    read = attempt_all(turned_by, [image.path for image in images])
+    turned = [image.id for image, by in zip(images, read, strict=True) if by in range(2, 9)]
+    if turned:
+        notes.append(
+            f"{plural(len(turned), 'image')} of {len(images)} {'is' if len(turned) == 1 else 'are'} turned as EXIF says "
+            f"(e.g. {turned[0]}): labels have to fit the upright picture, which `lora-sam preview` shows with them"
+        )
 
 
 def _scaled(source: SampleSource | None, scale: PixelScale) -> SampleSource | None:
