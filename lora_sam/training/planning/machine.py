@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -109,8 +110,9 @@ def _left(group: Path, limit: str, usage: str) -> int | None:
     return max(0, int(most) - used + int(stat.get("inactive_file", "0")))
 
 
+@functools.cache
 def matrix_rate(device: torch.device, precision: Precision, seconds: float = 0.15) -> float:
-    """FLOP/s of products of large square matrices, the best of those within `seconds`."""
+    """FLOP/s of products of large square matrices, the best of those within `seconds`; once in a process."""
     import torch
 
     side = _SIDE[device.type]

@@ -71,21 +71,24 @@ def kept(run: Callable[[], Any], parameters: set[int]) -> int:
     return sum(tensor.untyped_storage().nbytes() for place, tensor in found.items() if place not in parameters)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+KEPT = [
+    ("nano", "lora", {}),
+    ("nano", "lora", {"blocks": "last:2", "decoder": "frozen"}),
+    ("nano", "lora", {"targets": ["q", "k", "v", "proj", "mlp"]}),
+    ("nano", "full", {}),
+    ("tiny_vit", "lora", {"blocks": "last:3", "decoder": "frozen"}),
+    ("tiny_vit", "full", {}),
+    ("sam2_tiny", "lora", {}),
+    ("sam3", "lora", {}),
+    ("sam3", "full", {}),
+    ("sam_hq_tiny", "lora", {"blocks": "last:3"}),
+]
+# processors without bf16 take ten times as long for it: the first of all
+IN_BF16 = [pytest.param(*one, "bf16", marks=[pytest.mark.slow] if place else []) for place, one in enumerate(KEPT)]
+
+
 @pytest.mark.parametrize(
-    ("name", "method", "changes"),
-    [
-        ("nano", "lora", {}),
-        ("nano", "lora", {"blocks": "last:2", "decoder": "frozen"}),
-        ("nano", "lora", {"targets": ["q", "k", "v", "proj", "mlp"]}),
-        ("nano", "full", {}),
-        ("tiny_vit", "lora", {"blocks": "last:3", "decoder": "frozen"}),
-        ("tiny_vit", "full", {}),
-        ("sam2_tiny", "lora", {}),
-        ("sam3", "lora", {}),
-        ("sam3", "full", {}),
-        ("sam_hq_tiny", "lora", {"blocks": "last:3"}),
-    ],
+    ("name", "method", "changes", "precision"), [*(pytest.param(*one, "fp32") for one in KEPT), *IN_BF16]
 )
 def test_what_autograd_keeps(option, make_step, name, method, changes, precision):
     """Two images in the encoder, four prompts in the decoder, of a model small enough to count."""
