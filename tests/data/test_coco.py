@@ -303,7 +303,9 @@ def test_pictures_upside_down_are_told(coco: Make, coco_set: Make, kind: str) ->
     exif[0x0112] = 3
     Image.new("RGB", (30, 20)).save(root / "images/train/train1.png", format=kind, exif=exif)
     (note,) = coco(root).open(0).notes
-    assert note.startswith("1 image of 9 is turned as EXIF says (e.g. images/train/train1.png): labels have to fit the")
+    assert note.startswith(
+        "1 of 9 images is turned as EXIF says (e.g. images/train/train1.png): labels have to fit the"
+    )
 
 
 def test_annotations_that_may_not_be_read(coco: Make, coco_set: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,14 +205,14 @@ def _scale_of(sources: Iterable[SampleSource | None], options: FormatOptions, no
 
 
 def _say_turned(sources: Iterable[SampleSource | None], notes: Notes) -> None:
-    """Note images that EXIF turns: where neither side nor content tells, labels may be of the picture as it is stored."""
+    """Note images that EXIF turns: labels may be of the pictures as they are stored, and sizes need not tell."""
     images = [image for source in sources if isinstance(source, LabelledImages) for image in source.images]
     read = attempt_all(turned_by, [image.path for image in images])
     turned = [image.id for image, by in zip(images, read, strict=True) if by in range(2, 9)]
     if turned:
         notes.append(
-            f"{plural(len(turned), 'image')} of {len(images)} {'is' if len(turned) == 1 else 'are'} turned as EXIF says "
-            f"(e.g. {turned[0]}): labels have to fit the upright picture, which `lora-sam preview` shows with them"
+            f"{len(turned)} of {plural(len(images), 'image')} {'is' if len(turned) == 1 else 'are'} turned as EXIF "
+            f"says (e.g. {turned[0]}): labels have to fit the upright picture; the preview shows both"
         )
 
 
