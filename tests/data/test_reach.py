@@ -74,6 +74,21 @@ def test_outlines_of_images_at_half_size_are_warned_of(option: Callable[..., Any
     assert not told(write(tmp_path / "few", halves(TRIANGLE), 4, 2))  # chance
 
 
+@pytest.mark.parametrize("write", [labelme, coco])
+def test_outlines_beyond_the_image_are_warned_of(option: Callable[..., Any], tmp_path: Path, write: Any) -> None:
+    """As of images that were made smaller, or cut, after labelling; not where a hand slipped over the edge."""
+
+    def told(root: Path) -> list[str]:
+        notes = option("data/auto", root=str(root), **IN_TRAIN).open(0).notes
+        return [note for note in notes if "out of the image" in note]
+
+    right = max(x for x, _ in SQUARE)
+    moved = {name: [[x + W - right + by, y] for x, y in SQUARE] for name, by in (("far", 9), ("slip", 2))}
+    (note,) = told(write(tmp_path / "far", moved["far"]))
+    assert "warning: 4 of 4 outlines reach out of the image (by 9 pixels in " in note
+    assert told(write(tmp_path / "slip", moved["slip"])) == told(write(tmp_path / "inside", SQUARE)) == []
+
+
 def test_what_is_no_list_of_numbers_is_left_to_its_reader(option: Callable[..., Any], tmp_path: Path) -> None:
     root = coco(tmp_path, SQUARE)
     file = root / "annotations.json"

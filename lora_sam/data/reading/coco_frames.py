@@ -100,7 +100,7 @@ def frame_of(entries: Sequence[Any], sizes: dict[str, tuple[int, int]], file: ob
         segmentation = entry.get("segmentation")
         points = _points(segmentation)
         if points is not None:
-            reach.add(entry.get("image_id"), points, size)
+            reach.add(f"image {entry.get('image_id')}", points, size)
         box = _box(entry.get("bbox"))
         if box is None:
             if points is not None:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.wording import plural
 from lora_sam.data.noticed import Notes
 
 _LEAST_OUTLINES, _LEAST_IMAGES = 20, 5
 _LEAST_BOXES, _MOSTLY = 8, 0.9
 _QUARTER = 0.55  # of width and height: some outlines reach a little beyond the middle
 _CROOKED = 0.02  # of a side: corners are rounded
+_SLIP, _SLIP_SHARE = 4.0, 0.02  # pixels, and of the longer side: whoever outlines what the edge cuts draws beyond it
 _SMALL = 8  # pixels; in smaller images an object of one pixel may be meant
 
 QUARTER = (
@@ -37,6 +39,8 @@ class Reach:
         largest: Their largest coordinate.
         share: The same as a share of the width or the height of its image.
         rectangles: How many outlines are rectangles, upright or turned.
+        outside: How many reach out of their image by more than a hand slips.
+        farthest: By how many pixels at most, and in which image.
     """
 
     outlines: int = 0
@@ -44,6 +48,8 @@ class Reach:
     largest: float = 0.0
     share: float = 0.0
     rectangles: int = 0
+    outside: int = 0
+    farthest: tuple[float, object] = (0.0, None)
 
     def add(self, image: object, points: NDArray[np.float64], size: tuple[int, int]) -> None:
         """Look at the corners [N, 2] (x, y) of an outline in an image of `size` (H, W)."""
@@ -52,6 +58,10 @@ class Reach:
         self.rectangles += _is_rectangle(points)
         self.largest = max(self.largest, float(points.max()))
         self.share = max(self.share, float((points.max(axis=0) / (size[1], size[0])).max()))
+        beyond = float(np.maximum(-points, points - (size[1], size[0])).max())
+        if beyond > _SLIP + _SLIP_SHARE * max(size):
+            self.outside += 1
+            self.farthest = max(self.farthest, (beyond, image), key=lambda found: found[0])
 
     def in_quarter(self) -> bool:
         """Whether all of many outlines lie in the left upper quarter of their images."""
@@ -68,6 +78,14 @@ class Reach:
             notes.found("objects_in_a_quarter", f"{place}: {QUARTER}")
         if self.are_boxes():
             notes.found("boxes_as_outlines", f"{place}: {BOXES}")
+        if self.outside:
+            pixels, image = self.farthest
+            verb = "reaches" if self.outside == 1 else "reach"
+            notes.append(
+                f"{place}: warning: {self.outside} of {plural(self.outlines, 'outline')} {verb} out of the image (by "
+                f"{pixels:.0f} pixels in {image}), and what is outside is cut off: were images scaled or cut after "
+                "labelling? Look at the preview"
+            )
 
 
 def _is_rectangle(points: NDArray[np.float64]) -> bool:
