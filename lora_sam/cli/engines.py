@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from lora_sam.core.calling import SCRIPT, training_called
 from lora_sam.core.errors import ConfigError, LoraSamError
-from lora_sam.core.extras import is_there, require_extra
+from lora_sam.core.extras import is_there, require_extra, typed_here
 from lora_sam.runs.status import Status, is_gone, read_status, this_process
 
 TOKEN = "LORA_SAM_SWEEP"
@@ -47,7 +47,8 @@ def missing_engine(choice: str) -> str | None:
             return str(error)
     ray = "hydra_plugins.hydra_ray_launcher"
     if choice == "hydra/launcher=ray" and not is_there(ray):  # without an extra of ours, because nobody tests it here
-        return f"{choice}: needs the package hydra-ray-launcher, which is not installed: pip install hydra-ray-launcher"
+        command = typed_here("pip install hydra-ray-launcher")
+        return f"{choice}: needs the package hydra-ray-launcher, which is not installed: {command}"
     return None
 
 

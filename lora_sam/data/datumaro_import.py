@@ -16,6 +16,7 @@ import numpy as np
 
 from lora_sam.core.crops import rle_of
 from lora_sam.core.errors import DataError
+from lora_sam.core.extras import typed_here
 from lora_sam.data.datumaro_json import DEFAULT_SUBSET
 from lora_sam.data.noticed import LeftOut, Notes
 from lora_sam.data.options import FormatOptions
@@ -109,7 +110,7 @@ def _imported(root: Path, name: str) -> tuple[dict[str, list[_Item]], Notes]:
         from datumaro import AnnotationType, Dataset, Environment
     except ImportError as error:
         raise DataError(
-            f"data=datumaro_import needs the package datumaro ({error}): pip install datumaro, or "
+            f"data=datumaro_import needs the package datumaro ({error}): {typed_here('pip install datumaro')}, or "
             "poetry install --extras datumaro."
         ) from error
     environment = Environment()

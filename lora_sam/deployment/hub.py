@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lora_sam.core.errors import AdapterError, ConfigError
+from lora_sam.core.extras import typed_here
 from lora_sam.core.files import check_sha256, last_part, write_text
 from lora_sam.runs.adapter_files import read_facts
 
@@ -100,7 +101,7 @@ def uploaded(folder: Path, repo: str, revision: str, *, private: bool, space: bo
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (None, 401):
             raise ConfigError(
-                f"{repo}: the Hub does not know you; log in with `hf auth login`, or set HF_TOKEN"
+                f"{repo}: the Hub does not know you; log in with `{typed_here('hf auth login')}`, or set HF_TOKEN"
             ) from error
         if status in (403, 404):
             raise ConfigError(

@@ -16,6 +16,7 @@ from typing import Any
 
 from lora_sam.core.conf_files import conf_directory
 from lora_sam.core.errors import ConfigError, LoraSamError
+from lora_sam.core.extras import typed_here
 from lora_sam.core.files import last_part, read_json
 from lora_sam.evaluation.layout import validate_report
 
@@ -93,7 +94,8 @@ def _installed(name: str) -> str:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError as error:
-        raise ConfigError(f"a Space needs {name}, which is not installed: pip install 'lora-sam[app]'") from error
+        command = typed_here("pip install 'lora-sam[app]'")
+        raise ConfigError(f"a Space needs {name}, which is not installed: {command}") from error
 
 
 def _without_names(path: Path) -> dict[str, Any] | None:

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lora_sam.core.extras import typed_here
+
 if TYPE_CHECKING:
     from lora_sam.models.checkpoints import Checkpoint
 
@@ -38,7 +40,7 @@ def fetch_from_hub(checkpoint: Checkpoint, path: Path) -> None:
     except errors.GatedRepoError as error:
         raise HubError(
             f"it is behind a gate that this account has not passed: ask for access at {page}, wait for it, then run "
-            "`hf auth login` here or set HF_TOKEN"
+            f"`{typed_here('hf auth login')}` here or set HF_TOKEN"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise HubError(f"{page} has no revision {revision}: leave model.url as it is in conf/model") from error

@@ -300,7 +300,7 @@ class Response:
     [
         (
             "GatedRepoError",
-            r"behind a gate .*: ask for access at https://huggingface.co/facebook/sam3, .* `hf auth login`",
+            r"behind a gate .*: ask for access at https://huggingface.co/facebook/sam3, .* `\S*hf auth login`",
         ),
         ("RevisionNotFoundError", r"facebook/sam3 has no revision 3c879f39[0-9a-f]{32}: leave model.url as it is"),
         ("RemoteEntryNotFoundError", "has no file sam3.pt at the revision 3c879f39"),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.extras import typed_here
 from lora_sam.data.reading.image_file import (
     ORIENTATION_TAG,
     REMEDY,
@@ -108,7 +109,7 @@ def _package(path: ImageFile) -> Iterator[Callable[[str], Any]]:
     except ImportError as error:
         raise DataError(
             f"{path}: has 16-bit colour, fractions or several bands, which the package {error.name} reads; "
-            f"install it with pip install {error.name}.",
+            f"install it with {typed_here(f'pip install {error.name}')}.",
             "unreadable_file",
         ) from error
     except DataError:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.extras import typed_here
 from lora_sam.data.reading.annotation_files import parsed_json
 from lora_sam.data.reading.paths import data_folders, inside, listing, shown
 
@@ -241,7 +242,8 @@ def readable(place: str) -> Iterator[None]:
 
 def _missing(error: ImportError) -> DataError:
     return DataError(
-        f"data=hf needs the package datasets ({error}): pip install datasets, or poetry install --extras hf."
+        f"data=hf needs the package datasets ({error}): {typed_here('pip install datasets')}, or poetry install "
+        "--extras hf."
     )
 
 

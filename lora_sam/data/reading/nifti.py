@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.extras import typed_here
 from lora_sam.data.reading.file_types import ending
 from lora_sam.data.reading.volume_limits import check_memory, check_slices, damaged, reading
 
@@ -93,7 +94,8 @@ def _opened(path: Path) -> Any:
             import nibabel
         except ImportError as error:
             raise DataError(
-                f"{path}: is NIfTI, which the package nibabel reads; install it with pip install nibabel.",
+                f"{path}: is NIfTI, which the package nibabel reads; install it with "
+                f"{typed_here('pip install nibabel')}.",
                 "unreadable_file",
             ) from error
         logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # it reports what every other file has

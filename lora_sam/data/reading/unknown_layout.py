@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.extras import typed_here
 from lora_sam.core.wording import plural
 from lora_sam.data.reading.annotation_files import ends_of, json_kind
 from lora_sam.data.reading.file_types import counted_types, ending, unread_types
@@ -130,7 +131,7 @@ def _near(root: Path, paths: Sequence[str], layouts: Sequence[Layout], train: st
     theirs = [name for name, needs in DATUMARO_NEEDS.items() if all(_met(root, paths, need) for need in needs)]
     if theirs:
         options = " or ".join(f"data=datumaro_import data.format={name}" for name in theirs[:_MAX_NEAR])
-        text += f"The package datumaro may read it: {options} (pip install datumaro). "
+        text += f"The package datumaro may read it: {options} ({typed_here('pip install datumaro')}). "
     if not texts and not theirs and not first:
         text += unknown_keys(root, paths)
     return first + text
