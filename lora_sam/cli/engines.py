@@ -15,9 +15,9 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lora_sam.core.calling import SCRIPT, training_called
+from lora_sam.core.calling import SCRIPT, training_called, typed_here
 from lora_sam.core.errors import ConfigError, LoraSamError
-from lora_sam.core.extras import is_there, require_extra, typed_here
+from lora_sam.core.extras import is_there, require_extra
 from lora_sam.runs.status import Status, is_gone, read_status, this_process
 
 TOKEN = "LORA_SAM_SWEEP"

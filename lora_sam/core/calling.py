@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,15 @@ def console_typed(program: str) -> str:
     if path.name == program or (found is not None and os.path.abspath(found) == os.path.abspath(program)):
         return path.name
     return shlex.quote(from_here(path) if path.is_absolute() else program)
+
+
+def typed_here(command: str) -> str:
+    """Another command of this environment as it has to be typed: with its path where the shell would take another's."""
+    name, *words = command.split(" ")
+    own = Path(sysconfig.get_path("scripts"), name)
+    if not own.exists() or os.path.abspath(shutil.which(name) or os.devnull) == str(own):
+        return command
+    return " ".join([shlex.quote(from_here(own)), *words])
 
 
 def step_called(name: str) -> str:

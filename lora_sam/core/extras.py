@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sysconfig
 from importlib.util import find_spec
-from pathlib import Path
 
+from lora_sam.core.calling import typed_here
 from lora_sam.core.errors import ConfigError
 
 EXTRAS: dict[str, tuple[str, ...]] = {
@@ -45,16 +42,6 @@ def require_extra(extra: str, purpose: str) -> None:
             f"{purpose}: needs the {packages} {' and '.join(missing)}, which {verb} not installed: "
             f"{typed_here(' '.join(['pip install', *missing]))}"
         )
-
-
-def typed_here(command: str) -> str:
-    """A command of this environment as it has to be typed: with its path where the shell would take another."""
-    name, *words = command.split(" ")
-    own = Path(sysconfig.get_path("scripts"), name)
-    if not own.exists() or Path(shutil.which(name) or os.devnull).absolute() == own:
-        return command
-    shown = own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own
-    return " ".join([str(shown), *words])
 
 
 def is_there(module: str) -> bool:

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from lora_sam.core.calling import typed_here
 from lora_sam.core.crops import rle_of
 from lora_sam.core.errors import DataError
-from lora_sam.core.extras import typed_here
 from lora_sam.data.datumaro_json import DEFAULT_SUBSET
 from lora_sam.data.noticed import LeftOut, Notes
 from lora_sam.data.options import FormatOptions

@@ -14,8 +14,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from lora_sam.core.calling import typed_here
 from lora_sam.core.errors import AdapterError, ConfigError
-from lora_sam.core.extras import typed_here
 from lora_sam.core.files import check_sha256, last_part, write_text
 from lora_sam.runs.adapter_files import read_facts
 

@@ -14,9 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from lora_sam.core.calling import typed_here
 from lora_sam.core.conf_files import conf_directory
 from lora_sam.core.errors import ConfigError, LoraSamError
-from lora_sam.core.extras import typed_here
 from lora_sam.core.files import last_part, read_json
 from lora_sam.evaluation.layout import validate_report
 

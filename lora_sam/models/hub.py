@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_sam.core.extras import typed_here
+from lora_sam.core.calling import typed_here
 
 if TYPE_CHECKING:
     from lora_sam.models.checkpoints import Checkpoint

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lora_sam.core import calling
 from lora_sam.core.calling import called_as, console_typed, step_called, training_called
 from lora_sam.runs.manifest import command
 
@@ -45,3 +46,20 @@ def test_steps_and_training_are_advised_as_they_were_called() -> None:
         assert command("export", "latest", precision="fp32") == ".venv/bin/lora-sam export run=latest precision=fp32"
         assert (step_called("check"), training_called()) == (".venv/bin/lora-sam check", ".venv/bin/lora-sam train")
     assert training_called() == "python train.py"
+
+
+def test_what_to_type_reaches_this_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`pip` of a shell where no environment is active would install for another Python."""
+    ours, theirs = tmp_path / "mine" / ".venv" / "bin", tmp_path / "usr"
+    for folder in (ours, theirs):
+        folder.mkdir(parents=True)
+        (folder / "pip").touch(mode=0o755)
+    monkeypatch.setattr(calling.sysconfig, "get_path", lambda name: str(ours))
+    monkeypatch.setenv("PATH", str(theirs))
+    monkeypatch.chdir(ours.parents[1])
+    assert calling.typed_here("pip install 'a[b]'") == ".venv/bin/pip install 'a[b]'"
+    assert calling.typed_here("uv add a") == "uv add a"
+    monkeypatch.chdir(theirs)
+    assert calling.typed_here("pip install a") == f"{ours}/pip install a"
+    monkeypatch.setenv("PATH", f"{ours}:{theirs}")
+    assert calling.typed_here("pip install a") == "pip install a"

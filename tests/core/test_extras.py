@@ -24,23 +24,6 @@ def test_what_is_missing_is_named_with_what_to_type(monkeypatch: pytest.MonkeyPa
         extras.require_extra("deploy", "quantize")
 
 
-def test_what_to_type_reaches_this_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`pip` of a shell where no environment is active would install for another Python."""
-    ours, theirs = tmp_path / "mine" / ".venv" / "bin", tmp_path / "usr"
-    for folder in (ours, theirs):
-        folder.mkdir(parents=True)
-        (folder / "pip").touch(mode=0o755)
-    monkeypatch.setattr(extras.sysconfig, "get_path", lambda name: str(ours))
-    monkeypatch.setenv("PATH", str(theirs))
-    monkeypatch.chdir(ours.parents[1])
-    assert extras.typed_here("pip install 'a[b]'") == ".venv/bin/pip install 'a[b]'"
-    assert extras.typed_here("uv add a") == "uv add a"
-    monkeypatch.chdir(theirs)
-    assert extras.typed_here("pip install a") == f"{ours}/pip install a"
-    monkeypatch.setenv("PATH", f"{ours}:{theirs}")
-    assert extras.typed_here("pip install a") == "pip install a"
-
-
 def test_they_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     optional = project["project"]["optional-dependencies"]

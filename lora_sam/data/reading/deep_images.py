@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from lora_sam.core.calling import typed_here
 from lora_sam.core.errors import DataError
-from lora_sam.core.extras import typed_here
 from lora_sam.data.reading.image_file import (
     ORIENTATION_TAG,
     REMEDY,

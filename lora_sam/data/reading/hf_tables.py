@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from lora_sam.core.calling import typed_here
 from lora_sam.core.errors import DataError
-from lora_sam.core.extras import typed_here
 from lora_sam.data.reading.annotation_files import parsed_json
 from lora_sam.data.reading.paths import data_folders, inside, listing, shown
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.calling import typed_here
 from lora_sam.core.errors import DataError
-from lora_sam.core.extras import typed_here
 from lora_sam.data.reading.file_types import ending
 from lora_sam.data.reading.volume_limits import check_memory, check_slices, damaged, reading
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from lora_sam.core.calling import typed_here
 from lora_sam.core.errors import DataError
-from lora_sam.core.extras import typed_here
 from lora_sam.core.wording import plural
 from lora_sam.data.reading.annotation_files import ends_of, json_kind
 from lora_sam.data.reading.file_types import counted_types, ending, unread_types
