@@ -11,6 +11,7 @@ All of them add B A x to q and v of SAM's fused `qkv`, without a scale, and diff
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ class Foreign:
         whole: Weights of prompt encoder and mask decoder, by their names in SAM.
         encoder: Weights of the image encoder, by their names in SAM, which ought to be those of the base.
         ignored: Names of what is something else.
+        numbered: Whether layers are counted, so that nothing says which blocks they belong to.
     """
 
     layers: dict[tuple[int, str], Factors] = field(default_factory=dict)
@@ -59,6 +61,7 @@ class Foreign:
     whole: dict[str, Tensor] = field(default_factory=dict)
     encoder: dict[str, Tensor] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
+    numbered: bool = False
 
     @property
     def rank(self) -> int:
@@ -82,21 +85,21 @@ def read_foreign(state: Mapping[str, Tensor], path: Path, blocks: Sequence[int] 
     Raises:
         AdapterError: there is no LoRA in it, a factor is missing, has another rank, or lies where none is known.
     """
-    found = Foreign()
+    found = Foreign(numbered=any(_PREFIX.sub("", key).startswith("w_a_") for key in state))
     halves: dict[tuple[int, str] | str, dict[str, Tensor]] = {}
     for key, value in state.items():
         name = _PREFIX.sub("", key)
         place = _place(name, path, blocks)
         if place is not None:
-            halves.setdefault(place[0], {})[place[1]] = value.float()
+            _put(halves.setdefault(place[0], {}), place[1], value.float(), path, key)
         elif re.search(r"FacT|linear_[ab]|lora|\.w_[ab]\.|^[a-z]+_[ab]_\d", name):
             raise AdapterError(
                 f"{path}: {key!r:.99} belongs to an adapter that cannot be read here; only LoRA on q and v can"
             )
         elif name.startswith("image_encoder."):
-            found.encoder[_WRAPPED.sub(r"\1\2.", name)] = value
+            _put(found.encoder, _WRAPPED.sub(r"\1\2.", name), value, path, key)
         elif name.startswith(("prompt_encoder.", "mask_decoder.")):
-            found.whole[_WRAPPED.sub(r"\1\2.", name)] = value
+            _put(found.whole, _WRAPPED.sub(r"\1\2.", name), value, path, key)
         elif not _WITHOUT_MEANING.fullmatch(name):
             found.ignored.append(key)
     for where, pair in halves.items():
@@ -113,6 +116,16 @@ def read_foreign(state: Mapping[str, Tensor], path: Path, blocks: Sequence[int] 
             found.layers[where] = (pair["a"], pair["b"])
     _check_layers(found, path, blocks)
     return found
+
+
+def _put(those: dict[str, Tensor], name: str, value: Tensor, path: Path, key: str) -> None:
+    """Add a tensor, of which a file may have two where several models are in it, such as an average beside the last."""
+    other = those.setdefault(name, value)
+    if other is not value and not (other.shape == value.shape and bool((other == value).all())):
+        raise AdapterError(
+            f"{path} holds several models, which have other values for {key!r:.99}: save the state dict of the one "
+            "that is meant"
+        )
 
 
 def _place(name: str, path: Path, blocks: Sequence[int] | None) -> tuple[tuple[int, str] | str, str] | None:
@@ -149,6 +162,10 @@ def _check_layers(found: Foreign, path: Path, blocks: Sequence[int] | None) -> N
     named = {block for block, _ in found.layers}
     if blocks is not None and named != set(blocks):
         raise AdapterError(f"{path} has layers of {len(named)} blocks, blocks={list(blocks)} names {len(set(blocks))}")
+    wanted_blocks = range(max(named) + 1) if found.numbered and blocks is None else sorted(named)
+    for layer in itertools.product(wanted_blocks, "qv"):
+        if layer not in found.layers:
+            raise AdapterError(f"{path}: {layer[1]} of block {layer[0]} has no factors; the file is not whole")
 
 
 def sam_lora_state(layers: Mapping[str, Factors], path: Path) -> dict[str, Tensor]:

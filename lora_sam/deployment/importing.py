@@ -59,6 +59,12 @@ def import_adapter(
     if found.ignored:
         note(f"{file}: {len(found.ignored)} tensors are of something else and left out, e.g. {found.ignored[0]!r:.80}")
     options = _model(found, file, variant, base, image_size)
+    depth = len({block for block, _ in found.layers})
+    if found.numbered and blocks is None and depth < options.depth:
+        raise ConfigError(
+            f"{file} has LoRA in {depth} blocks and does not say in which of the {options.depth} of {options.variant}; "
+            "give them as blocks=[...]"
+        )
     built = options.build()
     if not found.encoder:
         note(f"{file} does not say on which weights it was trained; those of {built.source} are taken for them")
