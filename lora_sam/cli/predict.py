@@ -153,7 +153,7 @@ class Predict:
         from lora_sam.data.reading.pixel_scale import PixelScale
         from lora_sam.deployment.predicting.output import open_output
         from lora_sam.deployment.predicting.prompted import OBJECT
-        from lora_sam.deployment.predicting.sources import masks_among, open_source, readable, stems_of
+        from lora_sam.deployment.predicting.sources import masks_among, open_source, readable
         from lora_sam.deployment.predicting.task import Work
         from lora_sam.deployment.predicting.tiling import tiling_of
         from lora_sam.methods.peft_config import CLASS_HEAD
@@ -208,7 +208,7 @@ class Predict:
         output = open_output(self.output, subject_of(source), settings, overwrite=self.overwrite)
         work = Work(
             images=images[: self.max_images],
-            stems=stems_of(image.name for image in source.images),
+            stems=output.stems(image.name for image in source.images),
             output=output,
             formats=tuple(dict.fromkeys(self.formats)),
             categories=categories,
@@ -229,21 +229,21 @@ class Predict:
     def _read_prompts(self, source: Source) -> PromptsFile | None:
         from lora_sam.data.reading.image_file import MAX_TILED_PIXELS, read_up_to
         from lora_sam.data.reading.images import image_size
-        from lora_sam.deployment.predicting.prompted import check_inside
-        from lora_sam.deployment.predicting.prompts_file import read_prompts
+        from lora_sam.deployment.predicting.prompts_file import check_within, read_prompts
 
         if self.prompts is None:
             return None
         file = Path(self.prompts).expanduser()
         found = read_prompts(file, source)
+        sizes = {}
         for image in source.images:
             if image.name in found.objects and image.path is not None:
                 try:
                     with read_up_to(MAX_TILED_PIXELS):
-                        size = image_size(image.path)
+                        sizes[image.name] = image_size(image.path)
                 except DataError:  # its turn will come
                     continue
-                check_inside(file, image, found.objects[image.name], size)
+        check_within(file, found, source.images, sizes)
         without = len(source.images) - len(found.objects)
         if without:
             print(f"{without:,} of {len(source.images):,} images have no prompts and are left out", file=sys.stderr)

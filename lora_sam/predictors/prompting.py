@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.structures import Prompts
+from lora_sam.prompts.objects import are_shares
 
 _NOTES = logging.getLogger(__name__)
 _LEAST_SIDE = 16  # of an image on which coordinates below 1 are noted
@@ -103,9 +104,7 @@ def checked(prompts: Prompts, size: tuple[int, int]) -> Prompts:
             _NOTES.warning("object %d has background points alone (label 0), which show no object; add one with 1", row)
     elif not boxed.all():
         raise DataError(f"object {int(np.flatnonzero(~boxed)[0])} has neither a box nor a point")
-    values = np.concatenate(coordinates)
-    fractions = values.size and ((values >= 0) & (values <= 1)).all() and (values % 1 != 0).any()
-    if fractions and max(size) >= _LEAST_SIDE:
+    if are_shares(np.concatenate(coordinates)) and max(size) >= _LEAST_SIDE:
         _NOTES.warning("all coordinates lie between 0 and 1; they are pixels here, of %s", _described(size))
     return prompts
 

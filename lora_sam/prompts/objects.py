@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, with_config
 
 from lora_sam.core.structures import Prompts
@@ -38,6 +39,16 @@ class ObjectPrompts:
     def empty(self) -> bool:
         """Whether there is nothing a mask could be made from."""
         return self.box is None and not self.points
+
+
+def are_shares(coordinates: NDArray[np.floating[Any]]) -> bool:
+    """Whether coordinates look like shares of an image: all lie about between 0 and 1, and some are no whole pixels.
+
+    What detectors give reaches a little over the edges.
+    """
+    return bool(
+        coordinates.size and ((coordinates > -0.2) & (coordinates < 1.2)).all() and (coordinates % 1 != 0).any()
+    )
 
 
 def batches(objects: Sequence[ObjectPrompts]) -> Iterator[tuple[list[int], Prompts]]:

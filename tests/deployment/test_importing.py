@@ -193,7 +193,12 @@ def test_what_cannot_be_taken_over_says_why(factors: Any, tmp_path: Path) -> Non
         ({}, {"blocks": (0,)}, AdapterError, "layers of more blocks"),
         (dict.fromkeys(("w_a_001", "w_b_001")), {}, AdapterError, "v of block 0 has no factors; the file is not whole"),
         (dict.fromkeys((*list(whole)[:4],)), {}, AdapterError, "q of block 0 has no factors"),
-        (dict.fromkeys((*list(whole)[4:],)), {}, ConfigError, r"in 1 blocks and does not say in which of the 2 .*blocks=\["),
+        (
+            dict.fromkeys((*list(whole)[4:],)),
+            {},
+            ConfigError,
+            r"in 1 blocks and does not say in which of the 2 .*blocks=\[",
+        ),
         ({"module.w_a_001": torch.ones(RANK, WIDTH)}, {}, AdapterError, "several models, .* 'module.w_a_001'"),
         ({"sam.mask_decoder.x": torch.ones(1), "mask_decoder.x": torch.zeros(1)}, {}, AdapterError, "several models"),
         (dict.fromkeys(whole), {}, AdapterError, "holds no LoRA of SAM's image encoder"),

@@ -14,7 +14,7 @@ from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.files import digest_of, followed, read_json, walked, write_text
 from lora_sam.core.version import __version__
 from lora_sam.deployment.predicting.found import FoundImage, read_found
-from lora_sam.deployment.predicting.sources import short
+from lora_sam.deployment.predicting.sources import short, stems_of
 from lora_sam.deployment.predicting.walking import OWN_FILE
 from lora_sam.deployment.predicting.writers.table import FORMATS
 
@@ -58,6 +58,10 @@ class Output:
             image = read_found(path)
             if image is not None and image.settings == self.digest:
                 yield image
+
+    def stems(self, names: Iterable[str]) -> dict[str, str]:
+        """`stems_of` images, none of which takes the place of files of an image that is no longer there."""
+        return stems_of(dict.fromkeys((*names, *self.others(()))))
 
     def others(self, images: Iterable[str]) -> tuple[str, ...]:
         """Names of the records that are there of other images than these, in order."""

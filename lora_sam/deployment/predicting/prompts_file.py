@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lora_sam.core.console import note
 from lora_sam.core.errors import DataError
 from lora_sam.core.files import last_part
 from lora_sam.core.tile_grid import image_of_tile
-from lora_sam.data.reading.annotation_files import any_json, identifier_of
+from lora_sam.data.reading.annotation_files import any_json
 from lora_sam.data.reading.numbers import is_number
 from lora_sam.data.reading.paths import shown
-from lora_sam.deployment.predicting.prompted import OBJECT, PromptedObject, prompted
+from lora_sam.deployment.predicting.prompted import OBJECT, PromptedObject, check_inside, prompted
+from lora_sam.deployment.predicting.prompts_coco import INSTANCES, RESULTS, check_sides, instances, results
 from lora_sam.deployment.predicting.prompts_table import TABLES, read_table
 from lora_sam.deployment.predicting.sources import Source, SourceImage, by_name, categories_of, size_of_entry, spelt
+from lora_sam.prompts.objects import are_shares
 
 _KINDS = (
     "COCO instances, a list of COCO results, the prompts.json of the app, or a table (.csv) with the columns "
@@ -61,11 +66,11 @@ def read_prompts(file: Path, source: Source) -> PromptsFile:
     else:
         content = any_json(file)
         if isinstance(content, list):
-            kind, found = "COCO results", list(_results(file, content, source))
+            kind, found = RESULTS, list(results(file, content, source))
             categories = source.categories
         elif isinstance(content, dict) and isinstance(content.get("annotations"), list):
             categories = categories_of(content, file)
-            kind, found = "COCO boxes", list(_coco(file, content, categories))
+            kind, found = INSTANCES, list(instances(file, content, categories))
         elif isinstance(content, dict) and isinstance(content.get("objects"), list) and "image" in content:
             kind, found = "prompts of the app", list(_app(file, content))
         elif isinstance(content, dict) and isinstance(content.get("images"), list) and "schema_version" in content:
@@ -74,7 +79,7 @@ def read_prompts(file: Path, source: Source) -> PromptsFile:
             raise DataError(f"prompts = {file}: is none of the files that are read: {_KINDS}")
     if not found:
         raise DataError(f"prompts = {file}: holds no box and no point ({kind})")
-    if _fractions(one for _, one in found):
+    if are_shares(_coordinates(one for _, one in found)):
         raise DataError(
             f"prompts = {file}: all coordinates lie between 0 and 1, so they are shares of the image, where pixels are "
             "needed; multiply x by the width and y by the height of the image"
@@ -82,15 +87,23 @@ def read_prompts(file: Path, source: Source) -> PromptsFile:
     return PromptsFile(kind, _by_image(file, found, source), _complete(categories, found))
 
 
-def _fractions(objects: Iterable[PromptedObject]) -> bool:
-    """Whether all coordinates of a file lie between 0 and 1, and some are no whole pixels."""
-    whole = True
+def check_within(
+    file: Path, found: PromptsFile, images: Iterable[SourceImage], sizes: Mapping[str, tuple[int, int]]
+) -> None:
+    """Raise `DataError` for prompts that do not lie in their images; takes the (height, width) of these by name."""
+    if found.kind in (INSTANCES, RESULTS):
+        check_sides(file, found.objects, sizes)
+    for image in images:
+        if image.name in sizes:
+            check_inside(file, image, found.objects[image.name], sizes[image.name])
+
+
+def _coordinates(objects: Iterable[PromptedObject]) -> NDArray[np.float64]:
+    values: list[float] = []
     for one in objects:
-        for value in (*(one.prompts.box or ()), *(value for x, y, _ in one.prompts.points for value in (x, y))):
-            if not 0 <= value <= 1:
-                return False
-            whole = whole and float(value).is_integer()
-    return not whole
+        values += one.prompts.box or ()
+        values += [value for x, y, _ in one.prompts.points for value in (x, y)]
+    return np.array(values, np.float64)
 
 
 def _by_image(
@@ -100,6 +113,7 @@ def _by_image(
     objects: dict[str, list[PromptedObject]] = {}
     unknown: dict[str, str] = {}
     elsewhere: dict[str, SourceImage] = {}
+    called: dict[str, str] = {}
     for name, one in found:
         fitting = images.get(spelt(name)) or images.get(last_part(spelt(name))) or []
         exact = [image for image in fitting if name in (image.name, image.coco and image.coco[1])]
@@ -110,6 +124,15 @@ def _by_image(
                 f"{fitting[1].name}; give its path relative to {source.root}"
             )
         if fitting:
+            other = called.setdefault(fitting[0].name, name)
+            if _parted(other, name):
+                raise DataError(
+                    f"prompts = {file}: {one.place} is for {shown(name)}, others for {shown(other)}, and "
+                    f"source = {source.typed} has {fitting[0].name} alone for both; give the prompts of these images "
+                    "alone, or the source that has both"
+                )
+            if len(name) > len(other):
+                called[fitting[0].name] = name
             objects.setdefault(fitting[0].name, []).append(one)
             if _is_elsewhere(name, fitting[0]):
                 elsewhere.setdefault(name, fitting[0])
@@ -141,6 +164,17 @@ def _is_elsewhere(name: str, image: SourceImage) -> bool:
     return folder not in (PurePosixPath(spelt(image.path.as_posix() if image.path else image.name)).parent.name, ".")
 
 
+def _parted(one: str, other: str) -> bool:
+    """Whether two names that the file name alone fits are of two images: their folders differ."""
+    if one == other:
+        return False
+    folders = [
+        [part for part in spelt(name).replace("\\", "/").split("/")[:-1] if part not in ("", ".")][::-1]
+        for name in (one, other)
+    ]
+    return any(a != b for a, b in zip(*folders, strict=False))
+
+
 def _complete(categories: Mapping[int, str], found: Iterable[tuple[str, PromptedObject]]) -> dict[int, str]:
     """Ids also for the categories of objects that no list names."""
     complete = dict(categories)
@@ -150,68 +184,6 @@ def _complete(categories: Mapping[int, str], found: Iterable[tuple[str, Prompted
             names.add(one.category)
             complete[max(complete, default=0) + 1] = one.category
     return complete
-
-
-def _coco(
-    file: Path, content: Mapping[str, Any], categories: Mapping[int, str]
-) -> Iterator[tuple[str, PromptedObject]]:
-    names: dict[str, tuple[str, tuple[int, int] | None]] = {}
-    for entry in content.get("images") or []:
-        identifier, name = identifier_of(entry, "id"), entry.get("file_name") if isinstance(entry, dict) else None
-        if identifier is None or not isinstance(name, str):
-            raise DataError(f"prompts = {file}: the image {shown(entry)} has no id or no file_name; give it both")
-        names[identifier] = name, size_of_entry(entry)
-    for position, entry in enumerate(content["annotations"], 1):
-        identifier = identifier_of(entry, "id") or f"#{position}"
-        place = f"annotation {identifier}"
-        image, size = names.get(identifier_of(entry, "image_id") or "", (None, None))
-        if image is None:
-            raise DataError(f"prompts = {file}: {place} belongs to no image that the file lists; correct its image_id")
-        category = entry.get("category_id")
-        if not _may_be(category, categories):
-            raise DataError(
-                f"prompts = {file}: {place} has the category {shown(category)}, which the file does not list"
-            )
-        name = categories.get(category, OBJECT) if categories else OBJECT
-        yield image, _boxed(file, place, identifier, entry.get("bbox"), name, size)
-
-
-def _results(file: Path, content: Sequence[Any], source: Source) -> Iterator[tuple[str, PromptedObject]]:
-    names = {str(image.coco[0]): image for image in source.images if image.coco is not None}
-    for position, entry in enumerate(content, 1):
-        place = f"result {position}"
-        identifier = identifier_of(entry, "image_id")
-        if identifier is None or "bbox" not in entry:
-            raise DataError(f"prompts = {file}: {place} has no image_id or no bbox; a list must be COCO results")
-        if not names and isinstance(entry["image_id"], int):
-            raise DataError(
-                f"prompts = {file}: its images are numbers ({identifier}), which a folder does not know; give the COCO "
-                "file that lists them as source=..., or names of files as image_id"
-            )
-        category = entry.get("category_id")
-        if not _may_be(category, source.categories):
-            raise DataError(
-                f"prompts = {file}: {place} has the category {shown(category)}, which {source.typed} does not list"
-            )
-        name = OBJECT if category is None else source.categories.get(category, f"category {category}")
-        image = names.get(identifier)
-        one = _boxed(file, place, str(position), entry["bbox"], name, None if image is None else image.stated)
-        yield identifier if image is None else image.name, one
-
-
-def _may_be(category: object, categories: Mapping[int, str]) -> bool:
-    """Whether a category is none, or one of those that are listed; any number or text where none are."""
-    return category is None or (isinstance(category, int | float | str) and (not categories or category in categories))
-
-
-def _boxed(
-    file: Path, place: str, identifier: str, box: object, category: str, size: tuple[int, int] | None
-) -> PromptedObject:
-    """An object by its COCO box [x, y, width, height] in an image of `size` = (height, width), if that is known."""
-    if not isinstance(box, list) or len(box) != 4 or not all(is_number(side) for side in box):
-        raise DataError(f"prompts = {file}: {place} has the bbox {shown(box)}; it takes [x, y, width, height]")
-    x, y, width, height = box
-    return prompted(file, place, identifier, category, box=(x, y, x + width, y + height), size=size)
 
 
 def _app(file: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, PromptedObject]]:

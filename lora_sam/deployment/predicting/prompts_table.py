@@ -18,6 +18,7 @@ TABLES = frozenset({".csv", ".tsv", ".txt"})
 _MOST_TABLE_BYTES = 2**28
 _CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
 _SIDES = (("x", "y", "width", "height"), ("x", "y", "w", "h"))
+_SIZE = ("width", "height")
 _IMAGE = ("image", "file_name", "filename", "file", "name")
 _CATEGORY = ("category", "class", "label")
 
@@ -64,6 +65,12 @@ def read_table(file: Path, kinds: str) -> tuple[str, list[tuple[str, PromptedObj
             f"prompts = {file}: has columns of boxes ({','.join(corners)}) and of points (x,y), which are files of "
             "their own; take the columns of one of them out"
         )
+    several = [head for head in heads if head in _IMAGE and head != "name"]
+    if len(several) > 1:
+        raise DataError(
+            f"prompts = {file}: has the columns {' and '.join(several)}, which both may name the image; keep the one "
+            "that does"
+        )
     if corners or sides:
         return "table of boxes", list(_box_rows(file, rows, image, corners, sides))
     return "table of points", list(_point_rows(file, rows, image, heads))
@@ -85,6 +92,7 @@ def _box_rows(
     corners: tuple[str, ...] | None,
     sides: tuple[str, ...] | None,
 ) -> Iterator[tuple[str, PromptedObject]]:
+    of_image = _image_columns(rows, corners)
     for number, row in rows:
         values = [_number(file, number, name, row[name]) for name in corners or sides or ()]
         x, y, *other = values
@@ -92,7 +100,30 @@ def _box_rows(
         named = _first(row, _CATEGORY)
         category = (row[named] if named else "") or OBJECT
         identifier = row.get("object") or row.get("id") or str(number - 1)
-        yield row[image], prompted(file, f"line {number}", identifier, category, box=(x, y, x2, y2))
+        size = None if of_image is None else (int(float(row[of_image[1]])), int(float(row[of_image[0]])))
+        yield row[image], prompted(file, f"line {number}", identifier, category, box=(x, y, x2, y2), size=size)
+
+
+def _image_columns(
+    rows: Sequence[tuple[int, dict[str, str]]], corners: tuple[str, ...] | None
+) -> tuple[str, str] | None:
+    """The columns `width` and `height` beside corners, where they are those of the image, as TensorFlow has it."""
+    if corners is None:
+        return None
+    for _, row in rows:
+        try:
+            x1, y1, x2, y2, width, height = (float(row[name]) for name in (*corners, *_SIZE))
+        except (KeyError, ValueError):
+            return None
+        # of the box, or of something else
+        if (width, height) == (x2 - x1, y2 - y1) or not (_is_side(width, x2) and _is_side(height, y2)):
+            return None
+    return _SIZE
+
+
+def _is_side(side: float, end: float) -> bool:
+    """Whether a side may be that of an image in which a box ends there; detectors do not clip boxes."""
+    return side.is_integer() and side > 0 and end <= 1.05 * side + 1
 
 
 def _point_rows(
@@ -113,10 +144,23 @@ def _point_rows(
                 f"prompts = {file}: line {number} is a point beside an object (label 0), and no column says of which: "
                 "add the column object"
             )
+        if row.get("object") == "":
+            raise DataError(
+                f"prompts = {file}: line {number} has no object, and others of this column have; name it, or leave the "
+                "column out where each point is an object of its own"
+            )
         key = (row[image], row["object"] if "object" in heads else str(number - 1))
         point = (_number(file, number, "x", row["x"]), _number(file, number, "y", row["y"]), int(label))
         objects.setdefault(key, []).append(point)
-        first.setdefault(key, (number, row.get("category") or row.get("class") or OBJECT))
+        category = row.get("category") or row.get("class") or OBJECT
+        earlier = first.setdefault(key, (number, category))
+        if earlier[1] == OBJECT:
+            first[key] = earlier[0], category
+        elif category not in (OBJECT, earlier[1]):
+            raise DataError(
+                f"prompts = {file}: line {number} says {shown(category)} of the object {shown(key[1])}, line "
+                f"{earlier[0]} {shown(earlier[1])}; points of one object have one class"
+            )
     for (name, identifier), points in objects.items():
         number, category = first[name, identifier]
         yield name, prompted(file, f"line {number}", identifier, category, points=points)

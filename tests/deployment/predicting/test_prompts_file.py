@@ -14,7 +14,7 @@ from lora_sam.core.console import note
 from lora_sam.core.errors import DataError
 from lora_sam.core.structures import Prompts, Sample
 from lora_sam.deployment.predicting.prompted import check_inside
-from lora_sam.deployment.predicting.prompts_file import PromptsFile, read_prompts
+from lora_sam.deployment.predicting.prompts_file import PromptsFile, check_within, read_prompts
 from lora_sam.deployment.predicting.sources import open_source
 from lora_sam.prompts.stored import entry, write_prompts
 
@@ -173,6 +173,14 @@ def test_tables(folder: Path, separator: str) -> None:
         ("p.csv", "image,x,y,label\na,1,2,0\n", r"line 2 is a point beside an object .*add the column object"),
         ("p.csv", "image,x,y,label,object\na,1,2,0,o\n", r"line 2 has points beside the object alone"),
         ("p.csv", "image,x,y,label,object\na,1,2,7,o\n", r"line 2 has the label '7'; it takes 1"),
+        ("p.csv", "image,x,y,object\na,1,2,o\na,3,4,\n", r"line 3 has no object, and others of this column have"),
+        (
+            "p.csv",
+            "image,x,y,object,class\na,1,2,o,cat\na,3,4,o,\na,3,4,o,dog\n",
+            r"line 4 says 'dog' of the object 'o', line 2 'cat'",
+        ),
+        ("p.csv", "image,x1,y1,x2,y2\na,0.1,-0.01,0.5,1.004\n", "so they are shares of the image"),
+        ("p.csv", "image,file,x,y\n1,a,1,2\n", "has the columns image and file, which both may name the image"),
         ("p.csv", "image,x,y\na,one,2\n", r"line 2 has x = 'one'; it takes a number"),
         ("p.csv", "image,x,y\na,1\n", r"line 2 has 2 cells, the first line 3"),
         ("p.csv", "picture,x,y\na,1,2\n", r"has the columns picture, x, y; it takes image,x,y,label,object"),
@@ -289,3 +297,70 @@ def test_a_category_that_is_no_number(category: Any, folder: Path) -> None:
         read(folder, listed)
     with pytest.raises(DataError, match="has the category"):
         read(folder, [{**one, "image_id": "a.png"}])
+
+
+@pytest.mark.parametrize("identifier", [0, 0.0])
+def test_a_number_that_the_source_does_not_list_is_no_name(folder: Path, identifier: float) -> None:
+    """A detector that counts from 0 prompted the image called 0.png, which has the id 1, with the boxes of another."""
+    (folder / "a.png").rename(folder / "0.png")
+    listing = folder / "list.json"
+    listing.write_text(json.dumps({"images": [{"id": 1, "file_name": "0.png"}, {"id": 2, "file_name": "b.jpg"}]}))
+    with pytest.raises(DataError, match=r"result 1 has the image_id 0, which .*list\.json does not list"):
+        read(folder, [{"image_id": identifier, "bbox": [1, 2, 3, 4]}], source=listing)
+    assert list(read(folder, [{"image_id": "0", "bbox": [1, 2, 3, 4]}], source=listing).objects) == ["0.png"]
+
+
+def test_ids_that_are_numbers_of_other_files_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ultralytics writes the number of a file name as its image_id."""
+    note.cache_clear()
+    for before, now in (("a.png", "01.png"), ("b.jpg", "2.jpg")):
+        (folder / before).rename(folder / now)
+    listing = folder / "list.json"
+    for ids, told in (((1, 2), False), ((2, 1), True)):
+        names = zip(ids, ("01.png", "2.jpg"), strict=True)
+        listing.write_text(json.dumps({"images": [{"id": one, "file_name": name} for one, name in names]}))
+        read(folder, [{"image_id": 2, "bbox": [1, 2, 3, 4]}], source=listing)
+        assert (
+            "2 is 01.png. Where the detector wrote numbers of file names instead, it is 2.jpg"
+            in capsys.readouterr().err
+        ) == told
+
+
+def test_two_images_of_one_id_are_refused(folder: Path) -> None:
+    """The boxes of the first were those of the second."""
+    images = [{"id": 1, "file_name": "c.tif"}, {"id": 1, "file_name": "a.png"}]
+    with pytest.raises(DataError, match=r"'c\.tif' and 'a\.png' both have the id 1"):
+        read(folder, {**COCO, "images": [*images, COCO["images"][1]]})
+
+
+def test_corners_for_width_and_height_are_refused(folder: Path) -> None:
+    corners = [[20, 10, 38, 29.5], [5, 6, 15, 16]]
+    content = [{"image_id": "a", "bbox": box} for box in corners]
+    sizes = {"a.png": (30, 40)}
+    source = open_source(str(folder))
+    with pytest.raises(DataError, match=r"result 1 has the bbox \[20, 10, 38, 29\.5\], which as .* write x2 - x1"):
+        check_within(Path("p.json"), read(folder, content), source.images, sizes)
+    # over the edge by a little, or one that cannot be corners
+    for boxes in ([[1, 1, 40, 30]], [[20, 10, 38, 29.5], [5, 6, 4, 16]]):
+        ones = [{"image_id": "a", "bbox": box} for box in boxes]
+        check_within(Path("p.json"), read(folder, ones), source.images, sizes)
+
+
+def test_images_of_two_folders_are_not_one(folder: Path) -> None:
+    """Boxes of train/a.png were added to those of images/a.png, which alone was there."""
+    with pytest.raises(
+        DataError, match=r"line 3 is for 'train/a\.png', others for 'images/a\.png', .* has a\.png alone"
+    ):
+        read(folder, "image,x,y\nimages/a.png,1,2\ntrain/a.png,3,4\n", "p.csv")
+    found = read(folder, "image,x,y\na,1,2\nimages/a.png,3,4\n./images/a,1,2\nC:\\old\\images\\a.png,5,6\n", "p.csv")
+    assert len(found.objects["a.png"]) == 4
+
+
+def test_a_table_that_says_the_size_of_its_images(folder: Path) -> None:
+    """TensorFlow's columns; beside corners others have width and height of the box."""
+    heads = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
+    images = open_source(str(folder)).images
+    with pytest.raises(DataError, match="line 2 is for a.png with 80 x 60 pixels"):
+        check_within(Path("p"), read(folder, f"{heads}a,80,60,x,1,2,9,30\n", "p.csv"), images, {"a.png": (30, 40)})
+    for row in ("a,40,30,x,1,2,9,30", "a,8,28,x,1,2,9,30", "a,0.5,7,x,1,2,9,30"):
+        check_within(Path("p"), read(folder, f"{heads}{row}\n", "p.csv"), images, {"a.png": (30, 40)})

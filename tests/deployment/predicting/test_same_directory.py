@@ -20,7 +20,7 @@ from lora_sam.deployment.predicting.sources import open_source
 from lora_sam.deployment.predicting.work import finish, perform
 
 from .conftest import Boxes
-from .test_work import done, output_of, work_of
+from .test_work import TABLE, done, output_of, work_of
 
 NUMBERED = ("yolo", "semantic")
 
@@ -117,6 +117,24 @@ def test_files_of_what_an_image_was_do_not_stay(folder: Path) -> None:
     assert written == {"records/b.jpg.json", "yolo/labels/b.txt"}
     assert not (out / "masks" / "b").exists()
     assert (out / "labels" / "a.png").is_file()
+
+
+def test_an_image_of_another_ending_does_not_take_the_place_of_one_that_is_gone(folder: Path) -> None:
+    """a.png was written anew as a.jpg, its files by the same names; when it came back they were taken for its own."""
+    done(work_of(folder, output_of(folder), NUMBERED))
+    (folder / "a.png").rename(folder.parent / "away.png")
+    (folder / "a.jpg").write_bytes((folder / "b.jpg").read_bytes())
+    (folder.parent / "boxes.csv").write_text("image,x1,y1,x2,y2\na,20,20,30,30\nb,5,5,20,20\nc,3,3,9,9\n")
+    done(work_of(folder, output_of(folder), NUMBERED))
+    (folder.parent / "away.png").rename(folder / "a.png")
+    (folder / "a.jpg").unlink()
+    (folder.parent / "boxes.csv").write_text(TABLE)
+    done(work_of(folder, output_of(folder), NUMBERED))
+    record = read_found(output_of(folder).record("a.png"))
+    assert record is not None
+    (path,) = record.files["semantic"]
+    with Image.open(folder.parent / "out" / path) as picture:
+        assert np.array_equal(np.asarray(picture) > 0, record.masks.any(axis=0))
 
 
 def test_what_became_a_link_to_itself_is_removed(folder: Path) -> None:

@@ -20,7 +20,7 @@ from lora_sam.deployment.predicting.found import read_found
 from lora_sam.deployment.predicting.outcome import Outcome
 from lora_sam.deployment.predicting.output import Output, open_output
 from lora_sam.deployment.predicting.prompts_file import read_prompts
-from lora_sam.deployment.predicting.sources import open_source, stems_of
+from lora_sam.deployment.predicting.sources import open_source
 from lora_sam.deployment.predicting.task import Work
 from lora_sam.deployment.predicting.work import finish, perform
 from lora_sam.deployment.predicting.writers.table import FORMATS
@@ -39,7 +39,7 @@ def work_of(folder: Path, output: Output, formats: tuple[str, ...] = ("coco",), 
     prompts = read_prompts(table, source)
     values: dict[str, Any] = {
         "images": source.images,
-        "stems": stems_of(image.name for image in source.images),
+        "stems": output.stems(image.name for image in source.images),
         "categories": prompts.categories,
         "automatic": AutomaticMasks(points_per_side=2),
         "prompts": prompts.objects,
