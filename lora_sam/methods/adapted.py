@@ -247,6 +247,7 @@ def load(sam: Sam, directory: Path, *, trains_encoder: bool, trainable: bool = F
     except Exception as error:  # a damaged file surfaces as one of many types of safetensors, json and PEFT
         reason = " ".join(str(error).split())
         raise AdapterError(f"{directory}: the adapter cannot be loaded into this model: {reason[:300]}") from error
+    _check_all_taken(peft, directory)
     config = peft.peft_config["default"]
     for name, parameter in peft.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
@@ -254,6 +255,23 @@ def load(sam: Sam, directory: Path, *, trains_encoder: bool, trainable: bool = F
     check_saved(directory)
     peft.eval()
     return AdaptedSam(sam, peft, trains_encoder, reversible=_is_reversible(config))
+
+
+def _check_all_taken(peft: PeftModel, directory: Path) -> None:
+    """Raise `AdapterError` where a file has tensors that its configuration does not name.
+
+    PEFT leaves them out without a word, or puts them into the base.
+    """
+    from safetensors import safe_open
+
+    taken = get_peft_model_state_dict(peft, save_embedding_layers=False).keys()
+    with safe_open(directory / WEIGHTS, framework="numpy") as file:
+        found = {key.replace(".default.", ".") for key in file.keys()}  # noqa: SIM118  # it is no mapping
+    if surplus := sorted(found - taken):
+        raise AdapterError(
+            f"{directory}: {surplus[0]!r:.150} is in {WEIGHTS}, as {len(surplus) - 1} others are, and {FILE} does not "
+            "name its layer; restore the configuration that belongs to these weights"
+        )
 
 
 def _is_reversible(config: PeftConfig) -> bool:

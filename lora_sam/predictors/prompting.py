@@ -179,6 +179,10 @@ def _as_masks(values: ArrayLike | None, objects: int, side: int | None) -> NDArr
             f"mask_inputs have shape {given}, must be [{objects}, {last}] or [{objects}, 1, {last}]: low_res_logits of "
             "an earlier answer for the same objects"
         )
+    if (masks == 1).any() and np.isin(masks, (0, 1)).all():
+        raise DataError(
+            "mask_inputs are masks of 0 and 1, must be logits, above 0 on the object: low_res_logits of an earlier answer"
+        )
     return masks
 
 

@@ -256,6 +256,31 @@ def test_an_adapter_with_a_tensor_missing_is_refused(option, tiny_sam, tmp_path)
         adapted_module.load(tiny_sam(), tmp_path, trains_encoder=True)
 
 
+@pytest.mark.parametrize(
+    ("changes", "more"),
+    [
+        ({"target_modules": r".*\.attn\.q"}, None),
+        ({"exclude_modules": ["image_encoder.blocks.1.attn.v"]}, None),
+        ({}, "image_encoder.blocks.0.attn.k.lora_A.weight"),
+        ({}, "mask_decoder.iou_token.weight"),
+    ],
+)
+def test_tensors_that_the_configuration_does_not_name_are_refused(option, tiny_sam, tmp_path, changes, more):
+    """PEFT leaves them out without a word, and puts those that the base has into the base."""
+    from safetensors.torch import load_file, save_file
+
+    option("method/lora", decoder="frozen").apply(tiny_sam()).save(tmp_path)
+    file, config = tmp_path / "adapter_model.safetensors", tmp_path / "adapter_config.json"
+    tensors = {key.replace(".lora_A.", ".lora_A.default."): value for key, value in load_file(file).items()}
+    save_file(tensors, file)
+    adapted_module.load(tiny_sam(), tmp_path, trains_encoder=True)  # names of stock PEFT's own state dict are known
+    if more is not None:
+        save_file({**tensors, f"base_model.model.{more}": torch.ones(1, 32)}, file)
+    config.write_text(json.dumps({**json.loads(config.read_text()), **changes}))
+    with pytest.raises(AdapterError, match="does not name its layer; restore the configuration"):
+        adapted_module.load(tiny_sam(), tmp_path, trains_encoder=True)
+
+
 def test_an_adapter_that_is_not_finite_is_refused(option, tiny_sam, tmp_path):
     adapted = option("method/lora", decoder="frozen").apply(tiny_sam())
     next(iter(adapted.trainable().values())).data.fill_(float("inf"))

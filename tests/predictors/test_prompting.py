@@ -161,5 +161,7 @@ def test_mask_inputs_that_fit_nothing_are_refused(predictors: dict[str, Predicto
         segment(IMAGE, points=[[5, 6]], mask_inputs=np.zeros((1, 48, 64)))
     with pytest.raises(DataError, match="mask_inputs hold NaN"):
         segment(IMAGE, points=[[5, 6]], mask_inputs=masks * NAN)
+    with pytest.raises(DataError, match="mask_inputs are masks of 0 and 1, must be logits"):
+        segment(IMAGE, points=[[5, 6]], mask_inputs=np.eye(16, dtype=np.bool_)[None])
     with pytest.raises(DataError, match="mask_inputs without a prompt: give the boxes or points"):
         segment(IMAGE, mask_inputs=masks)
