@@ -181,7 +181,8 @@ def _as_masks(values: ArrayLike | None, objects: int, side: int | None) -> NDArr
         )
     if (masks == 1).any() and np.isin(masks, (0, 1)).all():
         raise DataError(
-            "mask_inputs are masks of 0 and 1, must be logits, above 0 on the object: low_res_logits of an earlier answer"
+            "mask_inputs are masks of 0 and 1, must be logits, above 0 on the object: low_res_logits of an earlier "
+            "answer"
         )
     return masks
 
