@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -264,14 +264,19 @@ def _check_all_taken(peft: PeftModel, directory: Path) -> None:
     """
     from safetensors import safe_open
 
-    taken = get_peft_model_state_dict(peft, save_embedding_layers=False).keys()
+    taken = _without_name(get_peft_model_state_dict(peft, save_embedding_layers=False))
     with safe_open(directory / WEIGHTS, framework="numpy") as file:
-        found = {key.replace(".default.", ".") for key in file.keys()}  # noqa: SIM118  # it is no mapping
+        found = _without_name(file.keys())
     if surplus := sorted(found - taken):
         raise AdapterError(
             f"{directory}: {surplus[0]!r:.150} is in {WEIGHTS}, as {len(surplus) - 1} others are, and {FILE} does not "
             "name its layer; restore the configuration that belongs to these weights"
         )
+
+
+def _without_name(keys: Iterable[str]) -> set[str]:
+    """Names of tensors without that of the adapter, which PEFT leaves in some of them."""
+    return {key.replace(".default.", ".") for key in keys}
 
 
 def _is_reversible(config: PeftConfig) -> bool:

@@ -281,6 +281,11 @@ def test_tensors_that_the_configuration_does_not_name_are_refused(option, tiny_s
         adapted_module.load(tiny_sam(), tmp_path, trains_encoder=True)
 
 
+def test_trained_biases_and_a_whole_decoder_are_all_named(option, tiny_sam, tmp_path):
+    option("method/lora", bias="all").apply(tiny_sam()).save(tmp_path)
+    adapted_module.load(tiny_sam(), tmp_path, trains_encoder=True)
+
+
 def test_an_adapter_that_is_not_finite_is_refused(option, tiny_sam, tmp_path):
     adapted = option("method/lora", decoder="frozen").apply(tiny_sam())
     next(iter(adapted.trainable().values())).data.fill_(float("inf"))
