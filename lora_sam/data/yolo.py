@@ -271,8 +271,7 @@ def _without_image(root: Path) -> Iterator[DataError]:
         places = [one.with_suffix(ending) for one in (beside, file, plain) for ending in SUFFIXES]
         if not any(one.is_file() or one.with_suffix(one.suffix.upper()).is_file() for one in places):
             yield DataError(
-                f"{file}: has no image {without_ending(beside.as_posix())}.(png, jpg, ...); "
-                "add it, or remove the labels.",
+                f"{file}: has no image {without_ending(beside.as_posix())}.(png, ...); add it, or remove the labels.",
                 "label_without_image",
             )
 

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -367,10 +366,8 @@ def test_links_in_a_circle_and_unreadable_places_are_not_followed(
     for name in ("images", "masks", "annotations", "JPEGImages", "data", "loop", "labels.json"):
         (tmp_path / name).symlink_to(tmp_path / name)
     (tmp_path / "around").symlink_to(tmp_path)
-    start = time.perf_counter()
     with pytest.raises(DataError, match="no labelled images"):
         auto(tmp_path).open(0)
-    assert time.perf_counter() - start < 2
     (tmp_path / "data").unlink()
 
     def refuse(*_: Any) -> None:

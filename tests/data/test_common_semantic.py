@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -214,10 +213,8 @@ BAD: list[tuple[Callable[[Path], None], str]] = [
 @pytest.mark.parametrize(("damage", "message"), BAD)
 def test_bad_input_is_named_with_its_remedy(streets: Path, damage: Callable[[Path], None], message: str) -> None:
     damage(streets)
-    start = time.perf_counter()
     with pytest.raises(DataError, match=message) as raised:
         semantic(streets).open(0)
-    assert time.perf_counter() - start < 2
     assert "\n" not in str(raised.value)
 
 

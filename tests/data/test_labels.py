@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pickle
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,10 +173,8 @@ BAD: list[tuple[Callable[[Path], None], str]] = [
 @pytest.mark.parametrize(("damage", "message"), BAD)
 def test_bad_arrays_are_named_with_their_remedy(cells: Path, damage: Callable[[Path], None], message: str) -> None:
     damage(cells / "train/labels/1.npy")
-    start = time.perf_counter()
     with pytest.raises(DataError, match=message) as raised:
         labels(cells).open(0)
-    assert time.perf_counter() - start < 2
     assert "\n" not in str(raised.value)
     assert not (Path(__file__).parent / "evil was here").exists()
     assert labels(cells, on_error="skip", max_skipped=0.2).open(0).train.ids == ("train/images/0.png",)

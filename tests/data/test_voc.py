@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -288,10 +287,8 @@ BAD: list[tuple[Callable[[Path], None], str]] = [
 @pytest.mark.parametrize(("damage", "message"), BAD)
 def test_bad_input_is_named_with_its_remedy(devkit: Path, damage: Callable[[Path], None], message: str) -> None:
     damage(devkit)
-    start = time.perf_counter()
     with pytest.raises(DataError, match=message) as raised:
         voc(devkit).open(0)
-    assert time.perf_counter() - start < 2
     assert "\n" not in str(raised.value)
     splits = voc(devkit, on_error="skip", max_skipped=0.9).open(0)
     assert any(re.search(message, line) for line in splits.skipped)

@@ -241,10 +241,8 @@ def readable(place: str) -> Iterator[None]:
 
 
 def _missing(error: ImportError) -> DataError:
-    return DataError(
-        f"data=hf needs the package datasets ({error}): {typed_here('pip install datasets')}, or poetry install "
-        "--extras hf."
-    )
+    command = typed_here("pip install datasets")
+    return DataError(f"data=hf needs the package datasets ({error}): {command}, or poetry install --extras hf.")
 
 
 @contextmanager

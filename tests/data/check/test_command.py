@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import fields
 from html.parser import HTMLParser
@@ -297,17 +296,14 @@ def test_names_are_no_markup(check: Callable[..., Done], folder_set: Callable[..
 
 def test_help_needs_no_torch() -> None:
     code = (
-        "import runpy, sys, time; sys.argv = ['check', '--help']\n"
+        "import runpy, sys; sys.argv = ['check', '--help']\n"
         "try: runpy.run_module('lora_sam.data.check', run_name='__main__')\n"
         "except SystemExit as end: assert not end.code\n"
         "assert not {'torch', 'scipy', 'monai', 'PIL'} & sys.modules.keys(), 'heavy'"
     )
-    started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    seconds = time.perf_counter() - started
     for option in ("out=null", "strict=false", "images=null", "pictures=24"):
         assert f"  {option}\n" in done.stdout
-    assert seconds < 5, seconds
 
 
 def test_checking_needs_no_torch(coco_set: Callable[..., Path], tmp_path: Path) -> None:
@@ -322,10 +318,3 @@ def test_checking_needs_no_torch(coco_set: Callable[..., Path], tmp_path: Path) 
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "outputs/check/coco/check.html").is_file()
-
-
-def test_two_hundred_images_in_seconds(check: Callable[..., Done], coco_set: Callable[..., Path]) -> None:
-    root = coco_set(counts={"train": 140, "val": 30, "test": 30})
-    started = time.perf_counter()
-    assert check(f"data.root={root}", "data=coco").code == 0
-    assert time.perf_counter() - started < 20
