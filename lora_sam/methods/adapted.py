@@ -268,9 +268,10 @@ def _check_all_taken(peft: PeftModel, directory: Path) -> None:
     with safe_open(directory / WEIGHTS, framework="numpy") as file:
         found = _without_name(file.keys())
     if surplus := sorted(found - taken):
+        others = f" and {len(surplus) - 1} more" if len(surplus) > 1 else ""
         raise AdapterError(
-            f"{directory}: {surplus[0]!r:.150} is in {WEIGHTS}, as {len(surplus) - 1} others are, and {FILE} does not "
-            "name its layer; restore the configuration that belongs to these weights"
+            f"{directory}: {WEIGHTS} has {surplus[0]!r:.150}{others}, whose layer {FILE} does not name; restore the "
+            "configuration that belongs to these weights"
         )
 
 

@@ -277,7 +277,7 @@ def test_tensors_that_the_configuration_does_not_name_are_refused(option, tiny_s
     if more is not None:
         save_file({**tensors, f"base_model.model.{more}": torch.ones(1, 32)}, file)
     config.write_text(json.dumps({**json.loads(config.read_text()), **changes}))
-    with pytest.raises(AdapterError, match="does not name its layer; restore the configuration"):
+    with pytest.raises(AdapterError, match="does not name; restore the configuration"):
         adapted_module.load(tiny_sam(), tmp_path, trains_encoder=True)
 
 
