@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.conf_files import conf_directory
+from lora_sam.core.console import note
 from lora_sam.core.errors import CheckpointError
 from lora_sam.core.files import sha256_of, user_cache
 from lora_sam.core.scores import META, METADATA_KEY, Scores, from_metadata
@@ -237,9 +238,16 @@ def _unwrap(content: object, path: Path) -> dict[str, torch.Tensor]:
     if (tensors := _tensors_of(content)) is not None:
         return tensors
     if isinstance(content, Mapping):
-        inner = [found for key in WRAPPERS if (found := _tensors_of(content.get(key))) is not None]
+        inner = {key: found for key in WRAPPERS if (found := _tensors_of(content.get(key))) is not None}
         if len(inner) == 1:
-            return inner[0]
+            ((chosen, tensors),) = inner.items()
+            others = [str(key) for key, value in content.items() if key != chosen and _are_as_named(value, tensors)]
+            if others:
+                note(
+                    f"note: {path} has weights of the same names under {' and '.join([chosen, *others])}; those under "
+                    f"{chosen} are read. If the others are meant, as a running mean (EMA) often is, save them alone"
+                )
+            return tensors
         keys = ", ".join(sorted(str(key) for key in content)[:5]) or "nothing"
         shape = f"a mapping with {keys}"
     else:
@@ -259,6 +267,14 @@ def _tensors_of(content: object) -> dict[str, torch.Tensor] | None:
     if not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()):
         return None
     return dict(content)
+
+
+def _are_as_named(content: object, tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Whether this is another state dict of the same model, `module.` before its names or not."""
+    other = _tensors_of(content)
+    return other is not None and {name.removeprefix("module.") for name in other} >= {
+        name.removeprefix("module.") for name in tensors
+    }
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

@@ -478,6 +478,14 @@ def test_an_unambiguous_wrapper_is_taken_off(tmp_path: Path, wrapper: dict[str, 
     assert_as_stored(load_state_dict(tmp_path / "w.pth"))
 
 
+def test_a_second_set_of_the_same_weights_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A running mean is often what the figures of the file are of."""
+    mean = {f"module.{name}": value + 1 for name, value in TENSORS.items()}
+    torch.save({"model": TENSORS, "ema": mean, "optimizer": {"lr": TENSORS["b"]}}, tmp_path / "w.pth")
+    assert_as_stored(load_state_dict(tmp_path / "w.pth"))
+    assert "has weights of the same names under model and ema; those under model are read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("content", "shape"),
     [
