@@ -188,6 +188,8 @@ def _as_masks(values: ArrayLike | None, objects: int, side: int | None) -> NDArr
 
 
 def _numbers(name: str, values: ArrayLike) -> NDArray[np.float32]:
+    if hasattr(values, "detach"):  # a tensor, on any device and of any type, bfloat16 too
+        values = values.detach().cpu().double().numpy()
     try:
         with np.errstate(over="ignore"):
             numbers = np.asarray(values, dtype=np.float64).astype(np.float32)

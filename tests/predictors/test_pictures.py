@@ -28,6 +28,12 @@ def test_every_form_is_the_same_picture(tmp_path: Path) -> None:
     assert pixels_of(PIXELS) is PIXELS
 
 
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_colours_times_alpha_are_read(mode: str) -> None:
+    picture = Image.new(mode, (4, 3), (200, 255) if mode == "LA" else (200, 100, 50, 255))
+    assert np.array_equal(pixels_of(picture.convert(mode.replace("A", "a"))), pixels_of(picture))
+
+
 @pytest.mark.parametrize("orientation", [1, 3, 6])
 def test_files_and_pictures_are_turned_alike(orientation: int, tmp_path: Path) -> None:
     path = tmp_path / "image.png"

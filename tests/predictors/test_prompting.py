@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lora_sam.core.errors import DataError
 from lora_sam.core.predictor import Predictor
@@ -126,6 +127,14 @@ def test_usual_prompts_are_neither_refused_nor_noted(
     both = Prompts(floats([3, 4, 30, 20], [NAN] * 4), floats([[0, 0]], [[5, 6]]), np.array([[-1], [1]]))
     assert len(predictor.predict(IMAGE, both).masks) == 2
     assert noted(notes) == []
+
+
+@pytest.mark.parametrize("back_end", ["torch", "openvino"])
+def test_tensors_of_any_kind_are_prompts(predictors: dict[str, Predictor], back_end: str) -> None:
+    wanted = predictors[back_end].segment(IMAGE, boxes=[[4, 4, 40, 30]])
+    for kind in ({"requires_grad": True}, {"dtype": torch.bfloat16}, {"dtype": torch.int64}):
+        box = torch.tensor([[4, 4, 40, 30]], **{"dtype": torch.float32, **kind})
+        assert np.array_equal(predictors[back_end].segment(IMAGE, boxes=box).low_res_logits, wanted.low_res_logits)
 
 
 @pytest.mark.parametrize("back_end", ["torch", "openvino"])

@@ -76,7 +76,8 @@ def read_image(
 
 def rgb_of(picture: Image.Image) -> NDArray[np.uint8]:
     """RGB, uint8 [H, W, 3], of a picture of 8 bits: grey three times, palettes looked up, alpha dropped."""
-    # palette transparency needs the detour; alpha is dropped either way
+    # colours times alpha, and palettes with transparency, need the detour; alpha is dropped either way
+    picture = picture.convert(picture.mode.upper()) if picture.mode in ("La", "RGBa") else picture
     picture = picture.convert("RGBA") if "transparency" in picture.info else picture
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
