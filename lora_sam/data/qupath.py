@@ -17,7 +17,7 @@ from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.outline import Outline, flat
 from lora_sam.data.reading.outlined import Picture, open_pictures, split_in
 from lora_sam.data.reading.paths import data_root, shown
-from lora_sam.data.reading.tool_files import files_below, parsed
+from lora_sam.data.reading.tool_files import LOOKED_AT, files_below, parsed
 from lora_sam.data.splits import Splits
 
 _ENDINGS = (".geojson",)
@@ -55,7 +55,7 @@ NEEDS = ("*.<image>", "*.geojson")
 
 def recognise(root: Path) -> str | None:
     """By what a directory is recognised as this format; None where it is not."""
-    file = next(iter(files_below(root, *_ENDINGS, most=5000)), None)
+    file = next(iter(files_below(root, *_ENDINGS, most=LOOKED_AT)), None)
     return None if file is None else f"GeoJSON in {file.relative_to(root)}"
 
 

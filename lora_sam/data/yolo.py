@@ -20,7 +20,7 @@ from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.outline import Outline
 from lora_sam.data.reading.outlined import Picture, open_pictures
 from lora_sam.data.reading.paths import data_root, inside, is_text, shown
-from lora_sam.data.reading.tool_files import files_below
+from lora_sam.data.reading.tool_files import LOOKED_AT, files_below
 from lora_sam.data.splits import Splits, spellings
 
 _TABLES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -88,7 +88,7 @@ NEEDS = ("images/*.<image>", "labels/*.txt|data.yaml")
 
 def recognise(root: Path) -> str | None:
     """By what a directory is recognised as this format; None where it is not."""
-    texts = (path for path in files_below(root, ".txt", most=5000) if _LABELS in path.relative_to(root).parts[:-1])
+    texts = (path for path in files_below(root, ".txt", most=LOOKED_AT) if _LABELS in path.relative_to(root).parts[:-1])
     first = next((path for path in islice(texts, 50) if _LINE.match(ends_of(path))), None)
     if first is None:
         return None

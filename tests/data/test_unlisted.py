@@ -102,3 +102,15 @@ def test_what_a_disk_keeps_for_itself_is_not_looked_into(
     cannot_be_listed(tmp_path / name)
     splits = opened(tmp_path)
     assert sum(map(len, (splits.train, splits.val, splits.test))) == 4
+
+
+def test_many_images_before_the_labels_hide_none(tmp_path: Path) -> None:
+    for number in range(9):
+        (tmp_path / f"{number}.png").touch()
+        (tmp_path / "labels" / str(number)).mkdir(parents=True)
+        (tmp_path / "labels" / f"{number}.txt").touch()
+    assert len(files_below(tmp_path, ".txt", most=7)) == 7
+    assert len(files_below(tmp_path, ".txt", most=2)) == 2
+    (tmp_path / "labels" / "8" / "a.csv").touch()
+    assert len(files_below(tmp_path, ".csv", most=11)) == 1
+    assert files_below(tmp_path, ".csv", most=2) == []  # in a folder beyond

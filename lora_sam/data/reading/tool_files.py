@@ -19,12 +19,14 @@ from lora_sam.data.reading.annotation_files import any_json, ends_of
 from lora_sam.data.reading.image_file import MAX_PIXELS
 from lora_sam.data.reading.paths import data_folders, inside, listing, shown
 
-_LOOKED_AT = 5000  # entries of the root that are gone through to recognise a format
+LOOKED_AT = 5000
+"""Folders, and files of an ending, that are gone through to recognise a format."""
+
 _MAX_PACKED = 2**24  # bytes of one packed bitmap
 
 
 def files_below(root: Path, *endings: str, most: int | None = None) -> list[Path]:
-    """The files under `root` with one of the endings, none hidden, in order; `most` entries are gone through.
+    """The files under `root` with one of the endings, none hidden, in order; the first `most`, of `most` folders.
 
     Raises:
         DataError: a folder cannot be listed.
@@ -34,7 +36,7 @@ def files_below(root: Path, *endings: str, most: int | None = None) -> list[Path
 
 def recognised(root: Path, *endings: str, says: tuple[bytes, ...], never: tuple[bytes, ...] = ()) -> Path | None:
     """The first file with one of the endings whose beginning has all of `says` and none of `never`; None for none."""
-    for file in islice(files_below(root, *endings, most=_LOOKED_AT), 50):
+    for file in islice(files_below(root, *endings, most=LOOKED_AT), 50):
         head = ends_of(file)
         if all(word in head for word in says) and not any(word in head for word in never):
             return file
@@ -88,11 +90,17 @@ def packed_bitmap(text: object, *, zipped: bool) -> NDArray[np.bool_]:
 
 
 def _files(root: Path, endings: tuple[str, ...], most: int | None) -> Iterator[Path]:
-    left = most
+    found = 0
     with listing(root):
-        for folder, names in data_folders(root):
-            for name in names[:left]:
-                if (path := folder / name).suffix.lower() in endings and path.is_file():
+        for folders, (folder, names) in enumerate(data_folders(root), 1):
+            for name in names:
+                # of the name, as a million images may lie before the labels
+                if not name.lower().endswith(endings) or not (path := folder / name).is_file():
+                    continue
+                if path.suffix.lower() in endings:
                     yield path
-            if left is not None and (left := left - 1 - len(names)) <= 0:
-                break
+                    found += 1
+                    if found == most:
+                        return
+            if folders == most:
+                return
