@@ -16,8 +16,7 @@ QUICK = False
 
 def jobs(root: Path) -> dict[str, Job]:
     """The trainings by name; `root` is the set."""
-    words = ("prompt=iterative", "prompt.rounds=4", "trainer.max_epochs=6", "optim.lr=5e-4", "optim.decoder_lr=2e-4",
-             "evaluate_automatic=false")  # fmt: skip
+    words = ("prompt=iterative", "prompt.rounds=4", "trainer.max_epochs=6", "evaluate_automatic=false")
     return {"clicks": ("nuclei_lora", (*ON_NUCLEI, f"data.root={root}", *words))}
 
 
