@@ -29,6 +29,7 @@ NoticeKind = Literal[
     "other_frame",
     "other_name",
     "parted_group",
+    "polygon_outside_image",
     "rectangles",
     "same_masks",
     "several_annotations",

@@ -90,7 +90,7 @@ def frame_of(entries: Sequence[Any], sizes: dict[str, tuple[int, int]], file: ob
     polygons: Counter[str] = Counter()
     runs: Counter[str] = Counter()
     factors: list[float] = []
-    reach, boxless = Reach(), Counter[bool]()
+    reach, boxless = Reach(checked=True), Counter[bool]()
     places = np.unique(np.linspace(0, len(entries) - 1, min(_MOST, len(entries))).round().astype(int))
     for place in places.tolist():
         entry = entries[place]

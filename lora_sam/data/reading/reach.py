@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lora_sam.core.wording import plural
-from lora_sam.data.noticed import Notes
+from lora_sam.data.noticed import LeftOut, Notes
 
 _LEAST_OUTLINES, _LEAST_IMAGES = 20, 5
 _LEAST_BOXES, _MOSTLY = 8, 0.9
@@ -41,6 +42,7 @@ class Reach:
         rectangles: How many outlines are rectangles, upright or turned.
         outside: How many reach out of their image by more than a hand slips.
         farthest: By how many pixels at most, and in which image.
+        checked: Whether the check names each of these itself.
     """
 
     outlines: int = 0
@@ -50,6 +52,7 @@ class Reach:
     rectangles: int = 0
     outside: int = 0
     farthest: tuple[float, object] = (0.0, None)
+    checked: bool = False
 
     def add(self, image: object, points: NDArray[np.float64], size: tuple[int, int]) -> None:
         """Look at the corners [N, 2] (x, y) of an outline in an image of `size` (H, W)."""
@@ -80,12 +83,17 @@ class Reach:
             notes.found("boxes_as_outlines", f"{place}: {BOXES}")
         if self.outside:
             pixels, image = self.farthest
-            verb = "reaches" if self.outside == 1 else "reach"
-            notes.append(
-                f"{place}: warning: {self.outside} of {plural(self.outlines, 'outline')} {verb} out of the image (by "
-                f"{pixels:.0f} pixels in {image}), and what is outside is cut off: were images scaled or cut after "
+            what = (
+                f"of {plural(self.outlines, 'outline')} {'reaches' if self.outside == 1 else 'reach'} out of the image "
+                f"(by {pixels:.0f} pixels in {image}), and what is outside is cut off: were images scaled or cut after "
                 "labelling? Look at the preview"
             )
+            left_out: LeftOut = Counter()
+            if self.checked:
+                left_out[None, what] = self.outside
+            else:
+                left_out["polygon_outside_image", what] = self.outside
+            notes.counted(place, left_out)
 
 
 def _is_rectangle(points: NDArray[np.float64]) -> bool:
