@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.record import ROOT
@@ -21,3 +23,13 @@ def settings_for(*overrides: str) -> Settings:
         data = () if any(word.startswith("data=drawn_") for word in overrides) else ("data.root=none",)
         config: Any = OmegaConf.to_container(compose("train", overrides=[*data, *overrides]), resolve=True)
     return settings_from(config)
+
+
+def one_step(model: str, side: int, place: Path, *, train: int = 2) -> list[str]:
+    """The command that makes `place` a run: a step on drawn ellipses of `side` pixels, of which `train` train."""
+    options = [
+        "data=ellipses", f"data.side={side}", f"data.train={train}", "data.val=1", "data.test=1", f"model={model}",
+        "trainer.max_steps=1", "trainer.max_epochs=null", "trainer.overlays=0", "evaluate_automatic=false",
+        "evaluate_clicks=false", f"hydra.run.dir={place}",
+    ]  # fmt: skip
+    return [sys.executable, "-m", "lora_sam.cli", "train", *options]

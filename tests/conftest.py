@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -153,6 +154,12 @@ def quiet_logging() -> Iterator[None]:
     before = root.handlers[:], root.level
     yield
     root.handlers[:], root.level = before
+
+
+@pytest.fixture
+def active_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands of this environment are those of the shell, as after `source .venv/bin/activate`."""
+    monkeypatch.setenv("PATH", sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"])
 
 
 @pytest.fixture

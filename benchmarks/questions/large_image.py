@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.processes import run, run_side
 from benchmarks.record import Figure, Outcome, figure
+from benchmarks.settings import one_step
 
 QUESTION = "an image of 12,000 x 12,000 pixels with predict, nano, tile=auto: memory, and recall against tiles alone"
 QUICK = False
@@ -68,7 +69,7 @@ def measure(*, rehearse: bool) -> Outcome:
         place = Path(name)
         image, objects = drawn(scale)
         Image.fromarray(image).save(place / "large.png", compress_level=1)
-        run(_training(scale, place / "run"), directory=place)
+        run(one_step(scale.model, scale.tile, place / "run"), directory=place)
         seen = run_side("watched", ["--directory", str(place), *_prediction(scale, place)], threads=2)
         found = _predicted(place / "out" / "coco.json")
         settings = json.loads((place / "out" / "predictions.json").read_text())
@@ -122,15 +123,6 @@ def drawn(scale: Scale, seed: int = 0) -> tuple[NDArray[np.uint8], list[Drawn]]:
             objects.append(Drawn(x, y, draw_ellipse(rng, pixels)))
             part[:] = pixels.clip(0, 255)
     return image, objects
-
-
-def _training(scale: Scale, place: Path) -> list[str]:
-    options = [
-        "data=ellipses", f"data.side={scale.tile}", "data.train=2", "data.val=1", "data.test=1", f"model={scale.model}",
-        "trainer.max_steps=1", "trainer.max_epochs=null", "trainer.overlays=0", "evaluate_automatic=false",
-        "evaluate_clicks=false", f"hydra.run.dir={place}",
-    ]  # fmt: skip
-    return [sys.executable, "-m", "lora_sam.cli", "train", *options]
 
 
 def _prediction(scale: Scale, place: Path) -> list[str]:

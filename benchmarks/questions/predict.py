@@ -15,11 +15,13 @@ import numpy as np
 
 from benchmarks.processes import run, run_side, take_turns
 from benchmarks.record import BenchmarkError, Figure, Outcome, figure, usable_cores
+from benchmarks.settings import one_step
 
 QUESTION = "predict on images of 512 px with boxes, INT8 parts: its rate against that of encoder and decoder alone"
 QUICK = False
 
 BACKEND = "int8"
+QUANTISED = ["subset=4", "max_drop=100"]
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,14 @@ def measure(*, rehearse: bool) -> Outcome:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         _draw(scale, place)
-        for command in ("train", "merge", "export", "quantize"):
+        run(one_step(scale.model, scale.side, place / "run", train=8), directory=place)
+        for command, options in (("merge", []), ("export", ["precision=fp32"]), ("quantize", QUANTISED)):
             sys.stderr.write(f"  {command}\n")
-            run([sys.executable, "-m", "lora_sam.cli", command, *_words(scale, place)[command]], directory=place)
+            words = [command, f"run={place / 'run'}", *options]
+            run([sys.executable, "-m", "lora_sam.cli", *words], directory=place)
         parts = [
             "--parts", str(place / "run" / "openvino" / BACKEND), "--images", str(scale.images - scale.warm),
-            "--boxes", str(scale.boxes), "--side", str(scale.side), "--threads", str(threads),
+            "--boxes", str(scale.boxes), "--side", str(scale.side),
         ]  # fmt: skip
         sides = {
             "predict": lambda: _per_image(scale, place, threads),
@@ -88,20 +92,6 @@ def figures(predict: Sequence[float], parts: Sequence[float]) -> list[Figure]:
         figure("predict", "predict, images per second", 1 / median(predict), unit="1/s"),
         figure("parts", "encoder and decoder alone, images per second", 1 / median(parts), unit="1/s"),
     ]  # fmt: skip
-
-
-def _words(scale: Scale, place: Path) -> dict[str, list[str]]:
-    run_of = f"run={place / 'run'}"
-    return {
-        "train": [
-            "data=ellipses", f"data.side={scale.side}", "data.train=8", "data.val=2", "data.test=2",
-            f"model={scale.model}", "trainer.max_steps=1", "trainer.max_epochs=null", "trainer.overlays=0",
-            "evaluate_automatic=false", "evaluate_clicks=false", f"hydra.run.dir={place / 'run'}",
-        ],
-        "merge": [run_of],
-        "export": [run_of, "precision=fp32"],
-        "quantize": [run_of, "subset=4", "max_drop=100"],
-    }  # fmt: skip
 
 
 def _draw(scale: Scale, place: Path) -> None:

@@ -19,7 +19,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, required=True)
     parser.add_argument("--boxes", type=int, required=True)
     parser.add_argument("--side", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
     given = parser.parse_args(arguments)
 
     from lora_sam.predictors.openvino_parts import (
@@ -30,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with_one_enlarged,
     )
 
-    core, settings = openvino_core(), compile_settings("auto", "latency", given.threads, compile_cache=False)
+    # as predict opens its back end int8
+    core, settings = openvino_core(), compile_settings("f32", "latency", None, compile_cache=False)
     first, second = (read_part(path) for path in openvino_directory(given.parts))
     encoder, decoder = (core.compile_model(part, "CPU", settings) for part in (first, with_one_enlarged(second)))
     frame = encoder.input("images").shape[3]

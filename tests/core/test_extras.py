@@ -13,14 +13,15 @@ from lora_sam.core.errors import ConfigError
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.usefixtures("active_environment")
 def test_what_is_missing_is_named_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     extras.require_extra("deploy", "export")
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "nncf" else object())
     extras.require_extra("app", "app")
-    with pytest.raises(ConfigError, match="^quantize: needs the package nncf, which is not .*: .*pip install nncf$"):
+    with pytest.raises(ConfigError, match="^quantize: needs the package nncf, which is not .*: pip install nncf$"):
         extras.require_extra("deploy", "quantize")
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="packages openvino and nncf, which are not .*: .*pip install openvino nncf$"):
+    with pytest.raises(ConfigError, match="packages openvino and nncf, which are not .*: pip install openvino nncf$"):
         extras.require_extra("deploy", "quantize")
 
 

@@ -295,12 +295,13 @@ class Response:
     status_code, headers, request, url = 403, {}, None, ""
 
 
+@pytest.mark.usefixtures("active_environment")
 @pytest.mark.parametrize(
     ("error", "message"),
     [
         (
             "GatedRepoError",
-            r"behind a gate .*: ask for access at https://huggingface.co/facebook/sam3, .* `\S*hf auth login`",
+            r"behind a gate .*: ask for access at https://huggingface.co/facebook/sam3, .* `hf auth login`",
         ),
         ("RevisionNotFoundError", r"facebook/sam3 has no revision 3c879f39[0-9a-f]{32}: leave model.url as it is"),
         ("RemoteEntryNotFoundError", "has no file sam3.pt at the revision 3c879f39"),

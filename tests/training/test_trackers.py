@@ -161,6 +161,7 @@ def test_one_that_is_down_is_off_with_one_warning(
     assert "failed (ConnectionError: no route to host) and is off for the rest of this run" in record.getMessage()
 
 
+@pytest.mark.usefixtures("active_environment")
 @pytest.mark.parametrize(("name", "package"), [("mlflow", "mlflow-skinny"), ("trackio", "trackio"), ("wandb", "wandb")])
 def test_one_that_is_not_installed_is_refused_before_anything_is_done(
     name: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -172,9 +173,7 @@ def test_one_that_is_not_installed_is_refused_before_anything_is_done(
     monkeypatch.setattr(extras, "is_there", lambda module: False)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = plain(compose("train", ["experiment=smoke", f"tracker={name}"]))
-    with pytest.raises(
-        ConfigError, match=f"^tracker={name}: needs the package {package}, .*: .*pip install {package}$"
-    ):
+    with pytest.raises(ConfigError, match=f"^tracker={name}: needs the package {package}, .*: pip install {package}$"):
         fine_tune(config, tmp_path / "run", [])
     assert not (tmp_path / "run").exists()
 

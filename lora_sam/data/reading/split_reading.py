@@ -21,6 +21,7 @@ from lora_sam.data.reading.images import turned_by
 from lora_sam.data.reading.labelled import LabelledImages
 from lora_sam.data.reading.pixel_scale import PixelScale, measured
 from lora_sam.data.reading.skipping import Ledger, attempt_all
+from lora_sam.data.reading.volumes import Slice
 from lora_sam.data.sources import SampleSource, groups_of
 from lora_sam.data.splits import Splits, Subset, spellings
 
@@ -206,7 +207,10 @@ def _scale_of(sources: Iterable[SampleSource | None], options: FormatOptions, no
 
 def _say_turned(sources: Iterable[SampleSource | None], notes: Notes) -> None:
     """Note images that EXIF turns: labels may be of the pictures as they are stored, and sizes need not tell."""
-    images = [image for source in sources if isinstance(source, LabelledImages) for image in source.images]
+    every = [image for source in sources if isinstance(source, LabelledImages) for image in source.images]
+    images = [
+        image for image in every if not isinstance(image.path, Slice)
+    ]  # those have no EXIF, and are decoded whole
     read = attempt_all(turned_by, [image.path for image in images])
     turned = [image.id for image, by in zip(images, read, strict=True) if by in range(2, 9)]
     if turned:

@@ -94,10 +94,8 @@ def _files(root: Path, endings: tuple[str, ...], most: int | None) -> Iterator[P
     with listing(root):
         for folders, (folder, names) in enumerate(data_folders(root), 1):
             for name in names:
-                # of the name, as a million images may lie before the labels
-                if not name.lower().endswith(endings) or not (path := folder / name).is_file():
-                    continue
-                if path.suffix.lower() in endings:
+                # the name alone, as a million images may lie before the labels
+                if name.lower().endswith(endings) and (path := folder / name).is_file():
                     yield path
                     found += 1
                     if found == most:
