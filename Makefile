@@ -38,7 +38,7 @@ setup: .venv/.ready ## Install Poetry and everything that poetry.lock pins into 
 demo: setup ## Fine-tune the small SAM of the package on drawn washers, and show before and after
 	$(CONSOLE) demo $(ARGS)
 
-demo-everything: setup ## The same without prompts: show what base and tuned find by themselves
+demo-everything: setup ## Without prompts: tune on drawn blood smears, and show what base and tuned find by themselves
 	$(CONSOLE) train experiment=demo_everything $(ARGS)
 
 sweep: setup ## Tune the demo with six pairs of rank and rate, a few minutes, and rank them: multirun/latest/sweep.html

@@ -83,7 +83,7 @@ def of_documentation(chromium: Any, outputs: Path) -> None:
     report = (outputs / "demo" / "report.html").as_uri()
     told(_page(chromium, report, PICTURES / "report.png", {"width": 880, "height": 1408}))
     with tempfile.TemporaryDirectory() as temporary:
-        tests = sorted((outputs.parent / "data" / "washers" / "images" / "test").glob("*.png"))[:4]
+        tests = sorted((outputs.parent / "data" / "smears" / "images" / "test").glob("*.png"))[:4]
         for path in tests:
             shutil.copy(path, temporary)
         found = Path(temporary) / "found"

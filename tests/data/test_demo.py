@@ -1,4 +1,4 @@
-"""Washers: the same files for everybody, labels that are the visible metal, and a directory that appears whole."""
+"""Washers and smears: the same files for everybody, labels as described, and a directory that appears whole."""
 
 from __future__ import annotations
 
@@ -91,6 +91,38 @@ def _width(mask: np.ndarray) -> float:
     return float(2 * distance_transform_edt(mask).max())
 
 
+@pytest.fixture(scope="module")
+def smears(option):
+    """The set of smears, which draws without writing."""
+    return option("data/demo_smears", side=256)
+
+
+def test_labels_of_a_smear_are_the_white_cells_with_their_nuclei(smears):
+    """Each has a dark nucleus within; red cells, as many again, and bare nuclei without a body have no label."""
+    for index in range(4):
+        picture, masks = smears.draw(generator_for(index))
+        assert (picture.shape, picture.dtype) == ((256, 256, 3), np.uint8)
+        assert len(masks) >= 1
+        assert masks.sum(0).max() == 1
+        green = picture[..., 1].astype(int)
+        ground = np.median(green)
+        dark = green < 0.45 * ground
+        stained = green < 0.85 * ground
+        for mask in masks:
+            assert 0.1 < dark[mask].mean() < 0.98  # a nucleus, and a body around it
+            assert stained[mask].mean() > 0.9
+        unlabelled = stained & ~masks.any(0)
+        assert unlabelled.sum() > masks.sum()
+        assert (dark & ~masks.any(0)).any()
+
+
+def test_smears_depend_on_the_generator_only(smears):
+    first, again, other = (smears.draw(generator_for(name)) for name in ("a", "a", "b"))
+    assert np.array_equal(first[0], again[0])
+    assert np.array_equal(first[1], again[1])
+    assert not np.array_equal(first[0], other[0])
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
@@ -109,6 +141,19 @@ def test_files_are_coco(washers, option):
     content = json.loads((root / "annotations" / "instances_train.json").read_text())
     assert content["categories"] == [{"id": 1, "name": "washer"}]
     assert {entry["iscrowd"] for entry in content["annotations"]} == {0}
+
+
+def test_smears_are_coco_too(option, tmp_path):
+    root = tmp_path / "set"
+    splits = option("data/demo_smears", root=str(root), **SMALL).open(0)
+    read = option("data/coco", root=str(root)).open(0)
+    picture, masks = option("data/demo_smears", **SMALL).draw(generator_for(0, "smears", "test", 1))
+    assert np.array_equal(read.test[1].masks, masks)
+    assert np.array_equal(splits.test[1].image, picture)
+    content = json.loads((root / "annotations" / "instances_val.json").read_text())
+    assert content["categories"] == [{"id": 1, "name": "white cell"}]
+    with pytest.raises(DataError, match=r"was generated with data=lora_sam smears \(not lora_sam washers\)"):
+        option("data/demo", root=str(root), **SMALL).open(0)
 
 
 def test_the_seed_of_the_run_changes_nothing(washers, option, tmp_path):

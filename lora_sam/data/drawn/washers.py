@@ -1,131 +1,29 @@
-"""The data of the demo: washers on a workbench, drawn once and kept on disk as COCO instances."""
+"""The data of the demo: washers on a workbench."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from pydantic import Field
 
-from lora_sam.core.crops import rle_of
-from lora_sam.core.seeds import generator_for
-from lora_sam.data.coco import Coco
-from lora_sam.data.drawn.generated import generated_directory
-from lora_sam.data.splits import Splits
-
-_VERSION = 1  # one higher whenever the same settings give other pictures or labels
-_SPLITS = ("train", "val", "test")
-_IMAGES = "images/{split}"
-_ANNOTATIONS = "annotations/instances_{split}.json"
-
-Count = Annotated[int, Field(ge=1, le=10_000)]
+from lora_sam.data.drawn.kept import KeptDrawings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Washers:
+class Washers(KeptDrawings):
     """Washers, split washers and bonded seals among nuts, bolts and screws, some partly covering others.
 
     An object is what is seen of a washer's own metal: without its hole, the cut of a split washer, the rubber lip of a
-    bonded seal, and the nut, bolt or smaller washer that lies on it. The files are made on first use and are plain
-    COCO: `data=coco data.root=<root>` reads them too.
-
-    Attributes:
-        root: Directory of the images and labels; generated when it is absent or empty.
-        train: Number of training images.
-        val: Number of validation images.
-        test: Number of test images.
-        side: Height and width of an image in pixels.
-        seed: Seed of the pictures; that of the run does not change them.
-        max_objects_per_image: Training uses at most this many objects of an image per step; null for all.
+    bonded seal, and the nut, bolt or smaller washer that lies on it.
     """
 
-    root: Annotated[str, Field(min_length=1)]
-    train: Count
-    val: Count
-    test: Count
-    side: Annotated[int, Field(ge=128, le=4096)]
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-    max_objects_per_image: Annotated[int, Field(ge=1)] | None
+    name = "washers"
+    version = 1
+    category = "washer"
 
-    def open(self, seed: int) -> Splits:
-        """Generate the files unless they are there, then read and check them as any COCO data set.
-
-        Args:
-            seed: Seed of the run; not used, all splits are there.
-
-        Raises:
-            DataError: `root` holds something else, is damaged, or cannot be written.
-        """
-        root = Path(self.root).expanduser()
-        recipe = {"data": "lora_sam washers", "version": _VERSION, **dataclasses.asdict(self)}
-        for key in ("root", "max_objects_per_image"):  # neither changes the files
-            del recipe[key]
-        written = generated_directory(root, recipe, self._write)
-        splits = self._reader(root).open(seed)
-        return dataclasses.replace(splits, notes=(*splits.notes, f"generated in {root}")) if written else splits
-
-    def _reader(self, root: Path) -> Coco:
-        return Coco(
-            crowd="ignore",
-            rings="union",
-            scale="auto",
-            bands=None,
-            follow_links=False,
-            tile=None,
-            group=None,
-            root=str(root),
-            images=_IMAGES,
-            annotations=_ANNOTATIONS,
-            train="train",
-            val="val",
-            test="test",
-            val_fraction=0.1,  # not used, as no split is absent
-            test_fraction=0.1,
-            few_images=0,
-            on_error="raise",
-            max_skipped=0.0,
-            min_area=1,
-            max_objects_per_image=self.max_objects_per_image,
-            check="full",
-        )
-
-    def _write(self, root: Path) -> None:
+    def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """One bench; see `washers_scene.draw`."""
         from lora_sam.data.drawn.washers_scene import draw
 
-        for split in _SPLITS:
-            folder = root / _IMAGES.format(split=split)
-            folder.mkdir(parents=True)
-            images: list[dict[str, Any]] = []
-            annotations: list[dict[str, Any]] = []
-            for index in range(getattr(self, split)):
-                picture, masks = draw(generator_for(self.seed, "washers", split, index), self.side)
-                name = f"{index:04d}.png"
-                Image.fromarray(picture).save(folder / name, compress_level=1)
-                images.append({"id": index + 1, "file_name": name, "height": self.side, "width": self.side})
-                for mask in masks:
-                    annotations.append({"id": len(annotations) + 1, "image_id": index + 1, **_instance(mask)})
-            file = root / _ANNOTATIONS.format(split=split)
-            file.parent.mkdir(exist_ok=True)
-            categories = [{"id": 1, "name": "washer"}]
-            content = {"images": images, "annotations": annotations, "categories": categories}
-            file.write_text(json.dumps(content), encoding="utf-8")
-
-
-def _instance(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """The part of a COCO annotation that describes `mask`, bool [H, W]."""
-    from faster_coco_eval.core import mask as coco_mask
-
-    rle = rle_of(mask)
-    return {
-        "category_id": 1,
-        "iscrowd": 0,
-        "segmentation": {"size": list(mask.shape), "counts": rle["counts"].decode("ascii")},
-        "bbox": coco_mask.toBbox(rle).tolist(),
-        "area": int(coco_mask.area(rle)),
-    }
+        return draw(rng, self.side)

@@ -26,26 +26,48 @@ def smear(dice: Dice, canvas: Canvas) -> None:
     violet = hsv(dice.uniform(0.7, 0.82), dice.uniform(0.4, 0.8), dice.uniform(0.25, 0.6))
     radius = dice.log_uniform(7, side / 8)
     count = min(70, crowd(dice, side, radius, 110))
+    red_cells(dice, canvas, radius, count, red, ground)
+    for _ in range(dice.pick((0, 1, 2, 3))):
+        white_cell(dice, canvas, anywhere(dice, side), radius * dice.uniform(1.2, 2), red, violet)
+    platelets(dice, canvas, radius, red, violet)
+
+
+def red_cells(
+    dice: Dice, canvas: Canvas, radius: float, count: int, red: Colour, ground: Colour, *, label: bool = True
+) -> None:
+    """Up to `count` pale discs of about this radius in pixels, which touch and overlap."""
     forms = blobs(dice, count, dice.pick((0.02, 0.05, 0.12)), dice.pick((1.05, 1.2, 1.8)), 32)
     radii = radius * np.exp(dice.array.normal(0, 0.08, count))
     pale, sheer = dice.uniform(0, 0.8), dice.uniform(0.6, 1)
-    for index, centre, size in scatter(dice, side, radii, gap=dice.uniform(0.65, 1.05)):
+    for index, centre, size in scatter(dice, canvas.side, radii, gap=dice.uniform(0.65, 1.05)):
         outline = place(forms[index], centre, size)
         shape = filled([outline])
         values = Image.blend(Image.new("L", shape.size), sprite("halo", shape.size), pale)
         tone = near(dice, red, 6)
         paint = coloured(values, palette([tone, mixed(tone, ground, 0.9)]))
         paint = Image.blend(canvas.picture.crop(shape.box), paint, sheer)
-        canvas.add(shape.mask, shape.at, paint)
+        canvas.add(shape.mask, shape.at, paint, label=label)
         edge(canvas, outline, max(1.0, size * 0.06), scaled(tone, 0.85))
-    for _ in range(dice.pick((0, 1, 2, 3))):
-        _white(dice, canvas, anywhere(dice, side), radius * dice.uniform(1.2, 2), red, violet)
+
+
+def platelets(dice: Dice, canvas: Canvas, radius: float, red: Colour, violet: Colour, *, label: bool = True) -> None:
+    """Some small violet grains among red cells of this radius in pixels."""
     for _ in range(dice.integer(0, 6)):
-        platelet = filled([place(blobs(dice, 1, 0.25, 1.4, 16)[0], anywhere(dice, side), max(4.0, radius * 0.3))])
-        canvas.add(platelet.mask, platelet.at, near(dice, mixed(violet, red, 0.4), 10))
+        outline = place(blobs(dice, 1, 0.25, 1.4, 16)[0], anywhere(dice, canvas.side), max(4.0, radius * 0.3))
+        platelet = filled([outline])
+        canvas.add(platelet.mask, platelet.at, near(dice, mixed(violet, red, 0.4), 10), label=label)
 
 
-def _white(dice: Dice, canvas: Canvas, centre: tuple[float, float], radius: float, red: Colour, violet: Colour) -> None:
+def white_cell(
+    dice: Dice,
+    canvas: Canvas,
+    centre: tuple[float, float],
+    radius: float,
+    red: Colour,
+    violet: Colour,
+    *,
+    label_nucleus: bool = True,
+) -> None:
     """A large cell with a grainy body and a nucleus of one to four lobes that hang together."""
     shape = filled([place(blobs(dice, 1, 0.07, 1.2, 40)[0], centre, radius)])
     body = spectra.Skin(dice, mixed(red, violet, dice.uniform(0.1, 0.5)), dice.uniform(0.05, 0.3))
@@ -61,4 +83,11 @@ def _white(dice: Dice, canvas: Canvas, centre: tuple[float, float], radius: floa
         outlines.append(place(blobs(dice, 1, 0.1, 1.3, 24)[0], at, size))
     nucleus = filled(outlines).common(shape)
     paint = spectra.Skin(dice, violet, 0.3).paint(dice, nucleus.size)
-    canvas.include(whole, canvas.add(nucleus.mask, nucleus.at, paint))
+    canvas.include(whole, canvas.add(nucleus.mask, nucleus.at, paint, label=label_nucleus))
+
+
+def bare_nucleus(dice: Dice, canvas: Canvas, centre: tuple[float, float], radius: float, violet: Colour) -> None:
+    """What a crushed white cell leaves: a frayed patch of nucleus without a body. It is never labelled."""
+    shape = filled([place(blobs(dice, 1, 0.3, 1.8, 40)[0], centre, radius)])
+    paint = spectra.Skin(dice, violet, 0.5).paint(dice, shape.size)
+    canvas.add(shape.mask, shape.at, paint, label=False)
