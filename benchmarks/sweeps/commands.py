@@ -22,6 +22,8 @@ ENGINES = {
     "optuna": (*SEARCH, "hydra.sweeper.prune=false"),
     "seeds": ("method.rank=4", f"seeds={JOBS}"),
 }
+# has to be installed by hand: its launcher wants an older cloudpickle than joblib, so that no lock file can hold both
+RAY = (*GRID, "hydra/launcher=ray")
 EVERY_STEP = {f"{job}.{step}": 1 for job in range(JOBS) for step in range(STEPS)}
 
 

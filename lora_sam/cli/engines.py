@@ -46,7 +46,9 @@ def missing_engine(choice: str) -> str | None:
         except ConfigError as error:
             return str(error)
     ray = "hydra_plugins.hydra_ray_launcher"
-    if choice == "hydra/launcher=ray" and not is_there(ray):  # without an extra of ours, because nobody tests it here
+    if choice == "hydra/launcher=ray" and not is_there(
+        ray
+    ):  # without an extra of ours: it wants an older cloudpickle than joblib
         command = typed_here("pip install hydra-ray-launcher")
         return f"{choice}: needs the package hydra-ray-launcher, which is not installed: {command}"
     return None
@@ -55,6 +57,11 @@ def missing_engine(choice: str) -> str | None:
 def in_this_process(config: DictConfig) -> bool:
     """Whether the jobs of a sweep run one after the other in the process of its command."""
     return str(config.hydra.launcher.get("_target_", "")).endswith(".BasicLauncher")
+
+
+def keep_engines_quiet() -> None:
+    """Have Ray report to nobody, which it does unless told not to; what the user has set stays."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 def environment_of_jobs(full_errors: bool) -> list[str]:

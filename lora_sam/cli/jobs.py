@@ -29,6 +29,7 @@ from lora_sam.cli import BUG, at_work, full_errors, report
 from lora_sam.cli.engines import (
     Watch,
     environment_of_jobs,
+    keep_engines_quiet,
     in_this_process,
     is_elsewhere,
     is_taken_over,
@@ -237,6 +238,7 @@ class Jobs(Callback):
         begin_sweep(config)
         watch = None
         if not in_this_process(config):
+            keep_engines_quiet()
             config.hydra.overrides.hydra.extend(environment_of_jobs(full_errors()))
             echo = "submitit" in str(config.hydra.launcher.get("_target_"))
             watch = Watch(Path(config.hydra.sweep.dir), note_job, echo=echo)

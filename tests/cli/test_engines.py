@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import load_study
 
 from benchmarks.sweeps import commands
-from benchmarks.sweeps.commands import BASE, ENGINES, EVERY_STEP, GRID, SEARCH, steps_of
+from benchmarks.sweeps.commands import BASE, ENGINES, EVERY_STEP, GRID, RAY, SEARCH, steps_of
 from benchmarks.sweeps.quick_run import STEPS
 from lora_sam.cli import engines
 from lora_sam.cli.engines import TOKEN, is_taken_over, wait_for_another
@@ -58,11 +58,17 @@ def test_joblib_where_a_job_fails_and_the_sweep_goes_on(tmp_path: Path) -> None:
     assert set(steps_of(tmp_path / "swept")) == {name for name in EVERY_STEP if not name.startswith("1.")}
 
 
+NO_RAY = pytest.mark.skipif(
+    not extras.is_there("hydra_plugins.hydra_ray_launcher"),
+    reason="Ray is not locked, as its launcher wants another cloudpickle than joblib: pip install hydra-ray-launcher",
+)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [*ENGINES, pytest.param("ray", marks=NO_RAY)])
 @pytest.mark.parametrize("fate", ["good", "one_fails", "killed"])
 def test_alike_under_every_engine(engine: str, fate: str, tmp_path: Path) -> None:
-    command, sweep = (*BASE, *ENGINES[engine]), tmp_path / "swept"
+    command, sweep = (*BASE, *{**ENGINES, "ray": RAY}[engine]), tmp_path / "swept"
     if fate == "one_fails":
         check_one_failed(typed(tmp_path, *command, FAILING="1"), sweep)
     elif fate == "killed":
@@ -248,6 +254,15 @@ def test_what_is_not_installed_is_one_line_with_the_command(
     assert done.err.startswith(f"error: {choice}: needs the package ")
     assert done.err.rstrip().endswith(f"which is not installed: {command}")
     assert not (tmp_path / "swept").exists()
+
+
+def test_ray_reports_home_only_where_the_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for said, told in ((None, "0"), ("1", "1")):
+        monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
+        if said is not None:
+            monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", said)
+        engines.keep_engines_quiet()
+        assert os.environ["RAY_USAGE_STATS_ENABLED"] == told
 
 
 def test_of_a_process_elsewhere_it_says_that_it_cannot_wait(tmp_path: Path) -> None:
