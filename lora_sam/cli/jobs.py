@@ -29,10 +29,10 @@ from lora_sam.cli import BUG, at_work, full_errors, report
 from lora_sam.cli.engines import (
     Watch,
     environment_of_jobs,
-    keep_engines_quiet,
     in_this_process,
     is_elsewhere,
     is_taken_over,
+    keep_engines_quiet,
     missing_engine,
     process_of_job,
     program,
