@@ -14,7 +14,7 @@ from lora_sam.core.metrics_log import read_metrics
 from lora_sam.core.run_directory import SWEEP, RunDirectory, find_run
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.layout import validate_report
-from lora_sam.evaluation.result import verdict
+from lora_sam.evaluation.result import lead, verdict
 from lora_sam.runs.adapter_files import read_facts
 
 _DEPTHS = 4  # outputs/<date>/<time>, multirun/<date>/<time>/<job>
@@ -113,7 +113,11 @@ def described(run: Run) -> str:
         return f"{run.name} (damaged)"
     text = f"{run.name} · {facts['architecture'].get('variant', '?')}, {facts['method'].get('name', '?')}"
     report = run.report
-    return text if report is None else f"{text} · IoU {report['base']['iou']:.3f} → {report['tuned']['iou']:.3f}"
+    if report is None:
+        return text
+    first = lead(report)
+    figure = f"{first.figure} without prompts" if first.alone else "IoU"
+    return f"{text} · {figure} {first.base:.3f} → {first.tuned:.3f}"
 
 
 def headline(run: Run) -> dict[str, str]:
@@ -136,10 +140,14 @@ def headline(run: Run) -> dict[str, str]:
     report = run.report
     if report is None:
         return made
-    delta, (low, high) = report["delta"]["iou"], report["delta"]["iou_interval"]
-    made["claim"] = "tuned is better" if low > 0 else "tuned is worse" if high < 0 else "no measurable difference"
+    first = lead(report)
+    low, high = first.interval
+    made["claim"] = (
+        "tuned is better" if first.better else "tuned is worse" if first.worse else "no measurable difference"
+    )
+    figure = f"without prompts: {first.figure}" if first.alone else "IoU"
     made["figures"] = (
-        f"IoU {report['base']['iou']:.3f} → {report['tuned']['iou']:.3f}, {delta:+.3f} (95 % interval {low:+.3f} to "
+        f"{figure} {first.base:.3f} → {first.tuned:.3f}, {first.delta:+.3f} (95 % interval {low:+.3f} to "
         f"{high:+.3f}), {plural(report['objects'], 'object')} in {counted_images(report)}"
     )
     made["verdict"] = verdict(report).replace("->", "→")

@@ -11,9 +11,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from lora_sam.core.errors import ConfigError
+from lora_sam.core.files import read_json
 from lora_sam.core.run_directory import find_run
 from lora_sam.deployment.hub import collected, uploaded
 from lora_sam.deployment.space import collect_space
+from lora_sam.evaluation.layout import validate_report
+from lora_sam.evaluation.result import lead
 from lora_sam.runs.adapter_files import find_adapter, read_facts
 
 _NAME = r"^[\w.-]{1,96}/[\w.-]{1,96}$"
@@ -72,7 +75,7 @@ class Push:
                 collect_space({path.name: path for path in folder.iterdir()}, run.evaluation, self.repo, app)
                 sizes = [path.stat().st_size for path in app.rglob("*") if path.is_file()]
                 print(f"{self.space}: a Space of {len(sizes)} files, {sum(sizes) / 1e6:.2f} MB")
-            if (note := _what_to_know(read_facts(adapter))) is not None:
+            if (note := _what_to_know(read_facts(adapter), run.evaluation)) is not None:
                 print(f"note: {note}")
             if self.dry_run:
                 kind = "private" if self.private else "public"
@@ -86,13 +89,18 @@ class Push:
         return 0
 
 
-def _what_to_know(facts: Mapping[str, Any]) -> str | None:
+def _what_to_know(facts: Mapping[str, Any], evaluation: Path) -> str | None:
     """What nobody would share unseen: an adapter that is not measurably better than its base, or not measured."""
     metrics = facts.get("metrics")
+    if evaluation.is_file():  # says what the run was trained for
+        metrics = read_json(evaluation, "evaluate the run again")
+        validate_report(metrics)
     if metrics is None:
         return "this run has not been evaluated yet, which its card says; push it again when it has ended"
-    delta, (low, high) = metrics["delta"]["iou"], metrics["delta"]["iou_interval"]
-    if low > 0:
+    found = lead(metrics)
+    if found.better:
         return None
-    claim = "is worse than its base" if high < 0 else "is not measurably better than its base"
-    return f"this adapter {claim}, which its card says: IoU {delta:+.3f} (95 % interval {low:+.3f} to {high:+.3f})"
+    claim = "is worse than its base" if found.worse else "is not measurably better than its base"
+    figure = f"{found.figure} without prompts" if found.alone else "IoU"
+    between = f"(95 % interval {found.interval[0]:+.3f} to {found.interval[1]:+.3f})"
+    return f"this adapter {claim}, which its card says: {figure} {found.delta:+.3f} {between}"

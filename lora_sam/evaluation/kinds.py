@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lora_sam.evaluation.result import found_alone
+
 _NAMES = {"box": "boxes", "point": "single points", "clicks": "clicks", "everything": "no prompts"}
 
 
 def kind_lines(report: Mapping[str, Any]) -> list[str]:
     """A verdict for each kind that was trained, and a warning for each other one that got worse, in one line each.
+
+    Not for the one that the run is judged by (`lora_sam.evaluation.result.lead`), which has its verdict.
 
     Where nothing at all is found without prompts, one line more says what to change.
 
@@ -19,7 +23,10 @@ def kind_lines(report: Mapping[str, Any]) -> list[str]:
         report: Content of `evaluation.json`.
     """
     lines = []
+    alone = found_alone(report)
     for kind in report.get("kinds", ()):
+        if alone and kind["name"] == "everything":
+            continue  # the verdict says it
         values, name = kind["compared"], _NAMES.get(kind["name"], kind["name"])
         low, high = values["delta_interval"]
         figures = (

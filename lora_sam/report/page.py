@@ -14,10 +14,18 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from lora_sam.core.files import write_text
-from lora_sam.core.groups import counted_images
-from lora_sam.core.wording import plural
+from lora_sam.core.wording import duration, plural
 from lora_sam.evaluation.metrics import PER_OBJECT_METRICS, ROWS, SIZES
-from lora_sam.evaluation.result import by_chance, clicks_command, first_prompts, held_out, kept_base, refuted, verdict
+from lora_sam.evaluation.result import (
+    by_chance,
+    clicks_command,
+    first_prompts,
+    found_alone,
+    held_out,
+    kept_base,
+    refuted,
+    verdict,
+)
 from lora_sam.evaluation.scoring import Evaluation
 from lora_sam.report.backends import place_of_backends
 from lora_sam.report.before_after import before_and_after
@@ -25,6 +33,7 @@ from lora_sam.report.charts import histogram, line_chart
 from lora_sam.report.classes import class_section
 from lora_sam.report.curves import loss_chart, validation_chart
 from lora_sam.report.further import further_section
+from lora_sam.report.header import header
 from lora_sam.report.markup import Child, append, element, figures_table, serialize
 from lora_sam.report.next_steps import NextStep
 from lora_sam.report.pictures import ReportPicture
@@ -81,13 +90,16 @@ def report_html(
         overrides: What was typed on the command line.
     """
     main = element("main")
+    # what a run is judged by stands first
+    further, first_found = further_section(report, everything), found_alone(report)
     append(
         main,
-        _header(report),
+        header(report),
+        further if first_found else None,
         before_and_after(pictures) if pictures else None,
         _training(report, log, facts),
         _figures(report, object_iou),
-        further_section(report, everything),
+        None if first_found else further,
         class_section(report["classes"], report.get("class_head"), report.get("class_precision"))
         if "classes" in report
         else None,
@@ -99,40 +111,6 @@ def report_html(
     claim = verdict(report).partition(":")[0]
     template = Template(files("lora_sam.report").joinpath("template.html").read_text(encoding="utf-8"))
     return template.substitute(title=html.escape(f"{claim} · lora_sam"), main=serialize(main))
-
-
-def _header(report: Mapping[str, Any]) -> Element:
-    claim, _, rest = verdict(report).partition(": ")
-    delta, (low, high) = report["delta"]["iou"], report["delta"]["iou_interval"]
-    trained, total = report["trainable_parameters"], report["total_parameters"]
-    tone = "bad" if kept_base(report) else "good" if low > 0 else "bad" if high < 0 else "even"
-    tiles = (
-        (f"{report['base']['iou']:.3f} → {report['tuned']['iou']:.3f}", f"IoU on the {report['split']} images"),
-        (f"{delta:+.3f}", f"difference, 95 % interval {low:+.3f} to {high:+.3f}"),
-        (
-            f"{report['objects']:,}",
-            f"{plural(report['objects'], 'object').partition(' ')[2]} in {counted_images(report)}, same "
-            "prompts for both",
-        ),
-        (f"{trained:,}", f"weights trained, {100 * trained / max(1, total):.1f} % of the model"),
-        (_megabytes(report["adapter_bytes"]), "adapter file"),
-        (_minutes(report["seconds"]), "of training"),
-    )
-    return element(
-        "header",
-        element("p", "lora_sam · base and tuned model compared", class_="kicker"),
-        element("h1", claim, class_=tone),
-        element("p", f"{rest[:1].upper()}{rest[1:]}".replace("->", "→"), class_="lead"),
-        element("dl", *(element("div", element("dt", what), element("dd", value)) for value, what in tiles)),
-        element(
-            "p",
-            "IoU says how well a predicted object covers the true one: the area they share, divided by the area that "
-            "either covers. 1 is perfect, 0 is a miss. Base is the model before this training, tuned the one after. "
-            f"The {report['split']} images were kept out of the training"
-            + (", but they also chose which weights were kept." if report["split"] == "val" else "."),
-            class_="note",
-        ),
-    )
 
 
 def _training(report: Mapping[str, Any], log: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> Element:
@@ -155,7 +133,7 @@ def _training(report: Mapping[str, Any], log: Sequence[Mapping[str, Any]], facts
         element("h2", "Training"),
         element(
             "p",
-            f"{facts['steps']:,} steps in {_minutes(report['seconds'])}. The loss should fall and level off; the "
+            f"{facts['steps']:,} steps in {duration(report['seconds'])}. The loss should fall and level off; the "
             f"validation IoU, measured on {measured}, should rise.{kept}",
         ),
         element(
@@ -289,11 +267,3 @@ def _next(steps: Sequence[NextStep], usage: str | None) -> Element:
 def _options(values: Mapping[str, Any]) -> str:
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
     return ", ".join(f"{key} {text}" for key, text in texts.items()) or "none"
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.2f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:,.1f} min" if seconds >= 60 else f"{seconds:.1f} s"

@@ -179,7 +179,8 @@ def test_what_is_not_better_than_its_base_is_said_before_it_is_shared(
 ) -> None:
     place = run / "adapter" / "lora_sam.json"
     facts = json.loads(place.read_text())
-    facts["metrics"] = None if interval is None else {"delta": {"iou": sum(interval) / 2, "iou_interval": interval}}
+    delta = None if interval is None else {"iou": sum(interval) / 2, "iou_interval": interval}
+    facts["metrics"] = None if delta is None else {"base": {"iou": 0.5}, "tuned": {"iou": 0.5}, "delta": delta}
     place.write_text(json.dumps(facts))
     assert from_conf("push", run=str(run), repo=REPO, dry_run=True).perform() == 0
     out = capsys.readouterr().out

@@ -126,7 +126,7 @@ def test_headline_and_table_give_the_figures_of_the_evaluation(contents: dict[st
     assert f"95 % interval {low:+.3f} to {high:+.3f}" in page.text["dt"]
     assert "10 objects in 5 images, too few images" in page.text["p"]
     assert "1.19 MB" in page.text["dd"]
-    assert "4.5 min" in page.text["dd"]
+    assert "4 min 32 s" in page.text["dd"]
     for metric in ("iou", "dice", "f1", "boundary_f1"):
         assert f"{report['delta'][metric]:+.3f}" in page.text["td"]
         low, high = report["tuned"][f"{metric}_interval"]
