@@ -24,6 +24,8 @@ def measure(*, rehearse: bool) -> Outcome:
     weights = packaged_nano()
     words = [str(data_directory() / "nuclei"), *(f"--{name}={value}" for name, value in told.items())]
     runs = run_side("select", words, threads=1)["runs"]
+    if not rehearse:
+        check_trained(runs)
     return Outcome(
         settings={
             **told,
@@ -45,6 +47,13 @@ def check_base(runs: Sequence[dict[str, Any]]) -> str:
         raise BenchmarkError(f"draws are not comparable: base {sorted(found)}, first images {sorted(firsts)}")
     ((iou, images),) = found
     return f"test IoU {iou:.4f} on {images} images in all trainings"
+
+
+def check_trained(runs: Sequence[dict[str, Any]]) -> None:
+    """That there is something to compare. Raises `BenchmarkError` where more than half of the trainings kept the base."""
+    kept = sum(one["gain"] == 0 for one in runs)
+    if 2 * kept > len(runs):
+        raise BenchmarkError(f"{kept} of {len(runs)} trainings kept the base: that is no comparison of images")
 
 
 def figures(runs: Sequence[dict[str, Any]]) -> list[Figure]:
