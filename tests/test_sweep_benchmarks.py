@@ -91,3 +91,10 @@ def test_what_selecting_adds_is_paired_by_draw_and_image() -> None:
     runs[0]["places"] = [5, 8]
     with pytest.raises(BenchmarkError, match="not comparable"):
         select.check_base(runs)
+
+
+def test_trainings_that_kept_the_base_are_no_comparison() -> None:
+    """All had, and 0 of 0 points met its limit."""
+    select.check_trained([{"gain": 0.0}, {"gain": -0.1}])
+    with pytest.raises(BenchmarkError, match="2 of 3 trainings kept the base"):
+        select.check_trained([{"gain": 0.0}, {"gain": 0.0}, {"gain": 0.1}])

@@ -50,7 +50,7 @@ def check_base(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def check_trained(runs: Sequence[dict[str, Any]]) -> None:
-    """That there is something to compare. Raises `BenchmarkError` where more than half of the trainings kept the base."""
+    """That there is something to compare. Raises `BenchmarkError` where most trainings kept the base."""
     kept = sum(one["gain"] == 0 for one in runs)
     if 2 * kept > len(runs):
         raise BenchmarkError(f"{kept} of {len(runs)} trainings kept the base: that is no comparison of images")

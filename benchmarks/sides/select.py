@@ -94,7 +94,7 @@ def _trained(root: Path, count: int, steps: int) -> list[dict[str, Any]]:
         "trainer.validate_every_epochs=8",
         "trainer.validation_objects=4",
         "trainer.early_stopping.patience=null",
-        "trainer.least_rise=0",  # four validation images tell no rise from chance: all would keep the base, and be alike
+        "trainer.least_rise=0",  # four validation images tell no rise from chance: all would keep the base
         "trainer.class_head=false",
         "trainer.overlays=0",
         f"cache.directory={root / 'cache'}",
