@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.wording import plural
 from lora_sam.data.noticed import LeftOut, Notes
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import check_box, identifier_of, parsed_json, without_collecting
@@ -26,7 +27,7 @@ from lora_sam.data.reading.skipping import Ledger, attempt_all
 from lora_sam.data.reading.split_reading import read_splits
 from lora_sam.data.splits import Splits
 
-_NO_CROWDS = "crowd annotations (iscrowd) are not objects"
+_NO_CROWDS = "crowd annotations (iscrowd) are not objects; data.crowd=objects takes them for some"
 _IGNORED = "annotations that are marked to be ignored are not objects"
 _CROWDS = "masks marked as crowds (iscrowd) are taken for objects; data.crowd=ignore leaves them out"
 _MOST_CROWDS = 0.2  # COCO itself has 1.2 %
@@ -125,6 +126,12 @@ def _read_split(
             "panopticapi: python converters/panoptic2detection_coco_format.py",
             "bad_annotation",
         )
+    if content["images"] and not entries:
+        raise DataError(
+            f"{file}: lists {plural(len(content['images']), 'image')} and no annotation; label some, or export masks: "
+            "Label Studio leaves those of a brush out of COCO, and has them in JSON.",
+            "bad_annotation",
+        )
     categories = categories_of(content.get("categories"), file)
     sizes = {identifier: image.size for identifier, image in images.items() if image is not None}
     frame = frame_of(content["annotations"], sizes, file)
@@ -187,6 +194,7 @@ def _attach_annotations(
 ) -> LeftOut:
     """Give every annotation to its image, and empty the list; returns how many were left out on purpose, by reason."""
     left_out: LeftOut = Counter()
+    course = frame.course
     seen: set[tuple[str | None, str]] = set()
     owners: dict[str, str | None] = {}
     for position, entry in enumerate(entries):
@@ -241,7 +249,7 @@ def _attach_annotations(
                 segmentation = entry.get("segmentation")
                 if frame is not USUAL_FRAME:
                     segmentation = frame.applied(segmentation, image.size)
-                counts, area = encode(segmentation, image.size, config.rings, entry.get("area"))
+                counts, area = encode(segmentation, image.size, config.rings, entry.get("area"), course)
             except DataError as error:
                 raise DataError(f"{owner} (image {image.name}) {error}.", error.kind) from error
         except DataError as error:
@@ -269,4 +277,5 @@ def _ignore(entry: dict[str, Any], images: dict[str, CocoImage | None], frame: F
         return
     with suppress(DataError):
         segmentation = frame.applied(entry.get("segmentation"), image.size)
-        image.left_out.append(encode(segmentation, image.size, config.rings, entry.get("area"))[0])
+        counts, _ = encode(segmentation, image.size, config.rings, entry.get("area"), frame.course)
+        image.left_out.append(counts)

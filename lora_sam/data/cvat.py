@@ -128,6 +128,7 @@ def _picture(element: object, file: Path, root: Path) -> Picture | DataError:
         outlines=outlines,
         left_out=left_out,
         split=split or split_in(file, root),
+        listed_in=file,
     )
 
 

@@ -218,6 +218,7 @@ def _picture(name: object, results: list[Any], owner: str, file: Path, root: Pat
         outlines=outlines,
         left_out=left_out,
         split=split_in(file, root),
+        listed_in=file,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +14,9 @@ from lora_sam.data.contents import fingerprint_of
 from lora_sam.data.noticed import Notes, Noticed
 from lora_sam.data.reading.pixel_scale import PixelScale
 from lora_sam.data.sources import Classified, SampleSource, file_digest_of, groups_of, labels_of
+
+SPLIT_WORD = re.compile(r"(?<![a-z])(?:train|training|val|valid|validation|test|testing)(?![a-z])", re.IGNORECASE)
+"""A split in the name of a file."""
 
 _SPELLINGS = {"train": ("training",), "val": ("valid", "validation"), "test": ("testing",)}
 

@@ -153,6 +153,7 @@ def _picture(file: Path, name: str, regions: list[Any], root: Path) -> Picture:
         outlines=outlines,
         left_out=left_out,
         split=split_in(file, root),
+        listed_in=file,
     )
 
 

@@ -45,7 +45,7 @@ def test_crowds_small_objects_and_unlabelled_images_are_left_out_and_noted(coco:
     splits = coco(coco_set(edit=edit), min_area=4).open(0)
     assert splits.train.ids == ("images/train/train1.png", "images/train/train2.png")
     assert splits.notes == (
-        "train: 1 crowd annotations (iscrowd) are not objects",
+        "train: 1 crowd annotations (iscrowd) are not objects; data.crowd=objects takes them for some",
         "train: 1 objects smaller than data.min_area=4 pixels were left out",
         "train: 2 images without an object were left out",
     )

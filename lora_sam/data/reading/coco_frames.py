@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from lora_sam.core.crops import rle_of
 from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import Notes
-from lora_sam.data.reading.coco_masks import EncodedMasks, encode
+from lora_sam.data.reading.coco_masks import EncodedMasks, encode, without_kwcoco
 from lora_sam.data.reading.numbers import is_number
+from lora_sam.data.reading.pixel_centres import Course, Courses
 from lora_sam.data.reading.reach import Reach, are_shares
 
 _MOST = 2000  # annotations that are looked at, evenly spaced
@@ -33,16 +34,19 @@ class Frame:
         swapped: Whether polygons are (y, x).
         relative: Whether the coordinates of polygons are fractions of the image's width and height.
         row_major: Whether RLE runs along rows, not down columns.
+        courses: Where polygons run.
         reach: What is known of the outlines that were looked at.
     """
 
     swapped: bool = False
     relative: bool = False
     row_major: bool = False
+    courses: Courses | None = None
     reach: Reach | None = None
 
     def applied(self, segmentation: object, size: tuple[int, int]) -> object:
         """A segmentation as `encode` takes it. Raises `DataError` as `encode` does."""
+        segmentation = without_kwcoco(segmentation)
         if isinstance(segmentation, dict):
             return transposed(segmentation, size) if self.row_major else segmentation
         if not isinstance(segmentation, list) or not (self.swapped or self.relative):
@@ -68,8 +72,15 @@ class Frame:
         for text, holds in said.items():
             if holds:
                 notes.found("other_frame", f"{place}: {text}")
+        if self.courses is not None:
+            self.courses.tell(place, notes)
         if self.reach is not None:
             self.reach.tell(place, notes)
+
+    @property
+    def course(self) -> Course:
+        """Where polygons run."""
+        return "edges" if self.courses is None else self.courses.found
 
 
 USUAL = Frame()
@@ -90,16 +101,18 @@ def frame_of(entries: Sequence[Any], sizes: dict[str, tuple[int, int]], file: ob
     polygons: Counter[str] = Counter()
     runs: Counter[str] = Counter()
     factors: list[float] = []
-    reach, boxless = Reach(checked=True), Counter[bool]()
+    reach, courses, boxless = Reach(checked=True), Courses(), Counter[bool]()
     places = np.unique(np.linspace(0, len(entries) - 1, min(_MOST, len(entries))).round().astype(int))
     for place in places.tolist():
         entry = entries[place]
         size = sizes.get(str(entry.get("image_id"))) if isinstance(entry, dict) else None
         if size is None:
             continue
-        segmentation = entry.get("segmentation")
-        points = _points(segmentation)
-        if points is not None:
+        segmentation = without_kwcoco(entry.get("segmentation"))
+        rings = _rings(segmentation)
+        points = None if rings is None else np.concatenate(rings)
+        if rings is not None and points is not None:
+            courses.add(rings, entry.get("bbox"), entry.get("area"))
             reach.add(f"image {entry.get('image_id')}", points, size)
         box = _box(entry.get("bbox"))
         if box is None:
@@ -139,6 +152,7 @@ def frame_of(entries: Sequence[Any], sizes: dict[str, tuple[int, int]], file: ob
         swapped=sure and most == "swapped",
         relative=sure and most == "relative",
         row_major=runs["rows"] >= max(1, _SHARE * runs.total()),
+        courses=courses,
     )
     if not found.relative:
         found = replace(found, reach=reach)
@@ -208,13 +222,14 @@ def _box(values: object) -> NDArray[np.float64] | None:
     return np.array([left, top, left + width, top + height])
 
 
-def _points(segmentation: object) -> NDArray[np.float64] | None:
+def _rings(segmentation: object) -> list[NDArray[np.float64]] | None:
     if not isinstance(segmentation, list) or not segmentation:
         return None
     rings = segmentation if isinstance(segmentation[0], list) else [segmentation]
     if not all(isinstance(ring, list) and ring and len(ring) % 2 == 0 and all(map(is_number, ring)) for ring in rings):
         return None
-    values = [value for ring in rings for value in ring]
-    if max(map(abs, values)) >= 1e6:
+    if all(len(ring) == 2 for ring in rings):  # points of one
+        rings = [[value for ring in rings for value in ring]]
+    if max(max(map(abs, ring)) for ring in rings) >= 1e6:
         return None
-    return np.array(values, dtype=np.float64).reshape(-1, 2)
+    return [np.array(ring, dtype=np.float64).reshape(-1, 2) for ring in rings]

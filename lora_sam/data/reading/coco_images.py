@@ -67,8 +67,10 @@ def _read_image_entry(entry: dict[str, Any], root: Path, folder: Path, owner: st
     stated = [entry.get(key) for key in ("height", "width")]
     height, width = map(whole, stated)
     name = entry.get("file_name", entry.get("coco_url"))  # LVIS has the URL alone
+    path = None
     if all(value in _NOT_STATED for value in stated) and isinstance(name, str):
-        height, width = image_size(_path(name, root, folder, owner, finder))
+        path = _path(name, root, folder, owner, finder)
+        height, width = image_size(path)
     if height is None or width is None or height * width > MAX_PIXELS:
         found = f"width {shown(entry.get('width'))}, height {shown(entry.get('height'))}"
         raise DataError(
@@ -76,7 +78,8 @@ def _read_image_entry(entry: dict[str, Any], root: Path, folder: Path, owner: st
         )
     if not isinstance(name, str):
         raise DataError(f'{owner} has no "file_name"; give the name of the image file.', "bad_annotation")
-    path = _path(name, root, folder, owner, finder)
+    if path is None:
+        path = _path(name, root, folder, owner, finder)
     return CocoImage(path.relative_to(root).as_posix(), path, (height, width))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.annotation_files import first_file_name, json_kind
 from lora_sam.data.reading.paths import inside, within
-from lora_sam.data.splits import spellings
+from lora_sam.data.splits import SPLIT_WORD, spellings
 
 _ANNOTATIONS = (
     "annotations/instances_{split}.json",
@@ -37,7 +36,6 @@ _IMAGES = (
     "data",
     ".",
 )
-_A_SPLIT = re.compile(r"(?<![a-z])(?:train|training|val|valid|validation|test|testing)(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,10 @@ def _candidates(root: Path) -> Iterator[str]:
     yield from _ANNOTATIONS
     # one file for everything: whatever it is called, if there is but one
     for folder in (root / "annotations", root):
-        files = [path for path in sorted(folder.glob("*.json")) if not _A_SPLIT.search(path.stem)]
+        files = [path for path in sorted(folder.glob("*.json")) if not SPLIT_WORD.search(path.stem)]
         files = [path for path in files if json_kind(path) == "coco"]
+        if len(files) > 1:  # others beside them: stuff_default.json, panoptic_default.json, ...
+            files = [path for path in files if path.name.startswith("instances")]
         if len(files) == 1:
             yield files[0].relative_to(root).as_posix()
 

@@ -12,6 +12,7 @@ from lora_sam.core.errors import DataError
 from lora_sam.core.mask_windows import MaskWindows
 from lora_sam.data.reading.numbers import are_numbers, is_number
 from lora_sam.data.reading.paths import shown
+from lora_sam.data.reading.pixel_centres import Course, drawn, shifted
 from lora_sam.data.reading.rle import MAX_VALUE_CHARACTERS, KeptWindows, decompressed, decompressed_together, windows_of
 
 MAX_VERTICES = 10**5
@@ -75,7 +76,11 @@ Rings = Literal["auto", "union", "even_odd"]
 
 
 def encode(
-    segmentation: object, size: tuple[int, int], rings: Rings = "union", stated: object = None
+    segmentation: object,
+    size: tuple[int, int],
+    rings: Rings = "union",
+    stated: object = None,
+    course: Course = "edges",
 ) -> tuple[bytes, int]:
     """A segmentation from an annotation file as (compressed RLE, area in pixels).
 
@@ -87,6 +92,7 @@ def encode(
         size: (height, width) of the image in pixels.
         rings: What several polygons make together.
         stated: The area that the annotation states, for `rings="auto"`.
+        course: Where polygons run.
 
     Raises:
         DataError: it is none of these, or not of this size, or has no foreground. Does not name the annotation.
@@ -94,13 +100,16 @@ def encode(
     from faster_coco_eval.core import mask as coco_mask
 
     height, width = size
+    segmentation = without_kwcoco(segmentation)
     if isinstance(segmentation, dict):
         counts = _checked_counts(segmentation, size)
         rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     elif isinstance(segmentation, list) and segmentation:
-        segmentation = _enclosing(_nested(segmentation))
-        rles = coco_mask.frPyObjects(_checked_polygons(segmentation, size), height, width)
+        polygons = _checked_polygons(_enclosing(_nested(segmentation)), size)
+        rles = coco_mask.frPyObjects(polygons if course == "edges" else shifted(polygons, course), height, width)
         rle = rles[0] if len(rles) == 1 else _together(rles, rings, stated)
+        if course == "centres":
+            rle = with_line(rle, polygons)
     elif segmentation == []:
         raise DataError("has an empty segmentation; give a polygon or RLE, or remove the annotation", "empty_mask")
     else:
@@ -135,6 +144,15 @@ def _together(rles: list[Any], rings: Rings, stated: object) -> Any:
     areas = [int(coco_mask.area(rle)) for rle in (union, odd)]
     off = [abs(area - float(stated)) for area in areas]  # type: ignore[arg-type]
     return odd if off[1] < off[0] else union
+
+
+def with_line(rle: Any, polygons: list[Any]) -> Any:
+    """An RLE with the pixels through whose centres polygons run."""
+    from faster_coco_eval.core import mask as coco_mask
+
+    height, width = rle["size"]
+    line = drawn(polygons, (height, width))
+    return rle if line is None else coco_mask.merge([rle, coco_mask.frPyObjects(line, height, width)])
 
 
 def _one_inside_another(rles: list[Any]) -> bool:
@@ -177,6 +195,29 @@ def _nested(segmentation: list[Any], deepest: int = 8) -> list[Any]:
     if lists and deepest:
         return [polygon for part in segmentation for polygon in _nested(part, deepest - 1)]
     return segmentation
+
+
+def without_kwcoco(segmentation: object) -> object:
+    """Polygons as COCO has them, out of kwcoco's {"exterior": points, "interiors": [points, ...]}, one or a list."""
+    parts = [segmentation] if isinstance(segmentation, dict) else segmentation
+    if (
+        not isinstance(parts, list)
+        or not parts
+        or not all(isinstance(part, dict) and "exterior" in part for part in parts)
+    ):
+        return segmentation
+    holes = [part.get("interiors") or [] for part in parts]
+    rings = (
+        [ring for part, inner in zip(parts, holes, strict=True) for ring in (part["exterior"], *inner) if ring != []]
+        if all(isinstance(inner, list) for inner in holes)
+        else parts
+    )
+    return [
+        [value for point in ring for value in point]
+        if isinstance(ring, list) and all(isinstance(point, list) for point in ring)
+        else ring
+        for ring in rings
+    ]
 
 
 def _enclosing(polygons: list[Any]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -33,8 +34,10 @@ class Foreign:
     remedy: str = "export it as COCO with segmentation"
 
 
+_BRUSH = re.compile(r"task-\d+-annotation-\d+-by-.*\.(?:png|npy)$", re.IGNORECASE)
 _CONVERT = "convert it to COCO with segmentation"
 _BOXES = "its boxes outline nothing: label masks"
+_LABEL_IMAGES = "make a label image for each image, with a value for each ROI"
 _TOOLS: Sequence[Foreign] = (
     Foreign("CVAT for video", ".xml", ("<track", "<annotations"), "export it as `CVAT for images` or COCO"),
     Foreign("V7 Darwin", ".json", ('"item"', '"slots"', '"annotations"'), "`darwin convert coco` makes COCO of it"),
@@ -58,24 +61,35 @@ _TOOLS: Sequence[Foreign] = (
     Foreign("CreateML", ".json", ('"coordinates"', '"annotations"', '"label"'), _BOXES),
     Foreign("masks as run lengths in a table", ".csv", ("EncodedPixels",), _CONVERT),
     Foreign("masks as run lengths in a table", ".csv", ("rle",), _CONVERT),
+    Foreign("Darknet's YOLO", ".data", ("train", "names"), _BOXES),
+    Foreign("ImageJ's ROI manager", ".zip", (".roi",), _LABEL_IMAGES),
+    Foreign("ImageJ's ROI manager", ".roi", ("Iout",), _LABEL_IMAGES),
+    Foreign("Pascal VOC with polygons in XML", ".xml", ("<bndbox", "<polygon")),
     Foreign("Pascal VOC boxes", ".xml", ("<bndbox",), _BOXES),
+    Foreign("Pascal VOC without objects", ".xml", ("<annotation", "<filename", "<segmented"), "export it as COCO"),
 )  # fmt: skip
 
 
-def foreign_files(root: Path, paths: Iterable[str]) -> str:
+def foreign_files(root: Path, paths: Sequence[str]) -> str:
     """What files of tools that are not read lie below a directory, and what to do with them; a sentence or nothing.
 
     Args:
         root: The directory.
         paths: Of files below it, relative.
     """
+    named = next((path for path in paths if _BRUSH.search(path)), None)
+    if named is not None:
+        return (
+            f"{named} is a brush mask of Label Studio, whose name says a task and no image, so it is not read: export "
+            "it as JSON. "
+        )
     endings = {foreign.ending for foreign in _TOOLS}
     looked = [path for path in paths if PurePosixPath(path).suffix.lower() in endings]
-    for path in sorted(looked, key=lambda path: path.count("/"))[:_MAX_FILES]:
-        text = ends_of(root / path)
-        for foreign in _TOOLS:
-            fits = path.lower().endswith(foreign.ending)
-            if fits and all(word.encode() in text for word in foreign.words):
+    first = sorted(looked, key=lambda path: path.count("/"))[:_MAX_FILES]
+    texts = {path: ends_of(root / path) for path in first}
+    for foreign in _TOOLS:
+        for path, text in texts.items():
+            if path.lower().endswith(foreign.ending) and all(word.encode() in text for word in foreign.words):
                 return f"{path} is of {foreign.tool}, which is not read: {foreign.remedy}. "
     return ""
 

@@ -62,6 +62,8 @@ class ImageFinder:
         if not alike and "%" in name:
             alike = self._alike(_parts(unquote(name)))
         found = [path for path in alike if not _OF_LABELS.fullmatch(path.parent.name) or path.parent.name in parts]
+        for folder in folders if len(found) > 1 else ():
+            found = [path for path in found if path.parent == folder] or found
         if len(found) == 1:
             return found[0]
         if found:

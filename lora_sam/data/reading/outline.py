@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from lora_sam.core.crops import rle_of
 from lora_sam.core.errors import DataError
-from lora_sam.data.reading.coco_masks import EncodedMasks, encode
+from lora_sam.data.reading.coco_masks import EncodedMasks, encode, with_line
 from lora_sam.data.reading.numbers import as_float, is_number
 from lora_sam.data.reading.paths import shown
+from lora_sam.data.reading.pixel_centres import Course
 
 ELLIPSE_POINTS = 720
 """Corners of an ellipse or a circle."""
@@ -49,6 +50,7 @@ class Outline:
         bitmap: The object as pixels, instead.
         group: Outlines of one label with the same group are one object; None for an object of its own.
         rle: The object as COCO's RLE {"size", "counts"}, instead.
+        course: Where rings and holes run.
     """
 
     name: str = ""
@@ -58,6 +60,7 @@ class Outline:
     bitmap: Bitmap | None = None
     group: str | None = None
     rle: Mapping[str, Any] | None = None
+    course: Course = "edges"
 
     def encoded(self, size: tuple[int, int]) -> bytes:
         """Its mask in an image of `size` (H, W) as compressed RLE. Raises `DataError`, which does not name it."""
@@ -67,17 +70,22 @@ class Outline:
             return _placed(self.bitmap, size)
         # a point or a line encloses nothing: it is no fault beside a ring that does
         rings = [ring for ring in self.rings if not isinstance(ring, list) or len(ring) > _LINE] or list(self.rings)
-        counts, _ = encode(rings, size)
+        counts, _ = encode(rings, size, course=self.course)
         if not self.holes:
             return counts
         mask = EncodedMasks((counts,)).read(size)[0]
-        for hole in (hole for hole in self.holes if not isinstance(hole, list) or len(hole) > _LINE):
+        holes = [hole for hole in self.holes if not isinstance(hole, list) or len(hole) > _LINE]
+        for hole in holes:
             try:
-                mask &= ~EncodedMasks((encode([hole], size)[0],)).read(size)[0]
+                inner, _ = encode([hole], size, course="edges" if self.course == "edges" else "between")
+                mask &= ~EncodedMasks((inner,)).read(size)[0]
             except DataError as error:
                 if "empty mask" not in str(error):  # a hole of no pixel changes nothing
                     raise
-        return encode_mask(mask)
+        if self.course != "centres" or not holes:
+            return encode_mask(mask)
+        whole: bytes = with_line(rle_of(mask), holes)["counts"]  # pixels of the object, around its holes
+        return whole
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> bytes:

@@ -20,12 +20,14 @@ from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, size_m
 from lora_sam.data.reading.numbers import as_float, is_number
 from lora_sam.data.reading.outline import Outline, area_of, encode_mask, scaled
 from lora_sam.data.reading.paths import is_text, shown
+from lora_sam.data.reading.pixel_centres import Course, Courses
 from lora_sam.data.reading.reach import Reach, are_shares
 from lora_sam.data.reading.skipping import Ledger
 from lora_sam.data.reading.split_reading import read_splits
-from lora_sam.data.splits import Splits, spellings
+from lora_sam.data.splits import SPLIT_WORD, Splits, spellings
 
 _ROLES = ("train", "val", "test")
+_ROUNDED = 0.03  # pixels: shares are written with five digits or six
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Picture:
         outlines: Its objects; an error stands for one that is damaged.
         left_out: What is no object, counted by reason.
         split: Name of its split, as the tool has it; None where it has none.
+        listed_in: The file that lists it among others; its name may say the split.
         scale: Whether coordinates are shares of width and height (0 to 1) instead of pixels.
         files: Pictures that are its labels, and no images.
     """
@@ -51,6 +54,7 @@ class Picture:
     size: tuple[int, int] | None = None
     left_out: LeftOut = field(default_factory=Counter)
     split: str | None = None
+    listed_in: Path | None = None
     scale: bool = False
     files: tuple[Path, ...] = ()
 
@@ -85,6 +89,7 @@ def open_pictures(
         raise DataError(
             f"{root}: {what} name no image; label some, export the annotations again, or correct data.root."
         )
+    entries = _split_by_file(entries)
     names = {role: getattr(config, role) for role in _ROLES}
     known = {spelling.casefold() for name in names.values() if name for spelling in spellings(name)}
     training = {spelling.casefold() for spelling in spellings(config.train)}
@@ -115,6 +120,14 @@ def open_pictures(
     return splits.with_more(notes)
 
 
+def _split_by_file(entries: list[Picture]) -> list[Picture]:
+    """The images in the splits that names of their files say, as train.xml and test.xml, where nothing else does."""
+    words = {entry.listed_in: SPLIT_WORD.findall(entry.listed_in.stem if entry.listed_in else "") for entry in entries}
+    if any(entry.split for entry in entries) or len(words) < 2 or any(len(found) != 1 for found in words.values()):
+        return entries
+    return [replace(entry, split=words[entry.listed_in][0]) for entry in entries]
+
+
 def _read(
     config: FormatOptions,
     root: Path,
@@ -128,7 +141,8 @@ def _read(
 ) -> LabelledImages:
     left_out: LeftOut = Counter()
     images: list[LabelledImage] = []
-    reach = Reach()
+    reach, courses = Reach(), Courses()
+    found: list[tuple[Picture, Path, tuple[int, int]]] = []
     for entry in entries:
         ledger.saw(images=1)
         try:
@@ -141,8 +155,16 @@ def _read(
             size = image_size(path)
             if entry.size is not None and entry.size != size:
                 raise size_mismatch(str(path), size, f"according to {entry.owner}", entry.size)
-            _look_at(entry, size, reach)
-            image = _image(entry, path, path.relative_to(root).as_posix(), size, config.min_area, ledger, left_out)
+            _look_at(entry, size, reach, courses)
+        except DataError as error:
+            ledger.skip_image(error)
+        else:
+            found.append((entry, path, size))
+    course = courses.found
+    for entry, path, size in found:
+        name = path.relative_to(root).as_posix()
+        try:
+            image = _image(entry, path, name, size, course, config.min_area, ledger, left_out)
         except DataError as error:
             ledger.skip_image(error)
             continue
@@ -152,14 +174,16 @@ def _read(
         else:
             left_out["unlabelled_image", "images without an object were left out"] += 1
     notes.counted(split, left_out)
+    courses.tell(split, notes)
     reach.tell(split, notes)
     if any(image.classes for image in images):  # classes are of all images or of none
         images = [replace(image, classes=image.classes or (UNLABELLED,) * len(image.object_ids)) for image in images]
     return checked(images, config.check, what, ledger)
 
 
-def _look_at(entry: Picture, size: tuple[int, int], reach: Reach) -> None:
-    """Raise `DataError` where all corners that should be pixels are shares of the image; else count how far they go."""
+def _look_at(entry: Picture, size: tuple[int, int], reach: Reach, courses: Courses) -> None:
+    """Raise `DataError` where all corners that should be pixels are shares of the image; else count how far they go,
+    and where they run."""
     corners = []
     for outline in entry.outlines:
         for ring in () if isinstance(outline, DataError) else outline.rings:
@@ -176,6 +200,7 @@ def _look_at(entry: Picture, size: tuple[int, int], reach: Reach) -> None:
         )
     for points in corners:
         reach.add(entry.owner, points, size)
+        courses.add([points], slip=_ROUNDED if entry.scale else 0.0)
     if entry.scale and corners:
         reach.share = 1.0  # no shares of a smaller image
 
@@ -185,6 +210,7 @@ def _image(
     path: Path,
     name: str,
     size: tuple[int, int],
+    course: Course,
     min_area: int,
     ledger: Ledger,
     left_out: LeftOut,
@@ -204,7 +230,8 @@ def _image(
                 key = (outline.group, outline.label)
             if outline.label is not None and (not outline.label.strip() or not is_text(outline.label)):
                 raise DataError(f"has the class {shown(outline.label)}; it takes text", "bad_annotation")
-            parts.setdefault(key, []).append((scaled(outline, size) if entry.scale else outline).encoded(size))
+            placed = replace(scaled(outline, size) if entry.scale else outline, course=course)
+            parts.setdefault(key, []).append(placed.encoded(size))
             about.setdefault(key, outline)
         except DataError as error:
             bad.setdefault(

@@ -219,7 +219,8 @@ def _read_pairs(
         notes=notes,
     )
     splits = [name for name in (config.train, config.val, config.test) if name]
-    beside = unread_siblings(images, labels, splits, pairing.key, what)
+    inner = labels.resolve() != root.resolve()  # what lies beside the root is no part of the data
+    beside = unread_siblings(images, labels, splits, pairing.key, what) if inner else None
     if beside:
         notes.found("unread_folder", beside)
     pair_by_base_name(image_files, label_files)

@@ -37,7 +37,10 @@ DATUMARO_NEEDS: Mapping[str, tuple[str, ...]] = {
     "synthia_rand": ("RGB/*.png", "GT/*.png|GT/*.txt"),
     "vott_json": ("*.<image>", '*.json with "assets"'),
     "camvid": ("label_colors.txt", "*annot/*.png"),
-    "label_me": ("Annotations/*.xml|Annotations/*/*.xml", "Images/*.<image>|Images/*/*.<image>"),
+    "label_me": (
+        "Annotations/*.xml with <deleted>|Annotations/*/*.xml with <deleted>",
+        "Images/*.<image>|Images/*/*.<image>",
+    ),
     "mvtec_segmentation": ("train/*.png|train/*/*.png", "ground_truth/*.png|ground_truth/*/*.png"),
     "datumaro_binary": ("*.datum",),
     "brats": ("imagesTr/*.nii.gz", "labelsTr/*.nii.gz"),
@@ -141,6 +144,8 @@ def _coco_files(root: Path, paths: Sequence[str]) -> str:
     """Files of COCO that are in no known place, or several of which may be meant, and what to type; a sentence."""
     files = [path for path in paths if path.casefold().endswith(".json")]
     found = [path for path in sorted(files, key=len)[:_MAX_OPENED] if json_kind(root / path) == "coco"]
+    found = [path for path in found if b'"segments_info"' not in ends_of(root / path)]  # COCO panoptic
+    found.sort(key=lambda path: "instances" not in path)
     folders = Counter(path.rpartition("/")[0] or "." for path in paths if ending(path.casefold()) in SUFFIXES)
     if not found or not folders:
         return ""

@@ -1,0 +1,178 @@
+"""What packages for labels write (supervision, kwcoco, Datumaro, Label Studio's converter, shapely), made by hand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lora_sam.core.errors import DataError
+from lora_sam.data.splits import Splits
+
+from .tool_sets import HOLE, NAMES, SQUARE, TRIANGLE, H, W, cvat, images, label_studio, polygon, put, qupath, via
+
+Open = Callable[..., Splits]
+
+
+def sizes(splits: Splits) -> list[int]:
+    return [len(source) for source in (splits.train, splits.val, splits.test)]
+
+
+def parted(write: Callable[[Path], None], root: Path, file: str, names: tuple[str, ...]) -> None:
+    """A set of one file for each split, with images of its own."""
+    for place, name in enumerate(names):
+        write(root / "made")
+        made = root / "made" / file
+        text = made.read_text(encoding="utf-8")
+        for old in NAMES:
+            text = text.replace(old, f"{place}{old}")
+            (root / "images").mkdir(exist_ok=True)
+            next((root / "made").rglob(f"*{old}")).rename(root / "images" / f"{place}{old}")
+        put(root / name, text)
+        made.unlink()
+
+
+@pytest.mark.parametrize(
+    ("write", "file", "pattern"),
+    [
+        (cvat, "annotations.xml", "{}.xml"),
+        (via, "via_region_data.json", "via_{}.json"),
+        (label_studio, "project-1-at-2026.json", "labels/{}_tasks.json"),
+    ],
+    ids=["cvat", "via", "label_studio"],
+)
+def test_a_file_for_each_split(write: Any, file: str, pattern: str, tmp_path: Path, opened: Open) -> None:
+    """As Datumaro writes CVAT: all images lie in one folder, and chance parted them."""
+    parted(write, tmp_path / "a", file, tuple(pattern.format(name) for name in ("train", "valid", "test")))
+    splits = opened(tmp_path / "a")
+    assert sizes(splits) == [4, 4, 4]
+    assert [Path(source.ids[0]).name[0] for source in (splits.train, splits.val, splits.test)] == ["0", "1", "2"]
+    parted(write, tmp_path / "b", file, tuple(pattern.format(name) for name in ("train", "more")))
+    assert sum(sizes(opened(tmp_path / "b"))) == 8  # names that say nothing, or only of some, part nothing
+
+
+def coco(root: Path, segmentations: list[Any], names: tuple[str, ...] = NAMES, **changes: Any) -> dict[str, Any]:
+    images(root / "images", names)
+    return {
+        "images": [{"id": n, "file_name": name, "height": H, "width": W} for n, name in enumerate(names)],
+        "annotations": [
+            {"id": 10 * n + k, "image_id": n, "category_id": 1, "segmentation": segmentation, **changes}
+            for n in range(len(names))
+            for k, segmentation in enumerate(segmentations)
+        ],
+        "categories": [{"id": 1, "name": "cell"}],
+    }
+
+
+def test_polygons_of_kwcoco(tmp_path: Path, opened: Open) -> None:
+    parts = [{"exterior": SQUARE, "interiors": [HOLE]}, {"exterior": TRIANGLE, "interiors": []}]
+    content = coco(tmp_path, [parts, parts[1]])
+    put(tmp_path / "data.kwcoco.json", content)
+    whole = (polygon(SQUARE) & ~polygon(HOLE)) | polygon(TRIANGLE)
+    assert np.array_equal(opened(tmp_path).train[0].masks, [whole, polygon(TRIANGLE)])
+    content["annotations"][0]["segmentation"] = [{"exterior": "SQUARE"}]
+    put(tmp_path / "data.kwcoco.json", content)
+    with pytest.raises(DataError, match=r"annotation 0 .* has a polygon that is not a flat list"):
+        opened(tmp_path)
+
+
+def test_instances_beside_other_annotations_of_the_same_images(tmp_path: Path, opened: Open) -> None:
+    """As Datumaro writes all of COCO at once."""
+    content = coco(tmp_path, [[[value for point in SQUARE for value in point]]])
+    put(tmp_path / "annotations/instances_default.json", content)
+    segments = [{"image_id": 0, "file_name": "im0.png", "segments_info": [{"id": 1, "category_id": 1}]}]
+    for name in ("stuff", "panoptic", "labels"):
+        put(tmp_path / f"annotations/{name}_default.json", {**content, "annotations": segments})
+    splits = opened(tmp_path)
+    assert "annotations/instances_default.json" in splits.notes[0]
+    assert np.array_equal(splits.train[0].masks, [polygon(SQUARE)])
+    (tmp_path / "annotations/instances_default.json").rename(tmp_path / "annotations/my_instances.json")
+    with pytest.raises(DataError, match=r"data=coco data\.annotations=annotations/my_instances\.json "):
+        opened(tmp_path)
+    (tmp_path / "annotations/my_instances.json").unlink()
+    with pytest.raises(DataError, match="data=datumaro_import data.format=coco_panoptic") as caught:
+        opened(tmp_path)
+    assert "data=coco data.annotations" not in str(caught.value)
+
+
+def test_coco_without_an_annotation_says_so(tmp_path: Path, opened: Open) -> None:
+    """As Label Studio leaves COCO of brush masks."""
+    put(tmp_path / "result.json", coco(tmp_path, []))
+    with pytest.raises(DataError, match=r"result\.json: lists 4 images and no annotation; .* Label Studio"):
+        opened(tmp_path)
+
+
+def test_images_without_a_size_are_counted_once(tmp_path: Path, opened: Open) -> None:
+    content = coco(tmp_path, [[[value for point in SQUARE for value in point]]])
+    for entry in content["images"]:
+        entry.update(file_name=f"/data/upload/{entry['file_name']}", width=0, height=0)
+    put(tmp_path / "result.json", content)
+    assert "train: 4 images were found by their name alone: result.json has other paths" in opened(tmp_path).notes
+
+
+def test_labels_of_images_that_are_called_alike_in_two_folders(tmp_path: Path, opened: Open) -> None:
+    for folder in ("day 1", "Größe"):
+        qupath(tmp_path / "made")
+        (tmp_path / "set").mkdir(exist_ok=True)
+        for file in sorted((tmp_path / "made").rglob("*.*")):
+            (tmp_path / "set" / folder).mkdir(exist_ok=True)
+            file.rename(tmp_path / "set" / folder / file.name)
+    splits = opened(tmp_path / "set")
+    assert sum(sizes(splits)) == 8
+    assert len({*splits.train.ids, *splits.val.ids, *splits.test.ids}) == 8
+
+
+def test_what_lies_beside_the_root_is_no_part_of_the_data(tmp_path: Path, opened: Open) -> None:
+    """Labels beside their images in the root itself: folders beside the root were told to be unread."""
+    for folder in ("set", "other"):
+        images(tmp_path / folder)
+        for name in NAMES:
+            mask = polygon(SQUARE).astype(np.uint8)
+            Image.fromarray(mask).save(tmp_path / folder / f"{name[:-4]}_cp_masks.png")
+    splits = opened(tmp_path / "set")
+    assert sum(sizes(splits)) == 4
+    assert not any("other" in note for note in splits.notes)
+
+
+VOC = "<annotation><filename>im0.png</filename><segmented>0</segmented>{}</annotation>"
+VOC_BOX = VOC.format("<object><name>cell</name><bndbox><xmin>1</xmin></bndbox>{}</object>")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (
+            {"Annotations/im0.xml": VOC_BOX.format("<polygon><x1>1</x1></polygon>")},
+            "Annotations/im0.xml is of Pascal VOC with polygons in XML, which is not read: export it as COCO with",
+        ),
+        (
+            {"Annotations/im0.xml": VOC.format(""), "Annotations/im1.xml": VOC_BOX.format("")},
+            "Annotations/im1.xml is of Pascal VOC boxes, which is not read: its boxes outline nothing",
+        ),
+        ({"Annotations/im0.xml": VOC.format("")}, "Annotations/im0.xml is of Pascal VOC without objects"),
+        (
+            {"obj.data": "classes = 1\ntrain = data/train.txt\nnames = data/obj.names\n", "obj.names": "cell\n"},
+            "obj.data is of Darknet's YOLO, which is not read: its boxes outline nothing",
+        ),
+        ({"RoiSet.zip": "PK\3\4...0001-0002.roi"}, "RoiSet.zip is of ImageJ's ROI manager, which is not read: make a"),
+        ({"rois/1.roi": "Iout\0"}, "rois/1.roi is of ImageJ's ROI manager, which is not read: make a label image"),
+        (
+            {"task-1-annotation-3-by-a@b.c-brush-cell-0.png": "", "task-1-annotation-3-by-a@b.c-brush-cell-1.png": ""},
+            "task-1-annotation-3-by-a@b.c-brush-cell-0.png is a brush mask of Label Studio, whose name says a task and "
+            "no image, so it is not read: export it as JSON",
+        ),
+    ],
+)
+def test_what_is_not_read_is_named(files: dict[str, str], said: str, tmp_path: Path, opened: Open) -> None:
+    images(tmp_path / "images")
+    for name, text in files.items():
+        put(tmp_path / name, text)
+    with pytest.raises(DataError, match=re.escape(said)) as caught:
+        opened(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "datumaro" not in str(caught.value).split("Looked for")[0]  # which reads none of these
