@@ -13,6 +13,7 @@ from lora_sam.core.wording import plural
 from lora_sam.data.noticed import LeftOut, Notes
 from lora_sam.data.options import FormatOptions
 from lora_sam.data.reading.annotation_files import check_box, identifier_of, parsed_json, without_collecting
+from lora_sam.data.reading.coco_dialects import segmentation_of
 from lora_sam.data.reading.coco_frames import USUAL as USUAL_FRAME
 from lora_sam.data.reading.coco_frames import Frame, frame_of
 from lora_sam.data.reading.coco_images import CocoImage, categories_of, read_images
@@ -246,7 +247,7 @@ def _attach_annotations(
                 continue
             check_box(entry.get("bbox"), image.size, owner)
             try:
-                segmentation = entry.get("segmentation")
+                segmentation = segmentation_of(entry)
                 if frame is not USUAL_FRAME:
                     segmentation = frame.applied(segmentation, image.size)
                 counts, area = encode(segmentation, image.size, config.rings, entry.get("area"), course)
@@ -276,6 +277,6 @@ def _ignore(entry: dict[str, Any], images: dict[str, CocoImage | None], frame: F
     if image is None:
         return
     with suppress(DataError):
-        segmentation = frame.applied(entry.get("segmentation"), image.size)
+        segmentation = frame.applied(segmentation_of(entry), image.size)
         counts, _ = encode(segmentation, image.size, config.rings, entry.get("area"), frame.course)
         image.left_out.append(counts)

@@ -21,7 +21,8 @@ from lora_sam.data.reading.pairs import Pairing, open_pairs
 from lora_sam.data.reading.paths import inside
 from lora_sam.data.splits import Splits
 
-CLASS_FILES = ("dataset_meta.json", "labelmap.txt", "label_colors.txt", "_classes.csv", "class_dict.csv")
+CLASS_FILES = ("dataset_meta.json", "labelmap.txt", "label_colors.txt", "_classes.csv", "class_dict.csv",
+               "class_mapping.csv")  # fmt: skip
 """Files that may list the classes with their colours, the first that is there."""
 
 NEEDS = ("images/*.<image>", "masks/*.<image>", "|".join(CLASS_FILES))
@@ -40,7 +41,8 @@ class CommonSemantic(FormatOptions):
         images: Directory of a split's images, relative to `root`; `{split}` stands for the split's name.
         masks: Directory of a split's masks, relative to `root`; `{split}` stands for the split's name.
         classes: File that lists the classes, relative to `root`; null takes `dataset_meta.json`, `labelmap.txt`,
-            `label_colors.txt`, `_classes.csv` or `class_dict.csv`, of the split if it has its own, else of `root`.
+            `label_colors.txt`, `_classes.csv`, `class_dict.csv` or V7's `class_mapping.csv`, of the split if it has
+            its own, else of `root`.
         instances: `components`: every connected component of a class is one object; `classes`: every class of an image
             is one object.
     """
@@ -115,8 +117,8 @@ class ClassMask:
 
 
 def read_classes(file: Path) -> ClassTable:
-    """The classes in a JSON file as `dataset_meta.json`, in a table as Roboflow's `_classes.csv` or `class_dict.csv`,
-    or in lines of text. Raises `DataError`."""
+    """The classes in a JSON file as `dataset_meta.json`, in a table as Roboflow's `_classes.csv`, `class_dict.csv` or
+    V7's `class_mapping.csv`, or in lines of text. Raises `DataError`."""
     if file.suffix.lower() == ".csv":
         return read_class_values(file)
     return read_dataset_meta(file) if file.suffix.lower() == ".json" else read_label_lines(file)

@@ -18,7 +18,7 @@ from lora_sam.data.reading.annotation_files import ends_of, read_lines
 from lora_sam.data.reading.image_finder import ImageFinder
 from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.outline import Outline
-from lora_sam.data.reading.outlined import Picture, open_pictures
+from lora_sam.data.reading.outlined import Picture, open_pictures, split_in
 from lora_sam.data.reading.paths import data_root, inside, is_text, shown
 from lora_sam.data.reading.tool_files import LOOKED_AT, files_below
 from lora_sam.data.splits import Splits, spellings
@@ -88,12 +88,17 @@ NEEDS = ("images/*.<image>", "labels/*.txt|data.yaml")
 
 def recognise(root: Path) -> str | None:
     """By what a directory is recognised as this format; None where it is not."""
-    texts = (path for path in files_below(root, ".txt", most=LOOKED_AT) if _LABELS in path.relative_to(root).parts[:-1])
+    texts = (path for path in files_below(root, ".txt", most=LOOKED_AT) if _is_of_labels(path, root))
     first = next((path for path in islice(texts, 50) if _LINE.match(ends_of(path))), None)
     if first is None:
         return None
     table = next((name for name in _TABLES if (root / name).is_file()), None)
     return f"{table or 'text files'} and {first.parent.relative_to(root)}"
+
+
+def _is_of_labels(file: Path, root: Path) -> bool:
+    """Whether a text file lies in a folder of labels, or beside an image of its name."""
+    return _LABELS in file.relative_to(root).parts[:-1] or any(file.with_suffix(end).is_file() for end in SUFFIXES)
 
 
 def _table(root: Path) -> dict[str, Any]:
@@ -156,7 +161,7 @@ def _listed_names(root: Path) -> dict[int, str]:
     return {}
 
 
-def _places(table: dict[str, Any], root: Path, config: Yolo) -> Iterator[tuple[str, list[Path]]]:
+def _places(table: dict[str, Any], root: Path, config: Yolo) -> Iterator[tuple[str | None, list[Path]]]:
     """Names of splits and their images."""
     found = False
     for wanted in dict.fromkeys((config.train, config.val, config.test)):
@@ -173,7 +178,8 @@ def _places(table: dict[str, Any], root: Path, config: Yolo) -> Iterator[tuple[s
                 break
     if not found:
         place = root / _IMAGES if (root / _IMAGES).is_dir() else root
-        yield config.train, files_below(place, *SUFFIXES)
+        for image in files_below(place, *SUFFIXES):
+            yield split_in(image, root), [image]
 
 
 def _images(entry: object, table: dict[str, Any], root: Path) -> list[Path]:
@@ -208,7 +214,7 @@ def _below(path: str) -> list[str]:
 
 
 def _split(
-    split: str, images: list[Path], names: dict[int, str], root: Path, owners: dict[Path, Path]
+    split: str | None, images: list[Path], names: dict[int, str], root: Path, owners: dict[Path, Path]
 ) -> Iterator[Picture | DataError]:
     for image in images:
         try:
@@ -217,7 +223,7 @@ def _split(
             yield error
 
 
-def _picture(split: str, image: Path, names: dict[int, str], root: Path, owners: dict[Path, Path]) -> Picture:
+def _picture(split: str | None, image: Path, names: dict[int, str], root: Path, owners: dict[Path, Path]) -> Picture:
     file = _labels_of(image, root)
     if file is not None and owners.setdefault(file, image) != image:
         raise DataError(

@@ -139,6 +139,85 @@ def test_what_lies_beside_the_root_is_no_part_of_the_data(tmp_path: Path, opened
     assert not any("other" in note for note in splits.notes)
 
 
+def test_polygons_of_segments_ai(tmp_path: Path, opened: Open) -> None:
+    """As its `export_polygon` has OpenCV trace them, under a name of its own."""
+    trace = [[4, 5], [4, 20], [23, 20], [23, 5]]
+    hole = [[9, 10], [10, 9], [15, 9], [16, 10], [16, 14], [15, 15], [10, 15], [9, 14]]
+    content = coco(tmp_path, [None])
+    for entry in content["annotations"]:
+        del entry["segmentation"]
+        entry["polygons"] = [trace, hole]
+    put(tmp_path / "export_polygon.json", content)
+    expected = polygon(SQUARE)
+    expected[10:15, 10:16] = False
+    assert np.array_equal(opened(tmp_path).train[0].masks, [expected])
+
+
+def test_yolo_s_texts_beside_their_images(tmp_path: Path, opened: Open) -> None:
+    """They were no known layout; read as data=yolo, folders of splits were parted anew by chance."""
+    line = " ".join(f"{x / W:.5f} {y / H:.5f}" for x, y in SQUARE)
+    for place, folder in enumerate(("train/day 1", "val", "test/x")):
+        names = tuple(f"{place}{name}" for name in NAMES)
+        images(tmp_path / folder, names)
+        for name in names:
+            put(tmp_path / folder / f"{name[:-4]}.txt", f"0 {line}\n")
+    put(tmp_path / "classes.txt", "cell\n")
+    splits = opened(tmp_path)
+    assert splits.notes[0].startswith("read as data=yolo: ")
+    assert sizes(splits) == [4, 4, 4]
+    assert {name.partition("/")[0] for name in splits.val.ids} == {"val"}
+    assert splits.train[0].classes == ("cell",)
+
+
+@pytest.mark.parametrize(
+    ("table", "codes"),
+    [
+        ("__background__,0 0 0\nring,255 50 50\nbig, old,153 255 50\n", [(0, 0, 0), (255, 50, 50), (153, 255, 50)]),
+        ("__background__,0\nring,127\nbig, old,255\n", [0, 127, 255]),
+    ],
+    ids=["colours", "values"],
+)
+def test_class_masks_of_v7(table: str, codes: list[Any], tmp_path: Path, opened: Open) -> None:
+    images(tmp_path / "images")
+    mask = np.array(codes, np.uint8)[polygon(SQUARE) * 1 + polygon(TRIANGLE) * 2]
+    (tmp_path / "masks").mkdir()
+    for name in NAMES:
+        Image.fromarray(mask).save(tmp_path / "masks" / name)
+    put(tmp_path / "class_mapping.csv", f"class_name,class_color\n{table}")
+    sample = opened(tmp_path).train[0]
+    assert dict(zip(sample.classes, sample.masks.sum(axis=(1, 2)).tolist(), strict=True)) == {
+        "ring": polygon(SQUARE).sum(),
+        "big, old": polygon(TRIANGLE).sum(),
+    }
+    put(tmp_path / "class_mapping.csv", "class_name,class_color\nring,red\n")
+    with pytest.raises(DataError, match="line 2 is 'ring,red'; it takes a name and a value or red green blue"):
+        opened(tmp_path)
+
+
+def test_labels_in_the_root_are_named_with_what_to_type(tmp_path: Path, opened: Open) -> None:
+    """As Segments.ai exports label images, where the images lie in a folder of their own."""
+    images(tmp_path / "images")
+    for name in NAMES:
+        label = polygon(SQUARE) * np.uint8(1) + polygon(TRIANGLE) * np.uint8(2)
+        Image.fromarray(label).save(tmp_path / f"{name[:-4]}_label_ground-truth_instance.png")
+    typed = "data=folder data.images=images data.masks=. data.mask_suffix=_label_ground-truth_instance. "
+    with pytest.raises(DataError, match=re.escape(typed)):
+        opened(tmp_path)
+    splits = opened(tmp_path, "folder", images="images", masks=".", mask_suffix="_label_ground-truth_instance")
+    assert np.array_equal(splits.train[0].masks, [polygon(SQUARE), polygon(TRIANGLE)])
+
+
+def test_v7_s_json_is_not_said_to_be_coco(tmp_path: Path, opened: Open) -> None:
+    images(tmp_path / "images")
+    source = [{"file_name": "im0.png", "url": ""}]
+    slots = [{"slot_name": "0", "width": W, "height": H, "source_files": source}]
+    content = {"version": "2.0", "item": {"name": "im0.png", "slots": slots}, "annotations": [{"id": "1"}]}
+    put(tmp_path / "annotations/im0.json", content)
+    with pytest.raises(DataError, match="annotations/im0.json is of V7 Darwin, which is not read") as caught:
+        opened(tmp_path)
+    assert "data=coco data.annotations" not in str(caught.value)
+
+
 VOC = "<annotation><filename>im0.png</filename><segmented>0</segmented>{}</annotation>"
 VOC_BOX = VOC.format("<object><name>cell</name><bndbox><xmin>1</xmin></bndbox>{}</object>")
 

@@ -17,6 +17,7 @@ from lora_sam.data.check.defects import Finding, of_object
 from lora_sam.data.check.samples import Look, corners, fits, mismatch, numbers
 from lora_sam.data.coco import Coco
 from lora_sam.data.reading.annotation_files import parsed_json
+from lora_sam.data.reading.coco_dialects import segmentation_of
 from lora_sam.data.reading.coco_layouts import CocoLayout
 from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.paths import inside, within
@@ -130,7 +131,7 @@ def _geometry(entry: dict[str, Any], look: Look) -> Iterator[Finding]:
     stated = corners(entry.get("bbox"))
     if stated is not None and not fits(stated, look.boxes[look.object_ids.index(identifier)]):
         yield mismatch(look, identifier, stated)
-    segmentation = entry.get("segmentation")
+    segmentation = segmentation_of(entry)
     polygons = [numbers(polygon) for polygon in segmentation] if isinstance(segmentation, list) else []
     rings = [polygon.reshape(-1, 2) for polygon in polygons if polygon is not None and len(polygon) % 2 == 0]
     height, width = look.size

@@ -165,8 +165,9 @@ def json_kind(file: Path) -> Literal["coco", "datumaro"] | None:
     # Label Studio's list of tasks, and SA-1B's file for each image, have annotations too
     if text.lstrip(b" \t\r\n").startswith(b"[") or (_ONE_IMAGE.search(text) and b'"images"' not in text):
         return None
-    empty = len(text) < _END_BYTES and all(key in text for key in (b'"images"', b'"annotations"'))
-    return "coco" if _COCO_KEY.search(text) and (empty or _COCO_ENTRY.search(text)) else None
+    whole = len(text) < _END_BYTES
+    both = all(key in text for key in (b'"images"', b'"annotations"'))
+    return "coco" if _COCO_KEY.search(text) and (both if whole else _COCO_ENTRY.search(text)) else None
 
 
 def first_file_name(file: Path) -> str | None:

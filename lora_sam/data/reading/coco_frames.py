@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from lora_sam.core.crops import rle_of
 from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import Notes
-from lora_sam.data.reading.coco_masks import EncodedMasks, encode, without_kwcoco
+from lora_sam.data.reading.coco_dialects import segmentation_of
+from lora_sam.data.reading.coco_masks import EncodedMasks, encode
 from lora_sam.data.reading.numbers import is_number
 from lora_sam.data.reading.pixel_centres import Course, Courses
 from lora_sam.data.reading.reach import Reach, are_shares
@@ -46,7 +47,6 @@ class Frame:
 
     def applied(self, segmentation: object, size: tuple[int, int]) -> object:
         """A segmentation as `encode` takes it. Raises `DataError` as `encode` does."""
-        segmentation = without_kwcoco(segmentation)
         if isinstance(segmentation, dict):
             return transposed(segmentation, size) if self.row_major else segmentation
         if not isinstance(segmentation, list) or not (self.swapped or self.relative):
@@ -108,7 +108,7 @@ def frame_of(entries: Sequence[Any], sizes: dict[str, tuple[int, int]], file: ob
         size = sizes.get(str(entry.get("image_id"))) if isinstance(entry, dict) else None
         if size is None:
             continue
-        segmentation = without_kwcoco(entry.get("segmentation"))
+        segmentation = segmentation_of(entry)
         rings = _rings(segmentation)
         points = None if rings is None else np.concatenate(rings)
         if rings is not None and points is not None:

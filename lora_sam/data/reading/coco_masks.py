@@ -100,7 +100,6 @@ def encode(
     from faster_coco_eval.core import mask as coco_mask
 
     height, width = size
-    segmentation = without_kwcoco(segmentation)
     if isinstance(segmentation, dict):
         counts = _checked_counts(segmentation, size)
         rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
@@ -195,29 +194,6 @@ def _nested(segmentation: list[Any], deepest: int = 8) -> list[Any]:
     if lists and deepest:
         return [polygon for part in segmentation for polygon in _nested(part, deepest - 1)]
     return segmentation
-
-
-def without_kwcoco(segmentation: object) -> object:
-    """Polygons as COCO has them, out of kwcoco's {"exterior": points, "interiors": [points, ...]}, one or a list."""
-    parts = [segmentation] if isinstance(segmentation, dict) else segmentation
-    if (
-        not isinstance(parts, list)
-        or not parts
-        or not all(isinstance(part, dict) and "exterior" in part for part in parts)
-    ):
-        return segmentation
-    holes = [part.get("interiors") or [] for part in parts]
-    rings = (
-        [ring for part, inner in zip(parts, holes, strict=True) for ring in (part["exterior"], *inner) if ring != []]
-        if all(isinstance(inner, list) for inner in holes)
-        else parts
-    )
-    return [
-        [value for point in ring for value in point]
-        if isinstance(ring, list) and all(isinstance(point, list) for point in ring)
-        else ring
-        for ring in rings
-    ]
 
 
 def _enclosing(polygons: list[Any]) -> list[Any]:

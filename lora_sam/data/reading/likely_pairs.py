@@ -61,12 +61,18 @@ def _two_folders(folders: Mapping[str, Mapping[str, str]]) -> tuple[str, str, st
     for one, other in combinations(sorted(folders), 2):
         places = [(one, other)] if bool(LABELS.search(other)) > bool(LABELS.search(one)) else []
         places += [(other, one)] if bool(LABELS.search(one)) > bool(LABELS.search(other)) else []
+        if not places:  # names of the files say it
+            both = ((one, other), (other, one))
+            places = [pair for pair in both if LABELS.search(suffix_of(folders[pair[0]], folders[pair[1]]))]
         for images, labels in places:
             suffix = suffix_of(folders[images], folders[labels])
             shared = sum(name.removesuffix(suffix) in folders[images] for name in folders[labels])
             if shared * 2 >= len(folders[labels]):
                 counts[_without_common_end(images, labels)] += shared
-    return (*counts.most_common(1)[0][0], "") if counts else None
+    if not counts:
+        return None
+    images, labels = counts.most_common(1)[0][0]
+    return images, labels, suffix_of(folders[images], folders[labels]) if "." in (images, labels) else ""
 
 
 def _one_folder(root: Path, folders: Mapping[str, Mapping[str, str]]) -> tuple[str, str, str] | None:
