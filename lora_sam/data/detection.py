@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ _ARRAYS = frozenset({".npy"})
 _SPELLED = (str, str.capitalize, str.upper)
 _WHOLE = ("_mask", "-mask", "_gt", "_segmentation", "_seg", "_annotation")
 _FORMS = ("{split}/%s", "%s/{split}", "{split}_%s", "%s_{split}", "%s")
+_MOST_BELOW = 1000  # entries of a folder in a folder
 _PARQUET = ("*.parquet", "*/*.parquet")
 
 
@@ -228,12 +230,19 @@ def _folders(root: Path, train: str, kinds: Iterable[str], suffixes: frozenset[s
             for split in spellings(train):
                 if not is_there(within(form % images, split)):
                     continue
-                if _has_file(root / within(form % labels, split), suffixes):
+                if _has_file(root / within(form % labels, split), suffixes, root / within(form % images, split)):
                     return form % images, form % labels
     return None
 
 
-def _has_file(folder: Path, suffixes: frozenset[str]) -> bool:
+def _has_file(folder: Path, suffixes: frozenset[str], images: Path) -> bool:
+    """Whether there is a label in a folder, or in one of its folders that the images have too."""
     # NIfTI is read with data.slices, and its remedy is told without it
     known = suffixes | (NIFTI if suffixes != _ARRAYS else frozenset())
-    return folder.is_dir() and any(ending(path.name) in known for path in folder.iterdir())
+    if not folder.is_dir():
+        return False
+    entries = list(folder.iterdir())
+    both = [path for path in entries if path.is_dir() and path != images and (images / path.name).is_dir()]
+    return any(ending(path.name) in known for path in entries) or any(
+        ending(path.name) in known for inner in both for path in islice(inner.rglob("*"), _MOST_BELOW)
+    )

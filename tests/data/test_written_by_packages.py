@@ -207,6 +207,47 @@ def test_labels_in_the_root_are_named_with_what_to_type(tmp_path: Path, opened: 
     assert np.array_equal(splits.train[0].masks, [polygon(SQUARE), polygon(TRIANGLE)])
 
 
+def nested(root: Path, image_folder: str, label_folder: str) -> None:
+    """Label images in folders within the folders of splits, none in these themselves."""
+    label = polygon(SQUARE) * np.uint8(1) + polygon(TRIANGLE) * np.uint8(2)
+    for place, split in enumerate(("train", "val", "test")):
+        names = tuple(f"{place}{name}" for name in NAMES)
+        images(root / image_folder.format(split=split) / "day 1", names)
+        folder = root / label_folder.format(split=split) / "day 1"
+        folder.mkdir(parents=True)
+        for name in names:
+            Image.fromarray(label).save(folder / name)
+
+
+def test_splits_are_found_above_further_folders(tmp_path: Path, opened: Open) -> None:
+    nested(tmp_path, "images/{split}", "masks/{split}")
+    splits = opened(tmp_path)
+    assert sizes(splits) == [4, 4, 4]
+    assert {name[:10] for name in splits.val.ids} == {"images/val"}
+    splits = opened(tmp_path, "folder", images="images", masks="masks")
+    said = (
+        "folders train and val and test are read as one set, .* data.images='images/{split}' data.masks='masks/{split}'"
+    )
+    assert any(re.search(said, note) for note in splits.notes)
+
+
+@pytest.mark.parametrize(
+    ("places", "typed"),
+    [
+        (("photos/{split}", "annots/{split}"), ("photos/{split}", "annots/{split}")),
+        (("{split}", "{split}annot"), ("{split}", "{split}annot")),
+    ],
+)
+def test_what_to_type_keeps_the_splits(
+    places: tuple[str, str], typed: tuple[str, str], tmp_path: Path, opened: Open
+) -> None:
+    nested(tmp_path, *places)
+    with pytest.raises(DataError) as caught:
+        opened(tmp_path)
+    assert f"type data=folder 'data.images={typed[0]}' 'data.masks={typed[1]}'. " in str(caught.value)
+    assert sizes(opened(tmp_path, "folder", images=typed[0], masks=typed[1])) == [4, 4, 4]
+
+
 def test_v7_s_json_is_not_said_to_be_coco(tmp_path: Path, opened: Open) -> None:
     images(tmp_path / "images")
     source = [{"file_name": "im0.png", "url": ""}]

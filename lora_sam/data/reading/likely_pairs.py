@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 from lora_sam.data.reading.affixes import LABELS, suffix_of
 from lora_sam.data.reading.images import SUFFIXES
-from lora_sam.data.splits import spellings
+from lora_sam.data.reading.paths import within
+from lora_sam.data.splits import SPLIT_WORD, spellings
 
 _MOST_FOLDERS = 24
 _TYPED = re.compile(r"[\w./-]+")  # what needs no quotes, neither in a shell nor in an override
@@ -18,7 +19,7 @@ _SEPARATORS = "_-. "
 _GREY = ("1", "L", "P", "I", "I;16")
 
 
-def likely_pairs(root: Path, paths: Iterable[str], train: str) -> str:
+def likely_pairs(root: Path, paths: Sequence[str], train: str) -> str:
     """What to type where masks seem to lie beside images under names that are not looked for; a sentence or nothing.
 
     Args:
@@ -30,7 +31,7 @@ def likely_pairs(root: Path, paths: Iterable[str], train: str) -> str:
     if found is None:
         return ""
     images, labels, suffix = found
-    images, labels = _as_template(images, labels, train)
+    images, labels = _as_template(images, labels, train, paths)
     typed = [f"data.images={images}", f"data.masks={labels}", *([f"data.mask_suffix={suffix}"] if suffix else [])]
     if not all(_TYPED.fullmatch(word.partition("=")[2].replace("{split}", "split")) for word in typed):
         return ""
@@ -110,11 +111,17 @@ def _without_common_end(one: str, other: str) -> tuple[str, str]:
     return "/".join(first), "/".join(second)
 
 
-def _as_template(images: str, labels: str, train: str) -> tuple[str, str]:
-    """With `{split}` where both folders lie in one that is called like the training split."""
+def _as_template(images: str, labels: str, train: str, paths: Sequence[str]) -> tuple[str, str]:
+    """With `{split}` where both folders lie in one that is called like the training split, or have one, or are ones."""
+    tries = [(f"{images}/{{split}}", f"{labels}/{{split}}")]
     first, second = images.split("/"), labels.split("/")
     for place, (one, other) in enumerate(zip(first, second, strict=False)):
-        if one == other and one in spellings(train):
-            first[place] = second[place] = "{split}"
-            return "/".join(first), "/".join(second)
+        if SPLIT_WORD.fullmatch(one) and other.startswith(one):
+            first[place], second[place] = "{split}", f"{{split}}{other.removeprefix(one)}"
+            tries.insert(0, ("/".join(first), "/".join(second)))
+            break
+    for pair in tries:
+        for split in spellings(train):
+            if all(any(path.startswith(f"{within(folder, split)}/") for path in paths) for folder in pair):
+                return pair
     return images, labels

@@ -105,6 +105,13 @@ def open_pairs(config: FormatOptions, pairing: Pairing, reader: Reader, seed: in
         folder = inside(root, within(images, split), "data.images")
         if not folder.exists():
             return None
+        parted = [name for name in names if single and (folder / name).is_dir()]
+        if len(parted) > 1:
+            notes.found(
+                "unused_split",
+                f"{folder}: its folders {' and '.join(parted)} are read as one set, and parted anew; they are read as "
+                f"splits with data.images='{images}/{{split}}' data.{pairing.key}='{labels}/{{split}}'",
+            )
         other = inside(root, within(labels, split), f"data.{pairing.key}")
         for directory, what, key in ((folder, "images", "images"), (other, f"{pairing.what}s", pairing.key)):
             if not directory.is_dir():
