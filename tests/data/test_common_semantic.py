@@ -195,7 +195,7 @@ BAD: list[tuple[Callable[[Path], None], str]] = [
     (linked_out, r"data\.classes: the path 'dataset_meta\.json' leads out of the data root"),
     (
         lambda root: (root / "dataset_meta.json").unlink(),
-        r"has no dataset_meta\.json, labelmap\.txt, label_colors\.txt, _classes\.csv or class_dict\.csv",
+        r"has no dataset_meta\.json, labelmap\.txt, .*, class_dict\.csv or class_mapping\.csv",
     ),
     (
         blurred,
