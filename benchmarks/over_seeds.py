@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from lora_sam.evaluation.over_seeds import mean_over_seeds
@@ -56,11 +56,23 @@ def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[float,
     """Mean IoU of `one` minus that of `other`, both `combined`, and its interval: paired by seed and by image."""
     pairs = [(one["seeds"][seed]["per_image"], other["seeds"][seed]["per_image"]) for seed in one["seeds"]]
     mean, (low, high) = mean_over_seeds(
-        [[(a[0], a[_TUNED] - b[_TUNED]) for a, b in zip(first, second, strict=True)] for first, second in pairs], 0
+        [
+            by_place([(a[0], a[_TUNED] - b[_TUNED]) for a, b in zip(first, second, strict=True)])
+            for first, second in pairs
+        ],
+        0,
     )
     return mean, (low, high)
 
 
 def _mean(runs: Sequence[Sequence[tuple[float, float]]]) -> tuple[float, list[float]]:
-    mean, interval = mean_over_seeds([[(int(count), value) for count, value in run] for run in runs], 0)
+    mean, interval = mean_over_seeds([by_place(run) for run in runs], 0)
     return mean, list(interval)
+
+
+def by_place(images: Sequence[tuple[float, float]], of: str = "") -> dict[Hashable, tuple[int, float]]:
+    """Images of a run for `mean_over_seeds`, named by their place in the list: runs on one set have the same.
+
+    Where a seed draws its own images that is not so, and the interval is wider than it has to be.
+    """
+    return {(of, place): (int(count), value) for place, (count, value) in enumerate(images)}

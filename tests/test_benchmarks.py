@@ -638,7 +638,8 @@ def test_late_blocks_cost_points_and_save_time() -> None:
     low, high = found["points"].low, found["points"].high
     assert low is not None
     assert high is not None
-    assert -2.11 < low < -1.1 < high < -0.09  # of three seeds with -2.1, -1.1 and -0.1; images are all alike
+    # of three seeds with -2.1, -1.1 and -0.1, whose images are all alike: 4.3 standard errors of their mean
+    assert (low, high) == (pytest.approx(-1.1 - 4.3 / 3**0.5, abs=0.05), pytest.approx(-1.1 + 4.3 / 3**0.5, abs=0.05))
     assert "42 images" in late_blocks.check_base(runs)
     with pytest.raises(BenchmarkError, match="the base was measured differently"):
         late_blocks.check_base(runs | {"late": combined({0: one(0.7, 1.0) | {"objects": 1}})})

@@ -71,7 +71,7 @@ def measure(*, rehearse: bool) -> Outcome:
             "seeds": list(seeds),
             "overrides": extra,
             "threads": usable_cores(),
-            "intervals": "95 %, over seeds and images: runs are drawn, and images within each",
+            "intervals": "95 %, over seeds and images: images for all runs together, errors of seeds by Student's t",
         },
         checks={"base IoU on nuclei": f"{nuclei.pop():.4f} in every experiment"} if nuclei else {},
         figures=_figures(runs),

@@ -46,7 +46,7 @@ def measure(*, rehearse: bool) -> Outcome:
             "seeds": list(seeds),
             "overrides": extra,
             "threads": usable_cores(),
-            "intervals": "95 %, over seeds and images: runs are drawn, and images within each",
+            "intervals": "95 %, over seeds and images: images for all runs together, errors of seeds by Student's t",
         },
         checks={"base": check_base(runs)},
         figures=figures(runs),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.needs import data_directory, packaged_nano
+from benchmarks.over_seeds import by_place
 from benchmarks.record import ROOT, BenchmarkError, Figure, Outcome, figure
 from lora_sam.core.config import from_conf
 from lora_sam.core.errors import LoraSamError
@@ -260,7 +261,10 @@ def base_of(cells: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def _gain(cells: Sequence[Mapping[str, Any]], column: int = 1) -> dict[str, Any]:
     """Mean over cells of tuned - base, and its 95 % interval over cells and their images."""
     runs = [
-        [(int(tuned[0]), tuned[column] - base[column]) for tuned, base in zip(cell["rows"], cell["base"], strict=True)]
+        by_place(
+            [(tuned[0], tuned[column] - base[column]) for tuned, base in zip(cell["rows"], cell["base"], strict=True)],
+            cell["set"],
+        )
         for cell in cells
     ]
     mean, (low, high) = mean_over_seeds(runs, 0)

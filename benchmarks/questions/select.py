@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.needs import data_directory, packaged_nano
+from benchmarks.over_seeds import by_place
 from benchmarks.processes import run_side
 from benchmarks.record import BenchmarkError, Figure, Outcome, figure
 from lora_sam.core.files import sha256_of
@@ -31,7 +32,8 @@ def measure(*, rehearse: bool) -> Outcome:
             **told,
             "experiment": "nuclei_decoder",
             "weights": sha256_of(weights)[:8],
-            "intervals": "95 %, over draws and test images: draws are drawn, and images within each; paired",
+            "intervals": "95 %, over draws and test images: images for all draws together, errors of draws by "
+            "Student's t; paired",
         },
         checks={"base": check_base(runs), "first image": "the same for both ways of choosing in every draw"},
         figures=figures(runs),
@@ -60,7 +62,7 @@ def figures(runs: Sequence[dict[str, Any]]) -> list[Figure]:
     """The gain of both, and what selecting adds."""
     of = {how: [one["per_image"] for one in runs if one["how"] == how] for how in ("selected", "random")}
     pairs = [
-        [(a[0], a[1] - b[1]) for a, b in zip(one, other, strict=True)]
+        by_place([(a[0], a[1] - b[1]) for a, b in zip(one, other, strict=True)])
         for one, other in zip(of["selected"], of["random"], strict=True)
     ]
     more, between = mean_over_seeds(pairs, 0)
@@ -69,7 +71,7 @@ def figures(runs: Sequence[dict[str, Any]]) -> list[Figure]:
                100 * more, unit="points", limit=0.0, relation=">=", interval=_points(between))
     ]  # fmt: skip
     for how, shown in (("selected", "5 images, 4 of them selected"), ("random", "5 images at random")):
-        mean, interval = mean_over_seeds([[(row[0], row[1]) for row in one] for one in of[how]], 0)
+        mean, interval = mean_over_seeds([by_place([(row[0], row[1]) for row in one]) for one in of[how]], 0)
         found.append(
             figure(how, f"{shown}: gain of test IoU", 100 * mean, unit="points", interval=_points(interval))
         )  # fmt: skip

@@ -71,10 +71,13 @@ def measure(
     Raises:
         AdapterError: files are damaged.
         CheckpointError: the base weights are not found.
-        ConfigError: `multimask` with a back end that gives single masks only.
+        ConfigError: `multimask` with a back end that gives single masks only; a threshold that the images which are
+            measured would choose.
         DataError: an image cannot be read.
     """
     source = task.images(task.split)
+    if options.mask_threshold == "tune":
+        _check_held_out(task)
     predictors = origin.open(names, threads=options.threads)
     _check_multimask(predictors, options.multimask)
     tuned, tuned_by, threshold = None, None, options.mask_threshold
@@ -138,6 +141,21 @@ def _tuned_threshold(predictor: Predictor, task: Task, multimask: bool) -> Tuned
     source = task.images("val")
     with progress(f"choosing the threshold on {len(source)} validation images", "images") as on_image:
         return tune_threshold(predictor, source, task.prompts_for, multimask=multimask, on_image=on_image)
+
+
+def _check_held_out(task: Task) -> None:
+    """The threshold is chosen on validation images: where these are measured, it is the best for them, not for others.
+
+    Raises:
+        ConfigError: some of them are.
+    """
+    measured, choose = task.images(task.split).ids, set(task.images("val").ids)
+    both = sum(one in choose for one in measured)
+    if both:
+        raise ConfigError(
+            f"mask_threshold = tune: the validation images would choose it, and {both} of the {len(measured)} images "
+            f"that are measured (split {task.split}) are among them; measure others (split=...), or give a number"
+        )
 
 
 def _check_multimask(predictors: Mapping[str, Predictor], multimask: bool) -> None:

@@ -75,6 +75,7 @@ def where_further(report: Mapping[str, Any]) -> list[str]:
             f"{found['points_per_side']} x {found['points_per_side']} points, thresholds of base and of tuned each "
             f"chosen on the same "
             f"{found['fitted_on']:,} validation images"
+            + (", some or all of which are measured here, so AP flatters" if report.get("chosen_on") else "")
             + (f"; no mask at all in images: {', '.join(empty)}." if empty else ".")
         )
     if (found := report.get("clicks")) is not None:

@@ -195,6 +195,7 @@ class EvaluationReport:
         init_from: The run that this one began with, whose adapter step 0 of `validation` is then; absent for none.
         rounds: In how many rounds the prompts of training were corrected, and those of the evaluation; absent for one.
         trained_on: How many of the images were trained on; absent for none.
+        chosen_on: How many of the images chose the weights, and the thresholds of `automatic`; absent for none.
         automatic: Masks without a prompt, see `lora_sam.evaluation.further`; absent where they were not measured.
         clicks: Correcting clicks; absent where they were not measured.
         kinds: Base and tuned with other kinds of prompts; absent where none was measured.
@@ -225,6 +226,7 @@ class EvaluationReport:
     validation: _Validation = None  # type: ignore[assignment]
     init_from: str = None  # type: ignore[assignment]
     trained_on: Count = None  # type: ignore[assignment]
+    chosen_on: Count = None  # type: ignore[assignment]
     automatic: _Automatic = None  # type: ignore[valid-type]
     clicks: _Clicking = None  # type: ignore[valid-type]
     kinds: list[_Kind] = None  # type: ignore[assignment]

@@ -43,6 +43,7 @@ def evaluation_report(
     peak_memory_bytes: int | None,
     validation: Mapping[str, Any] | None = None,
     trained_on: int = 0,
+    chosen_on: int = 0,
     parts: Parts | None = None,
 ) -> dict[str, Any]:
     """Content of `evaluation.json` from an evaluation of `base` and `tuned`; see docs/metrics.md for the figures.
@@ -63,6 +64,7 @@ def evaluation_report(
         validation: Validation IoU of the `base`, the highest of the `trained` weights, and the `kept_step`; None where
             the base was not measured.
         trained_on: How many of the images were trained on.
+        chosen_on: How many of them chose the weights, and the thresholds of masks without a prompt, by validation.
         parts: What images are parts of, in words.
     """
     report: dict[str, Any] = {
@@ -103,6 +105,8 @@ def evaluation_report(
         report["rounds"] = {"trained": rounds, "evaluated": 1}
     if trained_on:
         report["trained_on"] = trained_on
+    if chosen_on:
+        report["chosen_on"] = chosen_on
     validate_report(report)
     return report
 
@@ -276,6 +280,9 @@ def difference(report: Mapping[str, Any]) -> str:
         sentence += f", too few {few} to trust the interval"
     if known:
         sentence += "; figures of images that were trained on flatter: they say nothing about new ones"
+    elif chosen := report.get("chosen_on", 0):
+        which = "these images" if chosen == images else f"{chosen} of these images"
+        sentence += f"; {which} chose the weights by validation, so their figures flatter"
     return f"{sentence}. With a point on each: {_by_iou(report).numbers}." if first.alone else f"{sentence}."
 
 

@@ -43,7 +43,8 @@ def table(curve: LearningCurve) -> Table:
         _HEADINGS,
         [_cells(size) for size in curve.sizes],
         title=TITLE,
-        caption="IoU per object on the test split, which is the same for all; intervals over draws and test images",
+        caption="IoU per object on the test split, which is the same for all; intervals over draws and test images, of "
+        "one draw over test images alone",
         left=(),
     )
 
@@ -76,7 +77,7 @@ def _figures(curve: LearningCurve) -> Element:
         rows.append(_row(*_cells(size), *further))
     told = (
         "IoU per object on the test split, which is the same for all sizes, with the same prompts for base and tuned. "
-        "Intervals: 95 %, over draws of training images and over test images."
+        "Intervals: 95 %, over draws of training images and over test images; of one draw over test images alone."
     )
     grid = element("table", element("thead", heading), element("tbody", *rows))
     return element("section", element("h2", "Measured"), element("div", grid, class_="scroll"), element("p", told))

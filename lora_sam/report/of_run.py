@@ -162,6 +162,7 @@ def evaluate_run(
         peak_memory_bytes=memory,
         validation=validation_figures(parts, progress, validated),
         trained_on=len(set(source.ids) & set(parts.splits.train.ids)),
+        chosen_on=len(set(source.ids) & set(parts.splits.val.ids)),
         parts=parts.splits.parts,
     )
     told = {"class_head": naming.report(settings.seed), "thin": thinness.report(settings.seed)}

@@ -213,8 +213,9 @@ def _groups(sweep: Sweep, names: Mapping[str, str]) -> Element:
         element("div", element("table", element("thead", head), element("tbody", *rows)), class_="scroll jobs"),
         element(
             "p",
-            "In brackets: 95 % interval over seeds and images: each draw takes seeds, and images within each. It is "
-            "wider than that of one job, which knows nothing of other seeds. Over seeds: standard deviation.",
+            "In brackets: 95 % interval over seeds and images: images are drawn, the same for all seeds that share "
+            "them, and errors of seeds added (Student's t). It is wider than that of one job, which knows nothing of "
+            "other seeds, and very wide with two. Over seeds: standard deviation.",
             class_="note",
         ),
     )

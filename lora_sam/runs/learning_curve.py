@@ -41,9 +41,9 @@ class Size:
         draws: Trainings, each on other images.
         base: Test IoU per object of the base, the same for every size.
         tuned: Mean test IoU per object of the tuned models.
-        tuned_interval: 95 % interval of it, over draws and test images.
+        tuned_interval: 95 % interval of it, over draws and test images; of one draw over test images alone.
         delta: Mean difference of tuned and base.
-        delta_interval: 95 % interval of it, over draws and test images.
+        delta_interval: 95 % interval of it, over draws and test images; of one draw over test images alone.
         each: Test IoU of every draw.
         further: Means of other figures over the draws, base and tuned, by name.
     """
@@ -138,7 +138,7 @@ def size_of(shots: int, reports: Sequence[Mapping[str, Any]]) -> Size:
     """What several trainings on `shots` images reached, from their `evaluation.json`."""
     tuned = [clusters_in(report["per_image"], itemgetter("tuned_iou")) for report in reports]
     deltas = [clusters_in(report["per_image"], gain_of) for report in reports]
-    mean, interval = mean_over_seeds(tuned, 0)
+    mean, interval = mean_over_seeds(tuned, 0, least=0.0)
     delta, delta_interval = mean_over_seeds(deltas, 0)
     return Size(
         shots=shots,

@@ -143,7 +143,7 @@ def grouped(jobs: Sequence[Job], directory: Path) -> tuple[Group, ...]:
 def _group(overrides: tuple[str, ...], done: Sequence[Job], planned: int, reports: Sequence[dict[str, Any]]) -> Group:
     validations = [clusters_in(report["validation"]["per_image"], itemgetter("iou")) for report in reports]
     deltas = [clusters_in(report["per_image"], gain_of) for report in reports]
-    validation, interval = mean_over_seeds(validations, 0)
+    validation, interval = mean_over_seeds(validations, 0, least=0.0)
     test_delta, test_interval = mean_over_seeds(deltas, 0)
     values = [job.validation for job in done if job.validation is not None]
     return Group(

@@ -135,6 +135,17 @@ def test_the_gate(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.usefixtures("quick")
+def test_images_that_choose_a_threshold_are_not_measured_with_it(run: RunDirectory) -> None:
+    said = (
+        "mask_threshold = tune: the validation images would choose it, and 2 of the 2 images that are measured "
+        r"(split val) are among them; measure others (split=...), or give a number"
+    )
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        options(run.root, backends=["tuned"], split="val", mask_threshold="tune").perform()
+    options(run.root, backends=["tuned"], split="val", mask_threshold=0.5).perform()
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_tuned_threshold_is_applied_to_all_and_told(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     options(run.root, backends=["tuned", "fp32"], mask_threshold="tune").perform()
     found = result(run)

@@ -518,6 +518,17 @@ class TestVerdict:
             report["validation"] = {**chosen, "per_image": images, **trained_on}
             assert verdict(report) == before
 
+    def test_images_that_chose_the_weights_are_said_to_flatter(self) -> None:
+        """With evaluate_split=val what is reported is what was chosen by."""
+        report = two_levels(12, 5, 3)
+        assert "chose" not in verdict(report)
+        said = "12 images; these images chose the weights by validation, so their figures flatter."
+        assert verdict({**report, "chosen_on": 12}).endswith(said)
+        said = "; 3 of these images chose the weights by validation, so their figures flatter."
+        assert verdict({**report, "chosen_on": 3}).endswith(said)
+        assert "chose the weights" not in verdict({**report, "chosen_on": 12, "trained_on": 12})
+        validate_report({**report, "chosen_on": 12})
+
     def test_images_that_were_trained_on_are_named_first(self) -> None:
         report = two_levels(12, 5, 3)
         told = verdict({**report, "trained_on": 12})

@@ -132,6 +132,9 @@ def test_empty_images_are_counted_and_told() -> None:
     assert report["automatic"]["empty"] == {"base": 0, "tuned": 3}
     assert report["automatic"]["ap_50"]["tuned"] == 0.0
     assert "no mask at all in images: 3 of tuned." in where_further(report)[0]
+    assert "flatters" not in where_further(report)[0]
+    said = "2 validation images, some or all of which are measured here, so AP flatters; no mask"
+    assert said in where_further({**report, "chosen_on": 3})[0]
 
 
 def test_masks_on_ignored_pixels_are_neither_right_nor_wrong() -> None:

@@ -185,7 +185,7 @@ def test_validation_split_folder_data_and_no_tracker(trained, tmp_path):
         "method=decoder",
     )
     report = json.loads((directory / "evaluation.json").read_text())
-    assert (report["split"], report["images"]) == ("val", 1)
+    assert (report["split"], report["images"], report["chosen_on"]) == ("val", 1, 1)
     assert not (directory / "tensorboard").exists()
 
 
