@@ -75,7 +75,7 @@ def figures(runs: Sequence[dict[str, Any]]) -> list[Figure]:
         found.append(
             figure(how, f"{shown}: gain of test IoU", 100 * mean, unit="points", interval=_points(interval))
         )  # fmt: skip
-    better = sum(sum(row[0] * row[1] for row in one) > 0 for one in pairs)
+    better = sum(sum(count * more for count, more in one.values()) > 0 for one in pairs)
     return [*found, figure("draws", f"draws in which the selected gained more, of {len(pairs)}", better)]
 
 
