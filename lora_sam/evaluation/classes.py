@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.groups import clusters_of
 from lora_sam.core.structures import Sample
-from lora_sam.evaluation.comparison import PairedMeans, compare
+from lora_sam.evaluation.comparison import FEW_IMAGES, PairedMeans, compare, too_few
 from lora_sam.evaluation.metrics import ImageScores
 
 _NOT_PER_OBJECT = ("id", "object_ids", "further", "group")
@@ -144,13 +145,14 @@ def _of_class(
         for name in ("base", "tuned")
     )
     compared = compare(base, tuned, seed)
+    independent = int(clusters_of([image.group for image in base]).max()) + 1
     return OfClass(
         name=label,
         images=len(base),
         objects=sum(len(image.object_ids) for image in base),
-        iou=_paired(compared, "iou"),
-        dice=_paired(compared, "dice"),
-        f1=_paired(compared, "f1"),
+        iou=_paired(compared, "iou", independent),
+        dice=_paired(compared, "dice", independent),
+        f1=_paired(compared, "f1", independent),
         pooled_dice={name: pixels[name][label].dice for name in ("base", "tuned")},
     )
 
@@ -165,12 +167,23 @@ def _only(image: ImageScores, rows: NDArray[np.bool_]) -> ImageScores:
     return replace(image, object_ids=names, **per_object, further=further)
 
 
-def _paired(compared: Mapping[str, Mapping[str, Any]], figure: str) -> PairedMeans:
+def _paired(compared: Mapping[str, Mapping[str, Any]], figure: str, independent: int) -> PairedMeans:
     """One figure of `lora_sam.evaluation.metrics.compare`."""
     parts = [compared[name] for name in ("base", "tuned", "delta")]
     base, tuned, delta = (float(part[figure]) for part in parts)
     intervals = (part[f"{figure}_interval"] for part in parts)
-    return PairedMeans(base, tuned, delta, *((float(low), float(high)) for low, high in intervals))
+    return PairedMeans(
+        base, tuned, delta, *((float(low), float(high)) for low, high in intervals), independent=independent
+    )
+
+
+def few_line(classes: Mapping[str, Any], most: int) -> str | None:
+    """Which of the first classes of a table have intervals that nobody can trust; None for none."""
+    few = [" ".join(one["name"].split()) for one in classes["classes"][:most] if too_few(one["iou"])]
+    if not few:
+        return None
+    named = "all classes" if len(few) == len(classes["classes"]) else ", ".join(few)
+    return f"Too few images to trust the intervals of {named}: fewer than {FEW_IMAGES} have the class."
 
 
 def _mean(figures: Iterable[PairedMeans]) -> dict[str, float]:

@@ -218,7 +218,7 @@ def paired_figure(
     of_base, of_tuned = (float(figure(counts.sum(axis=0))) for counts in (base, tuned))
     delta = of_tuned - of_base
     if len(base) == 1:
-        return PairedMeans(of_base, of_tuned, delta, (0.0, 1.0), (0.0, 1.0), (-1.0, 1.0))
+        return PairedMeans(of_base, of_tuned, delta, (0.0, 1.0), (0.0, 1.0), (-1.0, 1.0), independent=1)
     found: list[list[NDArray[np.float64]]] = [[], []]
     for draws in draws_of_clusters(len(base), seed):
         for part, counts in zip(found, (base, tuned), strict=True):
@@ -226,7 +226,8 @@ def paired_figure(
     first, second = (np.concatenate(part) for part in found)
     tail = (100 - CONFIDENCE) / 2
     low, high = np.percentile(np.stack([first, second, second - first], axis=1), [tail, 100 - tail], axis=0).tolist()
-    return PairedMeans(of_base, of_tuned, delta, *((one, other) for one, other in zip(low, high, strict=True)))
+    intervals = ((one, other) for one, other in zip(low, high, strict=True))
+    return PairedMeans(of_base, of_tuned, delta, *intervals, independent=len(base))
 
 
 def _plain(found: PairedMeans) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lora_sam.evaluation.comparison import too_few
+from lora_sam.evaluation.further_rows import CLICKS
 from lora_sam.evaluation.result import found_alone
 
 _NAMES = {"box": "boxes", "point": "single points", "clicks": "clicks", "everything": "no prompts"}
@@ -31,7 +33,7 @@ def kind_lines(report: Mapping[str, Any]) -> list[str]:
         low, high = values["delta_interval"]
         figures = (
             f"{kind['figure']} {values['base']:.3f} -> {values['tuned']:.3f}, difference {values['delta']:+.3f} "
-            f"(95 % interval {low:+.3f} to {high:+.3f})"
+            f"(95 % interval {low:+.3f} to {high:+.3f}{', too few images to trust it' * too_few(values)})"
         )
         if kind["trained"]:
             claim = "better" if low > 0 else "worse" if high < 0 else "no measurable difference"
@@ -77,10 +79,15 @@ def where_further(report: Mapping[str, Any]) -> list[str]:
             f"{found['fitted_on']:,} validation images"
             + (", some or all of which are measured here, so AP flatters" if report.get("chosen_on") else "")
             + (f"; no mask at all in images: {', '.join(empty)}." if empty else ".")
+            + _few(found["ap_50"])
         )
     if (found := report.get("clicks")) is not None:
         sentences.append(
             f"Clicks: {found['objects']:,} objects in {found['images']:,} of {found['of_images']:,} images, up to "
-            f"{found['most']} clicks each."
+            f"{found['most']} clicks each." + _few(found[f"iou_{CLICKS[0]}"])
         )
     return sentences
+
+
+def _few(figure: Mapping[str, Any]) -> str:
+    return " Too few images to trust these intervals." if too_few(figure) else ""

@@ -82,6 +82,7 @@ class _PairedClicks:
     base_interval: Annotated[tuple[Clicks, Clicks], AfterValidator(in_order)]
     tuned_interval: Annotated[tuple[Clicks, Clicks], AfterValidator(in_order)]
     delta_interval: Annotated[tuple[DifferenceOfClicks, DifferenceOfClicks], AfterValidator(in_order)]
+    independent: Count | None = None
 
 
 _Clicking = make_dataclass(

@@ -40,6 +40,7 @@ class Paired(Both):
     base_interval: Interval
     tuned_interval: Interval
     delta_interval: DifferenceInterval
+    independent: Count | None = None
 
 
 @dataclass(frozen=True)

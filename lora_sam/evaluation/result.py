@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Any
 from lora_sam.core.calling import step_called
 from lora_sam.core.groups import Parts, counted_images, groups_in, independent, named
 from lora_sam.core.wording import plural
-from lora_sam.evaluation.comparison import compare
+from lora_sam.evaluation.comparison import FEW_IMAGES, compare
 from lora_sam.evaluation.layout import SCHEMA_VERSION, validate_report
 from lora_sam.prompts.iterative import most_rounds
 
 if TYPE_CHECKING:
     from lora_sam.evaluation.scoring import Evaluation
-
-# With fewer images than this, percentile intervals are too narrow: with 10, 95 % intervals cover the truth in 89 %.
-FEW_IMAGES = 10
 
 # A validation IoU that is lower by this is no accident of the last steps.
 KNOCKED_DOWN = 0.01
@@ -295,3 +292,14 @@ def first_prompts(report: Mapping[str, Any]) -> str | None:
         f"Training corrected its prompts in {rounds['trained']:,} rounds; these figures are those of the first prompt "
         "alone."
     )
+
+
+def drawn_line(report: Mapping[str, Any]) -> str | None:
+    """What the intervals draw again and again; None of older reports, which do not say."""
+    drawn = report["base"].get("resampled")
+    if drawn is None:
+        return None
+    whole = report["groups"]["whole"] if "groups" in report else "image"
+    if drawn == "objects":
+        return f"Intervals draw the objects of the one {whole}: they say nothing of others."
+    return f"Intervals draw whole {whole if drawn == 'groups' else 'image'}s."

@@ -9,11 +9,12 @@ from lora_sam.core.groups import counted_images
 from lora_sam.core.wording import duration, in_bytes, plural, unturned
 from lora_sam.evaluation.class_precision import HEADINGS as PRECISION_HEADINGS
 from lora_sam.evaluation.class_precision import precision_rows, precision_title
+from lora_sam.evaluation.classes import few_line
 from lora_sam.evaluation.further_rows import ROWS as FURTHER
 from lora_sam.evaluation.kinds import where_further
 from lora_sam.evaluation.metrics import ROWS, SIZES
 from lora_sam.evaluation.naming import naming_line
-from lora_sam.evaluation.result import clicks_command, first_prompts
+from lora_sam.evaluation.result import clicks_command, drawn_line, first_prompts
 from lora_sam.evaluation.thinness import thinness_lines
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def render_table(report: Mapping[str, Any]) -> Table:
 def _class_table(report: Mapping[str, Any]) -> Table:
     from rich.text import Text
 
-    classes = _table("classes: base -> tuned", _CLASS_HEADINGS, None)
+    few = few_line(report["classes"], _MOST_CLASSES)
+    classes = _table("classes: base -> tuned", _CLASS_HEADINGS, None if few is None else unturned(few))
     for name, cells in _class_rows(report["classes"]):
         classes.add_row(
             Text(unturned(name)), *(Text(cell.replace(" [", "\n[").replace(" -> ", "\n-> ")) for cell in cells)
@@ -93,6 +95,8 @@ def markdown_table(report: Mapping[str, Any]) -> str:
         lines += ["", *_markdown(_FURTHER_HEADINGS, further), "", " ".join(where_further(report))]
     if "classes" in report:
         lines += ["", *_markdown(_CLASS_HEADINGS, _class_rows(report["classes"]))]
+        if (few := few_line(report["classes"], _MOST_CLASSES)) is not None:
+            lines += ["", few.replace("|", r"\|")]
     for kind, figures in report.get("class_precision", {}).items():
         rows = precision_rows(figures, _MOST_CLASSES)
         lines += ["", f"{precision_title(kind)}:", "", *_markdown(PRECISION_HEADINGS, rows)]
@@ -182,13 +186,14 @@ def _caption(report: Mapping[str, Any]) -> list[str]:
     share = report["trainable_parameters"] / max(1, report["total_parameters"])
     sizes = [report["base"]["by_size"][size]["objects"] for size in SIZES]
     memory = report["peak_memory_bytes"]
-    first = first_prompts(report)
+    first, drawn = first_prompts(report), drawn_line(report)
     return [
         f"{counted_images(report)}, {plural(report['objects'], 'object')} "
         f"(S {sizes[0]:,}, M {sizes[1]:,}, L {sizes[2]:,}; limits 32² and 96² px);",
         f"{report['trainable_parameters']:,} trainable parameters ({share:.2%}), "
         f"adapter {in_bytes(report['adapter_bytes'])};",
         f"training {duration(report['seconds'])}, peak memory {'unknown' if memory is None else in_bytes(memory)}.",
+        *([] if drawn is None else [drawn]),
         *([] if first is None else [first, f"What clicks add: {clicks_command()}"]),
         *([naming_line(report["class_head"])] if "class_head" in report else []),
         *(thinness_lines(report["thin"]) if "thin" in report else []),

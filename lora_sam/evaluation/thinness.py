@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_cdt, distance_transform_edt, maximum_filter
 
 from lora_sam.core.wording import plural
-from lora_sam.evaluation.comparison import compare_means
+from lora_sam.evaluation.comparison import compare_means, too_few
 from lora_sam.evaluation.outlines import boundary_f1, window_of_both
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ def thinness_lines(report: Mapping[str, Any]) -> list[str]:
     return [
         f"{report['objects']:,} of {of_all} are thin (median width {report['width']:.1f} px): "
         f"clDice {_told(report['cldice'])},",
-        f"boundary F1 within a tenth of the width {_told(report['boundary_f1'])}.",
+        f"boundary F1 within a tenth of the width {_told(report['boundary_f1'])}"
+        + ("; too few images have them to trust the intervals." if too_few(report["cldice"]) else "."),
     ]
 
 

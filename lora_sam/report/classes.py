@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element
 
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.class_precision import HEADINGS, precision_rows, precision_title
+from lora_sam.evaluation.classes import few_line
 from lora_sam.evaluation.naming import naming_line
 from lora_sam.report.markup import Child, element, figures_table
 
@@ -32,7 +33,7 @@ def class_section(
         element("h2", "By class"),
         None if head is None else element("p", naming_line(head)),
         class_table(classes, "evaluation.json"),
-        element("p", class_note(), class_="note"),
+        element("p", class_note(classes), class_="note"),
         *(part for kind, figures in (precision or {}).items() for part in _precision(kind, figures)),
     )
 
@@ -46,13 +47,15 @@ def _precision(kind: str, figures: Mapping[str, Any]) -> Iterator[Element]:
     yield figures_table(HEADINGS[1:], lines)
 
 
-def class_note() -> str:
-    """What the columns of `class_table` are."""
+def class_note(classes: Mapping[str, Any]) -> str:
+    """What the columns of `class_table` are, and which intervals in it nobody can trust."""
+    few = few_line(classes, _MOST_CLASSES)
     return (
         "Base → tuned; below, the difference with its 95 % interval, from drawing whole images that have the class "
         "again and again. IoU and Dice are means over objects; F1 counts the pixels of all objects of the class "
         "together. For the pooled Dice, the objects of a class in an image are one mask, and the pixels of all "
         "images one count: the figure per label of OpenVINO Training Extensions (otx eval)."
+        + ("" if few is None else f" {few}")
     )
 
 

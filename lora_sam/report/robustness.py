@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Comment, Element
 
 from lora_sam.core.groups import counted_images, independent
 from lora_sam.core.wording import plural
-from lora_sam.evaluation.result import FEW_IMAGES
+from lora_sam.evaluation.comparison import FEW_IMAGES
 from lora_sam.report.backends import put_section
 from lora_sam.report.charts import line_chart
 from lora_sam.report.classes import class_note, class_table
@@ -54,7 +54,7 @@ def robustness_section(content: Mapping[str, Any]) -> Element:
         *_other(content),
         None if classes is None else element("h3", "By class"),
         None if classes is None else class_table(classes, "robustness.json"),
-        None if classes is None else element("p", class_note(), class_="note"),
+        None if classes is None else element("p", class_note(classes), class_="note"),
         element(
             "p",
             "In brackets: 95 % interval from drawing whole images again and again, the same for both; a difference "

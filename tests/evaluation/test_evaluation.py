@@ -282,8 +282,20 @@ class TestTables:
         assert all(line.count("|") == 10 for line in lines[:5])
         assert lines[6] == (
             "5 images, 10 objects (S 10, M 0, L 0; limits 32² and 96² px); "
-            "294,912 trainable parameters (0.31%), adapter 1.19 MB; training 4 min 32 s, peak memory 2.50 GB."
+            "294,912 trainable parameters (0.31%), adapter 1.19 MB; training 4 min 32 s, peak memory 2.50 GB. "
+            "Intervals draw whole images."
         )
+
+    def test_it_is_said_what_intervals_draw(self, report: dict[str, Any]) -> None:
+        report["groups"] = {"count": 2, "whole": "volume", "part": "slice"}
+        for drawn, said in (
+            ("groups", "Intervals draw whole volumes."),
+            ("objects", "Intervals draw the objects of the one volume: they say nothing of others."),
+        ):
+            report["base"]["resampled"] = drawn
+            assert markdown_table(report).splitlines()[6].endswith(said)
+        del report["base"]["resampled"], report["groups"]  # of an older version
+        assert "Intervals draw" not in markdown_table(report)
 
     def test_small_figures_of_the_caption(self, report: dict[str, Any]) -> None:
         report.update(adapter_bytes=812, peak_memory_bytes=45_600, seconds=3.21)
@@ -371,6 +383,7 @@ class TestClasses:
             for name in ("base", "tuned", "delta"):
                 assert ring[figure][name] == expected[name][figure]
                 assert ring[figure][f"{name}_interval"] == expected[name][f"{figure}_interval"]
+            assert ring[figure]["independent"] == len(rings)
 
     @pytest.mark.parametrize("classes", [(), [("ring", "ring")] * 5])
     def test_without_classes_or_with_one_there_is_no_such_key(self, classes: Any) -> None:
@@ -392,7 +405,15 @@ class TestClasses:
         assert lines[11].startswith("| ring | 4 | 0.500 -> 0.850 | +0.350 [+0.")
         assert lines[12].startswith("| mean of classes |  | 0.500 -> ")
         assert lines[13].startswith("| all in one count |  |  |  |  |  | 0.")
-        assert all(len(re.findall(r"(?<!\\)\|", line)) == 8 for line in lines[8:])
+        assert all(len(re.findall(r"(?<!\\)\|", line)) == 8 for line in lines[8:14])
+        assert lines[15] == "Too few images to trust the intervals of all classes: fewer than 10 have the class."
+        classified["classes"]["classes"][1]["iou"]["independent"] = 10
+        assert markdown_table(classified).splitlines()[15] == (
+            r"Too few images to trust the intervals of a \| name of [red] ünd quite some length: fewer than 10 have "
+            "the class."
+        )
+        classified["classes"]["classes"][0]["iou"]["independent"] = 10
+        assert len(markdown_table(classified).splitlines()) == 14
         console = Console(file=StringIO(), width=80)
         console.print(render_table(classified))
         text = console.file.getvalue()  # type: ignore[attr-defined]

@@ -198,7 +198,8 @@ def test_only_what_is_wanted_is_measured() -> None:
 def test_a_verdict_for_what_was_trained_and_a_warning_for_what_was_lost() -> None:
     better = measured().report(("box", "point", "everything"), 3, 2)
     assert kind_lines(better)[-1] == (
-        "With no prompts: better, AP at 0.5 0.500 -> 1.000, difference +0.500 (95 % interval +0.500 to +0.500)."
+        "With no prompts: better, AP at 0.5 0.500 -> 1.000, difference +0.500 (95 % interval +0.500 to +0.500, "
+        "too few images to trust it)."
     )
     worse = measured(predictors={"base": Known(2, 0.1), "tuned": Known(16, 0.8)}).report(("everything",), 3, 2)
     boxes, clicks = kind_lines(worse)
@@ -206,6 +207,13 @@ def test_a_verdict_for_what_was_trained_and_a_warning_for_what_was_lost() -> Non
     assert boxes.endswith("prompt=mixed trains boxes beside points, prompt=iterative with corrections.")
     assert clicks.startswith("Warning: with clicks, which were not trained, tuned is worse: IoU after 3 clicks 0.938")
     assert kind_lines({}) == []
+    assert all("too few images to trust it" in line for line in kind_lines(worse))
+    assert all(said.endswith("Too few images to trust these intervals.") for said in where_further(worse))
+    of_all = [worse["automatic"]["ap_50"], worse["clicks"]["iou_1"], *(kind["compared"] for kind in worse["kinds"])]
+    assert {figure["independent"] for figure in of_all} == {3}
+    for figure in of_all:
+        figure["independent"] = 10
+    assert not any("too few" in line.lower() for line in (*kind_lines(worse), *where_further(worse)))
 
 
 def test_the_interval_draws_images() -> None:

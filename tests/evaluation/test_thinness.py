@@ -82,6 +82,9 @@ def test_what_is_reported_of_thin_objects() -> None:
     first, second = thinness_lines(report)
     assert first.startswith("2 of 2 objects are thin (median width 3.5 px): clDice 0.000 -> 1.000 (+1.000 [+1.000, ")
     assert second.startswith("boundary F1 within a tenth of the width 0.")
+    assert second.endswith("; too few images have them to trust the intervals.")
+    report["cldice"]["independent"] = report["boundary_f1"]["independent"] = 10
+    assert thinness_lines(report)[1].endswith("]).")
 
 
 def test_other_objects_are_no_thin_ones() -> None:

@@ -9,7 +9,7 @@ from lora_sam.core.console import text_table
 from lora_sam.core.groups import counted_images, independent
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.backends.result import Comparison, Measured
-from lora_sam.evaluation.result import FEW_IMAGES
+from lora_sam.evaluation.comparison import FEW_IMAGES
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from lora_sam.core.console import text_table
 from lora_sam.core.groups import counted_images, independent
-from lora_sam.evaluation.comparison import PairedMeans
-from lora_sam.evaluation.result import FEW_IMAGES
+from lora_sam.evaluation.classes import few_line
+from lora_sam.evaluation.comparison import FEW_IMAGES, PairedMeans
 from lora_sam.evaluation.robustness.findings import Findings
 from lora_sam.evaluation.robustness.measure import OWN
 
@@ -41,6 +41,8 @@ def sentences(findings: Findings) -> list[str]:
     content = {"images": findings.images, "groups": findings.groups and asdict(findings.groups)}
     few = "; too few images to trust intervals" if independent(content) < FEW_IMAGES else ""
     lines = [f"{counted_images(content)}, {findings.objects:,} objects, the same prompts for both{few}"]
+    if findings.classes is not None and (of_classes := few_line(asdict(findings.classes), _MOST_CLASSES)) is not None:
+        lines.append(of_classes)
     if findings.forgetting is not None:
         lines.append(findings.forgetting.sentence)
     return lines
