@@ -90,7 +90,7 @@ class LearningCurve(TrainingKeys):
         failed: dict[str, str] = {}
         spent: list[float] = []
         for number, (shots, draw) in enumerate(jobs, 1):
-            name = f"{plural(shots, 'image')}, draw {draw}"
+            name = _name(shots, draw)
             directory = out / f"shots_{shots:04d}" / f"draw_{draw}"
             left = f", about {_minutes(sum(spent) / len(spent) * (len(jobs) - number + 1))} left" if spent else ""
             print(f"[{number}/{len(jobs)}] {name}{left}", file=sys.stderr, flush=True)
@@ -223,9 +223,13 @@ def _collected(out: Path, jobs: list[tuple[int, int]], failed: Mapping[str, str]
     reports: dict[int, list[dict[str, Any]]] = {}
     for shots, draw in jobs:
         file = RunDirectory(out / f"shots_{shots:04d}" / f"draw_{draw}").evaluation
-        if file.is_file():
+        if file.is_file() and _name(shots, draw) not in failed:  # it may have failed after its evaluation
             reports.setdefault(shots, []).append(read_json(file, "remove its directory and give the command again"))
     return curve_of([size_of(shots, found) for shots, found in reports.items()], failed, images)
+
+
+def _name(shots: int, draw: int) -> str:
+    return f"{plural(shots, 'image')}, draw {draw}"
 
 
 def _minutes(seconds: float) -> str:

@@ -79,6 +79,7 @@ def where_further(report: Mapping[str, Any]) -> list[str]:
             f"{found['fitted_on']:,} validation images"
             + (", some or all of which are measured here, so AP flatters" if report.get("chosen_on") else "")
             + (f"; no mask at all in images: {', '.join(empty)}." if empty else ".")
+            + f" {_part(report)} without an object are left out: masks that are found there count nowhere."
             + _few(found["ap_50"])
         )
     if (found := report.get("clicks")) is not None:
@@ -87,6 +88,11 @@ def where_further(report: Mapping[str, Any]) -> list[str]:
             f"{found['most']} clicks each." + _few(found[f"iou_{CLICKS[0]}"])
         )
     return sentences
+
+
+def _part(report: Mapping[str, Any]) -> str:
+    """What is measured one by one: images, or tiles or slices of them."""
+    return f"{report['groups']['part']}s".capitalize() if "groups" in report else "Images"
 
 
 def _few(figure: Mapping[str, Any]) -> str:

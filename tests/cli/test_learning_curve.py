@@ -121,6 +121,25 @@ def test_a_failure_stops_nothing_else(
     assert curve.failed == {"2 images, draw 0": "no memory"}
 
 
+def test_a_training_that_failed_after_its_evaluation_is_not_among_the_figures(
+    tmp_path: Path, blobs: Path, trained: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was counted as one that failed and as a draw."""
+    whole = train_module.fine_tune
+
+    def failing(config: dict[str, Any], directory: Path, words: list[str]) -> float:
+        reached = whole(config, directory, words)
+        if config["trainer"]["draw"] == 1:
+            raise TrainingError("disk full")
+        return reached
+
+    monkeypatch.setattr(train_module, "fine_tune", failing)
+    assert asked(f"data.root={blobs}", "shots=[1]", "draws=3", f"out={tmp_path / 'curve'}").perform() == 1
+    curve = read_curve(tmp_path / "curve")
+    assert curve.failed == {"1 image, draw 1": "disk full"}
+    assert [(size.shots, size.draws, size.each) for size in curve.sizes] == [(1, 2, pytest.approx((0.4, 0.42)))]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -133,6 +133,9 @@ def test_empty_images_are_counted_and_told() -> None:
     assert report["automatic"]["ap_50"]["tuned"] == 0.0
     assert "no mask at all in images: 3 of tuned." in where_further(report)[0]
     assert "flatters" not in where_further(report)[0]
+    assert "Images without an object are left out: masks that are found there count" in where_further(report)[0]
+    tiles = {**report, "groups": {"count": 1, "whole": "image", "part": "tile"}}
+    assert "Tiles without an object are left out: " in where_further(tiles)[0]
     said = "2 validation images, some or all of which are measured here, so AP flatters; no mask"
     assert said in where_further({**report, "chosen_on": 3})[0]
 
