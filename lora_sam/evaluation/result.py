@@ -272,7 +272,10 @@ def difference(report: Mapping[str, Any]) -> str:
     else:
         measured = f"{plural(objects, 'object')} in {counted_images(report)}"
     sentence = f"{claim}: {first.numbers}, on {measured}"
-    if independent(report) < FEW_IMAGES:
+    rest_on = independent(report)
+    if first.alone:  # that is measured on some images alone
+        rest_on = report["automatic"]["ap_50"].get("independent", rest_on)
+    if rest_on < FEW_IMAGES:
         few = "images" if "groups" not in report else f"{report['groups']['whole']}s"
         sentence += f", too few {few} to trust the interval"
     if known:

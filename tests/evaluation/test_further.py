@@ -116,6 +116,10 @@ def test_a_run_that_was_trained_to_find_objects_is_judged_by_what_it_finds() -> 
     )
     assert not any(line.startswith("With no prompts") for line in kind_lines(report))
     assert "on 6 objects in 3 of 9 images" in verdict({**report, "images": 9})
+    many = {**report, "images": 12}
+    assert "in 3 of 12 images, too few images to trust the interval" in verdict(many)  # AP is that of three
+    many["automatic"]["ap_50"]["independent"] = 10
+    assert "too few" not in verdict(many)
 
 
 @pytest.mark.parametrize("trained", [("point",), ("box", "point", "everything"), ()])
