@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lora_sam.core.console import text_table
 from lora_sam.core.groups import counted_images, independent
 from lora_sam.core.wording import plural
+from lora_sam.evaluation.backends.names import BACK_ENDS
 from lora_sam.evaluation.backends.result import Comparison, Measured
 from lora_sam.evaluation.comparison import FEW_IMAGES
 
@@ -62,6 +63,7 @@ def caption(comparison: Comparison) -> list[str]:
         )
     elif comparison.mask_threshold:
         lines.append(f"logit threshold {comparison.mask_threshold:g}")
+    lines += _other_arithmetic(comparison)
     height, width = comparison.image_size
     host = comparison.host
     threads = "" if host.threads is None else f", {plural(host.threads, 'thread')}"
@@ -73,6 +75,18 @@ def caption(comparison: Comparison) -> list[str]:
         f"first and next prompt on {width} x {height} px",
         "memory: peak of a process that loads the back end and segments one image",
         f"{host.cpu}, {plural(host.cores, 'core')}{threads}",
+    ]
+
+
+def _other_arithmetic(comparison: Comparison) -> list[str]:
+    """Back ends that were computed otherwise than their names say, as in bf16 on a processor that has none."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for name, found in comparison.backends.items():
+        if found.execution != BACK_ENDS[name].execution:
+            names.setdefault((BACK_ENDS[name].execution, found.execution), []).append(name)
+    return [
+        f"{' and '.join(of)} computed in {done}: not in {asked} on this processor"
+        for (asked, done), of in names.items()
     ]
 
 

@@ -76,6 +76,17 @@ def test_the_caption_says_how(comparison: Callable[..., Comparison]) -> None:
     assert caption(comparison(host=host))[-1] == "a CPU, 2 cores, 1 thread"
 
 
+def test_arithmetic_that_a_processor_lacks_is_said(
+    comparison: Callable[..., Comparison], measured: Callable[..., Measured]
+) -> None:
+    """The rows of bf16 were those of f32 without a word."""
+    names = ("fp16", "bf16", "int8_bf16")
+    lines = caption(comparison(backends={name: measured(execution="f32") for name in names}))
+    assert lines[1] == "bf16 and int8_bf16 computed in f32: not in bf16 on this processor"
+    right = {name: measured(execution="bf16" if name.endswith("bf16") else "f32") for name in names}
+    assert "computed in" not in " ".join(caption(comparison(backends=right)))
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(0.1234, "0.123"), (1.234, "1.23"), (12.34, "12.3"), (123.4, "123"), (12345.6, "12,346")]
 )
