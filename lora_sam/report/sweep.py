@@ -19,6 +19,7 @@ from lora_sam.report.sweep_charts import cost_chart, heat_map, parallel_chart
 from lora_sam.report.sweep_table import (
     BY_HEART,
     SETS,
+    chose_nothing,
     figure,
     interval,
     letter_of,
@@ -106,6 +107,8 @@ def _header(sweep: Sweep) -> Element:
         f"{plural(tied, 'job')} may be as good: what the best has more may be luck of the images."
         if tied and not sweep.groups
         else "The test images choose nothing: their figures are those of a model they have not seen."
+        if chose_nothing(sweep)
+        else "They are also the images that are reported (evaluate_split=val), so those figures flatter."
     )
     append(
         head,
@@ -116,7 +119,7 @@ def _header(sweep: Sweep) -> Element:
         element(
             "p",
             "The highest of several validations is a little too high: it was chosen for being high. What the best job "
-            "is worth is its figure on the test images.",
+            f"is worth is its figure on {'the test images' if chose_nothing(sweep) else 'images that chose nothing'}.",
             class_="note",
         ),
     )

@@ -44,17 +44,17 @@ def table(sweep: Sweep) -> Table:
     keys = [key for key in sweep.varied if key != "seed" or not sweep.groups]
     names, test = short_names(keys), f"{split_of(sweep)} IoU"
     places = places_of(sweep)
+    told = f"{test} chooses nothing" if chose_nothing(sweep) else f"{test} is of images that chose, and flatters"
     if sweep.groups:
         headings = ["", *names.values(), "seeds", "val IoU", "95 %", "± seeds", test]
         rows = [_group_cells(place, group, keys) for place, group in zip(places, sweep.groups, strict=True)]
         rows += _without_figures(sweep, keys)
-        caption = f"validation IoU: mean of the seeds, 95 % interval over seeds and images; {test} chooses nothing"
+        caption = f"validation IoU: mean of the seeds, 95 % interval over seeds and images; {told}"
     else:
         headings = ["", "job", *names.values(), "val IoU", "95 %", test, "time"]
         rows = [_job_cells(place, job, keys) for place, job in zip(places, sweep.ranking(), strict=True)]
         caption = (
-            "ranked by validation IoU, 95 % interval over its images; ≈: what the best has more may be luck; "
-            f"{test} chooses nothing"
+            f"ranked by validation IoU, 95 % interval over its images; ≈: what the best has more may be luck; {told}"
         )
     if len(sweep.validation_sets) > 1:
         caption = f"{SETS}; {caption}"
@@ -66,6 +66,11 @@ def table(sweep: Sweep) -> Table:
 def split_of(sweep: Sweep) -> str:
     """The split that the jobs were evaluated on."""
     return "/".join(dict.fromkeys(job.split for job in sweep.jobs if job.split is not None)) or "test"
+
+
+def chose_nothing(sweep: Sweep) -> bool:
+    """Whether the images that the jobs were evaluated on are none of those that ranked them (evaluate_split=val)."""
+    return all(job.split in (None, "test") for job in sweep.jobs)
 
 
 def letter_of(validation_set: int | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -43,6 +44,17 @@ def rendered(found: Sweep, width: int) -> list[str]:
     console.print(table(found))
     assert isinstance(console.file, io.StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_images_that_are_reported_and_chose_are_not_said_to_choose_nothing(sweep: tuple[Sweep, Path]) -> None:
+    """With evaluate_split=val the table said that val chooses nothing, below what it had ranked by it."""
+    found, place = sweep
+    own = replace(found, jobs=tuple(replace(one, split=one.split and "val") for one in found.jobs))
+    assert "test IoU chooses nothing" in " ".join(rendered(found, 80)[-3:])
+    assert "val IoU is of images that chose, and flatters" in " ".join(rendered(own, 80)[-3:])
+    pages = sweep_page(found, place), sweep_page(own, place)
+    flatter, last = "so those figures flatter", "is worth is its figure on images that chose nothing"
+    assert [(flatter in page, last in page) for page in pages] == [(False, False), (True, True)]
 
 
 def test_the_table_fits_80_columns_whatever_was_typed(sweep: tuple[Sweep, Path], tmp_path: Path) -> None:
