@@ -7,7 +7,7 @@ from typing import Any
 
 from lora_sam.evaluation.comparison import too_few
 from lora_sam.evaluation.further_rows import CLICKS
-from lora_sam.evaluation.result import found_alone
+from lora_sam.evaluation.result import found_alone, kept_base
 
 _NAMES = {"box": "boxes", "point": "single points", "clicks": "clicks", "everything": "no prompts"}
 
@@ -15,7 +15,7 @@ _NAMES = {"box": "boxes", "point": "single points", "clicks": "clicks", "everyth
 def kind_lines(report: Mapping[str, Any]) -> list[str]:
     """A verdict for each kind that was trained, and a warning for each other one that got worse, in one line each.
 
-    Not for the one that the run is judged by (`lora_sam.evaluation.result.lead`), which has its verdict.
+    Not for the one that the run is judged by (`lora_sam.evaluation.result.lead`) where the verdict has its figures.
 
     Where nothing at all is found without prompts, one line more says what to change.
 
@@ -25,9 +25,9 @@ def kind_lines(report: Mapping[str, Any]) -> list[str]:
         report: Content of `evaluation.json`.
     """
     lines = []
-    alone = found_alone(report)
+    said = found_alone(report) and not kept_base(report)
     for kind in report.get("kinds", ()):
-        if alone and kind["name"] == "everything":
+        if said and kind["name"] == "everything":
             continue  # the verdict says it
         values, name = kind["compared"], _NAMES.get(kind["name"], kind["name"])
         low, high = values["delta_interval"]

@@ -120,6 +120,9 @@ def test_a_run_that_was_trained_to_find_objects_is_judged_by_what_it_finds() -> 
     assert "in 3 of 12 images, too few images to trust the interval" in verdict(many)  # AP is that of three
     many["automatic"]["ap_50"]["independent"] = 10
     assert "too few" not in verdict(many)
+    kept = {**report, "validation": {"base": 0.5, "trained": 0.4, "kept_step": 0, "per_image": []}}
+    assert verdict(kept).startswith("Training did not beat the base: validation IoU 0.500 before, 0.400 at best")
+    assert any(line.startswith("With no prompts: better") for line in kind_lines(kept))
 
 
 @pytest.mark.parametrize("trained", [("point",), ("box", "point", "everything"), ()])
