@@ -207,6 +207,30 @@ def test_labels_in_the_root_are_named_with_what_to_type(tmp_path: Path, opened: 
     assert np.array_equal(splits.train[0].masks, [polygon(SQUARE), polygon(TRIANGLE)])
 
 
+@pytest.mark.parametrize(
+    ("picture", "label"),
+    [
+        ("{split}/{name}_img.png", "{split}/{name}_masks.png"),  # as cellpose wants them for training
+        ("{split}/images/{name}_image.png", "{split}/masks/{name}_mask.png"),
+        ("images/{split}/{name}_raw.png", "labels/{split}/{name}.png"),
+    ],
+)
+def test_endings_of_images_and_of_labels(picture: str, label: str, tmp_path: Path, opened: Open) -> None:
+    values = polygon(SQUARE) * np.uint8(1) + polygon(TRIANGLE) * np.uint8(2)
+    for split in ("train", "val", "test"):
+        for name in ("a 1", "b"):
+            images((tmp_path / picture.format(split=split, name=name)).parent, (f"{name}.png",))
+            plain = (tmp_path / picture.format(split=split, name=name)).with_name(f"{name}.png")
+            plain.rename(tmp_path / picture.format(split=split, name=name))
+            file = tmp_path / label.format(split=split, name=name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values).save(file)
+    splits = opened(tmp_path)
+    assert sizes(splits) == [2, 2, 2]
+    assert np.array_equal(splits.val[0].masks, [polygon(SQUARE), polygon(TRIANGLE)])
+    assert splits.val.ids[0] == picture.format(split="val", name="a 1")
+
+
 def nested(root: Path, image_folder: str, label_folder: str) -> None:
     """Label images in folders within the folders of splits, none in these themselves."""
     label = polygon(SQUARE) * np.uint8(1) + polygon(TRIANGLE) * np.uint8(2)

@@ -13,8 +13,8 @@ KNOWN = (
 )  # fmt: skip
 """Endings by which labels are told from the images that they lie beside."""
 
-CHANNEL = "_0000"
-"""What nnU-Net writes behind the name of an image, for its first channel."""
+OF_IMAGES = ("_0000", "_img", "_image", "_raw")
+"""What names of images have behind them where those of labels have an ending too: nnU-Net's first channel, cellpose."""
 
 LABELS = re.compile(r"mask|gt|truth|label|annot|seg|trimap|manual|target", re.IGNORECASE)
 """What names of files and folders of labels have in them."""
@@ -33,7 +33,8 @@ def suffix_of(images: Iterable[str], labels: Iterable[str]) -> str:
     """
     known, others = set(images), set(labels)
     if known == others:  # one folder
-        counts = Counter(end for end in KNOWN for name in others if name.endswith(end) and name[: -len(end)] in known)
+        begun = known | {name.removesuffix(end) for end in OF_IMAGES for name in known}
+        counts = Counter(end for end in KNOWN for name in others if name.endswith(end) and name[: -len(end)] in begun)
     elif known & others:
         return ""
     else:
@@ -69,6 +70,12 @@ def beginnings_of(images: Iterable[str], labels: Iterable[str]) -> tuple[str, st
         numbers.append({part[2] for part in parts if part})
     told = found[0] != found[1] and LABELS.search(found[1]) is not None and numbers[1] <= numbers[0]
     return (found[0], found[1]) if told else None
+
+
+def ending_of(names: Iterable[str], endings: Iterable[str]) -> str:
+    """The first of the endings that all names have; empty where there is none."""
+    every = list(names)
+    return next((end for end in endings if all(name.endswith(end) for name in every)), "")
 
 
 def stripped(labels: Mapping[str, list[Path]], suffix: str) -> Files:

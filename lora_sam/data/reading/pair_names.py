@@ -11,7 +11,16 @@ from pathlib import Path
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
 from lora_sam.data.noticed import Notes
-from lora_sam.data.reading.affixes import CHANNEL, Files, beginnings_of, stripped, suffix_of, without
+from lora_sam.data.reading.affixes import (
+    KNOWN,
+    OF_IMAGES,
+    Files,
+    beginnings_of,
+    ending_of,
+    stripped,
+    suffix_of,
+    without,
+)
 from lora_sam.data.reading.file_types import ending
 from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.paths import data_folders, listing
@@ -105,10 +114,19 @@ def told_apart(
         labels.update(renamed)
         said = " and ".join(f"{word}..." for word in words)
         notes.append(f"{other}: {what}s belong to the images of the same number: they are called {said}")
-    elif images and labels and not images.keys() & labels.keys() and all(name.endswith(CHANNEL) for name in images):
-        kept = stripped(images, CHANNEL)
-        images.clear()
-        images.update(kept)
+    if images and labels and not images.keys() & labels.keys() and (end := ending_of(images, OF_IMAGES)):
+        kept, behind = stripped(images, end), ending_of(labels, KNOWN)
+        if kept.keys() & labels.keys():
+            behind = ""
+        elif not kept.keys() & stripped(labels, behind).keys():
+            return
+        found = stripped(labels, behind)
+        for files, new in ((images, kept), (labels, found)):
+            files.clear()
+            files.update(new)
+        if behind or suffix:
+            said = f"{end} and {what}s with {behind or suffix}"
+            notes.append(f"{folder}: images are named with {said} behind what both have in common")
 
 
 def _one_each(labels: Files, suffix: str, what: str) -> None:

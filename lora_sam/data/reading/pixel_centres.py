@@ -29,6 +29,7 @@ _SHARE = 0.9  # of outlines that tell
 _LEAST = 8  # corners of an outline that tells by its steps
 _RECTANGLE = 4  # turns
 _EXACT = 1e-6
+_ENOUGH = 5000  # outlines that tell
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Courses:
             slip: By how much coordinates may be off, because they were rounded.
         """
         points = np.concatenate(rings)
-        if not (np.abs(points) < 1e6).all():
+        if self.counts.total() >= _ENOUGH or not (np.abs(points) < 1e6).all():
             return
         whole = np.rint(points)
         if np.abs(points - whole).max() <= slip + _EXACT:
@@ -113,10 +114,11 @@ def _without_bridges(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], 
     """Where the steps of an outline [N, 2] begin, and the steps, but for those that lead to a hole and back."""
     following = np.roll(points, -1, axis=0)
     steps = following - points
-    swap = (points[:, 0] > following[:, 0]) | ((points[:, 0] == following[:, 0]) & (points[:, 1] > following[:, 1]))
-    ends = np.where(swap[:, None], np.hstack([following, points]), np.hstack([points, following]))
-    _, which, times = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
-    kept = (times[which.reshape(-1)] < 2) | _from_pixel_to_pixel(steps)
+    kept = _from_pixel_to_pixel(steps)
+    others = np.flatnonzero(~kept)
+    ends = [frozenset(map(tuple, (points[place].tolist(), following[place].tolist()))) for place in others.tolist()]
+    times = Counter(ends)
+    kept[others] = [times[pair] < 2 for pair in ends]
     return points[kept], steps[kept]
 
 
