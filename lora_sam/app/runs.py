@@ -14,7 +14,8 @@ from lora_sam.core.metrics_log import read_metrics
 from lora_sam.core.run_directory import SWEEP, RunDirectory, find_run
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.layout import validate_report
-from lora_sam.evaluation.result import lead, verdict
+from lora_sam.evaluation.lead import lead
+from lora_sam.evaluation.result import verdict
 from lora_sam.runs.adapter_files import read_facts
 
 _DEPTHS = 4  # outputs/<date>/<time>, multirun/<date>/<time>/<job>

@@ -16,7 +16,7 @@ from lora_sam.core.run_directory import find_run
 from lora_sam.deployment.hub import collected, uploaded
 from lora_sam.deployment.space import collect_space
 from lora_sam.evaluation.layout import validate_report
-from lora_sam.evaluation.result import lead
+from lora_sam.evaluation.lead import lead
 from lora_sam.runs.adapter_files import find_adapter, read_facts
 
 _NAME = r"^[\w.-]{1,96}/[\w.-]{1,96}$"

@@ -7,7 +7,8 @@ from typing import Any
 
 from lora_sam.evaluation.comparison import too_few
 from lora_sam.evaluation.further_rows import CLICKS
-from lora_sam.evaluation.result import found_alone, kept_base
+from lora_sam.evaluation.lead import found_alone
+from lora_sam.evaluation.result import kept_base
 
 _NAMES = {"box": "boxes", "point": "single points", "clicks": "clicks", "everything": "no prompts"}
 
@@ -15,7 +16,7 @@ _NAMES = {"box": "boxes", "point": "single points", "clicks": "clicks", "everyth
 def kind_lines(report: Mapping[str, Any]) -> list[str]:
     """A verdict for each kind that was trained, and a warning for each other one that got worse, in one line each.
 
-    Not for the one that the run is judged by (`lora_sam.evaluation.result.lead`) where the verdict has its figures.
+    Not for the one that the run is judged by (`lora_sam.evaluation.lead`) where the verdict has its figures.
 
     Where nothing at all is found without prompts, one line more says what to change.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.calling import step_called
@@ -13,6 +12,7 @@ from lora_sam.core.groups import Parts, counted_images, groups_in, independent, 
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.comparison import FEW_IMAGES, compare
 from lora_sam.evaluation.layout import SCHEMA_VERSION, validate_report
+from lora_sam.evaluation.lead import by_iou, lead
 from lora_sam.prompts.iterative import most_rounds
 
 if TYPE_CHECKING:
@@ -191,68 +191,6 @@ def _claim(report: Mapping[str, Any]) -> str:
     return difference(report)
 
 
-@dataclass(frozen=True)
-class Lead:
-    """The figure that a run is judged by.
-
-    Attributes:
-        figure: What it is, at the beginning of a sentence.
-        alone: Whether it is AP at IoU 0.5 without prompts; else it is the IoU per object with the run's own prompts.
-        base: Its value for the base.
-        tuned: Its value for the tuned model.
-        delta: Tuned − base.
-        interval: 95 % interval of `delta`.
-    """
-
-    figure: str
-    alone: bool
-    base: float
-    tuned: float
-    delta: float
-    interval: tuple[float, float]
-
-    @property
-    def better(self) -> bool:
-        """Whether the interval lies above 0."""
-        return self.interval[0] > 0
-
-    @property
-    def worse(self) -> bool:
-        """Whether the interval lies below 0."""
-        return self.interval[1] < 0
-
-    @property
-    def numbers(self) -> str:
-        """All of it."""
-        low, high = self.interval
-        return (
-            f"{self.figure} {self.base:.3f} -> {self.tuned:.3f}, difference {self.delta:+.3f} "
-            f"(95 % interval {low:+.3f} to {high:+.3f})"
-        )
-
-
-def lead(report: Mapping[str, Any]) -> Lead:
-    """What a run is judged by: AP without prompts where it was trained for that and not for boxes, else the IoU."""
-    if not found_alone(report):
-        return _by_iou(report)
-    (kind,) = (kind for kind in report["kinds"] if kind["name"] == "everything")
-    found = kind["compared"]
-    low, high = found["delta_interval"]
-    return Lead(kind["figure"], True, found["base"], found["tuned"], found["delta"], (low, high))
-
-
-def found_alone(report: Mapping[str, Any]) -> bool:
-    """Whether the run was trained to find objects without prompts, and not for boxes."""
-    trained = {kind["name"]: kind["trained"] for kind in report.get("kinds", ())}
-    return bool(trained.get("everything", False)) and not trained.get("box", True)
-
-
-def _by_iou(report: Mapping[str, Any]) -> Lead:
-    low, high = report["delta"]["iou_interval"]
-    base, tuned = report["base"]["iou"], report["tuned"]["iou"]
-    return Lead("IoU per object", False, base, tuned, report["delta"]["iou"], (low, high))
-
-
 def difference(report: Mapping[str, Any]) -> str:
     """Base and tuned in one sentence, whatever was validated; in two where masks without prompts were trained."""
     first = lead(report)
@@ -283,7 +221,7 @@ def difference(report: Mapping[str, Any]) -> str:
     elif chosen := report.get("chosen_on", 0):
         which = "these images" if chosen == images else f"{chosen} of these images"
         sentence += f"; {which} chose the weights by validation, so their figures flatter"
-    return f"{sentence}. With a point on each: {_by_iou(report).numbers}." if first.alone else f"{sentence}."
+    return f"{sentence}. With a point on each: {by_iou(report).numbers}." if first.alone else f"{sentence}."
 
 
 def first_prompts(report: Mapping[str, Any]) -> str | None:

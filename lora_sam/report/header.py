@@ -8,7 +8,8 @@ from xml.etree.ElementTree import Element
 
 from lora_sam.core.groups import counted_images
 from lora_sam.core.wording import duration, plural
-from lora_sam.evaluation.result import kept_base, lead, verdict
+from lora_sam.evaluation.lead import lead
+from lora_sam.evaluation.result import kept_base, verdict
 from lora_sam.report.markup import element
 
 _AP = (

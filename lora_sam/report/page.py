@@ -15,12 +15,12 @@ import numpy as np
 
 from lora_sam.core.files import write_text
 from lora_sam.core.wording import duration, plural
+from lora_sam.evaluation.lead import found_alone
 from lora_sam.evaluation.metrics import PER_OBJECT_METRICS, ROWS, SIZES
 from lora_sam.evaluation.result import (
     by_chance,
     clicks_command,
     first_prompts,
-    found_alone,
     held_out,
     kept_base,
     refuted,

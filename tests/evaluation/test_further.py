@@ -21,7 +21,8 @@ from lora_sam.evaluation.further import Further, paired_figure
 from lora_sam.evaluation.further_rows import ROWS
 from lora_sam.evaluation.kinds import kind_lines, where_further
 from lora_sam.evaluation.layout import validate_report
-from lora_sam.evaluation.result import lead, verdict
+from lora_sam.evaluation.lead import lead
+from lora_sam.evaluation.result import verdict
 from lora_sam.evaluation.table import markdown_table, render_table
 from lora_sam.prompts.interface import Kind
 from lora_sam.report.further import find_masks
