@@ -29,6 +29,7 @@ _SHARE = 0.9  # of outlines that tell
 _LEAST = 8  # corners of an outline that tells by its steps
 _RECTANGLE = 4  # turns
 _EXACT = 1e-6
+_MOST_RINGS = 100  # of one object
 _ENOUGH = 5000  # outlines that tell
 
 
@@ -51,6 +52,8 @@ class Courses:
             area: As stated beside it.
             slip: By how much coordinates may be off, because they were rounded.
         """
+        if len(rings) > _MOST_RINGS:
+            return
         points = np.concatenate(rings)
         if self.counts.total() >= _ENOUGH or not (np.abs(points) < 1e6).all():
             return
