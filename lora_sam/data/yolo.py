@@ -21,14 +21,12 @@ from lora_sam.data.reading.outline import Outline
 from lora_sam.data.reading.outlined import Picture, open_pictures, split_in
 from lora_sam.data.reading.paths import data_root, inside, is_text, shown
 from lora_sam.data.reading.tool_files import LOOKED_AT, files_below
+from lora_sam.data.reading.yolo_table import read_table, table_in
 from lora_sam.data.splits import Splits, spellings
 
-_TABLES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _NAME_LISTS = ("classes.txt", "obj.names")
 _BOX = 5  # numbers of a line that is a box
 _BOXED, _NEAR = 4 + 6, 0.005  # numbers of a box and three corners; shares by which it may be off
-_MAX_TABLE = 2**20  # bytes
-_MAX_DEPTH = 32
 _MAX_LABELS = 2**26  # bytes
 _LINE = re.compile(rb"\s*\d+(?:\.0*)?(?:[ \t]+-?[\d.]+(?:[eE]-?\d+)?){4,}\s*$", re.MULTILINE)
 _IMAGES, _LABELS = "images", "labels"
@@ -53,7 +51,7 @@ class Yolo(FormatOptions):
             DataError: anything is missing, damaged or inconsistent; names the file, the line and the remedy.
         """
         root = data_root(self.root, follow_links=self.follow_links)
-        table = _table(root)
+        table = read_table(root)
         names = _names(table, root)
         if "kpt_shape" in table:
             raise DataError(
@@ -92,48 +90,13 @@ def recognise(root: Path) -> str | None:
     first = next((path for path in islice(texts, 50) if _LINE.match(ends_of(path))), None)
     if first is None:
         return None
-    table = next((name for name in _TABLES if (root / name).is_file()), None)
-    return f"{table or 'text files'} and {first.parent.relative_to(root)}"
+    table = table_in(root)
+    return f"{'text files' if table is None else table.name} and {first.parent.relative_to(root)}"
 
 
 def _is_of_labels(file: Path, root: Path) -> bool:
     """Whether a text file lies in a folder of labels, or beside an image of its name."""
     return _LABELS in file.relative_to(root).parts[:-1] or any(file.with_suffix(end).is_file() for end in SUFFIXES)
-
-
-def _table(root: Path) -> dict[str, Any]:
-    """The content of data.yaml; empty where there is none."""
-    import yaml
-
-    file = next((root / name for name in _TABLES if (root / name).is_file()), None)
-    if file is None:
-        return {}
-    try:
-        if file.stat().st_size > _MAX_TABLE:
-            raise DataError(f"{file}: is larger than 1 MiB; is it the right file?", "bad_annotation")
-        text = file.read_text(encoding="utf-8")
-        loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a hundred times as fast, where libyaml is there
-        depth = 0
-        for event in yaml.parse(text, Loader=loader):  # without recursion, and so before anything is built
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > _MAX_DEPTH:
-                raise DataError(
-                    f"{file}: is nested deeper than {_MAX_DEPTH} levels; is it the right file?", "bad_annotation"
-                )
-        content = yaml.load(text, Loader=loader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(
-            f"{file}: is not valid YAML ({shown(str(error))}); export it again.", "bad_annotation"
-        ) from error
-    except OSError as error:
-        raise DataError(
-            f"{file}: cannot be read ({error.strerror}); check its permissions.", "unreadable_file"
-        ) from error
-    if not isinstance(content, dict):
-        raise DataError(
-            f"{file}: holds {shown(content)}; it takes keys such as train, val and names.", "bad_annotation"
-        )
-    return {**content, "": file}
 
 
 def _names(table: dict[str, Any], root: Path) -> dict[int, str]:
