@@ -45,10 +45,8 @@ def missing_engine(choice: str) -> str | None:
             require_extra(_NEEDS[choice], choice)
         except ConfigError as error:
             return str(error)
-    ray = "hydra_plugins.hydra_ray_launcher"
-    if choice == "hydra/launcher=ray" and not is_there(
-        ray
-    ):  # without an extra of ours: it wants an older cloudpickle than joblib
+    # without an extra of ours: it wants an older cloudpickle than joblib
+    if choice == "hydra/launcher=ray" and not is_there("hydra_plugins.hydra_ray_launcher"):
         command = typed_here("pip install hydra-ray-launcher")
         return f"{choice}: needs the package hydra-ray-launcher, which is not installed: {command}"
     return None

@@ -241,8 +241,7 @@ def _has_file(folder: Path, suffixes: frozenset[str], images: Path) -> bool:
     known = suffixes | (NIFTI if suffixes != _ARRAYS else frozenset())
     if not folder.is_dir():
         return False
-    entries = list(folder.iterdir())
-    both = [path for path in entries if path.is_dir() and path != images and (images / path.name).is_dir()]
-    return any(ending(path.name) in known for path in entries) or any(
-        ending(path.name) in known for inner in both for path in islice(inner.rglob("*"), _MOST_BELOW)
-    )
+    if any(ending(path.name) in known for path in folder.iterdir()):  # not all are asked what they are
+        return True
+    both = (path for path in folder.iterdir() if path.is_dir() and path != images and (images / path.name).is_dir())
+    return any(ending(path.name) in known for inner in both for path in islice(inner.rglob("*"), _MOST_BELOW))

@@ -208,9 +208,8 @@ def _scale_of(sources: Iterable[SampleSource | None], options: FormatOptions, no
 def _say_turned(sources: Iterable[SampleSource | None], notes: Notes) -> None:
     """Note images that EXIF turns: labels may be of the pictures as they are stored, and sizes need not tell."""
     every = [image for source in sources if isinstance(source, LabelledImages) for image in source.images]
-    images = [
-        image for image in every if not isinstance(image.path, Slice)
-    ]  # those have no EXIF, and are decoded whole
+    # slices have no EXIF, and are decoded whole
+    images = [image for image in every if not isinstance(image.path, Slice)]
     read = attempt_all(turned_by, [image.path for image in images])
     turned = [image.id for image, by in zip(images, read, strict=True) if by in range(2, 9)]
     if turned:
