@@ -9,12 +9,11 @@ from typing import Any
 
 from lora_sam.core.errors import LoraSamError
 from lora_sam.core.files import read_json
-from lora_sam.core.groups import counted_images
 from lora_sam.core.metrics_log import read_metrics
 from lora_sam.core.run_directory import SWEEP, RunDirectory, find_run
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.layout import validate_report
-from lora_sam.evaluation.lead import lead
+from lora_sam.evaluation.lead import lead, measured_on
 from lora_sam.evaluation.result import verdict
 from lora_sam.runs.adapter_files import read_facts
 
@@ -117,8 +116,7 @@ def described(run: Run) -> str:
     if report is None:
         return text
     first = lead(report)
-    figure = f"{first.figure} without prompts" if first.alone else "IoU"
-    return f"{text} · {figure} {first.base:.3f} → {first.tuned:.3f}"
+    return f"{text} · {first.short} {first.base:.3f} → {first.tuned:.3f}"
 
 
 def headline(run: Run) -> dict[str, str]:
@@ -141,15 +139,14 @@ def headline(run: Run) -> dict[str, str]:
     report = run.report
     if report is None:
         return made
-    first = lead(report)
+    first, (objects, images) = lead(report), measured_on(report)
     low, high = first.interval
     made["claim"] = (
         "tuned is better" if first.better else "tuned is worse" if first.worse else "no measurable difference"
     )
-    figure = f"without prompts: {first.figure}" if first.alone else "IoU"
     made["figures"] = (
-        f"{figure} {first.base:.3f} → {first.tuned:.3f}, {first.delta:+.3f} (95 % interval {low:+.3f} to "
-        f"{high:+.3f}), {plural(report['objects'], 'object')} in {counted_images(report)}"
+        f"{first.short} {first.base:.3f} → {first.tuned:.3f}, {first.delta:+.3f} (95 % interval {low:+.3f} to "
+        f"{high:+.3f}), {plural(objects, 'object')} in {images}"
     )
     made["verdict"] = verdict(report).replace("->", "→")
     return made

@@ -101,6 +101,5 @@ def _what_to_know(facts: Mapping[str, Any], evaluation: Path) -> str | None:
     if found.better:
         return None
     claim = "is worse than its base" if found.worse else "is not measurably better than its base"
-    figure = f"{found.figure} without prompts" if found.alone else "IoU"
     between = f"(95 % interval {found.interval[0]:+.3f} to {found.interval[1]:+.3f})"
-    return f"this adapter {claim}, which its card says: {figure} {found.delta:+.3f} {between}"
+    return f"this adapter {claim}, which its card says: {found.short} {found.delta:+.3f} {between}"

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lora_sam.core.groups import counted_images
+
 
 @dataclass(frozen=True)
 class Lead:
@@ -26,6 +28,11 @@ class Lead:
     tuned: float
     delta: float
     interval: tuple[float, float]
+
+    @property
+    def short(self) -> str:
+        """What it is, where numbers follow without a sentence."""
+        return f"{self.figure} without prompts" if self.alone else "IoU"
 
     @property
     def better(self) -> bool:
@@ -55,6 +62,15 @@ def lead(report: Mapping[str, Any]) -> Lead:
     found = kind["compared"]
     low, high = found["delta_interval"]
     return Lead(kind["figure"], True, found["base"], found["tuned"], found["delta"], (low, high))
+
+
+def measured_on(report: Mapping[str, Any]) -> tuple[int, str]:
+    """Objects that `lead` was measured on, and their images in words: masks without prompts are measured on some."""
+    images = counted_images(report)
+    if found_alone(report) and report["automatic"]["images"] < report["images"]:
+        found = report["automatic"]
+        return found["objects"], f"{found['images']:,} of {images}"
+    return report["objects"], images
 
 
 def found_alone(report: Mapping[str, Any]) -> bool:

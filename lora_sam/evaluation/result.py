@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.calling import step_called
-from lora_sam.core.groups import Parts, counted_images, groups_in, independent, named
+from lora_sam.core.groups import Parts, groups_in, independent, named
 from lora_sam.core.wording import plural
 from lora_sam.evaluation.comparison import FEW_IMAGES, compare
 from lora_sam.evaluation.layout import SCHEMA_VERSION, validate_report
-from lora_sam.evaluation.lead import by_iou, lead
+from lora_sam.evaluation.lead import by_iou, lead, measured_on
 from lora_sam.prompts.iterative import most_rounds
 
 if TYPE_CHECKING:
@@ -201,15 +201,11 @@ def difference(report: Mapping[str, Any]) -> str:
         claim = "Tuned is worse than base"
     if first.alone:
         claim += " without prompts"
-    images, objects, known = report["images"], report["objects"], report.get("trained_on", 0)
+    images, known = report["images"], report.get("trained_on", 0)
     if known:
         claim += " on images it was trained on" if known == images else f", {known} of {images} images trained on"
-    if first.alone and report["automatic"]["images"] < images:
-        found = report["automatic"]
-        measured = f"{plural(found['objects'], 'object')} in {found['images']:,} of {counted_images(report)}"
-    else:
-        measured = f"{plural(objects, 'object')} in {counted_images(report)}"
-    sentence = f"{claim}: {first.numbers}, on {measured}"
+    objects, measured = measured_on(report)
+    sentence = f"{claim}: {first.numbers}, on {plural(objects, 'object')} in {measured}"
     rest_on = independent(report)
     if first.alone:  # that is measured on some images alone
         rest_on = report["automatic"]["ap_50"].get("independent", rest_on)

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from lora_sam.core.groups import counted_images
 from lora_sam.core.wording import duration, plural
-from lora_sam.evaluation.lead import lead
+from lora_sam.evaluation.lead import lead, measured_on
 from lora_sam.evaluation.result import kept_base, verdict
 from lora_sam.report.markup import element
 
@@ -25,7 +24,7 @@ def header(report: Mapping[str, Any]) -> Element:
         report: Content of `evaluation.json`.
     """
     claim, _, rest = verdict(report).partition(": ")
-    first = lead(report)
+    first, (objects, images) = lead(report), measured_on(report)
     low, high = first.interval
     what = "AP at IoU 0.5 without prompts" if first.alone else "IoU"
     trained, total = report["trainable_parameters"], report["total_parameters"]
@@ -34,8 +33,8 @@ def header(report: Mapping[str, Any]) -> Element:
         (f"{first.base:.3f} → {first.tuned:.3f}", f"{what} on the {report['split']} images"),
         (f"{first.delta:+.3f}", f"difference, 95 % interval {low:+.3f} to {high:+.3f}"),
         (
-            f"{report['objects']:,}",
-            f"{plural(report['objects'], 'object').partition(' ')[2]} in {counted_images(report)}, same "
+            f"{objects:,}",
+            f"{plural(objects, 'object').partition(' ')[2]} in {images}, same "
             + ("grid of points for both" if first.alone else "prompts for both"),
         ),
         (f"{trained:,}", f"weights trained, {100 * trained / max(1, total):.1f} % of the model"),

@@ -126,6 +126,18 @@ def test_a_run_that_was_trained_to_find_objects_is_judged_by_what_it_finds() -> 
     assert any(line.startswith("With no prompts: better") for line in kind_lines(kept))
 
 
+def test_the_page_says_on_how_many_images_it_was_found() -> None:
+    """Beside AP of 20 images (evaluate_images) stood the objects of all."""
+    from lora_sam.report.header import header
+    from lora_sam.report.markup import serialize
+
+    sizes = {"trainable_parameters": 1, "total_parameters": 2, "adapter_bytes": 3, "seconds": 4.0, "split": "test"}
+    text = serialize(header({**judged("point", "everything"), "images": 9, "objects": 18, **sizes}))
+    assert "<dt>objects in 3 of 9 images, same grid of points for both</dt><dd>6</dd>" in text
+    text = serialize(header({**judged("box", "point", "everything"), "images": 9, "objects": 18, **sizes}))
+    assert "<dt>objects in 9 images, same prompts for both</dt><dd>18</dd>" in text
+
+
 @pytest.mark.parametrize("trained", [("point",), ("box", "point", "everything"), ()])
 def test_other_runs_are_judged_by_the_iou_of_their_prompts(trained: tuple[Kind, ...]) -> None:
     report = judged(*trained)
