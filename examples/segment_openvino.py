@@ -21,14 +21,18 @@ def fact(name: str) -> str:
     return parts[0].get_rt_info(["model_info", name]).astype(str)
 
 
-image = ImageOps.exif_transpose(Image.open(image_file)).convert("RGB")  # as a viewer shows it, 8 bits
+picture = Image.open(image_file)
+# Pillow would cut bits off; of colour that shows in the parts that it has not read yet
+if picture.mode[0] in "IF" or any(";16" in str(part[3]) for part in picture.tile):
+    sys.exit(f"{image_file} has more than 8 bits: save it with 8, scaled as the images of the training were")
+image = ImageOps.exif_transpose(picture).convert("RGB")  # as a viewer shows it
 if fact("resize_type") == "standard":  # SAM 2 and SAM 3: squeezed into the square
     width = height = side
     bands = [band.convert("F").resize((side, side), Image.Resampling.BILINEAR) for band in image.split()]
     pixels = np.stack([np.asarray(band) for band in bands], axis=2)
 else:  # SAM: the longer side fills the square
-    scale = side / max(image.size)
-    width, height = (max(1, int(length * scale + 0.5)) for length in image.size)
+    longest = max(image.size)
+    width, height = (max(1, (2 * length * side + longest) // (2 * longest)) for length in image.size)
     pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)
 mean, std = (np.array(fact(name).split(), float) for name in ("mean_values", "scale_values"))
 pixels = (pixels - mean) / std  # normalised first, then padded with zeros

@@ -84,6 +84,7 @@ class LearningCurve(TrainingKeys):
 
         settings = self._settings(self.training())
         splits = settings.open_data()
+        _check_measured(splits, settings.evaluate_split)
         jobs = list(self._jobs(len(splits.train)))
         out = Path("outputs/learning_curve") if self.out is None else Path(self.out).expanduser()
         self._claim(out, splits, sha256_now(settings.model))
@@ -215,6 +216,17 @@ class LearningCurve(TrainingKeys):
         print(curve.verdict)
         print(f"figures  {out / FILE}")
         print(f"page     {out / PAGE}")
+
+
+def _check_measured(splits: Splits, role: str) -> None:
+    """Raise `ConfigError` where the images that measure are those that train: of each draw they would be others."""
+    measured = splits.test if role == "test" else splits.val
+    if list(measured.ids) == list(splits.train.ids):
+        remedy = "leave data.test out, and some are set aside" if role == "test" else "take evaluate_split=test"
+        raise ConfigError(
+            f"evaluate_split = {role}: the {role} images are the training images themselves, so that every training "
+            f"would be measured on the few that it saw; give a {role} split, or {remedy}"
+        )
 
 
 def _collected(out: Path, jobs: list[tuple[int, int]], failed: Mapping[str, str], images: int) -> Curve:

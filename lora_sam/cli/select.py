@@ -118,7 +118,10 @@ class Select:
             )
 
         likenesses = [one.likeness for one in seen]
-        done = {place for _, place in alike([*(one.likeness for one in known), *not_trained], likenesses)}
+        labelled = [*(one.likeness for one in known), *not_trained]
+        copies = {one.pixels for one in labelled}  # of flat images the hash says nothing
+        done = {place for place, one in enumerate(likenesses) if one.pixels in copies}
+        done |= {place for _, place in alike(labelled, likenesses)}
         fresh = [place for place in range(len(seen)) if place not in done]
         if not fresh:
             raise DataError(f"source = {self.source}: every image looks like a labelled one of the run's data")

@@ -50,9 +50,11 @@ class Frame:
     def extent(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) that an image of `size` = (height, width) takes in the frame.
 
-        The shorter side is at least one pixel, where Segment Anything would fail.
+        The shorter side is at least one pixel, where Segment Anything would fail. In whole numbers, as exported parts
+        have it: of fractions a half may be rounded down, at sides that Segment Anything has no weights for.
         """
         if self.square:
             return self.side, self.side
-        scale = self.side * 1.0 / max(size)
-        return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
+        longest = int(max(size))
+        height, width = ((2 * int(length) * self.side + longest) // (2 * longest) for length in size)
+        return max(1, height), max(1, width)

@@ -67,11 +67,46 @@ def import_adapter(
         )
     built = options.build()
     if not found.encoder:
-        note(f"{file} does not say on which weights it was trained; those of {built.source} are taken for them")
+        _say_what_is_taken(file, built, scaled=_side_of(options, base) not in (None, built.image_size))
     adapted = _adapted(found, built, file)
     facts = _facts(adapted, found, built, options)
     save_adapter(adapted, output / "adapter", facts, card(facts, None))
     return output / "adapter"
+
+
+def _say_what_is_taken(file: Path, base: BaseModel, *, scaled: bool) -> None:
+    """Note what a file that holds no encoder leaves open, and how it was settled.
+
+    Args:
+        file: The file.
+        base: What is taken for the base.
+        scaled: Whether its tables of positions were scaled to another input.
+    """
+    note(
+        f"{file} does not say on which weights it was trained, nor for which input; {base.source} is taken, images of "
+        f"{base.image_size} pixels, and SAM's own colours. CellSeg1 and SAMed train with image_size=512 unless told "
+        "otherwise, and SAMed with pixels from 0 to 1 as they are"
+    )
+    if scaled:
+        note(
+            f"tables of positions were scaled to {base.image_size} pixels as everywhere here (bicubic, relative ones "
+            "linear); SAMed scales them linearly, CellSeg1 linearly with aligned corners, so masks differ from theirs: "
+            "weights with their tables, given as base=..., give theirs"
+        )
+
+
+def _side_of(options: SamModel, base: str | None) -> int | None:
+    """Side of the input that the tables of positions in a file of weights are for; None where there is no such file."""
+    from lora_sam.core.config import from_conf
+    from lora_sam.models.building import PATCH_SIZE
+    from lora_sam.models.checkpoints import load_state_dict
+
+    if options.weights == "random":
+        return None
+    if base is None:
+        return int(from_conf(f"model/{options.variant}").image_size)
+    tables = (value for name, value in load_state_dict(Path(base)).items() if name.endswith("pos_embed"))
+    return next((PATCH_SIZE * int(value.shape[1]) for value in tables if value.ndim == 4), None)
 
 
 def _model(found: Foreign, file: Path, name: str | None, base: str | None, image_size: int | None) -> SamModel:

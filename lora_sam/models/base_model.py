@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lora_sam.core.scores import META, Scores
 
@@ -25,6 +25,8 @@ class BaseModel:
         source: Name of the checkpoint file, or `random`.
         of_tensors: Works out `tensors`.
         scores: From which score on its masks are good.
+        architecture: As the variant describes it (`lora_sam.models.family.SamModel.architecture`); weights do not show
+            all of it.
     """
 
     sam: Sam
@@ -34,6 +36,7 @@ class BaseModel:
     source: str
     of_tensors: Callable[[], str | None]
     scores: Scores = META
+    architecture: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def tensors(self) -> str | None:

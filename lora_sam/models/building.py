@@ -87,7 +87,8 @@ def build(
         if layers is not None:
             _put_back(split, layers, path)
         split.eval().requires_grad_(False)
-        return BaseModel(split, model.variant, model.image_size, sha256, source, of_tensors, scores)
+        architecture = model.architecture()
+        return BaseModel(split, model.variant, model.image_size, sha256, source, of_tensors, scores, architecture)
 
 
 def check_weights(model: SamModel) -> None:

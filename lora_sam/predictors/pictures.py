@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from lora_sam.predictors.prompting import size_of
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Picture
 
+_WITH_16_BITS = ("PNG", "TIFF", "JPEG2000")  # formats of Pillow that may have 16-bit colour
 _REMEDY = "scale it to uint8 as the training data were; of a file, lora_sam.read_image(path, run.path) does so"
 
 
@@ -62,10 +64,16 @@ def _of_file(path: Path) -> NDArray[np.uint8]:
 def _of_pillow(picture: Any) -> NDArray[np.uint8]:
     from PIL import ImageOps
 
+    from lora_sam.data.reading.deep_images import has_16_bits, is_deep
     from lora_sam.data.reading.images import rgb_of
 
     if picture.mode == "F" or picture.mode.startswith("I"):
         raise DataError(f"image is a picture of mode {picture.mode}, must have 8 bits per channel; {_REMEDY}")
+    # once it is read, only its file tells
+    file = Path(os.fsdecode(getattr(picture, "filename", None) or ""))
+    known = getattr(picture, "format", None) in _WITH_16_BITS and file.is_file()
+    if has_16_bits(picture) or (known and is_deep(file)):
+        raise DataError(f"image is a picture of 16-bit colour, must have 8 bits per channel; {_REMEDY}")
     return rgb_of(ImageOps.exif_transpose(picture))
 
 

@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from lora_sam.core.config import from_conf
+from lora_sam.core.errors import LoraSamError
+from lora_sam.core.files import digest_of
 from lora_sam.core.wording import plural
 from lora_sam.predictors.embeddings.images import VALUES, EncodedSplit, digests_of, row_key
 from lora_sam.predictors.embeddings.store import CacheUnavailable, EmbeddingCache, RowSpec, RowTooLarge
@@ -109,6 +112,7 @@ class Encodings:
                 precision="float32",
                 shapes={VALUES: self._stage.shape(self._adapted.sam.image_encoder)},
                 dtype=dtype,
+                architecture=_own_architecture(self._base),
             )
             place = self._options.place()
             try:
@@ -153,6 +157,20 @@ class Encodings:
         self._off = True
         hint = "; cache.dtype=float32 has room for such values" if isinstance(error, RowTooLarge) else ""
         self._say(f"embedding cache: off, the run goes on without: {error}{hint}")
+
+
+def _own_architecture(base: BaseModel) -> str:
+    """Digest of an architecture that is not that of the variant's file in `conf/model/`; empty where it is.
+
+    Windows, heads and which blocks attend to the whole image need not show in any weight.
+    """
+    if not base.architecture:
+        return ""
+    try:
+        usual = from_conf(f"model/{base.variant}", image_size=base.image_size).architecture()
+    except (OSError, LoraSamError):  # a variant of somebody's own
+        usual = None
+    return "" if usual == base.architecture else digest_of(base.architecture)
 
 
 def why_no_cache(stage: Stage | None, augmentation: Augmentation) -> str | None:

@@ -104,6 +104,16 @@ def test_a_curve_does_not_go_on_with_labels_or_weights_that_were_edited(
         asked(*words).perform()
 
 
+@pytest.mark.parametrize("role", ["test", "val"])
+def test_images_that_train_measure_nothing(tmp_path: Path, blobs: Path, trained: list[Any], role: str) -> None:
+    """Each draw was measured on its own few images, and all of them against the base on those of the first."""
+    words = [f"data.root={blobs}", f"data.{role}=train", f"evaluate_split={role}", f"out={tmp_path / 'curve'}"]
+    with pytest.raises(ConfigError, match=f"evaluate_split = {role}: the {role} images are the training images"):
+        asked(*words, "shots=[1,2]").perform()
+    assert trained == []
+    assert not (tmp_path / "curve").exists()
+
+
 def test_a_failure_stops_nothing_else(
     tmp_path: Path, blobs: Path, trained: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -228,6 +228,10 @@ def test_label_studio_asks_and_gets_a_region(run: Path, ours: np.ndarray[Any, An
     with program(directory, "model.py") as model:
         backend = model.TunedSam()
         (answer,) = backend.predict([task], {"result": [drawn]})
+        # the same box, drawn upright from its other upper corner and turned about it
+        turned = {"x": 4000 / 64, "y": 400 / 48, "width": 2600 / 64, "height": 3700 / 48, "rotation": 90}
+        (again,) = backend.predict([task], {"result": [{**drawn, "value": {**turned, "rectanglelabels": ["washer"]}}]})
+        assert again["result"][0]["value"] == answer["result"][0]["value"]
         assert backend.predict([task], {}) == []
         Image.fromarray(IMAGE[:, :, 0].astype(np.uint16) * 200).save(tmp_path / "deep.png")
         with pytest.raises(ValueError, match="has more than 8 bits: save it with 8"):

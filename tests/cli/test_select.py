@@ -99,6 +99,26 @@ def test_images_that_validate_or_test_are_labelled_too(
     assert (content["like_labelled"], content["labelled"]) == (2, labelled)
 
 
+def test_a_copy_of_a_labelled_image_is_known_however_dark_it_is(
+    run: Path, source: Path, blobs: Path, tmp_path: Path
+) -> None:
+    """The hash of a flat picture says nothing, so that a copy of a dark labelled one was to be labelled again."""
+    data = tmp_path / "data"
+    shutil.copytree(blobs, data)
+    labelled = sorted((data / "images" / "train").glob("*.png"))[1]
+    Image.fromarray(np.full((48, 64, 3), 7, np.uint8)).save(labelled)
+    shutil.copy(labelled, source / "dark.png")
+    dark = tmp_path / "dark"
+    shutil.copytree(run, dark)
+    config = json.loads((dark / "config.json").read_text())
+    config["data"]["root"] = str(data)
+    (dark / "config.json").write_text(json.dumps(config))
+    select(dark, source, tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "selection.json").read_text())
+    assert "dark.png" not in {row["image"] for row in content["images"]}
+    assert content["like_labelled"] == 2
+
+
 def test_of_a_run_on_tiles_whole_images_are_compared_in_such_tiles(
     run: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

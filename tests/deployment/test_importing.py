@@ -126,6 +126,22 @@ def test_some_blocks_only(fused: Any, factors: Any, tmp_path: Path) -> None:
         import_adapter(tmp_path / "lora.safetensors", tmp_path / "other", variant="tiny_random", blocks=(0, 1))
 
 
+def test_what_a_file_leaves_open_is_said(
+    option: Any, factors: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CellSeg1 and SAMed train at 512 pixels, with tables of positions that they scale in other ways."""
+    base = tmp_path / "base.safetensors"
+    own = fuse_projections(option("model/tiny_random").build().sam).state_dict()
+    save_file({name: value.contiguous() for name, value in own.items()}, base)
+    save_file(numbered(factors), tmp_path / "lora.safetensors")
+    for side, scaled in ((64, False), (128, True)):
+        options = {"variant": "tiny_random", "base": str(base), "image_size": side}
+        import_adapter(tmp_path / "lora.safetensors", tmp_path / str(side), **options)
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"base.safetensors is taken, images of {side} pixels, and SAM's own colours. CellSeg1 and SAMed" in said
+        assert (f"tables of positions were scaled to {side} pixels" in said) == scaled
+
+
 def test_samed_and_cellseg1(fused: Any, factors: Any, tmp_path: Path) -> None:
     """Decoder and prompt encoder go along; CellSeg1 has LoRA in the decoder too."""
     with torch.no_grad():

@@ -58,11 +58,25 @@ def _deep(place: Path) -> Path:
     return place / "deep.png"
 
 
+def _deep_colour(place: Path) -> Path:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    (place / "colour.png").write_bytes(imagecodecs.png_encode(PIXELS.astype(np.uint16) * 200))
+    return place / "colour.png"
+
+
+def _read(path: Path) -> Image.Image:
+    picture = Image.open(path)
+    picture.load()
+    return picture
+
+
 @pytest.mark.parametrize(
     ("made", "told"),
     [
         (_deep, r"deep\.png has pixels of .*: give the image as lora_sam\.read_image\(path, run\.path\)"),
         (lambda place: Image.open(_deep(place)), "mode I;16, must have 8 bits per channel"),
+        (lambda place: Image.open(_deep_colour(place)), "picture of 16-bit colour, must have 8 bits per channel"),
+        (lambda place: _read(_deep_colour(place)), "picture of 16-bit colour, must have 8 bits per channel"),
         (lambda place: place / "missing.png", "missing.png"),
         (lambda _: torch.zeros(3, 5, 6), "image is a tensor of float32, must be uint8, 0 to 255"),
         (lambda _: torch.zeros(5, 6, dtype=torch.uint8), r"image is a tensor \[5, 6\], must be \[3, H, W\]"),

@@ -66,7 +66,7 @@ def deep_pixels(path: ImageFile) -> DeepPixels | None:
         if image.mode.startswith("I") or image.mode == "F":
             return DeepPixels(np.asarray(upright(image, path))[:, :, None])
         kind = image.format
-        if kind != "JPEG2000" and not _has_16_bits(image):
+        if kind != "JPEG2000" and not has_16_bits(image):
             return None
     if kind == "TIFF":
         return read_tiff(path)
@@ -85,10 +85,11 @@ def is_deep(path: ImageFile) -> bool:
     with opened_image(path) as image:
         if image.format == "JPEG2000":
             return _is_deep_jpeg2000(path)
-        return image.mode.startswith("I") or image.mode == "F" or _has_16_bits(image)
+        return image.mode.startswith("I") or image.mode == "F" or has_16_bits(image)
 
 
-def _has_16_bits(image: Image.Image) -> bool:
+def has_16_bits(image: Image.Image) -> bool:
+    """Whether an image that was opened and not read yet has 16-bit colour, of which Pillow keeps the high bytes."""
     return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 

@@ -34,10 +34,11 @@ from PIL import Image, ImageOps
 
 here = Path(__file__).parent
 parts = (Model.create_model(str(here / f"{name}.xml")) for name in ("image_encoder", "mask_decoder"))
-picture = ImageOps.exif_transpose(Image.open(sys.argv[1]))  # as a viewer shows it
-if picture.mode[0] in "IF":
+picture = Image.open(sys.argv[1])
+# Pillow would cut bits off; of colour that shows in the parts that it has not read yet
+if picture.mode[0] in "IF" or any(";16" in str(part[3]) for part in picture.tile):
     sys.exit(f"{sys.argv[1]} has more than 8 bits: save it with 8, scaled as the images of the training were")
-image = np.asarray(picture.convert("RGB"))
+image = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))  # as a viewer shows it
 box = np.array([float(number) for number in sys.argv[2:6]], np.float32)
 found = SAMVisualPrompter(*parts)(image, boxes=[Prompt(box, 1)])
 print(f"{found.processed_mask[0].sum():.0f} pixels, predicted IoU {found.best_iou[0]:.3f}")

@@ -53,6 +53,7 @@ class RowSpec:
         precision: Arithmetic that made the rows, `float32`.
         shapes: Shape of every map of a row by its name.
         dtype: How their numbers are stored.
+        architecture: Digest of the model's architecture where it is not the usual one of the variant; else empty.
     """
 
     variant: str
@@ -62,6 +63,7 @@ class RowSpec:
     precision: str
     shapes: Mapping[str, tuple[int, ...]]
     dtype: Literal["float16", "float32"]
+    architecture: str = ""
 
     @property
     def name(self) -> str:
@@ -81,7 +83,10 @@ class RowSpec:
     def described(self) -> dict[str, Any]:
         """Content of `group.json`."""
         shapes = {name: list(shape) for name, shape in sorted(self.shapes.items())}
-        return {"format": FORMAT_VERSION, "rows": {**asdict(self), "shapes": shapes}}
+        rows = {**asdict(self), "shapes": shapes}
+        if not self.architecture:  # as rows have been called before
+            del rows["architecture"]
+        return {"format": FORMAT_VERSION, "rows": rows}
 
 
 def described_spec(path: Path) -> RowSpec:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from segmenter import Segmenter, pixels_of
 
 
@@ -23,7 +23,7 @@ def handler(context: Any, event: Any) -> Any:
     data = event.body
     picture, error = Image.open(io.BytesIO(base64.b64decode(data["image"]))), None
     try:
-        image = pixels_of(ImageOps.exif_transpose(picture))  # as the browser shows it
+        image = pixels_of(picture)
     except ValueError as refused:
         error = str(refused)
     on, beside = data.get("pos_points") or [], data.get("neg_points") or []

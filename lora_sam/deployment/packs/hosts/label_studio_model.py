@@ -9,7 +9,7 @@ from uuid import uuid4
 import numpy as np
 from label_studio_ml.model import LabelStudioMLBase
 from label_studio_sdk.converter import brush
-from PIL import Image, ImageOps
+from PIL import Image
 from segmenter import Segmenter, pixels_of
 
 SEGMENTER = Segmenter(Path(__file__).parent)
@@ -29,8 +29,7 @@ class TunedSam(LabelStudioMLBase):
             return []
         from_name, to_name, value = self.get_first_tag_occurence("BrushLabels", "Image")
         path = self.get_local_path(tasks[0]["data"][value], task_id=tasks[0].get("id"))
-        # as the browser shows it, which is what the percentages are of
-        image = pixels_of(ImageOps.exif_transpose(Image.open(path)))
+        image = pixels_of(Image.open(path))  # upright, which is what the percentages are of
         height, width = image.shape[:2]
         percent = np.array([width, height]) / 100
         points, labels, box, label = [], [], None, None
@@ -41,7 +40,12 @@ class TunedSam(LabelStudioMLBase):
                 points.append(corner)
                 labels.append(int(one.get("is_positive", 1)))
             elif kind == "rectanglelabels":
-                box = [*corner, *(corner + np.array([place["width"], place["height"]]) * percent)]
+                # it may have been turned, clockwise about its corner: what it spans
+                along, down = np.array([place["width"], place["height"]]) * percent
+                turned = np.deg2rad(place.get("rotation") or 0)
+                sides = np.array([[np.cos(turned), np.sin(turned)], [-np.sin(turned), np.cos(turned)]])
+                spanned = corner + np.array([[0, 0], [along, 0], [0, down], [along, down]]) @ sides
+                box = [*spanned.min(axis=0), *spanned.max(axis=0)]
             else:
                 continue
             label = place[kind][0]

@@ -1,4 +1,4 @@
-"""Segment objects with the two parts beside this file; needs openvino and numpy, and nothing else."""
+"""Segment objects with the two parts beside this file; needs openvino, numpy and Pillow, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
+from PIL import ImageOps
 
 
 def pixels_of(picture: Any) -> Any:
-    """RGB, uint8 [H, W, 3], of a picture of Pillow.
+    """RGB, uint8 [H, W, 3], of a picture that Pillow has just opened, turned as EXIF says: as a browser shows it.
 
     Raises:
-        ValueError: it has more than 8 bits. Pillow would cut them off, so that nearly all of it is white.
+        ValueError: it has more than 8 bits. Pillow would cut them off: grey is nearly all white then, and of colour the
+            high bits are left, which may be black.
     """
-    if picture.mode == "F" or picture.mode.startswith("I"):
+    # what Pillow reads as 8 bits is known by the parts that it has not read yet
+    halved = any(";16" in str(part[3]) for part in getattr(picture, "tile", ()))
+    if picture.mode == "F" or picture.mode.startswith("I") or halved:
         raise ValueError("the image has more than 8 bits: save it with 8, scaled as the images of the training were")
-    return np.asarray(picture.convert("RGB"))
+    return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
 
 
 class Segmenter:
@@ -96,6 +100,6 @@ class Segmenter:
         """From pixels (x, y) of an image to those of the input."""
         if self._square:
             return np.array([self._side / width, self._side / height])
-        scale = self._side / max(height, width)
-        inside = [max(1, int(length * scale + 0.5)) for length in (width, height)]
+        longest = max(height, width)
+        inside = [max(1, (2 * length * self._side + longest) // (2 * longest)) for length in (width, height)]
         return np.array([inside[0] / width, inside[1] / height])
