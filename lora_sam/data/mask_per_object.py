@@ -10,12 +10,13 @@ from pathlib import Path
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.options import FormatOptions
+from lora_sam.data.reading.annotation_files import read_lines
 from lora_sam.data.reading.images import SUFFIXES, image_size
 from lora_sam.data.reading.labelled import check_size
 from lora_sam.data.reading.mask_values import read_mask
 from lora_sam.data.reading.outline import Outline, encode_mask
 from lora_sam.data.reading.outlined import Picture, open_pictures, split_in
-from lora_sam.data.reading.paths import data_root, inside
+from lora_sam.data.reading.paths import data_root, inside, shown
 from lora_sam.data.reading.tool_files import files_below
 from lora_sam.data.splits import Splits
 
@@ -23,6 +24,7 @@ _IMAGES, _MASKS = ("images", "imgs", "image", "img"), ("masks", "mask", "labels"
 _SEPARATORS = "_-. "
 _TASK = re.compile(r"task-(\d+)-annotation-\d+-by-.*?-tag-(.*)-\d+", re.IGNORECASE)
 _NUMBER = re.compile(r"(\d+)$")
+_TABLE = "instance_mask_annotations.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class MaskPerObject(FormatOptions):
     Masks lie in `<image>/masks/` beside `<image>/images/`, in `masks/<image>/`, in `masks/<class>/` under the name of
     their image, or in `masks/` under names that begin with it, such as `<image>_1.png`. Label Studio's
     `task-7-annotation-...` belongs to the image whose name ends in 7, where all tasks and all images fit each other so.
-    Folders called train, val or test are splits.
+    Folders called train, val or test are splits. V7's `instance_mask_annotations.csv` beside `masks/` has the classes.
     """
 
     def open(self, seed: int) -> Splits:
@@ -137,6 +139,7 @@ def _by_name(images: list[Path], masks: list[Path]) -> dict[Path, list[Path]]:
 
 
 def _pictures(root: Path, found: dict[Path, list[Path]]) -> Iterator[Picture | DataError]:
+    tables: dict[Path, dict[str, str]] = {}
     for image, masks in found.items():
         outlines: list[Outline | DataError] = []
         try:
@@ -146,7 +149,7 @@ def _pictures(root: Path, found: dict[Path, list[Path]]) -> Iterator[Picture | D
             continue
         for mask in masks:
             try:
-                outlines.append(_outline(mask, size, root, mask.parent.name if mask.stem == image.stem else None))
+                outlines.append(_outline(mask, size, root, _class_of(mask, image, tables)))
             except DataError as error:
                 outlines.append(DataError(f"({mask.name}) {error}", error.kind))
         yield Picture(
@@ -159,13 +162,42 @@ def _pictures(root: Path, found: dict[Path, list[Path]]) -> Iterator[Picture | D
         )
 
 
+def _class_of(mask: Path, image: Path, tables: dict[Path, dict[str, str]]) -> str | None:
+    """What its folder, its own name or the table beside its folder says; None where nothing does."""
+    if mask.stem == image.stem:
+        return mask.parent.name
+    if task := _TASK.fullmatch(mask.stem):
+        return task[2]
+    file = mask.parent.parent / _TABLE
+    if file not in tables:
+        tables[file] = _read_table(file) if file.is_file() else {}
+    table = tables[file]
+    if table and mask.stem not in table:
+        raise DataError(f"is not in {file}; add its line, or delete the table to read all masks without classes.")
+    return table.get(mask.stem)
+
+
+def _read_table(file: Path) -> dict[str, str]:
+    """The class of every mask: lines `image_id,mask_id,class_name` as darwin-py writes them, which quotes nothing."""
+    heading, *lines = read_lines(file) or [""]
+    if [cell.strip() for cell in heading.split(",")] != ["image_id", "mask_id", "class_name"]:
+        raise DataError(f"{file}: its first line is {shown(heading)}; V7 writes image_id,mask_id,class_name.")
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, start=2):
+        image, mask, name = (*line.split(",", 2), "", "")[:3]
+        if not line.strip():
+            continue
+        if not (mask.startswith(image) and name.strip()):
+            raise DataError(f"{file}: line {number} is {shown(line)}; it takes an image, its mask and a class.")
+        if found.setdefault(mask, name.strip()) != name.strip():
+            raise DataError(f"{file}: line {number} gives {shown(mask)} a second class; keep one of them.")
+    return found
+
+
 def _outline(mask: Path, size: tuple[int, int], root: Path, label: str | None) -> Outline:
     path = inside(root, mask.relative_to(root).as_posix(), str(mask))
     check_size(path, size)
     values = read_mask(path)
     # soft edges are cut at half of what the object has
     counts = encode_mask(values > int(values.max()) // 2)
-    task = _TASK.fullmatch(mask.stem)
-    return Outline(
-        name=mask.stem, label=task[2] if task else label, rle={"size": list(size), "counts": counts.decode("ascii")}
-    )
+    return Outline(name=mask.stem, label=label, rle={"size": list(size), "counts": counts.decode("ascii")})

@@ -217,7 +217,7 @@ def difference(report: Mapping[str, Any]) -> str:
     elif chosen := report.get("chosen_on", 0):
         which = "these images" if chosen == images else f"{chosen} of these images"
         sentence += f"; {which} chose the weights by validation, so their figures flatter"
-    return f"{sentence}. With a point on each: {by_iou(report).numbers}." if first.alone else f"{sentence}."
+    return f"{sentence}. With prompts on each object: {by_iou(report).numbers}." if first.alone else f"{sentence}."
 
 
 def first_prompts(report: Mapping[str, Any]) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from lora_sam.core.wording import duration, plural
+from lora_sam.core.wording import duration, in_bytes, plural
 from lora_sam.evaluation.lead import lead, measured_on
 from lora_sam.evaluation.result import kept_base, verdict
 from lora_sam.report.markup import element
@@ -38,7 +38,7 @@ def header(report: Mapping[str, Any]) -> Element:
             + ("grid of points for both" if first.alone else "prompts for both"),
         ),
         (f"{trained:,}", f"weights trained, {100 * trained / max(1, total):.1f} % of the model"),
-        (_megabytes(report["adapter_bytes"]), "adapter file"),
+        (in_bytes(report["adapter_bytes"]), "adapter file"),
         (duration(report["seconds"]), "of training"),
     )
     return element(
@@ -58,7 +58,3 @@ def header(report: Mapping[str, Any]) -> Element:
             class_="note",
         ),
     )
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.2f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"

@@ -333,7 +333,16 @@ def by_task(root: Path) -> None:
         masks(root / "masks", {f"{stem}ring-0.png": SQUARE, f"{stem}tri-0.png": TRIANGLE})
 
 
-@pytest.mark.parametrize("write", [by_folder, by_inner_folder, by_beginning, by_task])
+def by_table(root: Path) -> None:
+    images(root / "images")
+    lines = ["image_id,mask_id,class_name"]
+    for stem in (name[:-4] for name in NAMES):
+        masks(root / "masks", {f"{stem}_3fa9c01b.png": SQUARE, f"{stem}_7bd41e77.png": TRIANGLE})
+        lines += [f"{stem},{stem}_3fa9c01b,ring", f"{stem},{stem}_7bd41e77,tri, three corners"]
+    (root / "instance_mask_annotations.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("write", [by_folder, by_inner_folder, by_beginning, by_task, by_table])
 def test_a_mask_file_for_each_object(write: Write, tmp_path: Path, opened) -> None:
     write(tmp_path)
     splits = opened(tmp_path)
@@ -342,7 +351,30 @@ def test_a_mask_file_for_each_object(write: Write, tmp_path: Path, opened) -> No
     assert len(found) == 4
     for sample in found.values():
         assert sorted(map(int, sample.masks.sum((1, 2)))) == sorted([polygon(SQUARE).sum(), polygon(TRIANGLE).sum()])
-        assert sample.classes == (("ring", "tri") if write is by_task else ())
+        assert sample.classes == {by_task: ("ring", "tri"), by_table: ("ring", "tri, three corners")}.get(write, ())
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("im0,im0_3fa9c01b,ring", "gives 'im0_3fa9c01b' a second class"),
+        ("im0,im0_77", "it takes an image, its mask and a class"),
+        ("photo,im0_3fa9c01b,tri", "it takes an image, its mask and a class"),
+    ],
+)
+def test_a_table_that_contradicts_itself_is_refused(line: str, said: str, tmp_path: Path, opened) -> None:
+    by_table(tmp_path)
+    file = tmp_path / "instance_mask_annotations.csv"
+    file.write_text(file.read_text().replace("im0_3fa9c01b,ring", "im0_3fa9c01b,tri") + line + "\n")
+    with pytest.raises(DataError, match=said):
+        opened(tmp_path)
+
+
+def test_a_mask_that_the_table_leaves_out_is_named(tmp_path: Path, opened) -> None:
+    by_table(tmp_path)
+    masks(tmp_path / "masks", {"im0_00000000.png": SQUARE})
+    with pytest.raises(DataError, match=r"\(im0_00000000.png\) is not in .*instance_mask_annotations.csv"):
+        opened(tmp_path)
 
 
 def test_tasks_that_do_not_fit_the_images_are_not_guessed(tmp_path: Path, opened) -> None:
