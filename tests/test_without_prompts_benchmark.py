@@ -25,11 +25,13 @@ def _run(base: float, tuned: float, seconds: float = 100.0, points: int = 32) ->
 def test_every_run_is_what_the_question_says() -> None:
     jobs = [one for question in (without_prompts, clicks, one_image) for one in question.jobs(Path("nuclei")).items()]
     told = {name: settings_for(f"experiment={experiment}", *words) for name, (experiment, words) in jobs}
-    assert list(told) == ["all", "clicks", *(f"draw_{draw}" for draw in range(5))]
-    assert all(one.evaluate_images is None and one.data.root == "nuclei" for one in told.values())
-    assert [one.trainer.shots for one in told.values()] == [None, None, 1, 1, 1, 1, 1]
-    assert [one.trainer.draw for one in told.values()][2:] == [0, 1, 2, 3, 4]
-    assert told["clicks"].prompt.rounds == 4
+    assert list(told) == ["all", "nuclei", "demo", *(f"draw_{draw}" for draw in range(5))]
+    assert all(one.evaluate_images is None for one in told.values())
+    assert {one.data.root for name, one in told.items() if name != "demo"} == {"nuclei"}
+    assert [one.trainer.shots for one in told.values()] == [None, None, None, 1, 1, 1, 1, 1]
+    assert [one.trainer.draw for one in told.values()][3:] == [0, 1, 2, 3, 4]
+    for name in ("nuclei", "demo"):
+        assert (told[name].prompt.rounds, told[name].prompt.point_share) == (4, 1)
 
 
 def test_figures_are_held_to_their_limits() -> None:
@@ -38,9 +40,8 @@ def test_figures_are_held_to_their_limits() -> None:
     draws = {f"draw_{draw}": _run(0.3, 0.3 + gain) for draw, gain in enumerate((0.0, 0.3, 0.1, 0.2, 0.12))}
     found = {one.id: one for one in one_image.figures(draws)}
     assert (round(found["one_gain"].value, 6), found["one_gain"].ok) == (0.12, False)
-    clicked = {"clicks": {"clicks": {"iou_3": _paired(0.6, 0.615)}, "seconds": 9.0}}
-    found = {one.id: one for one in clicks.figures(clicked)}
-    assert (found["clicks_gain"].ok, found["clicks_low"].ok) == (False, False)
+    found = {one.id: one for one in clicks.figures("demo", {"clicks": {"iou_3": _paired(0.6, 0.615)}, "seconds": 9.0})}
+    assert (found["demo_gain"].ok, found["demo_low"].ok) == (False, False)
 
 
 def test_the_base_is_the_same_in_all_runs() -> None:

@@ -15,14 +15,13 @@ from PIL import Image
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.deep_images import deep_pixels, is_tiff
 from lora_sam.data.reading.file_types import type_of
-from lora_sam.data.reading.image_file import full_pages
+from lora_sam.data.reading.image_file import FORMATS, full_pages
 from lora_sam.data.reading.images import image_size, read_image
 from lora_sam.data.reading.pixel_scale import PixelScale
 
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 25 * 10**6
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "JPEG2000")
-_NAMES = "PNG, JPEG, WebP, BMP or TIFF"
+_NAMES = "PNG, JPEG, WebP, BMP, GIF or TIFF"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from lora_sam.data.source import DataSource
 
 import importlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -67,6 +68,7 @@ class Auto(SliceOptions, FormatOptions):
         """
         found = self.found()
         splits = self._built(found).open(seed)
+        _check_field_of_view(found, splits)
         return replace(splits, notes=(f"read as data={found.option}: {found.why}", *splits.notes))
 
     def chosen(self) -> DataSource:
@@ -145,6 +147,21 @@ def _folders_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
+def _check_field_of_view(found: Found, splits: Splits) -> None:
+    """Raise `DataError` where masks are the same in all images, and another folder beside them may have the objects."""
+    noticed = {one.kind: one.text for one in splits.noticed}
+    other = re.search(r"not read: (.+?) \(", noticed.get("unread_folder", ""))
+    if "same_masks" in noticed and other is not None and found.changes:
+        images, masks = found.changes["images"], found.changes["masks"]
+        told = [f"data={found.option} 'data.images={images}' 'data.masks={place}'"
+                for place in (f"{masks.rpartition('/')[0]}/{other[1]}".lstrip("/"), masks)]  # fmt: skip
+        raise DataError(
+            f"{noticed['unread_folder']}. The masks that are read are nearly the same in all images, as a field of "
+            f"view is. Say which are meant: {' or '.join(told)}.",
+            "ambiguous_mask",
+        )
+
+
 def _as_splits(places: Sequence[Path], train: str) -> tuple[str, ...]:
     """Options by which neighbouring directories are read as splits; none where their layout has no splits."""
     names = [place.name for place in places]
@@ -158,7 +175,17 @@ def _as_splits(places: Sequence[Path], train: str) -> tuple[str, ...]:
         or not all("{split}" in str(value) for value in matches[0].changes.values() if value)
     ):
         return ()
-    return tuple(f"data.{role}={name}" for role, name in zip(_ROLES, names, strict=False))
+    roles = {name: next((role for role in _ROLES if _is_called(name, role)), None) for name in names}
+    if None not in roles.values() and len(set(roles.values())) == len(names) and "train" in roles.values():
+        named = {str(role): name for name, role in roles.items()}
+    else:
+        named = dict(zip(_ROLES, names, strict=False))
+    return tuple(f"data.{role}={named[role]}" for role in _ROLES if role in named)
+
+
+def _is_called(name: str, role: str) -> bool:
+    """Whether the name of a folder begins like a split: `train_val`, `TEST`, `valcrop`."""
+    return name.lower().startswith(spellings(role))
 
 
 def _known(train: str) -> list[Layout]:

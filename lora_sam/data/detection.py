@@ -15,7 +15,7 @@ from lora_sam.core.errors import ConfigError, DataError
 from lora_sam.data import mask_per_object, medsam
 from lora_sam.data.common_semantic import CLASS_FILES
 from lora_sam.data.labels import LABEL_SUFFIXES
-from lora_sam.data.reading.affixes import suffix_of
+from lora_sam.data.reading.affixes import beside_jpegs, suffix_of
 from lora_sam.data.reading.annotation_files import json_kind
 from lora_sam.data.reading.coco_layouts import find_layout
 from lora_sam.data.reading.file_types import ending
@@ -148,13 +148,15 @@ def _beside(root: Path, train: str) -> Found | None:
         files = [path for path in (root / place).iterdir() if path.is_file()] if (root / place).is_dir() else []
         names = [path.stem for path in files if path.suffix.lower() in LABEL_SUFFIXES]
         suffix = suffix_of(names, names)
+        where = "." if place == "." else "{split}"
+        if not suffix and beside_jpegs(path.name for path in files if path.suffix.lower() in SUFFIXES):
+            return Found("folder", f"JPEG and masks of the same names in {place}", {"images": where, "masks": where})
         if suffix in ("", "_seg") and any(path.name.endswith("_seg.npy") for path in files):
             raise DataError(
                 f"{root / place}: has cellpose's _seg.npy, which hold pickled Python objects and are never loaded; "
                 "save masks as images, with `cellpose --save_tif` or `io.save_masks`."
             )
         if suffix:
-            where = "." if place == "." else "{split}"
             # one mask of all that is there, or one label an object
             option, key = ("folder", "masks") if suffix in _WHOLE else ("labels", "labels")
             changes = {"images": where, key: where, "mask_suffix": suffix}

@@ -19,7 +19,7 @@ from lora_sam.data.reading.images import SUFFIXES, is_jpeg
 from lora_sam.data.reading.label_map import LabelMap, numbered, stored_values
 from lora_sam.data.reading.labelled import check_size, size_mismatch
 from lora_sam.data.reading.mask_survey import Survey, blended, surveyed, void_of
-from lora_sam.data.reading.mask_values import MaskValues, mask_values
+from lora_sam.data.reading.mask_values import MaskValues, mask_values, whole_numbers
 from lora_sam.data.reading.mask_warnings import odd_values, warn_of_outlines, warn_of_parts
 from lora_sam.data.reading.pairs import Pairing, open_pairs
 from lora_sam.data.reading.palettes import check_palettes
@@ -178,7 +178,7 @@ def _values(path: ImageFile, size: tuple[int, int] | None) -> NDArray[Any]:
 
 
 def read_npy(path: Path, size: tuple[int, int] | None) -> NDArray[Any]:
-    """The whole numbers in NumPy's `.npy` file, [H, W], of any integer type or Boolean; never unpickles.
+    """The whole numbers in NumPy's `.npy` file, [H, W], of any integer, floating or Boolean type; never unpickles.
 
     Type, shape and length are checked in the header, before memory is taken (the format is NEP 1 of NumPy).
 
@@ -213,6 +213,8 @@ def read_npy(path: Path, size: tuple[int, int] | None) -> NDArray[Any]:
         raise DataError(
             f"{path}: is damaged or no .npy file ({reason}); save it again with numpy.save.", "unreadable_file"
         ) from error
+    if values.dtype.kind == "f":
+        return whole_numbers(values, str(path))
     return values.view(np.uint8) if values.dtype == np.bool_ else values
 
 
@@ -222,7 +224,7 @@ def _check_header(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], size
             f"{path}: holds pickled Python objects, which can run any code and are never loaded; save the labels as "
             "an array of integers."
         )
-    if dtype.kind not in "biu":
+    if dtype.kind not in "biuf":
         raise DataError(f"{path}: has {dtype} values; save labels as uint8, uint16 or int32.", "ambiguous_mask")
     if len(shape) != 2:
         raise DataError(

@@ -88,7 +88,7 @@ def test_uploads_get_an_image_or_a_sentence(answers: Answers) -> None:
     answer = answers.upload("a.png", base64.b64encode(file.getvalue()).decode())
     assert (answer["width"], answer["height"], answer["objects"]) == (30, 20, [])
     assert answers.upload("a.png", base64.b64encode(b"text").decode()) == {
-        "error": "a.png is damaged or not an image; choose PNG, JPEG, WebP, BMP or TIFF."
+        "error": "a.png is damaged or not an image; choose PNG, JPEG, WebP, BMP, GIF or TIFF."
     }
     assert "did not arrive whole" in answers.upload("a.png", "***")["error"]
     assert "larger than 32 MiB" in answers.upload("a.png", "A" * 45_000_000)["error"]

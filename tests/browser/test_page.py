@@ -255,7 +255,7 @@ def test_uploads_good_and_hostile(page: Any, screenshot: Callable[[Any], Path]) 
     for content, name, sentence in (
         (b"this is text", "text.png", "text.png is damaged or not an image; choose PNG"),
         (picture()[:60], "half.png", "half.png"),
-        (gif, "moving.gif", "moving.gif is GIF, which is not taken; choose PNG"),
+        (gif, "moving.gif", "moving.gif has 2 pages or frames"),
         (one_bit_png(12_000), "bomb.png", "bomb.png has 12000 x 12000 pixels, at most 25 megapixels"),
         (b"", "empty.png", "empty.png is empty"),
     ):

@@ -141,12 +141,12 @@ def test_missing_wrong_and_odd_files_are_named(tmp_path: Path) -> None:
         image_size(tmp_path)
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(
-        DataError, match=r"text\.png: is damaged or not an image \(PNG, JPEG, TIFF, WEBP, BMP, JPEG2000 are read"
+        DataError, match=r"text\.png: is damaged or not an image \(PNG, JPEG, TIFF, WEBP, BMP, JPEG2000, GIF are read"
     ):
         read_image(tmp_path / "text.png")
-    gif = saved(tmp_path / "a.gif", GREY)
-    with pytest.raises(DataError, match=r"a\.gif: is GIF, which is not read .*; save them as PNG, TIFF or JPEG"):
-        read_image(gif)
+    icon = saved(tmp_path / "a.ico", GREY)
+    with pytest.raises(DataError, match=r"a\.ico: is icon, which is not read .*; save them as PNG, TIFF or JPEG"):
+        read_image(icon)
     heic = tmp_path / "b.png"  # by its content, whatever it is called
     heic.write_bytes(b"\x00\x00\x00\x18ftypheic" + bytes(12))
     with pytest.raises(DataError, match=r"b\.png: is HEIC, which is not read"):
@@ -220,10 +220,37 @@ def test_masks_that_are_no_labels_are_refused(tmp_path: Path) -> None:
         read_mask(saved(tmp_path / "c.png", RGB))
     with pytest.raises(DataError, match="colours"):
         read_mask(saved(tmp_path / "c.tif", Image.fromarray(RGB).convert("CMYK")))
-    with pytest.raises(DataError, match=r"f\.tif: a mask with float32 values; save it with 8-bit or 16-bit integers"):
-        read_mask(saved(tmp_path / "f.tif", np.ones((2, 2), np.float32)))
+    with pytest.raises(DataError, match=r"f\.tif: .* float32 values that are no whole numbers \(0\.5\); save it"):
+        read_mask(saved(tmp_path / "f.tif", np.array([[0, 0.5]], np.float32)))
     with pytest.raises(DataError, match=r"negative values \(-1\)"):
         read_mask(saved(tmp_path / "i.tif", np.array([[-1, 2]], np.int32)))
+
+
+@pytest.mark.parametrize("wrong", [0.25, np.nan, np.inf, 2.0**25])
+def test_whole_numbers_of_floating_point_are_labels(wrong: float, tmp_path: Path) -> None:
+    values = np.array([[0, 1, 70_000]], np.float32)
+    np.testing.assert_array_equal(read_mask(saved(tmp_path / "f.tif", values)), values)
+    with pytest.raises(DataError, match="no whole numbers"):
+        read_mask(saved(tmp_path / "f.tif", np.array([[0, 1, wrong]], np.float32)))
+
+
+def test_gif_masks_give_their_greys_however_their_palette_numbers_them(tmp_path: Path) -> None:
+    for values in ([[0, 255], [0, 0]], [[255, 255], [255, 255]], [[0, 7], [0, 200]]):
+        np.testing.assert_array_equal(read_mask(saved(tmp_path / "a.gif", np.array(values, np.uint8))), values)
+    turned = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
+    turned.putpalette([255, 255, 255, 0, 0, 0])
+    np.testing.assert_array_equal(read_mask(saved(tmp_path / "b.gif", turned)), [[255, 0]])
+    coloured = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
+    coloured.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    np.testing.assert_array_equal(read_mask(saved(tmp_path / "c.gif", coloured)), [[0, 1, 2]])
+    np.testing.assert_array_equal(read_image(tmp_path / "c.gif")[0], [[0, 0, 0], [128, 0, 0], [0, 128, 0]])
+
+
+def test_moving_pictures_are_refused(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (0, 255)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(DataError, match="has 2 pages; save one image per file"):
+        read_mask(tmp_path / "a.gif")
 
 
 def test_labels_in_sixteen_bit_colour_are_refused_because_they_would_merge(tmp_path: Path) -> None:

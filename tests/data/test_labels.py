@@ -164,7 +164,8 @@ BAD: list[tuple[Callable[[Path], None], str]] = [
         array(np.zeros((30, 20), np.int32)),
         r"1\.npy: is 20x30 pixels .* 30x20 in its image\. Was it labelled without its EXIF",
     ),
-    (array(np.zeros((20, 30), np.float32)), r"1\.npy: has float32 values; save labels as uint8, uint16 or int32"),
+    (array(np.zeros((20, 30), np.complex64)), r"1\.npy: has complex64 values; save labels as uint8, uint16 or int32"),
+    (array(np.full((20, 30), 0.5)), r"1\.npy: a mask with float64 values that are no whole numbers \(0\.5\)"),
     (array(np.full((20, 30), -1, np.int8)), r"1\.npy: has negative values \(-1\); use 0 for background"),
     (looped, r"1\.npy' (cannot be used|leads out)|1\.npy: cannot be read|label image .*1\.\(png"),
 ]
@@ -188,7 +189,7 @@ def test_bad_pictures_and_pairs(cells: Path) -> None:
     with pytest.raises(DataError, match=r"1\.jpg: JPEG blurs label values; save label images as PNG, TIFF or \.npy"):
         labels(cells).open(0)
     file.with_suffix(".jpg").unlink()
-    Image.fromarray(LABELS.astype(np.float32)).save(file.with_suffix(".tif"))
+    Image.fromarray(LABELS.astype(np.float32) / 2).save(file.with_suffix(".tif"))
     with pytest.raises(DataError, match=r"1\.tif: a mask with float32 values"):
         labels(cells).open(0)
     np.save(file, LABELS)

@@ -112,8 +112,8 @@ def test_a_run_that_was_trained_to_find_objects_is_judged_by_what_it_finds() -> 
     assert (lead(report).alone, lead(report).base, lead(report).tuned, lead(report).better) == (True, 0.5, 1.0, True)
     assert verdict(report) == (
         "Tuned is better than base without prompts: AP at 0.5 0.500 -> 1.000, difference +0.500 (95 % interval +0.500 "
-        "to +0.500), on 6 objects in 3 images, too few images to trust the interval. With prompts on each object: IoU per "
-        "object 0.700 -> 0.700, difference +0.000 (95 % interval -0.100 to +0.100)."
+        "to +0.500), on 6 objects in 3 images, too few images to trust the interval. With prompts on each object: IoU "
+        "per object 0.700 -> 0.700, difference +0.000 (95 % interval -0.100 to +0.100)."
     )
     assert not any(line.startswith("With no prompts") for line in kind_lines(report))
     assert "on 6 objects in 3 of 9 images" in verdict({**report, "images": 9})

@@ -23,7 +23,7 @@ def endpoints(bench: Workbench) -> None:
 
     def scene_of(image: bytes | None, prompts: str, run: str, alpha: float, backend: str, choice: str) -> Scene:
         if image is None:
-            raise DataError("there is no image; give a PNG, JPEG, WebP, BMP or TIFF file")
+            raise DataError("there is no image; give a PNG, JPEG, WebP, BMP, GIF or TIFF file")
         if not bench.ready.is_set():
             bench.start()
         bench.ready.wait()

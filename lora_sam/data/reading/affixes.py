@@ -9,17 +9,19 @@ from pathlib import Path
 
 KNOWN = (
     "_masks", "_cp_masks", "_mask", "-mask", "_labels", "-labels", "_label", "_labelled", "-labelled", "_gt",
-    "_segmentation", "_seg", "_annotation", "_Simple Segmentation", "_Object Identities", "_label_ground-truth",
+    "_segmentation", "_seg", "_annotation", "_anno", "_Simple Segmentation", "_Object Identities",
+    "_label_ground-truth",
 )  # fmt: skip
 """Endings by which labels are told from the images that they lie beside."""
 
-OF_IMAGES = ("_0000", "_img", "_image", "_raw")
-"""What names of images have behind them where those of labels have an ending too: nnU-Net's first channel, cellpose."""
+OF_IMAGES = ("_0000", "_img", "_image", "_raw", "_rgb", "_sat")
+"""What names of images have behind them where those of labels have an ending too: nnU-Net's first channel, cellpose,
+CVPPP, DeepGlobe."""
 
-LABELS = re.compile(r"mask|gt|truth|label|annot|seg|trimap|manual|target", re.IGNORECASE)
+LABELS = re.compile(r"mask|gt|truth|label|(?<![a-z])lab(?![a-z])|anno|seg|trimap|manual|target", re.IGNORECASE)
 """What names of files and folders of labels have in them."""
 
-_NUMBERED = re.compile(r"(.*?)(\d+)", re.DOTALL)
+JPEGS = (".jpg", ".jpeg")
 
 Files = dict[str, list[Path]]
 
@@ -59,17 +61,42 @@ def beginnings_of(images: Iterable[str], labels: Iterable[str]) -> tuple[str, st
         None where not all names are a word and a number, that of labels says nothing of labels, or they have numbers
         that no image has.
     """
+    return _words_beside_numbers(images, labels, re.compile(r"(?P<word>.*?)(?P<number>\d+)", re.DOTALL))
+
+
+def ends_behind_numbers(images: Iterable[str], labels: Iterable[str]) -> tuple[str, str] | None:
+    """The same of what is behind the number: `_training` and `_manual1` of 21_training and 21_manual1, as in DRIVE."""
+    return _words_beside_numbers(images, labels, re.compile(r"(?P<number>\d+)(?P<word>[-_. ].*)", re.DOTALL))
+
+
+def _words_beside_numbers(
+    images: Iterable[str], labels: Iterable[str], form: re.Pattern[str]
+) -> tuple[str, str] | None:
     found = []
     numbers = []
     for names in (list(images), list(labels)):
-        parts = [_NUMBERED.fullmatch(name) for name in names]
-        words = {part[1] for part in parts if part}
+        parts = [form.fullmatch(name) for name in names]
+        words = {part["word"] for part in parts if part}
         if not names or not all(parts) or len(words) != 1:
             return None
         found.append(words.pop())
-        numbers.append({part[2] for part in parts if part})
+        numbers.append({part["number"] for part in parts if part})
     told = found[0] != found[1] and LABELS.search(found[1]) is not None and numbers[1] <= numbers[0]
     return (found[0], found[1]) if told else None
+
+
+def beside_jpegs(names: Iterable[str]) -> bool:
+    """Whether most pictures of a folder are a JPEG and another one of the same name: its label, as JPEG blurs values.
+
+    Args:
+        names: Of files, with their endings.
+    """
+    stems: dict[str, list[str]] = {}
+    for name in names:
+        stem, _, end = name.rpartition(".")
+        stems.setdefault(stem, []).append(f".{end.lower()}")
+    pairs = sum(len(ends) == 2 and sum(end in JPEGS for end in ends) == 1 for ends in stems.values())
+    return pairs > 1 and pairs * 2 >= len(stems) and all(len(ends) <= 2 for ends in stems.values())
 
 
 def ending_of(names: Iterable[str], endings: Iterable[str]) -> str:

@@ -21,6 +21,7 @@ _ANNOTATIONS = (
     "{split}.json",
     "{split}/annotations.json",
     "{split}/labels.json",  # FiftyOne
+    "annotations/lvis_v1_{split}.json",
 )
 _IMAGES = (
     "images/{split}",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 _BY_ENDING = {
-    ".heic": "HEIC", ".heif": "HEIF", ".avif": "AVIF", ".gif": "GIF", ".jxl": "JPEG XL", ".psd": "Photoshop",
+    ".heic": "HEIC", ".heif": "HEIF", ".avif": "AVIF", ".jxl": "JPEG XL", ".psd": "Photoshop",
     ".ppm": "Netpbm", ".pgm": "Netpbm", ".pbm": "Netpbm", ".tga": "Targa", ".ico": "icon", ".pcx": "PCX",
     ".jls": "JPEG-LS", ".jxr": "JPEG XR",
     ".svg": "SVG", ".pdf": "PDF", ".eps": "EPS", ".exr": "OpenEXR", ".hdr": "Radiance HDR",
@@ -26,7 +26,7 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _VOLUMES = frozenset({"NIfTI", "NRRD", "MetaImage", "DICOM", "Zarr", "HDF5", "video"})
 
 _BY_START = (
-    (b"GIF8", 0, "GIF"), (b"8BPS", 0, "Photoshop"), (b"%PDF", 0, "PDF"), (b"\x1f\x8b", 0, "archive"),
+    (b"8BPS", 0, "Photoshop"), (b"%PDF", 0, "PDF"), (b"\x1f\x8b", 0, "archive"),
     (b"PK\x03\x04", 0, "archive"), (b"DICM", 128, "DICOM"), (b"ftyphei", 4, "HEIC"), (b"ftyphev", 4, "HEIC"),
     (b"ftypmif", 4, "HEIF"), (b"ftypavi", 4, "AVIF"), (b"ftyp", 4, "video"), (b"\x89HDF", 0, "HDF5"),
     (b"\x00\x00\x00\x0cJXL ", 0, "JPEG XL"), (b"\xff\x0a", 0, "JPEG XL"), (b"FUJIFILMCCD-RAW", 0, "camera RAW"),

@@ -20,7 +20,8 @@ MAX_TILED_PIXELS = 178 * 10**6
 """The same where an image is cut into tiles; Pillow opens no larger ones."""
 
 _LIMIT: ContextVar[int | None] = ContextVar("limit", default=None)  # of the thread that reads; None is `MAX_PIXELS`
-_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "JPEG2000")
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "JPEG2000", "GIF")
+"""Those of Pillow that are read."""
 REMEDY = "copy it again from its source, or leave it out"
 _SUBFILE_TAG = 254
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
@@ -77,7 +78,7 @@ def opened_image(path: ImageFile) -> Iterator[Image.Image]:
                 "missing_file",
             )
         # an open file, not a name: Pillow maps uncompressed files into memory, and then garbles turned TIFF
-        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             if width * height > pixel_limit():
                 raise too_large(path, f"{width}x{height} pixels")
@@ -93,7 +94,7 @@ def opened_image(path: ImageFile) -> Iterator[Image.Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
         raise too_large(path, str(error) or "more than fits into memory") from error
     except UnidentifiedImageError as error:
-        names = ", ".join(_FORMATS)
+        names = ", ".join(FORMATS)
         with path.open("rb") as file:
             kind = type_of(str(path), file.read(_START))
         if kind is not None:

@@ -17,7 +17,7 @@ from lora_sam.data.reading.deep_images import deep_pixels, is_unknown_tiff, tiff
 from lora_sam.data.reading.image_file import ORIENTATION_TAG, ImageFile, opened_image, orientation_of, upright
 from lora_sam.data.reading.pixel_scale import PixelScale, measured
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".jp2", ".j2k"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".jp2", ".j2k", ".gif"})
 """Lower-case file name endings of what can be read."""
 
 _BYTE_MAX, _WORD_MAX = 0xFF, 0xFFFF
@@ -29,10 +29,10 @@ def read_image(
 ) -> NDArray[np.uint8]:
     """The picture as it is meant to be seen: RGB, uint8 [H, W, 3], EXIF orientation applied.
 
-    PNG, JPEG, TIFF, WebP or BMP. Grey becomes three equal channels, palettes are looked up, an alpha channel is
-    dropped. 8 bits are taken as they are. Of more bits, fractions or more bands `scale` says what is black and white;
-    without one, 16-bit grey is scaled with `>> 8` when its maximum exceeds 255 and taken as it is otherwise, and of
-    16-bit colour the high bytes are used.
+    PNG, JPEG, TIFF, WebP, BMP or GIF with one picture. Grey becomes three equal channels, palettes are looked up, an
+    alpha channel is dropped. 8 bits are taken as they are. Of more bits, fractions or more bands `scale` says what is
+    black and white; without one, 16-bit grey is scaled with `>> 8` when its maximum exceeds 255 and taken as it is
+    otherwise, and of 16-bit colour the high bytes are used.
 
     Args:
         path: The file.

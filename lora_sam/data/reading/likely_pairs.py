@@ -8,14 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 
-from lora_sam.data.reading.affixes import LABELS, suffix_of
+from lora_sam.data.reading.affixes import LABELS, beginnings_of, beside_jpegs, ends_behind_numbers, suffix_of
 from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.paths import within
-from lora_sam.data.splits import SPLIT_WORD, spellings
+from lora_sam.data.splits import spellings
 
 _MOST_FOLDERS = 24
-_TYPED = re.compile(r"[\w./-]+")  # what needs no quotes, neither in a shell nor in an override
+_TYPED = re.compile(r"[\w./-]+(?: [\w./-]+)*")  # what needs no quotes in an override, and in a shell those alone
+_QUOTED = re.compile(r"[{ ]")
 _SEPARATORS = "_-. "
+_WORD_FIRST = re.compile(r"train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?", re.IGNORECASE)
 _GREY = ("1", "L", "P", "I", "I;16")
 
 
@@ -35,8 +37,12 @@ def likely_pairs(root: Path, paths: Sequence[str], train: str) -> str:
     typed = [f"data.images={images}", f"data.masks={labels}", *([f"data.mask_suffix={suffix}"] if suffix else [])]
     if not all(_TYPED.fullmatch(word.partition("=")[2].replace("{split}", "split")) for word in typed):
         return ""
-    words = " ".join(f"'{word}'" if "{" in word else word for word in typed)
-    said = f"{labels} has the masks of {images}" if images != labels else f"names with {suffix} behind are masks"
+    words = " ".join(f"'{word}'" if _QUOTED.search(word) else word for word in typed)
+    said = f"{labels} has the masks of {images}"
+    if images == labels:
+        said = (
+            f"names with {suffix} behind are masks" if suffix else f"{images} has images as JPEG and masks beside them"
+        )
     return f"If {said}, type data=folder {words}. "
 
 
@@ -53,10 +59,10 @@ def folders_of_masks(root: Path, paths: Iterable[str]) -> tuple[str, str, str] |
             folders[path.parent.as_posix()][path.stem] = path.name
     if not 1 <= len(folders) <= _MOST_FOLDERS:
         return None
-    return _two_folders(folders) or _one_folder(root, folders)
+    return _two_folders(root, folders) or _one_folder(root, folders)
 
 
-def _two_folders(folders: Mapping[str, Mapping[str, str]]) -> tuple[str, str, str] | None:
+def _two_folders(root: Path, folders: Mapping[str, Mapping[str, str]]) -> tuple[str, str, str] | None:
     """The two folders with the most files of the same names, as (images, labels, no suffix): it is found again."""
     counts: Counter[tuple[str, str]] = Counter()
     for one, other in combinations(sorted(folders), 2):
@@ -68,7 +74,9 @@ def _two_folders(folders: Mapping[str, Mapping[str, str]]) -> tuple[str, str, st
         for images, labels in places:
             suffix = suffix_of(folders[images], folders[labels])
             shared = sum(name.removesuffix(suffix) in folders[images] for name in folders[labels])
-            if shared * 2 >= len(folders[labels]):
+            if beginnings_of(folders[images], folders[labels]) or ends_behind_numbers(folders[images], folders[labels]):
+                shared = len(folders[labels])
+            if shared * 2 >= len(folders[labels]) and _is_grey(root / labels, folders[labels]):
                 counts[_without_common_end(images, labels)] += shared
     if not counts:
         return None
@@ -79,6 +87,8 @@ def _two_folders(folders: Mapping[str, Mapping[str, str]]) -> tuple[str, str, st
 def _one_folder(root: Path, folders: Mapping[str, Mapping[str, str]]) -> tuple[str, str, str] | None:
     """A folder where as many files are named as another one with something behind, in grey."""
     for folder, files in folders.items():
+        if (root / folder).is_dir() and beside_jpegs(path.name for path in (root / folder).iterdir()):
+            return folder, folder, ""
         ends = Counter(
             name[cut:]
             for name in files
@@ -86,12 +96,16 @@ def _one_folder(root: Path, folders: Mapping[str, Mapping[str, str]]) -> tuple[s
             if name[cut] in _SEPARATORS and name[:cut] in files
         )
         suffix, count = next(iter(ends.most_common(1)), ("", 0))
+        # images may have an end of their own
+        known = suffix_of(files, files)
+        if known and sum(name.endswith(known) for name in files) > 1:
+            suffix, count = known, len(files)
         if count * 3 >= len(files) and count > 1 and _is_grey(root / folder, files, suffix):
             return folder, folder, suffix
     return None
 
 
-def _is_grey(folder: Path, files: Mapping[str, str], suffix: str) -> bool:
+def _is_grey(folder: Path, files: Mapping[str, str], suffix: str = "") -> bool:
     from PIL import Image
 
     name = next(file for stem, file in sorted(files.items()) if stem.endswith(suffix))
@@ -116,8 +130,8 @@ def _as_template(images: str, labels: str, train: str, paths: Sequence[str]) -> 
     tries = [(f"{images}/{{split}}", f"{labels}/{{split}}")]
     first, second = images.split("/"), labels.split("/")
     for place, (one, other) in enumerate(zip(first, second, strict=False)):
-        if SPLIT_WORD.fullmatch(one) and other.startswith(one):
-            first[place], second[place] = "{split}", f"{{split}}{other.removeprefix(one)}"
+        if (word := _WORD_FIRST.match(one)) and other.startswith(word[0]):
+            first[place], second[place] = (f"{{split}}{name.removeprefix(word[0])}" for name in (one, other))
             tries.insert(0, ("/".join(first), "/".join(second)))
             break
     for pair in tries:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.deep_images import is_unknown_tiff, read_tiff
@@ -47,9 +48,10 @@ def read_mask(path: ImageFile) -> NDArray[Any]:
 def mask_values(path: ImageFile) -> MaskValues:
     """The values stored in a mask file: integers [H, W], EXIF orientation applied, nothing scaled or inverted.
 
-    1-bit, 8-bit and 16-bit grey give their values, also where TIFF says that white is 0 (PhotometricInterpretation 0);
-    a palette image its indices, and grey stored as RGB one channel. Where all that can be seen has one colour, and
-    nothing else differs, the mask is the alpha channel. A colour JPEG may differ a little between channels.
+    1-bit, 8-bit and 16-bit grey give their values, also where TIFF says that white is 0 (PhotometricInterpretation 0),
+    and floating point its whole numbers; a palette image its indices, but a GIF of greys the greys, which are numbered
+    anew in each file; and grey stored as RGB one channel. Where all that can be seen has one colour, and nothing else
+    differs, the mask is the alpha channel. A colour JPEG may differ a little between channels.
 
     Raises:
         DataError: as `read_image` does, or the mask has colours, bands or fractions.
@@ -68,6 +70,8 @@ def mask_values(path: ImageFile) -> MaskValues:
         wide = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())) and not image.mode.startswith("I")
         white = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC, 0) == 0
         picture = upright(image, path)
+        if numbers_anew(picture, image.format):
+            picture = picture.convert("L")
         values = np.asarray(picture.convert("RGB") if picture.mode in ("CMYK", "YCbCr", "LAB") else picture)
         if white and picture.mode in ("1", "L"):  # Pillow shows them turned over, and 16 bits as they are
             values = ~values
@@ -96,16 +100,39 @@ def mask_values(path: ImageFile) -> MaskValues:
     return MaskValues(_whole(values, path))
 
 
+def numbers_anew(picture: Image.Image, form: str | None) -> bool:
+    """Whether it is a GIF, where each file has a palette of the greys in it: what counts are these."""
+    if form != "GIF" or picture.mode != "P":
+        return False
+    palette = np.array(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+    return bool((palette == palette[:, :1]).all())
+
+
 def _whole(values: NDArray[Any], path: ImageFile) -> NDArray[Any]:
     """Values as integers of at most 64 bits."""
-    if not np.issubdtype(values.dtype, np.integer):
-        raise DataError(
-            f"{path}: a mask with {values.dtype} values; save it with 8-bit or 16-bit integers.", "ambiguous_mask"
-        )
+    if np.issubdtype(values.dtype, np.floating):
+        return whole_numbers(values, str(path))
     if values.dtype != np.uint64:
         return values
     if int(values.max()) > np.iinfo(np.int64).max:
         raise DataError(f"{path}: a mask with the value {int(values.max())}; use small labels.", "ambiguous_mask")
+    return values.astype(np.int64)
+
+
+def whole_numbers(values: NDArray[Any], owner: str) -> NDArray[np.int64]:
+    """Floating-point values that are whole numbers, as ImageJ and NumPy often save labels, as integers.
+
+    Raises:
+        DataError: one is a fraction, not a number, or so large that its type has no whole numbers any more.
+    """
+    most = 2 ** (np.finfo(values.dtype).nmant + 1)
+    wrong = ~((values == np.rint(values)) & (np.abs(values) <= most))  # nothing equals NaN
+    if wrong.any():
+        raise DataError(
+            f"{owner}: a mask with {values.dtype} values that are no whole numbers ({values[wrong].flat[0]:g}); save "
+            "it with 8-bit or 16-bit integers.",
+            "ambiguous_mask",
+        )
     return values.astype(np.int64)
 
 

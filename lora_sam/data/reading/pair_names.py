@@ -12,11 +12,14 @@ from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
 from lora_sam.data.noticed import Notes
 from lora_sam.data.reading.affixes import (
+    JPEGS,
     KNOWN,
     OF_IMAGES,
     Files,
     beginnings_of,
+    beside_jpegs,
     ending_of,
+    ends_behind_numbers,
     stripped,
     suffix_of,
     without,
@@ -24,10 +27,9 @@ from lora_sam.data.reading.affixes import (
 from lora_sam.data.reading.file_types import ending
 from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.paths import data_folders, listing
-from lora_sam.data.splits import spellings
 
-_PICTURES = SUFFIXES | {".gif"}
 _SHOWN = 3
+_SPLIT_FIRST = re.compile(r"(train|val|test)(?:ing|id|idation)?[A-Z]?(?![a-z])")
 
 
 def by_name(folder: Path, suffixes: frozenset[str], notes: Notes) -> dict[str, list[Path]]:
@@ -89,6 +91,10 @@ def told_apart(
     """
     suffix = suffix_of(images, labels) if suffix is None else suffix
     if folder.resolve() == other.resolve():
+        if not suffix and beside_jpegs(path.name for files in images.values() for path in files):
+            _part_by_ending(images, labels)
+            notes.append(f"{folder}: images are the JPEG files, {what}s the others of the same names")
+            return
         if not suffix:
             raise DataError(
                 f"{folder}: data.images and data.{key} are the same folder, so every image would be its own "
@@ -114,7 +120,16 @@ def told_apart(
         labels.update(renamed)
         said = " and ".join(f"{word}..." for word in words)
         notes.append(f"{other}: {what}s belong to the images of the same number: they are called {said}")
-    if images and labels and not images.keys() & labels.keys() and (end := ending_of(images, OF_IMAGES)):
+    elif images and labels and not images.keys() & labels.keys() and (words := ends_behind_numbers(images, labels)):
+        renamed = {f"{name.removesuffix(words[1])}{words[0]}": files for name, files in labels.items()}
+        labels.clear()
+        labels.update(renamed)
+        said = " and ".join(f"...{word}" for word in words)
+        notes.append(f"{other}: {what}s belong to the images of the same number: they are called {said}")
+    if images and labels and not images.keys() & labels.keys() and (end := _end_of_images(images, labels)):
+        if others := sorted(name for name in images if not name.endswith(end)):
+            lost = f"{plural(len(others), 'picture')} without {end} were not used, e.g. {others[0]}"
+            notes.found("unread_file", f"{folder}: {lost}")
         kept, behind = stripped(images, end), ending_of(labels, KNOWN)
         if kept.keys() & labels.keys():
             behind = ""
@@ -127,6 +142,23 @@ def told_apart(
         if behind or suffix:
             said = f"{end} and {what}s with {behind or suffix}"
             notes.append(f"{folder}: images are named with {said} behind what both have in common")
+
+
+def _end_of_images(images: Files, labels: Files) -> str:
+    """What all images have behind what they share with their labels; or those for which every label has one."""
+    return ending_of(images, OF_IMAGES) or next(
+        (end for end in OF_IMAGES if labels.keys() <= stripped(images, end).keys()), ""
+    )
+
+
+def _part_by_ending(images: Files, labels: Files) -> None:
+    """Keep the JPEG files as images, and the others as labels."""
+    for files, jpeg in ((images, True), (labels, False)):
+        kept = {
+            name: [path for path in paths if (path.suffix.lower() in JPEGS) == jpeg] for name, paths in files.items()
+        }
+        files.clear()
+        files.update({name: paths for name, paths in kept.items() if paths})
 
 
 def _one_each(labels: Files, suffix: str, what: str) -> None:
@@ -142,17 +174,25 @@ def _one_each(labels: Files, suffix: str, what: str) -> None:
             )
 
 
-def unread_siblings(folder: Path, other: Path, splits: Iterable[str], key: str, what: str) -> str | None:
-    """A note about folders beside the labels that have about as many pictures and are not read; None where none has."""
+def unread_siblings(folder: Path, other: Path, read: Iterable[Path], key: str, what: str) -> str | None:
+    """A note about folders beside the labels that have about as many pictures and are not read; None where none has.
+
+    Args:
+        folder: Where the images lie.
+        other: Where the labels lie.
+        read: Folders of all splits, whether they are there or not.
+        key: The option that says where the labels lie.
+        what: What a label file is called.
+    """
     parent = other.parent
     if parent != folder.parent:
         return None
-    used = {name.casefold() for split in splits for name in spellings(split)}
+    used = {place.name.casefold() for place in read if place.parent == parent}
     least = max(2, len(names_in(other)) // 2)
     try:
         beside = [path for path in sorted(parent.iterdir()) if path.is_dir() and path not in (folder, other)]
         counted = {
-            path.name: sum(ending(file.name) in _PICTURES for file in path.iterdir())
+            path.name: sum(ending(file.name) in SUFFIXES for file in path.iterdir())
             for path in beside
             if path.name.casefold() not in used and not path.name.startswith(".")
         }
@@ -162,6 +202,18 @@ def unread_siblings(folder: Path, other: Path, splits: Iterable[str], key: str, 
     if not found:
         return None
     return f"{parent}: {other.name} has the {what}s, as data.{key} says; not read: {', '.join(found[:_SHOWN])}"
+
+
+def say_splits_in_names(folder: Path, ids: Iterable[str], notes: Notes) -> None:
+    """A note where all names begin with a split, as `train_1` and `testA_1`, but are one set."""
+    words = [_SPLIT_FIRST.match(name.rpartition("/")[2]) for name in ids]
+    called = sorted({word[1].lower() for word in words if word})
+    if all(words) and len(called) > 1 and "train" in called:
+        notes.found(
+            "unused_split",
+            f"{folder}: names begin with {' and '.join(called)}, but are parted anew; put files into folders called so "
+            "to keep their splits",
+        )
 
 
 def names_in(folder: Path) -> list[str]:

@@ -17,11 +17,18 @@ from lora_sam.data.reading.images import SUFFIXES, check_pixels, image_size
 from lora_sam.data.reading.label_map import LabelMap
 from lora_sam.data.reading.labelled import LabelledImage, LabelledImages, StoredMasks, check_mask_memory
 from lora_sam.data.reading.nifti import NIFTI
-from lora_sam.data.reading.pair_names import by_name, names_in, pair_by_base_name, told_apart, unread_siblings
+from lora_sam.data.reading.pair_names import (
+    by_name,
+    names_in,
+    pair_by_base_name,
+    say_splits_in_names,
+    told_apart,
+    unread_siblings,
+)
 from lora_sam.data.reading.pair_slices import offering_slices, only, sliced
 from lora_sam.data.reading.paths import data_root, inside, within
 from lora_sam.data.reading.skipping import Ledger, attempt_all, left_out
-from lora_sam.data.reading.split_reading import read_splits
+from lora_sam.data.reading.split_reading import instead_of_split, read_splits
 from lora_sam.data.reading.volumes import Slice, Slices
 from lora_sam.data.splits import Splits, spellings
 
@@ -113,10 +120,14 @@ def open_pairs(config: FormatOptions, pairing: Pairing, reader: Reader, seed: in
                 f"splits with data.images='{images}/{{split}}' data.{pairing.key}='{labels}/{{split}}'",
             )
         other = inside(root, within(labels, split), f"data.{pairing.key}")
-        for directory, what, key in ((folder, "images", "images"), (other, f"{pairing.what}s", pairing.key)):
-            if not directory.is_dir():
-                raise DataError(f"{directory}: is not a folder; put the {what} there, or correct data.{key}.")
-        return _read_pairs(config, pairing, root, folder, other, reader, ledger, notes)
+        without = instead_of_split(config, split)
+        for place, what, key in ((folder, "images", "images"), (other, f"{pairing.what}s", pairing.key)):
+            if not place.is_dir():
+                raise DataError(f"{place}: is not a folder; put the {what} there, or correct data.{key}{without}.")
+        found = _read_pairs(config, pairing, root, folder, other, reader, ledger, notes, without)
+        if single and config.test is not None:
+            say_splits_in_names(folder, found.ids, notes)
+        return found
 
     return read_splits(
         read,
@@ -210,6 +221,7 @@ def _read_pairs(
     reader: Reader,
     ledger: Ledger,
     notes: Notes,
+    or_none: str,
 ) -> LabelledImages:
     what = pairing.what
     more = NIFTI if pairing.slices is not None else frozenset()
@@ -225,21 +237,24 @@ def _read_pairs(
         what=what,
         notes=notes,
     )
-    splits = [name for name in (config.train, config.val, config.test) if name]
+    names = [spelled for name in (config.train, config.val, config.test) if name for spelled in spellings(name)]
+    places = (root / within(place, name) for place in (pairing.images, pairing.labels) for name in names)
+    read = [*places, *(images.parent / name for name in names)]
     inner = labels.resolve() != root.resolve()  # what lies beside the root is no part of the data
-    beside = unread_siblings(images, labels, splits, pairing.key, what) if inner else None
+    beside = unread_siblings(images, labels, read, pairing.key, what) if inner else None
     if beside:
         notes.found("unread_folder", beside)
     pair_by_base_name(image_files, label_files)
     unlabelled = sorted(image_files.keys() - label_files.keys())
-    names = [] if image_files else names_in(images)
-    if names:
+    unread = [] if image_files else names_in(images)
+    if unread:
         raise DataError(
-            f"{images}: has no image that can be read; there are {counted_types(names)}.{unread_types(names)}"
+            f"{images}: has no image that can be read; there are {counted_types(unread)}.{unread_types(unread)}"
         )
     if unlabelled and not label_files:
         raise DataError(
-            f"{labels}: has no {what}s for the images in {images}; put them there, or correct data.{pairing.key}."
+            f"{labels}: has no {what}s for the images in {images}; put them there, or correct data.{pairing.key}"
+            f"{or_none}."
         )
     if unlabelled and len(unlabelled) == len(image_files):
         one, other = image_files[unlabelled[0]][0], min(label_files.values())[0]
@@ -249,11 +264,8 @@ def _read_pairs(
         )
     for name in unlabelled:
         for image in image_files.pop(name):
-            left_out(
-                DataError(
-                    f"{image}: has no {what} {labels / name}.(png, tif, ...), so it is not used.", "unlabelled_image"
-                )
-            )
+            told = f"{image}: has no {what} {labels / name}.(png, tif, ...), so it is not used."
+            left_out(DataError(told, "unlabelled_image"))
     if unlabelled:
         were = "was" if len(unlabelled) == 1 else "were"
         count = plural(len(unlabelled), "image")

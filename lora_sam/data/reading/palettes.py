@@ -9,6 +9,7 @@ import numpy as np
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.image_file import ImageFile, opened_image
+from lora_sam.data.reading.mask_values import numbers_anew
 from lora_sam.data.reading.skipping import attempt_all
 
 _MOST = 16  # files that are looked at, evenly spaced
@@ -45,7 +46,7 @@ def check_palettes(files: Sequence[ImageFile]) -> None:
 def _used(file: ImageFile) -> _Colours:
     """The colours of the values that a palette image uses; nothing of another image. Raises `DataError`."""
     with opened_image(file) as image:
-        if image.mode != "P":
+        if image.mode != "P" or numbers_anew(image, image.format):
             return {}
         palette = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
         values = np.unique(np.asarray(image)).tolist()

@@ -125,6 +125,14 @@ def read_splits(
     return Splits(splits["train"], splits["val"], splits["test"], skipped, notes.texts, scale, parts, notes.noticed)
 
 
+def instead_of_split(config: FormatOptions, split: str) -> str:
+    """What else can be done where a split other than train has no labels; nothing for train."""
+    role = next((role for role in ("val", "test") if split in spellings(getattr(config, role) or "")), None)
+    if role is None or split in spellings(config.train):
+        return ""
+    return f", or set some training images aside in place of {split}, with data.{role}=null"
+
+
 def carve(
     order: Sequence[int],
     counts: Mapping[str, int],

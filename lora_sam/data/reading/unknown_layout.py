@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from pathlib import Path
 from lora_sam.core.calling import typed_here
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
-from lora_sam.data.reading.annotation_files import ends_of, json_kind
+from lora_sam.data.reading.annotation_files import ends_of, first_file_name, json_kind
 from lora_sam.data.reading.file_types import counted_types, ending, unread_types
 from lora_sam.data.reading.foreign import foreign_files, unknown_keys
 from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.likely_pairs import likely_pairs
+from lora_sam.data.splits import spellings
 
 _IMAGE = ".<image>"
 _MAX_SHOWN = 8  # folders whose files are named
@@ -118,7 +120,7 @@ def _what_is_there(paths: Iterable[str]) -> str:
 
 def _near(root: Path, paths: Sequence[str], layouts: Sequence[Layout], train: str) -> str:
     """Which tool it is of, which folders may be pairs, which formats it is near and what they miss; sentences."""
-    first = foreign_files(root, paths) + _coco_files(root, paths) + likely_pairs(root, paths, train)
+    first = foreign_files(root, paths) + _coco_files(root, paths, train) + likely_pairs(root, paths, train)
     found = []
     for layout in layouts:
         missing = [need for need in layout.needs if not _met(root, paths, need)]
@@ -140,7 +142,7 @@ def _near(root: Path, paths: Sequence[str], layouts: Sequence[Layout], train: st
     return first + text
 
 
-def _coco_files(root: Path, paths: Sequence[str]) -> str:
+def _coco_files(root: Path, paths: Sequence[str], train: str) -> str:
     """Files of COCO that are in no known place, or several of which may be meant, and what to type; a sentence."""
     files = [path for path in paths if path.casefold().endswith(".json")]
     found = [path for path in sorted(files, key=len)[:_MAX_OPENED] if json_kind(root / path) == "coco"]
@@ -151,7 +153,36 @@ def _coco_files(root: Path, paths: Sequence[str]) -> str:
         return ""
     names = " and ".join(found[:2]) + (f" and {len(found) - 2} more" if len(found) > 2 else "")
     are = "is" if len(found) == 1 else "are"
-    return f"{names} {are} COCO: data=coco data.annotations={found[0]} data.images={folders.most_common(1)[0][0]}. "
+    pictures = folders.most_common(1)[0][0]
+    for template in (_as_template(path, train) for path in found):
+        files = [path for path in found if _as_template(path, train) == template]
+        if template is not None and len(files) > 1:
+            places = {place for path in files for place in _places_of(root / path, paths)} or set(folders)
+            return f"{names} {are} COCO: data=coco 'data.annotations={template}' data.images={_in_common(places)}. "
+    return f"{names} {are} COCO: data=coco data.annotations={found[0]} data.images={pictures}. "
+
+
+def _as_template(path: str, train: str) -> str | None:
+    """A file with `{split}` for the split in its name; None where there is none."""
+    folder, _, name = path.rpartition("/")
+    words = [word for split in (train, "val", "test") for word in sorted(spellings(split), key=len, reverse=True)]
+    for word in words:
+        if found := re.search(rf"(?<![a-z]){re.escape(word)}(?![a-z])", name):
+            return f"{folder}/{name[: found.start()]}{{split}}{name[found.end() :]}".lstrip("/")
+    return None
+
+
+def _places_of(file: Path, paths: Iterable[str]) -> set[str]:
+    """Folders that have the image that a COCO file names."""
+    name = (first_file_name(file) or "").rpartition("/")[2]
+    return {path.rpartition("/")[0] for path in paths if name and path.rpartition("/")[2] == name}
+
+
+def _in_common(folders: Iterable[str]) -> str:
+    """The folder that has all of these in it, or is the only one: images are found by their names below it."""
+    parts = [folder.split("/") for folder in folders]
+    same = [names[0] for names in zip(*parts, strict=False) if len(set(names)) == 1]
+    return "/".join(same) or "."
 
 
 def _paths(root: Path) -> list[str]:
