@@ -21,6 +21,7 @@ from lora_sam.data.reading.labelled import check_size, size_mismatch
 from lora_sam.data.reading.mask_survey import Survey, blended, surveyed, void_of
 from lora_sam.data.reading.mask_values import MaskValues, mask_values, whole_numbers
 from lora_sam.data.reading.mask_warnings import odd_values, warn_of_outlines, warn_of_parts
+from lora_sam.data.reading.npy_header import MAX_HEADER, read_header
 from lora_sam.data.reading.pairs import Pairing, open_pairs
 from lora_sam.data.reading.palettes import check_palettes
 from lora_sam.data.splits import Splits
@@ -29,11 +30,6 @@ LABEL_SUFFIXES = SUFFIXES | {".npy"}
 """Lower-case file name endings of label images."""
 
 _NNUNET = "dataset.json"
-_MAX_HEADER = 4096  # characters of an .npy header; one of a plain array has 128
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 
 NEEDS = (
     "images/*.<image>|image/*.<image>|imgs/*.<image>|img/*.<image>",
@@ -191,17 +187,13 @@ def read_npy(path: Path, size: tuple[int, int] | None) -> NDArray[Any]:
     """
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            if version not in _HEADERS:
-                raise ValueError(f"version {version[0]}.{version[1]} of the format")
-            shape, _, dtype = _HEADERS[version](file, max_header_size=_MAX_HEADER)
-            _check_header(path, shape, dtype, size)
-            present = path.stat().st_size - file.tell()
-            expected = dtype.itemsize * shape[0] * shape[1]
-            if present != expected:
-                raise ValueError(f"{present} bytes of values, {expected} expected")
+            header = read_header(file)
+            _check_header(path, header.shape, header.dtype, size)
+            present = path.stat().st_size - header.length
+            if present != header.bytes:
+                raise ValueError(f"{present} bytes of values, {header.bytes} expected")
             file.seek(0)
-            values: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False, max_header_size=_MAX_HEADER)
+            values: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False, max_header_size=MAX_HEADER)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}); restore it, or check its permissions.", "unreadable_file"

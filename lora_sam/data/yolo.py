@@ -95,7 +95,9 @@ def recognise(root: Path) -> str | None:
 
 
 def _is_of_labels(file: Path, root: Path) -> bool:
-    """Whether a text file lies in a folder of labels, or beside an image of its name."""
+    """Whether a text file lies in a folder of labels, or beside an image of its name that has no masks beside it."""
+    if file.with_suffix(".npz").is_file():
+        return False
     return _LABELS in file.relative_to(root).parts[:-1] or any(file.with_suffix(end).is_file() for end in SUFFIXES)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from lora_sam.core.errors import DataError
 from lora_sam.data.splits import Splits
 
-from .test_other_layouts import LABELS, ONE, TWO, WHITE, pairs
+from .test_other_layouts import LABELS, ONE, STEMS, TWO, WHITE, pairs
 from .tool_sets import SQUARE, H, W, Write, images, put
 
 Open = Callable[..., Splits]
@@ -66,6 +67,17 @@ def lvis(root: Path) -> None:
         put(root / f"annotations/lvis_v1_{split}.json", json.dumps(content))
 
 
+def stacks(root: Path, axis: int = 2, edit: Callable[[Any], Any] = lambda masks: masks) -> None:
+    """WGISD: an archive of masks and a text of boxes beside each image, and lists of names beside the folder."""
+    images(root / "data")
+    for stem in STEMS:
+        np.savez_compressed(root / f"data/{stem}.npz", edit(np.stack(TWO, axis)))
+        put(root / f"data/{stem}.txt", "0 0.5 0.5 0.2 0.2\n")
+    for split, names in (("train", STEMS[:3]), ("test", STEMS[3:])):
+        put(root / f"{split}_masked.txt", "\n".join(names))
+        put(root / f"{split}.txt", "\n".join(STEMS))
+
+
 def typed(error: str) -> dict[str, str]:
     """The options that a message says to type."""
     found = _WORDS.search(error)
@@ -93,8 +105,21 @@ def masks_of(splits: Splits) -> dict[str, list[list[int]]]:
         (pairs("images/*.tif", "masks/*.gif", WHITE), ONE),
         (pairs("images/*.tif", "labels/*.tif", LABELS.astype(np.float32)), TWO),
         (lvis, TWO[:1]),
+        (stacks, TWO),
+        (lambda root: stacks(root, 0, lambda masks: masks * np.uint8(255)), TWO),
     ],
-    ids=["Crack500", "rgb and label", "CVPPP", "DeepGlobe", "GlaS", "masks as GIF", "ImageJ's 32 bits", "LVIS"],
+    ids=[
+        "Crack500",
+        "rgb and label",
+        "CVPPP",
+        "DeepGlobe",
+        "GlaS",
+        "masks as GIF",
+        "ImageJ's 32 bits",
+        "LVIS",
+        "WGISD",
+        "WGISD, objects first",
+    ],
 )
 def test_they_are_read(write: Write, expected: Any, tmp_path: Path, opened: Open) -> None:
     write(tmp_path)
@@ -102,6 +127,56 @@ def test_they_are_read(write: Write, expected: Any, tmp_path: Path, opened: Open
     areas = sorted(int(mask.sum()) for mask in expected)
     assert all(one == areas for of_split in found.values() for one in of_split)
     assert sum(map(len, found.values())) >= 4
+
+
+def test_lists_of_names_are_the_splits_of_stacks(tmp_path: Path, opened: Open) -> None:
+    stacks(tmp_path)
+    splits = opened(tmp_path / "data", "mask_stack")
+    assert len(splits.train) + len(splits.val) == 3
+    assert splits.test.ids == (f"{STEMS[3]}.png",)
+    put(tmp_path / "test_masked.txt", STEMS[0])
+    with pytest.raises(DataError, match=f"test_masked.txt: {STEMS[0]} is in the list of train too"):
+        opened(tmp_path / "data", "mask_stack")
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path(__file__).parent / "evil was here",))
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda masks: masks[:-1], "has the shape .*, and its image is"),
+        (lambda masks: masks[..., 0], "has the shape .*; masks are .*, objects"),
+        (lambda masks: masks * np.arange(1, 3, dtype=np.uint8), "has values other than 0 and 2; each mask takes two"),
+        (lambda masks: masks.astype(np.float32), "has float32 values; save masks as bool or uint8"),
+        (lambda masks: masks & np.array([True, False]), "mask 1. is empty; take it out of the array"),
+        (lambda masks: np.array([Evil()], object), "has object values"),
+    ],
+)
+def test_stacks_that_are_none_are_refused(edit: Callable[[Any], Any], said: str, tmp_path: Path, opened: Open) -> None:
+    stacks(tmp_path, edit=edit)
+    with pytest.raises(DataError, match=said):
+        opened(tmp_path)
+    assert not (Path(__file__).parent / "evil was here").exists()
+
+
+def test_archives_that_are_none_are_refused_before_they_take_memory(tmp_path: Path, opened: Open) -> None:
+    stacks(tmp_path)
+    file = tmp_path / "data" / f"{STEMS[0]}.npz"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-30])
+    with pytest.raises(DataError, match="is damaged or no .npz file"):
+        opened(tmp_path)
+    np.savez(file, np.stack(TWO, 2), np.stack(TWO, 2))
+    with pytest.raises(DataError, match="has 2 arrays; save the masks of its image as one"):
+        opened(tmp_path)
+    with zipfile.ZipFile(file, "w") as archive:  # says that it is large, and is not
+        header = f"{{'descr': '|b1', 'fortran_order': False, 'shape': ({H}, {W}, {10**9})}}".ljust(117) + "\n"
+        archive.writestr("arr_0.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+    with pytest.raises(DataError, match="1000000000 masks of .* need .* GiB"):
+        opened(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,9 @@ def remedy_for(kind: str) -> str:
         return "train on its slices with data.slices=all, or save them as PNG or TIFF"
     if kind in _VOLUMES:
         return "save their slices or frames as PNG or TIFF"
-    if kind in ("NumPy archive", "pickle"):
+    if kind == "NumPy archive":
+        return "save label images as PNG, TIFF or .npy, or the masks of each image beside it (data=mask_stack)"
+    if kind == "pickle":
         return "save label images as PNG, TIFF or .npy"
     if kind == "archive":
         return "unpack them"
