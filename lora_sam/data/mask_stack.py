@@ -141,7 +141,8 @@ def _read(file: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
             f"{file}: has values other than 0 and {values.max()}; each mask takes two values, or save one label image.",
             "ambiguous_mask",
         )
-    return np.ascontiguousarray(np.moveaxis(values, axis, 0)) != 0
+    masks: NDArray[np.bool_] = np.ascontiguousarray(np.moveaxis(values, axis, 0)) != 0
+    return masks
 
 
 def _axis_of_objects(file: Path, header: Header, size: tuple[int, int]) -> int:

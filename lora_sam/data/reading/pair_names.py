@@ -127,8 +127,8 @@ def told_apart(
         said = " and ".join(f"...{word}" for word in words)
         notes.append(f"{other}: {what}s belong to the images of the same number: they are called {said}")
     if images and labels and not images.keys() & labels.keys() and (end := _end_of_images(images, labels)):
-        if others := sorted(name for name in images if not name.endswith(end)):
-            lost = f"{plural(len(others), 'picture')} without {end} were not used, e.g. {others[0]}"
+        if unused := sorted(name for name in images if not name.endswith(end)):
+            lost = f"{plural(len(unused), 'picture')} without {end} were not used, e.g. {unused[0]}"
             notes.found("unread_file", f"{folder}: {lost}")
         kept, behind = stripped(images, end), ending_of(labels, KNOWN)
         if kept.keys() & labels.keys():

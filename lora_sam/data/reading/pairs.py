@@ -26,7 +26,7 @@ from lora_sam.data.reading.pair_names import (
     unread_siblings,
 )
 from lora_sam.data.reading.pair_slices import offering_slices, only, sliced
-from lora_sam.data.reading.paths import data_root, inside, within
+from lora_sam.data.reading.paths import data_root, inside, within, without_split
 from lora_sam.data.reading.skipping import Ledger, attempt_all, left_out
 from lora_sam.data.reading.split_reading import instead_of_split, read_splits
 from lora_sam.data.reading.volumes import Slice, Slices
@@ -104,8 +104,8 @@ def open_pairs(config: FormatOptions, pairing: Pairing, reader: Reader, seed: in
     given = [name for name in (config.train, config.val, config.test) if name is not None]
     names = [spelling for name in given for spelling in spellings(name)]
     absent = not any(inside(root, within(images, name), "data.images").exists() for name in names)
-    if absent and "{split}" in images and inside(root, _flat(images), "data.images").is_dir():
-        images, labels = _flat(images), _flat(labels)
+    if absent and "{split}" in images and inside(root, without_split(images), "data.images").is_dir():
+        images, labels = without_split(images), without_split(labels)
     single = "{split}" not in images
 
     def read(split: str, notes: Notes) -> LabelledImages | None:
@@ -207,11 +207,6 @@ def described(
     return labelled, objects.too_small
 
 
-def _flat(template: str) -> str:
-    """The template of a data set without splits: `{split}/images` and `images/{split}` both become `images`."""
-    return "/".join(part for part in template.split("/") if part != "{split}") or "."
-
-
 def _read_pairs(
     config: FormatOptions,
     pairing: Pairing,
@@ -264,8 +259,11 @@ def _read_pairs(
         )
     for name in unlabelled:
         for image in image_files.pop(name):
-            told = f"{image}: has no {what} {labels / name}.(png, tif, ...), so it is not used."
-            left_out(DataError(told, "unlabelled_image"))
+            left_out(
+                DataError(
+                    f"{image}: has no {what} {labels / name}.(png, tif, ...), so it is not used.", "unlabelled_image"
+                )
+            )
     if unlabelled:
         were = "was" if len(unlabelled) == 1 else "were"
         count = plural(len(unlabelled), "image")

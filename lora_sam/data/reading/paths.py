@@ -116,6 +116,11 @@ def within(template: str, split: str) -> str:
     return template.replace("{split}", split)
 
 
+def without_split(template: str) -> str:
+    """The template of a data set without splits: `{split}/images` and `images/{split}` both become `images`."""
+    return "/".join(part for part in template.split("/") if part != "{split}") or "."
+
+
 def _escape(root: Path, base: Path, relative: str) -> str | None:
     if not relative or "\0" in relative:
         return "is empty or has a NUL character"
