@@ -269,6 +269,30 @@ def test_folders_called_like_splits_are_those(
         opened(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("a.xml", '<Annotations><Annotation Id="1"><Regions><Region/>', "Aperio ImageScope.* in QuPath and export Geo"),
+        ("a.xml", "<ASAP_Annotations><Annotations/>", "ASAP, which is not read"),
+        (
+            "train.json",
+            '{"videos": [], "annotations": [{"segmentations": []}]}',
+            "YouTube-VIS.* each frame as an image",
+        ),
+        (
+            "labels/a.json",
+            '{"features": {"xy": [{"wkt": "POLYGON"}]}}',
+            "xView2.* convert it to COCO with segmentation",
+        ),
+    ],
+)
+def test_annotations_that_are_not_read_are_named(file: str, text: str, said: str, tmp_path: Path, opened: Open) -> None:
+    images(tmp_path / "pictures")
+    put(tmp_path / file, text)
+    with pytest.raises(DataError, match=f"{file} is of {said}"):
+        opened(tmp_path)
+
+
 def test_coloured_masks_are_not_proposed(tmp_path: Path, opened: Open) -> None:
     coloured = np.dstack([LABELS * np.uint8(9), LABELS, WHITE])
     in_splits("%/pictures/*.png", "%/Instance_masks/*_instance_id_RGB.png", "train", "val", values=coloured)(tmp_path)

@@ -38,6 +38,7 @@ _BRUSH = re.compile(r"task-\d+-annotation-\d+-by-.*\.(?:png|npy)$", re.IGNORECAS
 _CONVERT = "convert it to COCO with segmentation"
 _BOXES = "its boxes outline nothing: label masks"
 _LABEL_IMAGES = "make a label image for each image, with a value for each ROI"
+_REGIONS = "open it in QuPath and export GeoJSON, or make a label image for each image"
 _TOOLS: Sequence[Foreign] = (
     Foreign("CVAT for video", ".xml", ("<track", "<annotations"), "export it as `CVAT for images` or COCO"),
     Foreign("V7 Darwin", ".json", ('"item"', '"slots"', '"annotations"'), "`darwin convert coco` makes COCO of it"),
@@ -64,6 +65,10 @@ _TOOLS: Sequence[Foreign] = (
     Foreign("Darknet's YOLO", ".data", ("train", "names"), _BOXES),
     Foreign("ImageJ's ROI manager", ".zip", (".roi",), _LABEL_IMAGES),
     Foreign("ImageJ's ROI manager", ".roi", ("Iout",), _LABEL_IMAGES),
+    Foreign("Aperio ImageScope", ".xml", ("<Annotation ", "<Regions"), _REGIONS),
+    Foreign("ASAP", ".xml", ("<ASAP_Annotations",), _REGIONS),
+    Foreign("YouTube-VIS", ".json", ('"videos"', '"segmentations"'), f"{_CONVERT}, each frame as an image"),
+    Foreign("xView2", ".json", ('"features"', '"wkt"'), _CONVERT),
     Foreign("Pascal VOC with polygons in XML", ".xml", ("<bndbox", "<polygon")),
     Foreign("Pascal VOC boxes", ".xml", ("<bndbox",), _BOXES),
     Foreign("Pascal VOC without objects", ".xml", ("<annotation", "<filename", "<segmented"), "export it as COCO"),
