@@ -108,6 +108,12 @@ def niftis(root: Path) -> None:
             nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0).astype(np.int16), np.eye(4)), root / file)
 
 
+def archives(root: Path) -> None:
+    images(root)
+    for name in STEMS:
+        np.savez_compressed(root / f"{name}.npz", np.stack(MASKS, axis=2))
+
+
 def by_class(root: Path) -> None:
     for folder, mask in zip(("ring", "tri"), MASKS, strict=True):
         pairs("images/*.png", f"masks/{folder}/*.png", mask * np.uint8(255))(root)
@@ -140,7 +146,7 @@ WRITERS: dict[str, Write] = {
     ),
     "SA-1B": TOOLS["sa1b"][1],
     "MedSAM": TOOLS["medsam"][1],
-    "Data Science Bowl, Label Studio's brush PNGs, scripts": by_folder,
+    "Data Science Bowl, Label Studio's brush PNGs, V7's instance masks, scripts": by_folder,
     "scripts, a folder for each class": by_class,
     "labelme2voc": older_labelme2voc,
     "cellpose": beside(pairs("*.png", "*_cp_masks.png", LABELS.astype(np.uint16)), ("im0_cp_outlines.txt", "1,2")),
@@ -152,6 +158,11 @@ WRITERS: dict[str, Write] = {
     "mmsegmentation": pairs("img_dir/train/*.jpg", "ann_dir/train/*.png"),
     "Kaggle": pairs("train_images/*.png", "train_masks/*.png"),
     "Datumaro": attack_sets.datumaro,
+    "WGISD, NumPy": archives,
+    "Crack500": pairs("*.jpg", "*.png"),
+    "CVPPP": pairs("*_rgb.png", "*_label.png"),
+    "GlaS": pairs("*.bmp", "*_anno.bmp"),
+    "LVIS": coco("annotations/lvis_v1_train.json", "train2017", "%s"),
 }
 WANTS = {"nnU-Net, 3D Slicer, MONAI Label": "nibabel", "CVAT for images": "defusedxml"}
 
