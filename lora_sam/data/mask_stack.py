@@ -58,14 +58,16 @@ class MaskStack(FormatOptions):
 def recognise(root: Path) -> str | None:
     """By what a directory is recognised as this format; None where it is not."""
     found = _stacks_of(root, most=LOOKED_AT)
-    return f"{next(iter(found)).relative_to(root)} beside {next(iter(found.values())).name}" if found else None
+    pair = next(((file, image) for file, image in found.items() if image is not None), None)
+    return None if pair is None else f"{pair[0].relative_to(root)} beside {pair[1].name}"
 
 
-def _stacks_of(root: Path, most: int | None = None) -> dict[Path, Path]:
-    """The image beside every archive; an archive that is beside none is left out."""
+def _stacks_of(root: Path, most: int | None = None) -> dict[Path, Path | None]:
+    """The image beside every archive, None where it is missing; nothing where no archive has one."""
     pairs = ((file, next((image for end in sorted(SUFFIXES) if (image := file.with_suffix(end)).is_file()), None))
              for file in sorted(files_below(root, _ENDING, most=most)))  # fmt: skip
-    return {file: image for file, image in pairs if image is not None}
+    found = dict(pairs)
+    return found if any(found.values()) else {}
 
 
 def _listed(root: Path, names: list[str]) -> dict[str, str]:
@@ -81,9 +83,13 @@ def _listed(root: Path, names: list[str]) -> dict[str, str]:
     return found
 
 
-def _pictures(root: Path, found: dict[Path, Path], listed: dict[str, str]) -> Iterator[Picture | DataError]:
+def _pictures(root: Path, found: dict[Path, Path | None], listed: dict[str, str]) -> Iterator[Picture | DataError]:
     known = {file.stem for file in found} & listed.keys()
     for file, image in found.items():
+        if image is None:
+            told = f"{file}: has no image {file.with_suffix('')}.(png, jpg, ...); add it, or remove the archive."
+            yield DataError(told, "label_without_image")
+            continue
         try:
             size = image_size(inside(root, image.relative_to(root).as_posix(), str(file)))
             masks = _read(inside(root, file.relative_to(root).as_posix(), str(file)), size)

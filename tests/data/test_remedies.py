@@ -16,6 +16,7 @@ from lora_sam.data.detection import formats
 from lora_sam.data.splits import Splits
 
 from . import attack_sets
+from .test_public_sets import stacks
 from .test_tool_formats import by_folder
 from .tool_sets import TOOLS
 
@@ -23,12 +24,14 @@ WRITERS: dict[str, tuple[str, Callable[[Path], None]]] = {
     **{name: (name, write) for name, write in attack_sets.WRITERS.items() if name not in ("hf", "hf_disk")},
     **{name: (option, write) for name, (option, write) in TOOLS.items() if name != "via_project"},
     "mask_per_object": ("mask_per_object", by_folder),
+    "mask_stack": ("mask_stack", stacks),
 }
 IMAGES = {"medsam": "imgs/*.npy", "voc": "JPEGImages/*", "supervisely": "**/img/*"}
 OF_EACH = {
     "folder": "train/masks/*", "labels": "train/labels/*", "common_semantic": "train/masks/*",
     "voc": "Segmentation*/*", "labelme": "*.json", "qupath": "annotations/*", "supervisely": "**/ann/*.json",
     "yolo": "train/labels/*.txt", "sa1b": "*.json", "medsam": "gts/*.npy", "mask_per_object": "stage1_train/*/masks/*",
+    "mask_stack": "data/*.npz",
 }  # fmt: skip
 """Label files of formats that have one or more for each image."""
 OF_ALL = {
