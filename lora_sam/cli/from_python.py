@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,11 +18,15 @@ from lora_sam.runs.run import Run
 if TYPE_CHECKING:
     from lora_sam.runs.status import Status
 
+_ONE_AT_A_TIME = threading.RLock()  # Hydra, and torch's random numbers, are those of the whole process
+
 
 def train(
     data: str | PathLike[str] | None = None, *, output: str | PathLike[str] | None = None, **overrides: Any
 ) -> Run:
     """Fine-tune on labelled images, compare with the base, and return the run; what `train.py` does.
+
+    Threads may call it; they train one after the other.
 
     Args:
         data: Directory of labelled images, as `data.root=`. Without it and without overrides, the demo.
@@ -36,6 +41,11 @@ def train(
         LoraSamError: what the command says, found before training starts where possible.
         KeyboardInterrupt: it was interrupted, once its state is saved; `resume="latest"` goes on.
     """
+    with _ONE_AT_A_TIME:
+        return _trained(data, output, overrides)
+
+
+def _trained(data: str | PathLike[str] | None, output: str | PathLike[str] | None, overrides: Mapping[str, Any]) -> Run:
     from lora_sam.cli.train import DEMO, fine_tune
 
     words = [*_words("data.root", data), *(word for key, value in overrides.items() for word in _words(key, value))]

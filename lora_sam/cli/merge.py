@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from lora_sam.core.console import note
 from lora_sam.core.errors import ConfigError
 from lora_sam.core.run_directory import find_run
 from lora_sam.deployment.merging import TRANSFORMERS, is_merged, merge_run, told
@@ -14,7 +15,8 @@ from lora_sam.runs.elsewhere import working_copy
 from lora_sam.runs.merged import FILE
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,8 @@ class Merge:
                 "programs refuse the file"
             )
         print(f"  as base and adapter compute: {told(step.checks['merged'])}")
+        for line in _not_merged([run.root, *(find_run(name).root for name in self.runs)], self.alpha):
+            note(line)
         if self.format == TRANSFORMERS:
             print(f"{run.merged / TRANSFORMERS}: the same for Hugging Face's SamModel and SamProcessor")
             print(f"  as base and adapter compute: {told(step.checks[TRANSFORMERS])}")
@@ -114,3 +118,22 @@ class Merge:
             if self.combination.startswith("dare"):
                 settings["seed"] = self.seed
         return settings
+
+
+def _not_merged(roots: Sequence[Path], alpha: float) -> Iterator[str]:
+    """What of the first run goes on as it is, though the model is another than it was trained for."""
+    from lora_sam.methods.peft_config import CLASS_HEAD
+    from lora_sam.runs.adapter_files import find_adapter, read_facts
+
+    adapters = [find_adapter(root) for root in roots]
+    if (len(roots) > 1 or alpha != 1) and (adapters[0] / CLASS_HEAD).is_file():
+        yield (
+            f"note: classes are told by the head of {roots[0]}, which was fitted on that run at alpha=1: of this model "
+            "it tells them less well"
+        )
+    scales = [read_facts(adapter).get("scale") for adapter in adapters]
+    if any(scale != scales[0] for scale in scales):
+        yield (
+            f"note: the runs were trained with other scales of pixels; images are read with that of {roots[0]}, so "
+            "that the others see them darker or brighter than in training"
+        )

@@ -39,6 +39,11 @@ _ENCODER = re.compile(
 _DECODER = re.compile(r"(mask_decoder\.transformer\..+\.[qv]_proj)\.w_([ab])\.weight")
 _WRAPPED = re.compile(r"(\.attn\.qkv)\.(?:qkv|qkv_proj)\.|(\.[qv]_proj)\.proj\.")
 _OF_DECODER = {"sa": "self_attn", "cti": "cross_attn_token_to_image", "cit": "cross_attn_image_to_token"}
+# further factors, what scales them, and whatever else lies in the attention or is counted as layers are
+_OF_AN_ADAPTER = re.compile(
+    r"FacT|linear_[ab]|lora|\.w_[ab]\.|^[a-z_]+_\d{2,}$|^[a-z_]*(?:alpha|scal)[a-z_]*\d*$|"
+    r"\.attn\.qkv\.(?!(?:qkv|qkv_proj|weight|bias)\b)"
+)
 # heads of classifiers that SAM's encoder does not have, buffers of pre-processing
 _WITHOUT_MEANING = re.compile(r"fc_\d+in_\d+out|pixel_(mean|std)")
 
@@ -91,8 +96,12 @@ def read_foreign(state: Mapping[str, Tensor], path: Path, blocks: Sequence[int] 
         name = _PREFIX.sub("", key)
         place = _place(name, path, blocks)
         if place is not None:
+            if not value.is_floating_point():
+                raise AdapterError(
+                    f"{path}: {key!r:.99} is of type {value.dtype}; save it as it was before, in fractions"
+                )
             _put(halves.setdefault(place[0], {}), place[1], value.float(), path, key)
-        elif re.search(r"FacT|linear_[ab]|lora|\.w_[ab]\.|^[a-z]+_[ab]_\d", name):
+        elif _OF_AN_ADAPTER.search(name):
             raise AdapterError(
                 f"{path}: {key!r:.99} belongs to an adapter that cannot be read here; only LoRA on q and v can"
             )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +116,22 @@ def test_a_run_that_does_not_say_how_it_was_typed_goes_on(blobs: Path) -> None:
     facts = json.loads((run.adapter / "lora_sam.json").read_text())
     del facts["method"]["option"]
     assert method_typed(facts) == "lora"
+
+
+def test_threads_train_one_after_the_other(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were refused in words of Hydra, and would have drawn their weights from one generator."""
+    training = threading.Lock()
+
+    def fine_tune(config: dict[str, Any], directory: Path, words: list[str]) -> float:
+        assert training.acquire(blocking=False), "two at once"
+        try:
+            (directory / "seed.txt").write_text(str(config["seed"]))
+            return 0.5
+        finally:
+            training.release()
+
+    monkeypatch.setattr("lora_sam.cli.train.fine_tune", fine_tune)
+    monkeypatch.setattr("lora_sam.cli.from_python.Run", Path)
+    with ThreadPoolExecutor(3) as pool:
+        runs = list(pool.map(lambda seed: train(blobs, **QUICK, seed=seed, output=f"run{seed}"), range(3)))
+    assert [(Path(run) / "seed.txt").read_text() for run in runs] == ["0", "1", "2"]

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
 
 from lora_sam import merge as door
-from lora_sam.cli.merge import Merge
+from lora_sam.cli.merge import Merge, _not_merged
 from lora_sam.cli.step import run_step
 from lora_sam.core.config import step_from
 from lora_sam.core.errors import AdapterError, CheckpointError, ConfigError
@@ -603,3 +603,18 @@ def test_help_needs_no_torch() -> None:
     assert result.stdout.endswith("[]\n")
     defaults = yaml.safe_load((ROOT / "conf" / "merge.yaml").read_text()).keys() - {"defaults", "_target_"}
     assert all(f"\n  {name}=" in result.stdout for name in defaults)
+
+
+def test_what_goes_on_as_it_was_for_another_model_is_said(run: Path, other: Path) -> None:
+    """Classes of a weaker or combined model came from the head of the first run without a word."""
+    assert list(_not_merged([run], 1.0)) == list(_not_merged([run, other], 1.0)) == []
+    (run / "adapter" / "class_head.safetensors").touch()
+    facts = json.loads((other / "adapter" / "lora_sam.json").read_text())
+    scale = {"bands": [1, 1, 1], "low": [0.0, 0.0, 0.0], "high": [4095.0, 4095.0, 4095.0]}
+    (other / "adapter" / "lora_sam.json").write_text(json.dumps({**facts, "scale": scale}))
+    assert list(_not_merged([run], 1.0)) == []
+    (weaker,) = _not_merged([run], 0.5)
+    assert "classes are told by the head of" in weaker
+    head, scales = _not_merged([run, other], 1.0)
+    assert head == weaker
+    assert f"images are read with that of {run}" in scales

@@ -203,6 +203,13 @@ def test_what_cannot_be_taken_over_says_why(factors: Any, tmp_path: Path) -> Non
         ({"w_a_003": torch.zeros(5, WIDTH), "w_b_003": torch.zeros(WIDTH, 5)}, {}, AdapterError, "others have rank 3"),
         ({"w_a_000": torch.full((RANK, WIDTH), torch.inf)}, {}, AdapterError, "not finite"),
         ({"image_encoder.blocks.0.attn.qkv.q_FacTs.weight": torch.zeros(2)}, {}, AdapterError, "cannot be read here"),
+        # what scales the factors: left out, they were taken as they are
+        ({"image_encoder.blocks.0.attn.qkv.alpha": torch.tensor(0.5)}, {}, AdapterError, "cannot be read here"),
+        ({"alpha": torch.tensor(16.0)}, {}, AdapterError, "'alpha' belongs to an adapter that cannot be read here"),
+        ({"scaling": torch.tensor(2.0)}, {}, AdapterError, "cannot be read here"),
+        ({"m_000": torch.ones(WIDTH)}, {}, AdapterError, "cannot be read here"),
+        ({"mem_attn_a_000": torch.ones(2, WIDTH)}, {}, AdapterError, "cannot be read here"),
+        ({"w_a_000": torch.ones(RANK, WIDTH, dtype=torch.int8)}, {}, AdapterError, "of type torch.int8; save it as it"),
         ({"mask_decoder.mask_tokens.weight": torch.zeros(9, WIDTH)}, {}, AdapterError, "a mask for each class"),
         ({}, {"variant": None}, ConfigError, "give it as variant=vit_b"),
         ({}, {"variant": "../train"}, ConfigError, "no such file in conf/model"),
