@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from lora_sam.core.console import note
 from lora_sam.core.errors import CheckpointError, ConfigError
 from lora_sam.core.files import recorded_sha256, sha256_of
 from lora_sam.core.scores import META, Scores
@@ -58,6 +59,7 @@ def build(
     import torch
 
     from lora_sam.models.checkpoints import load_scores
+    from lora_sam.models.made_for import other_model
     from lora_sam.models.projections import split_projections
 
     with torch.random.fork_rng(devices=[]):  # layers draw weights that are overwritten at once
@@ -70,6 +72,8 @@ def build(
         else:
             path, published = _locate(model, terms)
             source, found = path.name, load_scores(path)
+            if (other := other_model(path, model.architecture())) is not None:
+                note(other)
             scores = scores if found is META else found
             state, layers = _read(path, family)
             # hashing leaves the interpreter to others, and drawing weights that are overwritten takes one core only

@@ -174,11 +174,16 @@ def load_layers(path: Path) -> Any:
     Raises:
         CheckpointError: the file is damaged.
     """
+    return load_about(path).get("layers")
+
+
+def load_about(path: Path) -> dict[str, Any]:
+    """What a weights file says of itself in its metadata, as merging writes it; raises as `load_layers` does."""
     try:
         about = json.loads((_metadata(path) or {}).get(METADATA_KEY, "{}"))
     except ValueError:
-        return None  # whoever reads its scores says so
-    return about.get("layers") if isinstance(about, dict) else None
+        return {}  # whoever reads its scores says so
+    return about if isinstance(about, dict) else {}
 
 
 def _metadata(path: Path) -> dict[str, str] | None:

@@ -79,3 +79,15 @@ def test_exported_parts_and_programs_lay_an_image_where_we_do(side: int, size: t
     program: Any = SimpleNamespace(_square=False, _side=side)
     scale = Segmenter._scale(program, *size)
     np.testing.assert_allclose(scale, [wanted[1] / size[1], wanted[0] / size[0]], rtol=1e-12)
+
+
+def test_published_weights_at_another_input_are_not_the_published_model() -> None:
+    """The adapter named the model of the hub, which computes at 1024 pixels whatever it was trained for."""
+    from lora_sam.deployment.packs.peft import published_as
+    from lora_sam.models.checkpoints import OFFICIAL
+
+    sha256 = OFFICIAL["vit_b"].sha256
+    assert published_as("vit_b", sha256, 1024) == "facebook/sam-vit-base"
+    assert published_as("vit_b", sha256, 512) is None
+    assert published_as("vit_b", "0" * 64, 1024) is None
+    assert published_as("tiny_random", sha256, 1024) is None

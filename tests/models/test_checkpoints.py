@@ -598,3 +598,20 @@ def test_the_packaged_weights_have_thresholds_that_leave_masks() -> None:
     scores = checkpoints.load_scores(path)
     assert scores.predicted_iou < META.predicted_iou
     assert scores.stability < META.stability or scores.stability_offset < META.stability_offset
+
+
+def test_weights_that_were_merged_for_another_input_say_so(option, tmp_path: Path, capsys) -> None:
+    """Merged at 64 pixels and loaded at 128, its positions were scaled without a word."""
+    from lora_sam.models.projections import fuse_projections
+
+    made = option("model/tiny_random")
+    state = {name: value.contiguous() for name, value in fuse_projections(made.build().sam).state_dict().items()}
+    about = json.dumps({"architecture": {**made.architecture(), "variant": "mine"}})
+    save_file(state, tmp_path / "sam.safetensors", {"lora_sam": about})
+    option("model/tiny_random", weights="pretrained", checkpoint=str(tmp_path / "sam.safetensors")).build()
+    assert capsys.readouterr().err == ""
+    option(
+        "model/tiny_random", weights="pretrained", checkpoint=str(tmp_path / "sam.safetensors"), image_size=128
+    ).build()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "'sam.safetensors' was merged for a model with image_size = 64; it is used with image_size = 128" in said

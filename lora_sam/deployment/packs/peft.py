@@ -60,7 +60,7 @@ class PeftPack:
         model = read_transformers(directory / BASE)
         state_of = transformers_module(packed.architecture).state_of
         config, tensors = difference(model, state_of(base), state_of(packed.state))
-        published = _HUB.get(packed.variant) if _is_published(packed.variant, sha256) else None
+        published = published_as(packed.variant, sha256, int(packed.architecture["image_size"]))
         config.base_model_name_or_path = published or BASE
         config.save_pretrained(str(directory))
         save_file(tensors, directory / _WEIGHTS, {"format": "pt"})
@@ -166,8 +166,19 @@ def _base_state(packed: Packed) -> tuple[dict[str, Tensor], str]:
     return {key: value.float().contiguous() for key, value in state.items()}, built.sha256
 
 
-def _is_published(variant: str, sha256: str) -> bool:
+def published_as(variant: str, sha256: str, image_size: int) -> str | None:
+    """Name on the hub of what transformers has of a base; None where it has another one.
+
+    Args:
+        variant: Name of the architecture.
+        sha256: Of the file of the base.
+        image_size: Side of the input that the model was built for: with another than the published one, its tables of
+            positions are others too.
+    """
+    from lora_sam.core.config import from_conf
     from lora_sam.models.checkpoints import OFFICIAL
 
     official = OFFICIAL.get(variant)
-    return official is not None and official.sha256 == sha256
+    if official is None or official.sha256 != sha256 or from_conf(f"model/{variant}").image_size != image_size:
+        return None
+    return _HUB.get(variant)
