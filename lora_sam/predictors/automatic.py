@@ -71,6 +71,8 @@ class AutomaticMasks:
             DataError: the image is not uint8 RGB, or cannot be read.
         """
         pixels = pixels_of(image)
+        # all points of an image go through one adapter, whatever another thread chooses meanwhile
+        predictor = getattr(predictor, "current", predictor)
         size, least = size_of(pixels), self.completed(predictor.scores)
         points = grid_points(least.points_per_side, size)
         parts = []

@@ -68,6 +68,11 @@ class AdapterPredictor(TorchPredictor):
         """Name and alpha of what computes now."""
         return self._used
 
+    @property
+    def current(self) -> TorchPredictor:
+        """What computes now, and goes on to whatever `use` chooses: for whoever asks several times for one answer."""
+        return self._current
+
     def add(self, name: str, path: str | PathLike[str]) -> None:
         """Put a further adapter beside those that are there; what computes stays.
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lora_sam import load, load_base
+from lora_sam import AutomaticMasks, load, load_base
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.structures import Masks, Prompts
 from lora_sam.predictors.torch_predictor import TorchPredictor
@@ -117,6 +117,17 @@ def test_a_call_computes_with_what_was_chosen_when_it_began(
     thread.join()
     assert same(found[0], alone["other"])
     assert same(predictor.predict(IMAGE, PROMPTS), alone["base"])
+
+
+def test_all_points_of_an_image_go_through_one_adapter(predictor: AdapterPredictor, runs: dict[str, Path]) -> None:
+    """What another thread chose meanwhile found the rest of the masks."""
+    automatic = AutomaticMasks(points_per_side=10, predicted_iou=0, stability=0, box_overlap=1)
+    wanted = automatic.generate(load(runs["other"], device="cpu"), IMAGE)
+    predictor.use("other")
+    found = automatic.generate(predictor, IMAGE, on_points=lambda done, every: predictor.use("base"))
+    assert predictor.used == ("base", 1.0)
+    assert (found.scores == wanted.scores).all()
+    assert (found.masks == wanted.masks).all()
 
 
 def test_mistakes_are_named(
