@@ -22,6 +22,8 @@ WORKERS ?= 2
 
 # an active environment would be used in place of ours, or mixed into it
 unexport VIRTUAL_ENV CONDA_PREFIX CONDA_DEFAULT_ENV PYTHONPATH PYTHONHOME
+# where it is set, as in many images, every process compiles the thousands of files that it imports once more
+unexport PYTHONDONTWRITEBYTECODE
 export POETRY_VIRTUALENVS_CREATE := true
 export POETRY_VIRTUALENVS_IN_PROJECT := true
 export POETRY_REQUESTS_MAX_RETRIES ?= 3

@@ -32,6 +32,9 @@ os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1"
 _EMBEDDINGS = tempfile.mkdtemp(prefix="lora_sam.")
 os.environ["LORA_SAM_EMBEDDINGS"] = _EMBEDDINGS
 atexit.register(shutil.rmtree, _EMBEDDINGS, ignore_errors=True)
+# what Python compiles is kept: images of it ask for the opposite, and every process would compile all it imports anew
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 LONGEST = (
