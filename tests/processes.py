@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.conftest import ROOT, Done
@@ -60,3 +63,54 @@ class Commands:
         """Let it end by itself."""
         self._process.communicate(timeout=60)
         assert self._process.returncode == 0
+
+
+def forked(work: Callable[[], int], said: Path, **environment: str) -> int:
+    """Start a process that does `work`, which ends it with the code that it returns; returns its number.
+
+    It has imported what this process has, which takes a new one ten seconds of the processor. One thread alone
+    computes in it, as others do not come along.
+
+    Args:
+        work: What it does; a signal meets it as it would any process.
+        said: File for what it prints.
+        environment: What is set in its environment.
+    """
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        import torch
+
+        torch.set_num_threads(1)
+        os.environ.update(environment)
+        file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for number in (1, 2):
+            os.dup2(file, number)
+        sys.stdout = sys.stderr = open(said, "a", buffering=1)  # noqa: SIM115  # until it ends
+        code = work()
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def ended(child: int, seconds: float = 120) -> int:
+    """The code that the process `child` ends with, or minus the signal that killed it; too late is a failure."""
+    deadline = time.monotonic() + seconds
+    while (found := os.waitpid(child, os.WNOHANG))[0] != child:
+        assert time.monotonic() < deadline, "it does not end"
+        time.sleep(0.005)
+    return os.waitstatus_to_exitcode(found[1])
+
+
+def wait_for(there: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait until `there` says so; too late is a failure."""
+    deadline = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < deadline, "it does not come"
+        time.sleep(0.005)

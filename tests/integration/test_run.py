@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
-import subprocess
-import sys
-import time
+import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
 from hydra import compose, initialize_config_dir
 from peft import PeftModel
 from PIL import Image
@@ -23,10 +23,13 @@ from segment_anything.modeling import Sam
 from lora_sam import load, load_base
 from lora_sam.cli.jobs import plain
 from lora_sam.cli.run import run
+from lora_sam.cli.train import run_train
 from lora_sam.core.metrics_log import read_metrics
 from lora_sam.evaluation.layout import validate_report
 from lora_sam.models.projections import fuse_projections
+from lora_sam.training.loop import Fit
 from lora_sam.training.settings import settings_from
+from tests.processes import ended, forked, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["model=tiny_random", "trainer.max_epochs=2", "trainer.log_every_steps=1", "trainer.device=cpu"]
@@ -145,6 +148,7 @@ def test_stock_peft_loads_the_adapter_with_zero_difference(trained, blobs):
 @pytest.mark.parametrize("method", [["method=lora"], ["method=decoder"], ["method=lora", "method.decoder=frozen"]])
 def test_one_seed_gives_one_adapter(trained, blobs, method):
     files = []
+    method = [*method, "trainer.max_steps=2"]
     for name in ("first", "second"):
         directory, _ = trained(name, f"data.root={blobs}", *UNSEEN, *method)
         files.append((directory / "adapter" / "adapter_model.safetensors").read_bytes())
@@ -203,29 +207,42 @@ def test_drawn_ellipses_are_learned_without_a_file(trained):
     assert (first["step"], sorted(first)) == (0, ["epoch", "step", "time", "validation_iou"])
 
 
-def test_interrupted_by_ctrl_c_and_resumed_is_the_same_run(tmp_path, blobs, trained_weights, command_line):
-    """A real process and the real signal; what is left alone, and what goes on, runs in this one."""
-    arguments = [*QUICK, f"data.root={blobs}", "method.dropout=0.1", "trainer.max_epochs=5", "trainer.overlays=0"]
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int], None]:
+    """Lets a process that is made now stop after a step of a run, until it is hit by a signal and `go on` is there."""
+
+    def hold(directory: Path, step: int) -> None:
+        original = Fit._optimizer_step
+
+        def hold_then(self: Fit, progress: Any, *arguments: Any) -> None:
+            original(self, progress, *arguments)
+            if self.run.root == directory and progress.step == step:
+                (directory / "held").touch()
+                wait_for((directory / "go on").exists)
+
+        monkeypatch.setattr(Fit, "_optimizer_step", hold_then)
+
+    return hold
+
+
+def test_interrupted_by_ctrl_c_and_resumed_is_the_same_run(tmp_path, blobs, trained_weights, command_line, held):
+    """A process of its own and the real signal; what is left alone, and what goes on, runs in this one."""
+    arguments = [*QUICK, f"data.root={blobs}", "method.dropout=0.1", "trainer.overlays=0"]
     arguments += ["trainer.early_stopping.patience=null", "tracker=none"]
     assert command_line(*arguments, "hydra.run.dir=whole").code == 0
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *arguments, "hydra.run.dir=stopped"],
-        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    log = tmp_path / "stopped" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (log.exists() and log.read_bytes().count(b"\n") >= 4) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGINT)
-    _, message = process.communicate(timeout=120)
-    assert process.returncode == 130, message
-    assert "everything is saved. Go on with: python train.py resume=" in message
-    step = int(message.split("stopped at step ")[1].split(";")[0])
-    assert 3 <= step < 30
-    assert json.loads((tmp_path / "stopped" / "status.json").read_text())["status"] == "interrupted"
+    stopped = tmp_path / "stopped"
+    held(stopped, 4)
+    child = forked(lambda: run_train("train.py", [*arguments, "hydra.run.dir=stopped"]), tmp_path / "said")
+    wait_for((stopped / "held").exists)
+    os.kill(child, signal.SIGINT)
+    (stopped / "go on").touch()
+    code, message = ended(child), (tmp_path / "said").read_text()
+    assert code == 130, message
+    assert "stopped at step 4; everything is saved. Go on with: python train.py resume=" in message
+    assert json.loads((stopped / "status.json").read_text())["status"] == "interrupted"
     done = command_line("resume=latest", "hydra.run.dir=resumed")
     assert done.code == 0
-    assert f"resuming at step {step}" in done.err
+    assert "resuming at step 4" in done.err
     whole, resumed = (
         (tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes() for name in ("whole", "resumed")
     )
@@ -237,7 +254,7 @@ def test_interrupted_by_ctrl_c_and_resumed_is_the_same_run(tmp_path, blobs, trai
         [record["step"] for record in read_metrics(tmp_path / name / "metrics.jsonl") if "loss" in record]
         for name in ("whole", "resumed")
     ]
-    assert steps[0] == steps[1] == list(range(1, 31))
+    assert steps[0] == steps[1] == list(range(1, 13))
 
 
 def test_a_sweep_returns_the_objective_of_every_job(tmp_path, blobs, command_line):
@@ -262,17 +279,23 @@ def test_a_sweep_returns_the_objective_of_every_job(tmp_path, blobs, command_lin
 
 
 def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, blobs, trained_weights, command_line):
+    """Joined as torchrun joins them; `test_processes_stopped.py` has the command."""
     common = [*QUICK, f"data.root={blobs}", "trainer.precision=fp32", "tracker=none", "augmentation=none"]
-    common.append("trainer.overlays=0")
-    assert command_line(*common, "trainer.batch_size=6", "trainer.max_epochs=1", "hydra.run.dir=one").code == 0
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*command, str(ROOT / "train.py"), *common, "trainer.batch_size=3", "trainer.max_epochs=1",
-         "hydra.run.dir=two"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    common += ["trainer.overlays=0", "trainer.max_epochs=1"]
+    assert command_line(*common, "trainer.batch_size=6", "hydra.run.dir=one").code == 0
+
+    def join() -> int:
+        PartialState._reset_state()  # this process has computed alone so far
+        return run_train("train.py", [*common, "trainer.batch_size=3", "hydra.run.dir=two"])
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    together = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    together |= {"ACCELERATE_USE_CPU": "1", "TORCHELASTIC_RUN_ID": "none"}
+    children = [forked(join, tmp_path / f"said{n}", RANK=str(n), LOCAL_RANK=str(n), **together) for n in range(2)]
+    codes = [ended(child) for child in children]
+    said = [(tmp_path / f"said{n}").read_text() for n in range(2)]
+    assert codes == [0, 0], said
     one, two = (trained_weights(tmp_path / name) for name in ("one", "two"))
     assert one.keys() == two.keys()
     for key, value in one.items():
@@ -282,30 +305,29 @@ def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, blobs, trai
         for name in ("one", "two")
     ]
     assert len(losses[0]) == len(losses[1]) == 1
-    assert done.stderr.count("evaluating base and tuned") == 1
+    assert "".join(said).count("evaluating base and tuned") == 1
 
 
-def test_a_sweep_killed_while_a_job_trains_ends_with_the_same_bits(tmp_path, blobs, trained_weights, command_line):
+def test_a_sweep_killed_while_a_job_trains_ends_with_the_same_bits(
+    tmp_path, blobs, trained_weights, command_line, held
+):
     """kill -9 in the middle of the second job, whose record and curves go on in its own directory."""
     arguments = ["-m", *QUICK, f"data.root={blobs}", "method.dropout=0.1", "trainer.overlays=0", "method.rank=2,4"]
-    arguments += ["trainer.max_epochs=3", "trainer.save_every_steps=2"]
+    arguments += ["trainer.save_every_steps=2"]
     assert command_line(*arguments, "hydra.sweep.dir=whole").code == 0
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *arguments, "hydra.sweep.dir=killed"],
-        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    log = tmp_path / "killed" / "1" / "metrics.jsonl"
-    deadline = time.monotonic() + 240
-    while not (log.exists() and log.read_bytes().count(b"\n") >= 10) and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
-    assert not (tmp_path / "killed" / "1" / "adapter").exists()
+    killed = tmp_path / "killed" / "1"
+    held(killed, 9)
+    child = forked(lambda: run_train("train.py", [*arguments, "hydra.sweep.dir=killed"]), tmp_path / "said")
+    wait_for((killed / "held").exists)
+    os.kill(child, signal.SIGKILL)
+    assert ended(child) == -signal.SIGKILL
+    (killed / "go on").touch()
+    assert not (killed / "adapter").exists()
     untouched = (tmp_path / "killed" / "0" / "status.json").stat().st_mtime_ns
     done = command_line("sweep=killed")
     assert done.code == 0
     assert "(done before)" in done.out.splitlines()[0]
-    assert re.search(r"resuming at step ([6-9]|1\d)\n", done.err)
+    assert "resuming at step 8\n" in done.err
     assert (tmp_path / "killed" / "0" / "status.json").stat().st_mtime_ns == untouched
     expected, found = (trained_weights(tmp_path / name / "1") for name in ("whole", "killed"))
     assert expected.keys() == found.keys()
