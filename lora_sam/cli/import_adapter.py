@@ -10,7 +10,7 @@ from pydantic import Field
 
 from lora_sam.deployment.importing import export_adapter, import_adapter
 from lora_sam.report.model_card import model_card
-from lora_sam.runs.adapter_files import find_adapter
+from lora_sam.runs.adapter_files import find_adapter, read_facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,4 +71,10 @@ class ExportAdapter:
 
         adapter = find_adapter(find_run(self.run).root)
         print(f"{self.file}: {export_adapter(adapter, Path(self.file))} layers of {adapter}")
+        facts = read_facts(adapter)
+        blocks = facts["method"].get("blocks", "all")
+        print(
+            f"  what such a file does not say: weights of {facts['base']['source']!r:.99}, images of "
+            f"{facts['image_size']} pixels, blocks {blocks if isinstance(blocks, str) else list(blocks)}"
+        )
         return 0

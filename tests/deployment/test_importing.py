@@ -110,6 +110,7 @@ def test_sam_lora_there_and_back(fused: Any, factors: Any, tmp_path: Path, capsy
 
     words = [f"run={tmp_path / 'taken'}", f"file={tmp_path / 'back.safetensors'}"]
     assert run_step("export-adapter", "lora-sam export-adapter", words) == 0
+    assert "does not say: weights of 'random', images of 64 pixels, blocks all" in capsys.readouterr().out
     back = load_file(tmp_path / "back.safetensors")
     assert back.keys() == numbered(factors).keys()
     assert all(torch.equal(back[key], value) for key, value in numbered(factors).items())
