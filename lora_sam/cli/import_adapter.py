@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -27,6 +27,8 @@ class ImportAdapter:
         base: Checkpoint of the base weights; null takes the published ones.
         image_size: Side of the input that it was trained with; null takes that of the model.
         blocks: Blocks that have LoRA, where they are numbered and not all; null for all.
+        positions: How tables of positions are scaled to image_size: usual is as everywhere here (bicubic), samed and
+            cellseg1 as those programs do it; the base is written beside the adapter then.
     """
 
     file: Annotated[str, Field(min_length=1)]
@@ -35,6 +37,7 @@ class ImportAdapter:
     base: str | None
     image_size: Annotated[int, Field(ge=32, le=4096)] | None
     blocks: tuple[Annotated[int, Field(ge=0, lt=1000)], ...] | None
+    positions: Literal["usual", "samed", "cellseg1"]
 
     def perform(self) -> int:
         """Write the adapter and say how to use it; returns 0."""
@@ -46,6 +49,7 @@ class ImportAdapter:
             base=self.base,
             image_size=self.image_size,
             blocks=self.blocks,
+            positions=self.positions,
         )
         print(f"{place}: in Python lora_sam.load({str(place)!r})")
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lora_sam.core.console import note
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.deployment.foreign import VARIANTS, Foreign, read_foreign, sam_lora_state
+from lora_sam.deployment.foreign_positions import Positions, rescaled, side_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +32,7 @@ def import_adapter(
     base: str | None = None,
     image_size: int | None = None,
     blocks: Sequence[int] | None = None,
+    positions: Positions = "usual",
 ) -> Path:
     """Write `output/adapter`, which gives the masks of the program that the file is from, and returns it.
 
@@ -44,6 +47,8 @@ def import_adapter(
         base: Checkpoint of the base; None takes the published one.
         image_size: Side of the input; None for that of the model.
         blocks: See `read_foreign`.
+        positions: Whose way of scaling tables of positions to `image_size` is taken; with another than the usual one
+            the base is written as `output/base.safetensors`.
 
     Raises:
         AdapterError: the file is no LoRA that is known, or does not fit the base.
@@ -65,12 +70,20 @@ def import_adapter(
             f"{file} has LoRA in {depth} blocks and does not say in which of the {options.depth} of {options.variant}; "
             "give them as blocks=[...]"
         )
-    built = options.build()
+    built, side = options.build(), side_of(options, base)
     if not found.encoder:
-        _say_what_is_taken(file, built, scaled=_side_of(options, base) not in (None, built.image_size))
-    adapted = _adapted(found, built, file)
-    facts = _facts(adapted, found, built, options)
-    save_adapter(adapted, output / "adapter", facts, card(facts, None))
+        _say_what_is_taken(file, built, scaled=positions == "usual" and side not in (None, built.image_size))
+    try:
+        if positions != "usual":
+            if side is None or side == built.image_size:
+                raise ConfigError(f"positions = {positions}: no table is scaled here; leave it out, or give image_size")
+            built = rescaled(options, built, side, positions, output)
+        adapted = _adapted(found, built, file)
+        facts = _facts(adapted, found, built, options)
+        save_adapter(adapted, output / "adapter", facts, card(facts, None))
+    except BaseException:
+        shutil.rmtree(output, ignore_errors=True)
+        raise
     return output / "adapter"
 
 
@@ -91,22 +104,8 @@ def _say_what_is_taken(file: Path, base: BaseModel, *, scaled: bool) -> None:
         note(
             f"tables of positions were scaled to {base.image_size} pixels as everywhere here (bicubic, relative ones "
             "linear); SAMed scales them linearly, CellSeg1 linearly with aligned corners, so masks differ from theirs: "
-            "weights with their tables, given as base=..., give theirs"
+            "positions=samed and positions=cellseg1 give theirs"
         )
-
-
-def _side_of(options: SamModel, base: str | None) -> int | None:
-    """Side of the input that the tables of positions in a file of weights are for; None where there is no such file."""
-    from lora_sam.core.config import from_conf
-    from lora_sam.models.building import PATCH_SIZE
-    from lora_sam.models.checkpoints import load_state_dict
-
-    if options.weights == "random":
-        return None
-    if base is None:
-        return int(from_conf(f"model/{options.variant}").image_size)
-    tables = (value for name, value in load_state_dict(Path(base)).items() if name.endswith("pos_embed"))
-    return next((PATCH_SIZE * int(value.shape[1]) for value in tables if value.ndim == 4), None)
 
 
 def _model(found: Foreign, file: Path, name: str | None, base: str | None, image_size: int | None) -> SamModel:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lora_sam.cli.step import run_step
 from lora_sam.core.errors import AdapterError, ConfigError
@@ -141,6 +142,45 @@ def test_what_a_file_leaves_open_is_said(
         said = " ".join(capsys.readouterr().err.split())
         assert f"base.safetensors is taken, images of {side} pixels, and SAM's own colours. CellSeg1 and SAMed" in said
         assert (f"tables of positions were scaled to {side} pixels" in said) == scaled
+
+
+@pytest.mark.parametrize(("positions", "aligned"), [("samed", False), ("cellseg1", True)])
+def test_tables_of_positions_are_scaled_as_the_other_program_does(
+    option: Any, factors: Any, tmp_path: Path, positions: str, aligned: bool
+) -> None:
+    """Their `load_from`: bilinear, of relative tables as of a picture with one row for each place."""
+    base = tmp_path / "base.safetensors"
+    own = fuse_projections(option("model/tiny_random").build().sam).state_dict()
+    save_file({name: value.contiguous() for name, value in own.items()}, base)
+    save_file(numbered(factors), tmp_path / "lora.safetensors")
+    theirs = option("model/tiny_random", image_size=96)
+    state, grid = dict(own), 6
+    table = own["image_encoder.pos_embed"].permute(0, 3, 1, 2)
+    state["image_encoder.pos_embed"] = F.interpolate(
+        table, (grid, grid), mode="bilinear", align_corners=aligned
+    ).permute(0, 2, 3, 1)
+    for name, value in own.items():
+        if "rel_pos" in name and int(name.split(".")[2]) in theirs.global_attention:
+            size = (2 * grid - 1, value.shape[1])
+            state[name] = F.interpolate(value[None, None], size, mode="bilinear", align_corners=aligned)[0, 0]
+    model = theirs.empty()
+    model.load_state_dict(state, strict=True)
+    images = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = adapted_by_them(model.eval().requires_grad_(False), factors).image_encoder(images)
+    options = {"variant": "tiny_random", "base": str(base), "image_size": 96}
+    found = {}
+    for way in ("usual", positions):
+        place = import_adapter(tmp_path / "lora.safetensors", tmp_path / way, **options, positions=way)
+        with torch.no_grad():
+            found[way] = load_adapted(place, base=base if way == "usual" else None).sam.image_encoder(images)
+    assert (found[positions] - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert (found["usual"] - expected).abs().max() > 1e-3 * expected.abs().max()
+    with pytest.raises(ConfigError, match="no table is scaled here"):
+        import_adapter(
+            tmp_path / "lora.safetensors", tmp_path / "no", **{**options, "image_size": 64}, positions="samed"
+        )
+    assert not (tmp_path / "no").exists()
 
 
 def test_samed_and_cellseg1(fused: Any, factors: Any, tmp_path: Path) -> None:
