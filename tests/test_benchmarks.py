@@ -608,6 +608,9 @@ def test_a_sweep_is_gathered_from_its_trials(tmp_path: Path) -> None:
     assert found["trials"].value == pytest.approx(3 * 375 / 45)
     assert found["steps"].value == pytest.approx(3 * 350 / 10.5)
     assert (found["seconds_build"].value, found["cache_mb"].value) == (7.5, 4)
+    (tmp_path / "evaluation.json").write_text('{"seconds": 0.0, "tuned": {"iou": 0.5}}')
+    with pytest.raises(BenchmarkError, match="a trial of the sweep took no step"):
+        sweep.collect(tmp_path)
     (tmp_path / "status.json").write_text('{"status": "failed", "seconds": 1, "error": "no luck"}')
     with pytest.raises(BenchmarkError, match="a trial of the sweep failed: no luck"):
         sweep.collect(tmp_path)
