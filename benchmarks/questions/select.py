@@ -9,13 +9,14 @@ from benchmarks.needs import data_directory, packaged_nano
 from benchmarks.over_seeds import by_place
 from benchmarks.processes import run_side
 from benchmarks.record import BenchmarkError, Figure, Outcome, figure
+from benchmarks.sides.select import DECODER
 from lora_sam.core.files import sha256_of
 from lora_sam.evaluation.over_seeds import mean_over_seeds
 
 QUESTION = "lora-sam select against images at random: gain of IoU from 5 labelled images of nuclei, decoder-only"
 QUICK = False
 
-MEASURED = {"images": 5, "draws": 10, "steps": 60, "val": 4, "test": 8, "pool": 52}
+MEASURED = {"images": 5, "draws": 10, "steps": 100, "val": 16, "test": 16, "pool": 52}
 REHEARSED = {"images": 2, "draws": 2, "steps": 2, "val": 1, "test": 1, "pool": 4}
 
 
@@ -30,7 +31,7 @@ def measure(*, rehearse: bool) -> Outcome:
     return Outcome(
         settings={
             **told,
-            "experiment": "nuclei_decoder",
+            "overrides": list(DECODER),
             "weights": sha256_of(weights)[:8],
             "intervals": "95 %, over draws and test images: images for all draws together, errors of draws by "
             "Student's t; paired",
