@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     from lora_sam.data.reading.pixel_scale import PixelScale
     from lora_sam.deployment.predicting.sources import Source, SourceImage
     from lora_sam.deployment.predicting.tiling import Tiling
+    from lora_sam.evaluation.choosing import Rule
 
 FILES = ("selection.json", "selection.csv", "selection.png", "selection.html")
 PRE_ANNOTATIONS = "pre_annotations"
 SOME_FAILED = 3
+RULES: Mapping[str, Rule] = {"coverage": "coverage", "farthest": "farthest", "disagreement": "none", "both": "coverage"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,8 @@ class Select:
         source: A folder with all below it, a pattern in quotes ('scans/**/*.tif'), an image, or a COCO file that lists
             images.
         n: How many images to choose.
-        by: coverage of what is labelled, disagreement of adapter and base at a grid of points, or both: their product.
+        by: coverage of all images, which prefers those that stand for many; farthest from what is labelled, which
+            prefers odd ones; disagreement of adapter and base at a grid of points; or both: coverage times that.
         out: Directory to write to; null for selections/<name of the source>.
         overwrite: Replace an earlier selection there.
         pre_annotate: Also write the masks that the run finds on the chosen images, as COCO.
@@ -57,7 +61,7 @@ class Select:
     run: Annotated[str, Field(min_length=1)]
     source: Annotated[str, Field(min_length=1)]
     n: Annotated[int, Field(ge=1, le=100_000)]
-    by: Literal["coverage", "disagreement", "both"]
+    by: Literal["coverage", "farthest", "disagreement", "both"]
     out: Annotated[str, Field(min_length=1)] | None
     overwrite: bool
     pre_annotate: bool
@@ -101,7 +105,7 @@ class Select:
         base = None if self.base is None else Path(self.base)
         tuned = open_model(run, "tuned", base=base, device=self.device, threads=self.threads)
         other = None
-        if self.by != "coverage":
+        if self.by in ("disagreement", "both"):
             other = open_model(run, "base", base=base, device=self.device, threads=self.threads)
         scale, tiling = PixelScale.of_run(adapter), tiling_of(read_facts(adapter))
         with progress("looking at labelled images", "images") as on_image:
@@ -143,7 +147,7 @@ class Select:
             differs,
             self.n,
             same,
-            coverage=self.by != "disagreement",
+            rule=RULES[self.by],
         )
         picked = [(places[fresh[place]], seen[fresh[place]], score) for place, score in chosen]
         self._write(out, source, picked, failures, len(known) + len(not_trained), len(seen), len(done))

@@ -1,14 +1,19 @@
-"""Which images to label next: far from what is labelled, where adapter and base differ, no two alike."""
+"""Which images to label next: what stands for many, or is far, or where adapter and base differ; no two alike."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 PER_SIDE = 8
 """Points of the grid that disagreement is measured at, per side."""
+
+Rule: TypeAlias = Literal["coverage", "farthest", "none"]
+
+_FEWEST, _MOST_DISTANCES = 200, 50_000_000
 
 
 def described(embedding: NDArray[np.float32], extent: tuple[int, int], side: int) -> NDArray[np.float64]:
@@ -40,47 +45,97 @@ def ranked(
     count: int,
     alike: Callable[[int, int], bool],
     *,
-    coverage: bool = True,
+    rule: Rule = "coverage",
 ) -> list[tuple[int, float]]:
     """Places of at most `count` candidates, the first to be labelled first, with the score that chose each.
 
-    Coverage is k-centre greedy (Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set
-    Approach", ICLR 2018): the candidate that is farthest from all that is labelled or chosen comes next. Features are
-    scaled to unit deviation over all images. Of equal scores the farthest candidate wins where there is coverage, then
-    the first, so nothing is drawn.
+    Features are scaled to unit deviation over all images. `coverage` takes the candidate that brings all candidates
+    nearer to what is labelled or chosen, in the mean: greedy k-medians, which is facility location (Wei, Iyer and
+    Bilmes, "Submodularity in Data Subset Selection and Active Learning", ICML 2015). With few labels, images that stand
+    for many teach more than odd ones (Hacohen, Dekel and Weinshall, "Active Learning on a Budget", ICML 2022).
+    `farthest` takes the candidate that is farthest from all of these: k-centre greedy (Sener and Savarese, "Active
+    Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018). Of equal scores the one that the rule
+    prefers wins, then the first, so nothing is drawn.
 
     Args:
-        known: Features of what is labelled, [M, D]; M may be 0, then the most central candidate is first.
+        known: Features of what is labelled, [M, D]; M may be 0, then a central candidate is first.
         candidates: Features of the others, [N, D].
-        weights: Disagreement of each, [N]: multiplies the distance, or is the score where there is no coverage; None
-            for coverage alone.
+        weights: Disagreement of each, [N]: multiplies what the rule says, or is the score where there is none; None
+            for the rule alone.
         count: How many.
         alike: Whether two candidates, by their places, are near duplicates: only one of them is chosen.
-        coverage: Whether distance counts.
+        rule: How distances count; `none` for weights alone.
     """
     everything = np.concatenate([known, candidates])
     deviation = everything.std(axis=0)
     # a channel that is the same for all tells nothing, whatever rounding makes of it
     scale = np.where(deviation > 1e-9 * np.abs(everything).max(initial=1.0), deviation, np.inf)
-    points = (candidates - everything.mean(axis=0)) / scale
-    nearest = np.full(len(points), np.inf)
-    for one in (known - everything.mean(axis=0)) / scale:
-        nearest = np.minimum(nearest, np.linalg.norm(points - one, axis=1))
-    if not len(known):
-        # to begin somewhere: the one in the middle
-        nearest = 1.0 / (1.0 + np.linalg.norm(points - points.mean(axis=0), axis=1))
+    points, labelled = ((part - everything.mean(axis=0)) / scale for part in (candidates, known))
+    worth = {"coverage": _Coverage, "farthest": _Farthest, "none": _Nothing}[rule](points, labelled)
     left = np.ones(len(points), bool)
     chosen: list[tuple[int, float]] = []
     while len(chosen) < count and left.any():
-        scores = nearest if coverage else np.ones(len(points))
-        scores = np.where(left, scores if weights is None else scores * weights, -np.inf)
+        alone = worth.of_each()
+        scores = np.where(left, alone if weights is None else alone * weights, -np.inf)
         # where adapter and base agree the product is 0, however far the image is
-        place = int(np.lexsort((-np.arange(len(points)), nearest if coverage else np.zeros(len(points)), scores))[-1])
+        place = int(np.lexsort((-np.arange(len(points)), alone if rule != "none" else scores, scores))[-1])
         left[place] = False
         if any(alike(place, earlier) for earlier, _ in chosen):
             continue
-        begins = not chosen and not len(known)
         chosen.append((place, float(scores[place])))
-        distances = np.linalg.norm(points - points[place], axis=1)
-        nearest = distances if begins else np.minimum(nearest, distances)
+        worth.take(place)
     return chosen
+
+
+class _Coverage:
+    """Distance that a candidate saves: the mean over some of all candidates, evenly chosen where they are very many."""
+
+    def __init__(self, points: NDArray[np.float64], labelled: NDArray[np.float64]) -> None:
+        most = max(_FEWEST, _MOST_DISTANCES // max(1, len(points)))
+        some = np.unique(np.linspace(0, len(points) - 1, min(most, len(points))).round().astype(int))
+        self._distances = np.stack([np.linalg.norm(points - points[place], axis=1) for place in some], axis=1)
+        self._nearest = np.full(len(some), self._distances.max(initial=0.0))
+        for one in labelled:
+            self._nearest = np.minimum(self._nearest, np.linalg.norm(points[some] - one, axis=1))
+
+    def of_each(self) -> NDArray[np.float64]:
+        saved: NDArray[np.float64] = np.maximum(self._nearest - self._distances, 0.0).mean(axis=1)
+        return saved
+
+    def take(self, place: int) -> None:
+        self._nearest = np.minimum(self._nearest, self._distances[place])
+
+
+class _Farthest:
+    """Distance of a candidate from the nearest image that is labelled or chosen."""
+
+    def __init__(self, points: NDArray[np.float64], labelled: NDArray[np.float64]) -> None:
+        self._points = points
+        self._nearest: NDArray[np.float64] | None = None
+        for one in labelled:
+            self._come_near(one)
+
+    def of_each(self) -> NDArray[np.float64]:
+        if self._nearest is None:  # to begin somewhere: the one in the middle
+            return 1.0 / (1.0 + np.linalg.norm(self._points - self._points.mean(axis=0), axis=1))
+        return self._nearest
+
+    def take(self, place: int) -> None:
+        self._come_near(self._points[place])
+
+    def _come_near(self, one: NDArray[np.float64]) -> None:
+        distances: NDArray[np.float64] = np.linalg.norm(self._points - one, axis=1)
+        self._nearest = distances if self._nearest is None else np.minimum(self._nearest, distances)
+
+
+class _Nothing:
+    """All candidates are worth the same."""
+
+    def __init__(self, points: NDArray[np.float64], labelled: NDArray[np.float64]) -> None:
+        self._same = np.ones(len(points))
+
+    def of_each(self) -> NDArray[np.float64]:
+        return self._same
+
+    def take(self, place: int) -> None:
+        """Changes nothing."""
