@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +71,8 @@ def ranked(
     # a channel that is the same for all tells nothing, whatever rounding makes of it
     scale = np.where(deviation > 1e-9 * np.abs(everything).max(initial=1.0), deviation, np.inf)
     points, labelled = ((part - everything.mean(axis=0)) / scale for part in (candidates, known))
-    worth = {"coverage": _Coverage, "farthest": _Farthest, "none": _Nothing}[rule](points, labelled)
+    kinds: dict[Rule, type[_Worth]] = {"coverage": _Coverage, "farthest": _Farthest, "none": _Nothing}
+    worth = kinds[rule](points, labelled)
     left = np.ones(len(points), bool)
     chosen: list[tuple[int, float]] = []
     while len(chosen) < count and left.any():
@@ -87,7 +88,21 @@ def ranked(
     return chosen
 
 
-class _Coverage:
+class _Worth(Protocol):
+    """What candidates are worth, given what is labelled and chosen."""
+
+    def __init__(self, points: NDArray[np.float64], labelled: NDArray[np.float64]) -> None:
+        """Of candidates [N, D], where images [M, D] are labelled."""
+
+    def of_each(self) -> NDArray[np.float64]:
+        """Of each candidate, [N]."""
+        ...
+
+    def take(self, place: int) -> None:
+        """Count one of them among the chosen."""
+
+
+class _Coverage(_Worth):
     """Distance that a candidate saves: the mean over some of all candidates, evenly chosen where they are very many."""
 
     def __init__(self, points: NDArray[np.float64], labelled: NDArray[np.float64]) -> None:
@@ -106,7 +121,7 @@ class _Coverage:
         self._nearest = np.minimum(self._nearest, self._distances[place])
 
 
-class _Farthest:
+class _Farthest(_Worth):
     """Distance of a candidate from the nearest image that is labelled or chosen."""
 
     def __init__(self, points: NDArray[np.float64], labelled: NDArray[np.float64]) -> None:
@@ -116,9 +131,11 @@ class _Farthest:
             self._come_near(one)
 
     def of_each(self) -> NDArray[np.float64]:
-        if self._nearest is None:  # to begin somewhere: the one in the middle
-            return 1.0 / (1.0 + np.linalg.norm(self._points - self._points.mean(axis=0), axis=1))
-        return self._nearest
+        if self._nearest is not None:
+            return self._nearest
+        # to begin somewhere: the one in the middle
+        central: NDArray[np.float64] = 1 / (1 + np.linalg.norm(self._points - self._points.mean(axis=0), axis=1))
+        return central
 
     def take(self, place: int) -> None:
         self._come_near(self._points[place])
@@ -128,7 +145,7 @@ class _Farthest:
         self._nearest = distances if self._nearest is None else np.minimum(self._nearest, distances)
 
 
-class _Nothing:
+class _Nothing(_Worth):
     """All candidates are worth the same."""
 
     def __init__(self, points: NDArray[np.float64], labelled: NDArray[np.float64]) -> None:
