@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,18 +86,25 @@ class Mutant:
 
 def mutants(path: str, source: str) -> Iterator[Mutant]:
     """Every change of a module, in the order of its lines."""
+    return (make() for make in _changes(path, source))
+
+
+def _changes(path: str, source: str) -> Iterator[Callable[[], Mutant]]:
+    """What makes every change of a module, in the order of its lines: a whole module each, so only those wanted."""
     lines = source.splitlines()
     tree = ast.parse(source)
     unread = {id(inner) for outer in ast.walk(tree) for part in _unread(outer) for inner in ast.walk(part)}
+
+    def make(place: int, number: int) -> Mutant:
+        changed = copy.deepcopy(tree)
+        node = next(one for index, one in enumerate(ast.walk(changed)) if index == place)
+        line = getattr(node, "lineno", 1)
+        what = _change(node, number)
+        return Mutant(path, line, lines[line - 1].strip(), what, ast.unparse(ast.fix_missing_locations(changed)))
+
     for place, node in enumerate(ast.walk(tree)):
-        if id(node) in unread:
-            continue
-        for number in range(_ways(node)):
-            changed = copy.deepcopy(tree)
-            other = next(one for index, one in enumerate(ast.walk(changed)) if index == place)
-            what = _change(other, number)
-            line = getattr(node, "lineno", 1)
-            yield Mutant(path, line, lines[line - 1].strip(), what, ast.unparse(ast.fix_missing_locations(changed)))
+        if id(node) not in unread:
+            yield from (partial(make, place, number) for number in range(_ways(node)))
 
 
 def _unread(node: ast.AST) -> list[ast.AST]:
@@ -163,13 +171,13 @@ def chosen(paths: Sequence[str], count: int, seed: int) -> list[Mutant]:
     draws = random.Random(seed)
     piles = []
     for path in paths:
-        pile = list(mutants(path, (ROOT / path).read_text(encoding="utf-8")))
+        pile = list(_changes(path, (ROOT / path).read_text(encoding="utf-8")))
         draws.shuffle(pile)
         piles.append(pile)
-    found: list[Mutant] = []
+    found: list[Callable[[], Mutant]] = []
     while len(found) < count and any(piles):
         found += [pile.pop() for pile in piles if pile]
-    return found[:count]
+    return [make() for make in found[:count]]
 
 
 def copied(place: Path) -> None:

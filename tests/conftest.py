@@ -232,12 +232,15 @@ def option() -> Callable[..., Any]:
     import yaml
     from pydantic import TypeAdapter
 
-    def build(name: str, **changes: Any) -> Any:
+    @functools.cache
+    def read(name: str) -> tuple[TypeAdapter[Any], str]:
         values = yaml.safe_load((ROOT / "conf" / f"{name}.yaml").read_text())
         module, _, attribute = values.pop("_target_").rpartition(".")
-        values.update(changes)
-        cls = getattr(__import__(module, fromlist=[attribute]), attribute)
-        return TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
+        return TypeAdapter(getattr(__import__(module, fromlist=[attribute]), attribute)), json.dumps(values)
+
+    def build(name: str, **changes: Any) -> Any:
+        adapter, values = read(name)
+        return adapter.validate_json(json.dumps({**json.loads(values), **changes}), strict=True)
 
     return build
 

@@ -9,6 +9,7 @@ import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -124,7 +125,7 @@ def build_from(
     problems.extend(Problem(key, _not_set(cls, prefix, key)) for key in missing)
     try:
         text = json.dumps({"value": values})
-        model = _model(cls)
+        model = _model(cls)  # type: ignore[arg-type]  # classes are hashable
     except (TypeError, ValueError, NameError, PydanticUserError) as error:
         problems.append(Problem(prefix, f"{prefix.rstrip('.')} cannot be read: {' '.join(str(error).split())}"))
         return None
@@ -140,6 +141,7 @@ def build_from(
     return None if missing else checked.value
 
 
+@cache
 def _model(cls: type[Any]) -> type[BaseModel]:
     """A model around `cls`: the only place where a strict configuration can be given to a standard dataclass."""
     return create_model("Configuration", __config__=_STRICT, value=(cls, ...))

@@ -42,6 +42,14 @@ def quantized(exported_run: Callable[[Path], Path], tmp_path_factory: pytest.Tem
     return run
 
 
+@pytest.fixture(scope="module")
+def both_quantized(exported_run: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, its decoder in INT8 as well."""
+    run = exported_run(tmp_path_factory.mktemp("both") / "run")
+    assert quantize(run, decoder=True, max_drop=100) == 0
+    return run
+
+
 def manifest(run: Path, mode: str = "int8") -> dict[str, Any]:
     values: dict[str, Any] = json.loads((run / "openvino" / mode / "manifest.json").read_text())
     return values
@@ -110,26 +118,28 @@ def test_model_api_segments_with_int8_parts(quantized: Path) -> None:
 
 
 def test_done_once_and_the_same_bytes_again(
-    quantized: Path, exported_run: Callable[[Path], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    quantized: Path, both_quantized: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert quantize(quantized, max_drop=100) == 0
     assert "already there" in capsys.readouterr().out
-    again = exported_run(tmp_path / "again")
-    assert quantize(again, max_drop=100) == 0
-    assert digests(again / "openvino" / "int8") == digests(quantized / "openvino" / "int8")
+    once, again = (digests(run / "openvino" / "int8") for run in (quantized, both_quantized))
+    assert once["image_encoder.bin"] == again["image_encoder.bin"]  # what becomes of the decoder makes no difference
+    assert once["mask_decoder.bin"] != again["mask_decoder.bin"]
 
 
-def test_weights_only_and_the_decoder(exported_run: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_weights_only(exported_run: Callable[[Path], Path], tmp_path: Path) -> None:
     run = exported_run(tmp_path / "run")
     assert quantize(run, mode="int8_weights", max_drop=None) == 0
     assert manifest(run, "int8_weights")["checks"]["calibration_images"] == 0
     text = (require_quantized(RunDirectory(run), "int8_weights") / "image_encoder.xml").read_text()
     assert 'type="FakeQuantize"' not in text
     assert 'element_type="u8"' in text or 'element_type="i8"' in text
-    assert quantize(run, decoder=True, max_drop=100) == 0
-    directory = require_quantized(RunDirectory(run))
+
+
+def test_the_decoder_too(both_quantized: Path) -> None:
+    directory = require_quantized(RunDirectory(both_quantized))
     assert 'type="FakeQuantize"' in (directory / "mask_decoder.xml").read_text()
-    assert manifest(run)["checks"]["decoder"] != "floating point"
+    assert manifest(both_quantized)["checks"]["decoder"] != "floating point"
 
 
 def test_too_large_a_loss_writes_nothing(
@@ -223,11 +233,19 @@ def test_without_the_fp32_parts_or_with_changed_ones(exported_run: Callable[[Pat
 
 
 def test_a_subset_larger_than_the_split_takes_all(
-    exported_run: Callable[[Path], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    exported_run: Callable[[Path], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    from lora_sam.deployment.quantizing import attempts
+
     run = exported_run(tmp_path / "run")
+    given: list[int] = []
+    monkeypatch.setattr(attempts, "quantized", lambda model, examples, *_: given.append(len(examples)) or model)
     assert quantize(run, subset=99, max_drop=None) == 0
     assert "subset = 99: the training split has 6 images, all of them are used" in capsys.readouterr().err
+    assert given == [6]
     assert manifest(run)["checks"]["calibration_images"] == 6
     assert manifest(run)["checks"]["drop"] is None
 
