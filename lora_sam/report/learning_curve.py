@@ -128,7 +128,8 @@ def _more(curve: LearningCurve) -> Element | None:
     ]
     heading = element("tr", *(element("th", text) for text in ("more images", "IoU", "95 %")))
     told = (
-        "By the inverse power law a − b·n^−c through the means; the interval is that of curves through resampled draws."
+        "By the inverse power law a − b·n^−c through the means; the interval is that of curves through resampled "
+        "draws, of this law and of those other shapes (exponential, logarithm) that fit the means as well."
     )
     grid = element("table", element("thead", heading), element("tbody", *rows))
     return element("section", element("h2", "What more images would bring"), grid, element("p", told))

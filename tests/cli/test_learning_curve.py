@@ -253,6 +253,19 @@ def test_draws_of_most_of_the_images_say_less_than_they_seem_to() -> None:
     assert pool.more[-1].gain == many.more[-1].gain
 
 
+@pytest.mark.parametrize("truth", ["logarithm", "exponential"])
+def test_the_interval_knows_more_than_one_law(truth: str) -> None:
+    """A power law goes as well through figures of another shape, and was sure of what came after them."""
+
+    def height(count: float) -> float:
+        return float(0.5 + 0.06 * np.log(count) if truth == "logarithm" else 0.8 - 0.4 * np.exp(-count / 15))
+
+    found = curve_of([sized(n, [height(n) + e for e in (-0.03, 0.0, 0.03)]) for n in (1, 2, 5, 10, 20, 40)], images=40)
+    assert found.fits
+    for more in found.more:
+        assert more.interval[0] <= height(40 + more.images) - height(40) <= more.interval[1], more
+
+
 def test_little_by_ten_more_is_not_little_by_a_hundred() -> None:
     slow = curve_of([sized(n, [0.8 - 0.3 / n**0.25 + e for e in (-0.002, 0.0, 0.002)]) for n in (1, 5, 20, 60)])
     ten, hundred = (next(one for one in slow.more if one.images == images) for images in (10, 100))
