@@ -38,15 +38,15 @@ sys.dont_write_bytecode = False
 
 
 LONGEST = (
-    "integration/test_run.py",
     "integration/test_families.py",
     "test_documentation.py",
-    "training/test_loop.py",
+    "integration/test_run.py",
     "models/test_families.py",
-    "cli/test_sweeps.py",
-    "cli/test_train.py",
     "cli/test_evaluate.py",
+    "training/test_loop.py",
+    "cli/test_sweeps.py",
     "cli/test_quantize.py",
+    "cli/test_train.py",
     "integration/test_embedding_cache.py",
 )
 """Files whose tests take longest, most of a minute each."""
