@@ -114,17 +114,10 @@ def told_apart(
         if others and folder.resolve() != other.resolve():
             lost = f"{plural(len(others), what)} without {suffix} were not used, e.g. {min(others)}"
             notes.found("unused_label", f"{other}: {lost}")
-    elif images and labels and not images.keys() & labels.keys() and (words := beginnings_of(images, labels)):
-        renamed = {f"{words[0]}{name.removeprefix(words[1])}": files for name, files in labels.items()}
+    elif images and labels and not images.keys() & labels.keys() and (numbered := _by_number(images, labels)):
+        renamed, said = numbered
         labels.clear()
         labels.update(renamed)
-        said = " and ".join(f"{word}..." for word in words)
-        notes.append(f"{other}: {what}s belong to the images of the same number: they are called {said}")
-    elif images and labels and not images.keys() & labels.keys() and (words := ends_behind_numbers(images, labels)):
-        renamed = {f"{name.removesuffix(words[1])}{words[0]}": files for name, files in labels.items()}
-        labels.clear()
-        labels.update(renamed)
-        said = " and ".join(f"...{word}" for word in words)
         notes.append(f"{other}: {what}s belong to the images of the same number: they are called {said}")
     if images and labels and not images.keys() & labels.keys() and (end := _end_of_images(images, labels)):
         if unused := sorted(name for name in images if not name.endswith(end)):
@@ -142,6 +135,17 @@ def told_apart(
         if behind or suffix:
             said = f"{end} and {what}s with {behind or suffix}"
             notes.append(f"{folder}: images are named with {said} behind what both have in common")
+
+
+def _by_number(images: Files, labels: Files) -> tuple[Files, str] | None:
+    """Labels by the names of the images that have their numbers, and how both are called; None where it is not so."""
+    if words := beginnings_of(images, labels):
+        renamed = {f"{words[0]}{name.removeprefix(words[1])}": files for name, files in labels.items()}
+        return renamed, f"{words[0]}... and {words[1]}..."
+    if words := ends_behind_numbers(images, labels):
+        renamed = {f"{name.removesuffix(words[1])}{words[0]}": files for name, files in labels.items()}
+        return renamed, f"...{words[0]} and ...{words[1]}"
+    return None
 
 
 def _end_of_images(images: Files, labels: Files) -> str:
