@@ -87,8 +87,10 @@ def _pictures(root: Path, found: dict[Path, Path | None], listed: dict[str, str]
     known = {file.stem for file in found} & listed.keys()
     for file, image in found.items():
         if image is None:
-            told = f"{file}: has no image {file.with_suffix('')}.(png, jpg, ...); add it, or remove the archive."
-            yield DataError(told, "label_without_image")
+            yield DataError(
+                f"{file}: has no image {file.with_suffix('')}.(png, jpg, ...); add it, or remove the archive.",
+                "label_without_image",
+            )
             continue
         try:
             size = image_size(inside(root, image.relative_to(root).as_posix(), str(file)))

@@ -87,7 +87,7 @@ def array_attacks() -> None:
         "that is a pickle": b"cposix\nsystem\n(S'true'\ntR.",
         "of objects": npy("{'descr': '|O', " + shape, zeros),
         "of records": npy("{'descr': [('a', '<i4')], " + shape, zeros * 4),
-        "of fractions": npy("{'descr': '<f8', " + shape, zeros * 8),
+        "of fractions": npy("{'descr': '<f8', " + shape, np.full(len(zeros), 0.5).tobytes()),
         "of a huge shape": npy("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000, 1000000000), }"),
         "of a negative shape": npy("{'descr': '|u1', 'fortran_order': False, 'shape': (-20, 30), }", zeros),
         "of three dimensions": npy("{'descr': '|u1', 'fortran_order': False, 'shape': (20, 30, 1), }", zeros),

@@ -112,6 +112,9 @@ def test_labels_of_no_integer_type_are_read_where_they_are_whole(tmp_path: Path)
             match=f"a mask with {kind.__name__} values that are no whole numbers .*; save it with 8-bit or 16-bit",
         ):
             mask_values(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "a.tif", LABELS.astype(np.complex64))
+    with pytest.raises(DataError, match="a mask with complex64 values; save it with 8-bit or 16-bit integers"):
+        mask_values(tmp_path / "a.tif")
     tifffile.imwrite(tmp_path / "a.tif", np.full((4, 4), 2**63, np.uint64))
     with pytest.raises(DataError, match="a mask with the value 9223372036854775808; use small labels"):
         mask_values(tmp_path / "a.tif")

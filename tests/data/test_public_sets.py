@@ -299,3 +299,8 @@ def test_coloured_masks_are_not_proposed(tmp_path: Path, opened: Open) -> None:
     with pytest.raises(DataError) as caught:
         opened(tmp_path)
     assert " type data=" not in str(caught.value)
+    grey = np.dstack([LABELS] * 3)
+    in_splits("%/pictures/*.png", "%/Instance_masks/*_instance_id_RGB.png", "train", "val", values=grey)(tmp_path)
+    with pytest.raises(DataError) as caught:
+        opened(tmp_path)
+    assert list(map(len, masks_of(opened(tmp_path, **typed(str(caught.value)))).values())) == [3, 4, 1]

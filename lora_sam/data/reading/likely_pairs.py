@@ -18,7 +18,8 @@ _TYPED = re.compile(r"[\w./-]+(?: [\w./-]+)*")  # what needs no quotes in an ove
 _QUOTED = re.compile(r"[{ ]")
 _SEPARATORS = "_-. "
 _WORD_FIRST = re.compile(r"train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?", re.IGNORECASE)
-_GREY = ("1", "L", "P", "I", "I;16")
+_GREY = ("1", "L", "P", "I", "I;16", "F")
+_LOOKED_AT, _CLOSE = 64, 16
 
 
 def likely_pairs(root: Path, paths: Sequence[str], train: str) -> str:
@@ -106,12 +107,17 @@ def _one_folder(root: Path, folders: Mapping[str, Mapping[str, str]]) -> tuple[s
 
 
 def _is_grey(folder: Path, files: Mapping[str, str], suffix: str = "") -> bool:
-    from PIL import Image
+    """Whether the first file is grey, in whatever way it is stored; JPEG blurs colours a little."""
+    from PIL import Image, ImageChops
 
     name = next(file for stem, file in sorted(files.items()) if stem.endswith(suffix))
     try:
         with Image.open(folder / name) as image:
-            return image.mode in _GREY
+            if image.mode in _GREY:
+                return True
+            red, green, blue = image.convert("RGB").resize((_LOOKED_AT, _LOOKED_AT), Image.Resampling.NEAREST).split()
+        apart = (ImageChops.difference(red, other).getextrema() for other in (green, blue))
+        return all(most <= _CLOSE for _, most in apart if isinstance(most, int))
     except Exception:  # what cannot be read is no hint
         return False
 

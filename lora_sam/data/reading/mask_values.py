@@ -112,6 +112,10 @@ def _whole(values: NDArray[Any], path: ImageFile) -> NDArray[Any]:
     """Values as integers of at most 64 bits."""
     if np.issubdtype(values.dtype, np.floating):
         return whole_numbers(values, str(path))
+    if not np.issubdtype(values.dtype, np.integer):
+        raise DataError(
+            f"{path}: a mask with {values.dtype} values; save it with 8-bit or 16-bit integers.", "ambiguous_mask"
+        )
     if values.dtype != np.uint64:
         return values
     if int(values.max()) > np.iinfo(np.int64).max:
