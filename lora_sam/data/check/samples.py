@@ -13,6 +13,7 @@ from PIL import Image
 
 from lora_sam.core.structures import Sample
 from lora_sam.data.check.defects import Finding, of_object
+from lora_sam.data.reading.deep_images import has_16_bits
 from lora_sam.data.reading.duplicates import Likeness, likeness
 from lora_sam.data.reading.mask_areas import separate_parts
 from lora_sam.data.reading.mask_survey import MANY_PARTS
@@ -173,7 +174,7 @@ def _stored(path: Path) -> tuple[str | None, int | None]:
             mode, transparent = image.mode, "transparency" in image.info
             # Pillow turns TIFF by itself; PNG's own method would decode the whole picture
             tag = None if image.format == "TIFF" else Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
-            wide = mode.startswith("I") or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+            wide = mode.startswith("I") or has_16_bits(image)
     except (OSError, ValueError, SyntaxError):
         return None, None
     if wide:

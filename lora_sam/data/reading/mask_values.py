@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lora_sam.core.errors import DataError
-from lora_sam.data.reading.deep_images import is_unknown_tiff, read_tiff
+from lora_sam.data.reading.deep_images import has_16_bits, is_unknown_tiff, read_tiff
 from lora_sam.data.reading.image_file import ImageFile, opened_image, upright
 
 _JPEG_COLOUR_NOISE = 32  # chroma error of a grey picture saved as colour JPEG; up to 9 seen
@@ -67,7 +67,7 @@ def mask_values(path: ImageFile) -> MaskValues:
     with opened_image(path) as image:
         noise = _JPEG_COLOUR_NOISE if image.format in ("JPEG", "MPO") else 0
         # Pillow keeps the high bytes of 16-bit colour only, which would merge labels
-        wide = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())) and not image.mode.startswith("I")
+        wide = has_16_bits(image) and not image.mode.startswith("I")
         white = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC, 0) == 0
         picture = upright(image, path)
         if numbers_anew(picture, image.format):
@@ -104,8 +104,13 @@ def numbers_anew(picture: Image.Image, form: str | None) -> bool:
     """Whether it is a GIF, where each file has a palette of the greys in it: what counts are these."""
     if form != "GIF" or picture.mode != "P":
         return False
-    palette = np.array(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+    palette = palette_of(picture)
     return bool((palette == palette[:, :1]).all())
+
+
+def palette_of(picture: Image.Image) -> NDArray[np.uint8]:
+    """The colours of a palette image, RGB, uint8 [N, 3]."""
+    return np.array(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
 
 
 def _whole(values: NDArray[Any], path: ImageFile) -> NDArray[Any]:

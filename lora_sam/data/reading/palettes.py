@@ -9,7 +9,7 @@ import numpy as np
 
 from lora_sam.core.errors import DataError
 from lora_sam.data.reading.image_file import ImageFile, opened_image
-from lora_sam.data.reading.mask_values import numbers_anew
+from lora_sam.data.reading.mask_values import numbers_anew, palette_of
 from lora_sam.data.reading.skipping import attempt_all
 
 _MOST = 16  # files that are looked at, evenly spaced
@@ -48,6 +48,6 @@ def _used(file: ImageFile) -> _Colours:
     with opened_image(file) as image:
         if image.mode != "P" or numbers_anew(image, image.format):
             return {}
-        palette = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+        palette = palette_of(image)
         values = np.unique(np.asarray(image)).tolist()
     return {value: tuple(palette[value].tolist()) for value in values if value < len(palette)}
