@@ -315,6 +315,20 @@ def test_the_page_about_data_has_every_format():
     assert set(formats()) == set(WRITERS) == set(test_auto.FORMATS)
 
 
+def test_the_page_about_methods_has_every_method() -> None:
+    names = {path.stem for path in (ROOT / "conf" / "method").glob("*.yaml")}
+    page, readme = ((ROOT / name).read_text(encoding="utf-8") for name in ("docs/methods.md", "README.md"))
+    rows = re.findall(r"^\| (`.*?) \|", page.partition("## What there is")[2].partition("\n## ")[0], re.M)
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(names)
+    others = [str(len(names - {"lora", "decoder", "full"}))]
+    assert re.findall(r"\[(\d+) more\]\(docs/methods", readme) == others
+    assert re.findall(r"\[(\d+) further methods\]", (ROOT / "docs/usage.md").read_text(encoding="utf-8")) == others
+    staying = re.findall(r"`(\w+)`", page.partition("## What does not fold")[2].partition(" put layers")[0])
+    assert set(staying) <= names
+    count = {4: "four", 5: "five", 6: "six", 7: "seven"}[len(staying)]
+    assert f"All\nbut {count} [fold]" in page
+
+
 @pytest.mark.parametrize("option", WRITERS)
 def test_your_data_in_one_command(option, tmp_path, monkeypatch):
     """Trains on generated data that lies as docs/data.md says, found by itself and forced."""

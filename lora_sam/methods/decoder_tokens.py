@@ -34,8 +34,13 @@ class DecoderTokens:
         from lora_sam.methods.adapted import insert
         from lora_sam.methods.peft_config import NO_TARGETS
 
-        networks = range(len(sam.mask_decoder.output_hypernetworks_mlps))
-        # PEFT wraps no lists of modules
-        parts = ["iou_token", "mask_tokens", *(f"output_hypernetworks_mlps.{index}" for index in networks)]
-        parts += getattr(sam.mask_decoder, "further_outputs", ())
-        return insert(sam, LoraConfig(target_modules=NO_TARGETS, modules_to_save=parts), trains_encoder=False)
+        config = LoraConfig(target_modules=NO_TARGETS, modules_to_save=output_parts(sam))
+        return insert(sam, config, trains_encoder=False)
+
+
+def output_parts(sam: Sam) -> list[str]:
+    """Names of the tokens of masks and scores, and of what makes masks of them, in the mask decoder."""
+    networks = range(len(sam.mask_decoder.output_hypernetworks_mlps))
+    # PEFT wraps no lists of modules
+    parts = ["iou_token", "mask_tokens", *(f"output_hypernetworks_mlps.{index}" for index in networks)]
+    return [*parts, *getattr(sam.mask_decoder, "further_outputs", ())]

@@ -16,7 +16,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from lora_sam.core.errors import AdapterError
 from lora_sam.core.files import read_json
@@ -76,6 +76,8 @@ def saved(directory: Path) -> Description | None:
 def save(sam: Sam, peft: PeftModel, directory: Path) -> None:
     """Write the adapter of a model with layers: as PEFT does, with their description, or as LoRA where they are that.
 
+    Layers that are others once trained are written as these.
+
     Raises:
         SafetensorError: the disk is full.
     """
@@ -83,10 +85,14 @@ def save(sam: Sam, peft: PeftModel, directory: Path) -> None:
     assert description is not None
     config = cast("LoraConfig", peft.peft_config["default"])
     state = get_peft_model_state_dict(peft, save_embedding_layers=False)
-    metadata = {KEY: json.dumps(description.to_json(), sort_keys=True)}
-    factors = _factors(sam)
-    if factors:
+    factors, settled = _factors(sam), _settled(sam)
+    if factors or settled:
         state = {key: value for key, value in state.items() if f".{NAME}." not in key}
+    for place, (layer, kind, options) in settled.items():
+        state |= {f"{_PREFIX}{place}.{NAME}.{name}": value for name, value in layer.state_dict().items()}
+        description = Description(kind, options, tuple(settled))
+    metadata = {KEY: json.dumps(description.to_json(), sort_keys=True)}
+    if factors:
         for place, (a, b) in factors.items():
             state |= {f"{_PREFIX}{place}.lora_A.weight": a, f"{_PREFIX}{place}.lora_B.weight": b}
         ranks = {place: len(a) for place, (a, _) in factors.items()}
@@ -108,11 +114,30 @@ def save(sam: Sam, peft: PeftModel, directory: Path) -> None:
     save_file({key: value.contiguous() for key, value in state.items()}, directory / WEIGHTS, metadata)
 
 
+def saved_as(sam: Sam) -> str | None:
+    """What the layers of a model that trains are in its files, where they are not saved as they train."""
+    if _factors(sam):
+        return "plain LoRA"
+    return "prompts of their own" if _settled(sam) else None
+
+
+def _layers(sam: Sam) -> dict[str, Any]:
+    """The layers that train, by place."""
+    return {place: cast("Any", module.inserted).modules_to_save["default"] for place, module in find(sam).items()}
+
+
 def _factors(sam: Sam) -> dict[str, tuple[Tensor, Tensor]]:
     """A and B of layers that are LoRA, by place."""
     found = {}
-    for place, module in find(sam).items():
-        layer = cast("Any", module.inserted).modules_to_save["default"]
+    for place, layer in _layers(sam).items():
         if hasattr(layer, "factors"):
             found[place] = tuple(factor.detach() for factor in layer.factors())
     return cast("dict[str, tuple[Tensor, Tensor]]", found)
+
+
+def _settled(sam: Sam) -> dict[str, tuple[nn.Module, str, dict[str, Any]]]:
+    """What layers are once trained, by place; see `lora_sam.models.inserted_layers`."""
+    bases = find(sam)
+    return {
+        place: layer.settled(bases[place].base) for place, layer in _layers(sam).items() if hasattr(layer, "settled")
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from peft import LoraConfig
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 
 def insert_layers(
-    sam: Sam, kind: str, options: Mapping[str, Any], places: Iterable[str], *, train_decoder: bool
+    sam: Sam,
+    kind: str,
+    options: Mapping[str, Any],
+    places: Iterable[str],
+    *,
+    train_decoder: bool,
+    parts: Sequence[str] = (),
 ) -> AdaptedSam:
     """Freeze `sam` and put layers around its modules, in place.
 
@@ -30,10 +36,11 @@ def insert_layers(
         options: Of the kind.
         places: Full names of the modules.
         train_decoder: Whether the mask decoder trains whole.
+        parts: What else of it trains, where it does not.
     """
     check_free(sam)
     put_in(sam, Description(kind, options, tuple(places)))
-    modules = [NAME, "mask_decoder"] if train_decoder else [NAME]
+    modules = [NAME, "mask_decoder"] if train_decoder else [NAME, *parts]
     config = LoraConfig(target_modules=NO_TARGETS, modules_to_save=modules)
     return insert(sam, config, trains_encoder=True, layers=True)
 

@@ -22,7 +22,7 @@ class VisualPrompts:
     SAM's blocks attend within windows, and to places on a grid: prompts are keys and values there, have no place, and
     come in through a gate that is closed at the start. VPT-Shallow, whose prompts go through all blocks as tokens, does
     not fit windows. SAM 2, which pools its queries, and SAM 3, which turns its keys by their places, are refused. See
-    `lora_sam.models.inserted_layers.PromptTokens`.
+    `lora_sam.models.prompt_layers.PromptTokens`.
 
     Attributes:
         tokens: Prompts of a block.

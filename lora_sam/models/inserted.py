@@ -77,7 +77,8 @@ class Description:
         """
         if not isinstance(value, dict) or value.keys() != {"kind", "options", "places"}:
             raise ValueError("the description of the layers is damaged")
-        known = [name for name, one in KINDS.items() if not hasattr(one.make, "factors")]  # LoRA in files
+        others = ("factors", "settled")  # LoRA in files, or another kind
+        known = [name for name, one in KINDS.items() if not any(hasattr(one.make, other) for other in others)]
         if not isinstance(value["kind"], str) or value["kind"] not in known:
             raise ValueError(f"layers of the kind {value['kind']!r:.60} are not known (known are {', '.join(known)})")
         kind, places = KINDS[value["kind"]], value["places"]
@@ -179,7 +180,7 @@ def put_back(sam: Sam, description: Description, tensors: Mapping[str, Tensor]) 
 
 @torch.no_grad()
 def fold(sam: Sam) -> None:
-    """Let the layers that can become part of the weights, in place; the others stay.
+    """Let the layers that can become part of the weights, in place; the others stay, as what they are once trained.
 
     Raises:
         ValueError: a module has no weight that would take its layer.
@@ -189,6 +190,8 @@ def fold(sam: Sam) -> None:
         if hasattr(layer, "fold"):
             layer.fold(module.base)
             _replace(sam, place, module.base)
+        elif hasattr(layer, "settled"):
+            _replace(sam, place, Inserted(module.base, *layer.settled(module.base)))
 
 
 def _replace(sam: nn.Module, name: str, module: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """Small layers that a method puts around a module of the image encoder; each starts as the identity.
 
 A layer is called with the module and with what the module gets. Those with `fold` can become part of the module's
-weights. Written from the papers; no code of theirs is used.
+weights, those with `settled` are other layers once trained. Written from the papers; no code of theirs is used.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from lora_sam.models.prompt_layers import BridgedPrompts, BridgedPromptsOptions, PromptTokens, PromptTokensOptions
 
 Width = Annotated[int, Field(ge=1, le=4096)]
 
@@ -177,42 +179,6 @@ def _at_scale(expert: nn.Module, planes: Tensor, scale: int) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptTokensOptions:
-    """See `PromptTokens`."""
-
-    tokens: Annotated[int, Field(ge=1, le=1024)]
-
-
-class PromptTokens(nn.Module):
-    """Learned tokens that every token of a block attends to, in each of its windows: deep visual prompt tuning.
-
-    In VPT-Deep (Jia et al., 2022, equation 5) a block's prompts are dropped behind it, so that all they do is be keys
-    and values. That is done here: the result of attending to them, times tanh of a gate for each head, is added to that
-    of attending to the image. The gate is zero at the start (Zhang et al., LLaMA-Adapter, 2023, equation 6): keys in
-    one softmax with the image's would change the base. Prompts have no place, so no relative position counts for them.
-    """
-
-    def __init__(self, base: Any, options: PromptTokensOptions) -> None:
-        super().__init__()
-        self.prompts = nn.Parameter(torch.randn(options.tokens, base.k.in_features))
-        self.gate = nn.Parameter(torch.zeros(base.num_heads))
-
-    def forward(self, base: Any, x: Tensor) -> Tensor:
-        """See the class; `x` is [B, ..., C] of an attention with `q`, `k`, `v`, `proj` and as many queries."""
-        y: Tensor = base(x)
-        heads = base.num_heads
-        q = base.q(base.norm(x) if hasattr(base, "norm") else x).flatten(1, -2)
-        k, v = (
-            layer(self.prompts.to(x.dtype)).to(q.dtype).unflatten(-1, (heads, -1)).transpose(0, 1).unsqueeze(0)
-            for layer in (base.k, base.v)
-        )
-        queries = q.unflatten(-1, (heads, -1)).transpose(1, 2)
-        weights = (queries @ k.transpose(-2, -1) * queries.shape[-1] ** -0.5).softmax(-1)
-        seen = (weights.to(v.dtype) @ v) * self.gate.tanh().to(v.dtype)[:, None, None]
-        return y + F.linear(seen.transpose(1, 2).reshape(y.shape), base.proj.weight.to(seen.dtype)).to(y.dtype)
-
-
-@dataclass(frozen=True, kw_only=True)
 class SingularValuesOptions:
     """See `SingularValues`."""
 
@@ -285,6 +251,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "ssf": Kind(ScaleShift, ScaleShiftOptions, ("linear", "norm"), {}),
         "conv_lora": Kind(ConvExperts, ConvExpertsOptions, ("linear",), {"width": ("down.weight", 0)}),
         "vpt": Kind(PromptTokens, PromptTokensOptions, ("attention",), {"tokens": ("prompts", 0)}),
+        "cat_sam": Kind(PromptTokens, PromptTokensOptions, ("attention",), {"tokens": ("prompts", 0)}),
+        "cat_sam_bridge": Kind(BridgedPrompts, BridgedPromptsOptions, ("attention",), {}),
         "salt": Kind(SingularValues, SingularValuesOptions, ("linear",), {"width": ("a", 0), "top": ("scale", 0)}),
     }
 )

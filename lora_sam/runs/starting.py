@@ -84,6 +84,8 @@ def begin_with(adapted: AdaptedSam, base: BaseModel, settings: Settings) -> dict
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from lora_sam.methods.layer_files import saved_as
+
     run = _run(str(settings.init_from))
     asked, directory = f"init_from={_short(run.root)}", find_adapter(run.root)
     facts = read_facts(directory)
@@ -105,6 +107,11 @@ def begin_with(adapted: AdaptedSam, base: BaseModel, settings: Settings) -> dict
         raise AdapterError(
             f"{asked}: method.init of that adapter took a part out of the base, and it was saved as plain LoRA of "
             "twice the rank; begin anew without init_from"
+        )
+    if (other := saved_as(adapted.sam)) is not None:
+        raise AdapterError(
+            f"{asked}: layers of method={settings.method.name} were saved as {other}, and are not made of them; "
+            "begin anew without init_from"
         )
     check_config(directory)
     check_saved(directory)

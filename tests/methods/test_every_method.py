@@ -24,7 +24,7 @@ POINTS = torch.tensor([[[9.0, 9], [40, 30]]])
 # how far from the base a method may start, where its factors are not exactly the identity in floating point
 ROUNDING = {"pissa": 1e-6, "olora": 1e-6, "hra": 1e-6, "dora": 1e-6}
 # layers that do not fold into weights
-STAY = ("adaptformer", "serial_adapter", "conv_lora", "vpt")
+STAY = ("adaptformer", "serial_adapter", "conv_lora", "vpt", "cat_sam")
 # parts that no prompt of this test reaches: masks as prompts, and a head that SAM leaves unused
 UNREACHED = ("mask_downscaling", "no_mask_embed", "not_a_point_embed", "pe_layer")
 

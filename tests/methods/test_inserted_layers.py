@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,11 +24,12 @@ from lora_sam.methods.peft_config import WEIGHTS
 from lora_sam.models.decoding import decode_masks
 from lora_sam.runs.loading import load_adapted, load_base
 from lora_sam.runs.merged import load_merged
+from lora_sam.runs.starting import begin_with
 from lora_sam.training.planning.workload import trained_in
 
 ROOT = Path(__file__).resolve().parents[2]
-METHODS = ("adaptformer", "serial_adapter", "ssf", "conv_lora", "vpt", "salt", "lora_fa", "decoder_tokens")
-STAY = ("adaptformer", "serial_adapter", "conv_lora", "vpt")
+METHODS = ("adaptformer", "serial_adapter", "ssf", "conv_lora", "vpt", "cat_sam", "salt", "lora_fa", "decoder_tokens")
+STAY = ("adaptformer", "serial_adapter", "conv_lora", "vpt", "cat_sam")
 
 
 def masks(sam: Any, side: int = 64) -> torch.Tensor:
@@ -49,10 +52,12 @@ def moved(adapted: Any) -> Any:
 def test_every_family(option: Any, tmp_path: Path, model: str) -> None:
     base = option(f"model/{model}")
     for name in METHODS:
-        blocks = {} if name == "decoder_tokens" else {"blocks": "last:2", "decoder": "frozen"}
+        part = "tokens" if name == "cat_sam" else "frozen"
+        blocks = {} if name == "decoder_tokens" else {"blocks": "last:2", "decoder": part}
         method, sam = option(f"method/{name}", **blocks), base.build().sam
-        if name == "vpt" and model in ("sam2_random", "sam3_random"):
-            with pytest.raises(ConfigError, match="method = vpt: attention of SAM (2 pools its queries|3 turns keys)"):
+        if name in ("vpt", "cat_sam") and model in ("sam2_random", "sam3_random"):
+            why = f"method = {name}: attention of SAM (2 pools its queries|3 turns keys)"
+            with pytest.raises(ConfigError, match=why):
                 method.apply(sam)
             continue
         before, adapted = masks(sam, base.image_size), method.apply(sam)
@@ -94,7 +99,7 @@ def test_what_does_not_fold_is_merged_and_exported_with_its_layers(
     PeftModel.from_pretrained(stock, str(run.adapter)).eval().requires_grad_(False)
     assert (masks(stock) - expected).abs().max() == 0
 
-    if name in ("conv_lora", "vpt"):  # the other two are made of what these are made of
+    if name in ("conv_lora", "vpt", "cat_sam"):  # the other two are made of what these are made of
         # the parts are compared with the model on prompts when they are written
         assert run_step("export", "lora-sam export", [f"run={run.root}", "precision=fp32"]) == 0
         assert "mean mask IoU with torch 1.00000" in capsys.readouterr().out
@@ -146,6 +151,7 @@ def test_memory_is_planned_for_inputs_that_layers_keep(option: Any, tiny_sam: An
     for name, linears in (
         ("adaptformer", {"lin1"}),
         ("vpt", {"q"}),
+        ("cat_sam", {"q"}),
         ("serial_adapter", {"proj", "lin2"}),
         ("conv_lora", {"q", "v"}),
     ):
@@ -228,9 +234,56 @@ def test_a_new_run_begins_with_the_weights_of_such_an_adapter(
     assert (masks(fresh.sam) - masks(trained.sam)).abs().max() == 0
 
 
+@pytest.mark.parametrize("name", ["cat_sam", "salt"])
+def test_a_new_run_does_not_begin_with_layers_that_were_saved_as_others(
+    option: Any, finished_run: Any, tmp_path: Path, name: str
+) -> None:
+    finished_run(tmp_path / "run", name)
+    model = option("model/tiny_random", weights="random")
+    settings = SimpleNamespace(init_from=tmp_path / "run", model=model, method=option(f"method/{name}"))
+    base = model.build()
+    with pytest.raises(AdapterError, match=rf"layers of method={name} were saved as (plain LoRA|prompts)"):
+        begin_with(settings.method.apply(base.sam), base, settings)
+
+
+@pytest.mark.parametrize("decoder", ["tokens", "train"])
+def test_prompts_are_made_of_the_tokens_that_train(option: Any, tiny_sam: Any, tmp_path: Path, decoder: str) -> None:
+    adapted = option("method/cat_sam", decoder=decoder).apply(tiny_sam())
+    parameters = adapted.trainable()
+    (name,) = (key for key in parameters if ".mask_tokens." in key)
+    assert not [key for key in parameters if "image_encoder" in key and "token" in key]
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = adapted.sam.image_encoder(image)
+        for key, parameter in parameters.items():
+            if key.endswith(".gate"):
+                parameter.fill_(0.5)
+    # through the encoder alone, whose result no mask was made of
+    adapted.sam.image_encoder(image).square().mean().backward()
+    assert parameters[name].grad is not None
+    assert parameters[name].grad.abs().max() > 0
+    adapted.peft.requires_grad_(False)
+    opened = adapted.sam.image_encoder(image)
+    copied = copy.deepcopy(adapted)
+    parameters[name].neg_()
+    changed = adapted.sam.image_encoder(image)
+    assert (changed - opened).abs().max() > 1e-4
+    # a copy has tokens of its own
+    assert (copied.sam.image_encoder(image) - opened).abs().max() == 0
+    with adapted.base():
+        assert (adapted.sam.image_encoder(image) - before).abs().max() == 0
+    # to save it draws nothing
+    state = torch.random.get_rng_state()
+    adapted.save(tmp_path)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    # of the bridge nothing is in the file
+    names = {key.rpartition(".")[2] for key in load_file(tmp_path / WEIGHTS) if ".inserted." in key}
+    assert names == {"prompts", "gate"}
+
+
 @pytest.mark.parametrize("name", [*STAY, "ssf", "salt"])
 def test_bf16_computes_what_fp32_does(option: Any, tiny_sam: Any, name: str) -> None:
-    adapted = option(f"method/{name}", decoder="frozen").apply(tiny_sam())
+    adapted = option(f"method/{name}", decoder="tokens" if name == "cat_sam" else "frozen").apply(tiny_sam())
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for parameter in adapted.trainable().values():
@@ -241,5 +294,7 @@ def test_bf16_computes_what_fp32_does(option: Any, tiny_sam: Any, name: str) -> 
         rough.float().square().mean().backward()
     assert (rough - exact).abs().max() < 0.1 * exact.abs().max()
     assert all(
-        parameter.grad is not None and parameter.grad.isfinite().all() for parameter in adapted.trainable().values()
+        parameter.grad is not None and parameter.grad.isfinite().all()
+        for key, parameter in adapted.trainable().items()
+        if "mask_decoder" not in key or key.endswith("mask_tokens.modules_to_save.default.weight")
     )
