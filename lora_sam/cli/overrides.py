@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,24 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_sam.core.files import followed
+
+_PLACEHOLDER = re.compile(r"\{\w+\}")
+_SYNTAX = frozenset("'\"[](){}")
+
+
+def with_placeholders(arguments: Sequence[str]) -> list[str]:
+    """`arguments` with quotes around values such as `{split}/images`, whose braces Hydra takes for a mapping's.
+
+    Values that are swept over keep the commas between them; what has quotes or brackets of its own stays as it is.
+    """
+    return [_quoted(text) for text in arguments]
+
+
+def _quoted(text: str) -> str:
+    key, equals, value = text.partition("=")
+    if not equals or text.startswith("-") or _SYNTAX.intersection(_PLACEHOLDER.sub("", value)):
+        return text
+    return f"{key}=" + ",".join(f"'{one}'" if _PLACEHOLDER.search(one) else one for one in value.split(","))
 
 
 def explain(error: Exception, arguments: Sequence[str], conf: Path, config_name: str) -> list[str]:

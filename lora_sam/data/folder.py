@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lora_sam.data.noticed import Notes
 from lora_sam.data.options import FormatOptions, MaskOptions, NameOptions, SliceOptions
+from lora_sam.data.reading.coloured_masks import refuse_colours
 from lora_sam.data.reading.image_file import ImageFile
 from lora_sam.data.reading.mask_files import MaskFile, settled
 from lora_sam.data.reading.pairs import Pairing, open_pairs
@@ -47,6 +48,7 @@ class Folder(MaskOptions, NameOptions, SliceOptions, FormatOptions):
         def reader(
             root: Path, images: Path, files: Sequence[ImageFile], notes: Notes
         ) -> Callable[[ImageFile], MaskFile]:
+            refuse_colours(files, self.images, self.masks)
             rules = settled(self, self.min_area, files, notes)
             return lambda file: MaskFile(file, rules)
 

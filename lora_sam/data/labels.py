@@ -14,6 +14,7 @@ from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import Notes
 from lora_sam.data.options import FormatOptions, IgnoreOptions, NameOptions, SliceOptions
 from lora_sam.data.reading.annotation_files import any_json
+from lora_sam.data.reading.coloured_masks import check_colours, refuse_colours
 from lora_sam.data.reading.image_file import MAX_PIXELS, ImageFile, place_of
 from lora_sam.data.reading.images import SUFFIXES, is_jpeg
 from lora_sam.data.reading.label_map import LabelMap, numbered, stored_values
@@ -50,11 +51,13 @@ class Labels(IgnoreOptions, NameOptions, SliceOptions, FormatOptions):
         images: Directory of a split's images, relative to `root`; `{split}` stands for the split's name.
         labels: Directory of a split's label images, relative to `root`; `{split}` stands for the split's name.
         instances: `values`: every value is one object; `components`: every connected component of a value is one.
+        colours: `objects`: every colour but black is a value, 0xRRGGBB; `refuse`: no label image has colours.
     """
 
     images: str
     labels: str
     instances: Literal["values", "components"]
+    colours: Literal["refuse", "objects"]
 
     def open(self, seed: int) -> Splits:
         """Read and check all label images and image headers (and pixels, with `check=full`).
@@ -69,11 +72,16 @@ class Labels(IgnoreOptions, NameOptions, SliceOptions, FormatOptions):
         def reader(
             root: Path, images: Path, files: Sequence[ImageFile], notes: Notes
         ) -> Callable[[ImageFile], LabelFile]:
-            survey = surveyed(files, lambda file: MaskValues(_values(file, None)))
+            colours = self.colours == "objects"
+            if not colours:
+                refuse_colours(files, self.images, self.labels)
+            survey = surveyed(files, lambda file: MaskValues(_values(file, None, colours=colours)))
             ignored = void_of(survey, self.ignore, files, notes)
             if self.ignore == "auto":
                 ignored = tuple(sorted({*ignored, *_ignored_in(root / _NNUNET, survey, files, notes)}))
-            kind = survey.kind(ignored)
+            if colours:
+                check_colours(survey, files, notes)
+            kind = "plain" if colours else survey.kind(ignored)
             if kind == "soft":
                 raise DataError(
                     f"{files[0]}: values between 0 and {survey.largest(ignored)} are the soft edges of one object, no "
@@ -84,11 +92,12 @@ class Labels(IgnoreOptions, NameOptions, SliceOptions, FormatOptions):
                 remedy = f"data=folder data.mask_values=labels data.images='{self.images}' data.masks='{self.labels}'"
                 raise blended(files[0], f"{remedy} takes every value for an object")
             check_palettes(files)
-            odd_values(survey, ignored, place_of(files), notes)
+            odd_values(survey, ignored, place_of(files), notes, colours=colours)
             warn_of_outlines(survey, place_of(files), notes)
-            if self.instances != "components" and len(survey.values(ignored)) == 1:
-                warn_of_parts(survey, place_of(files), notes)
-            return lambda file: LabelFile(file, self.instances == "components", self.min_area, ignored)
+            if self.instances != "components":
+                several = len(survey.values(ignored)) > 1
+                warn_of_parts(survey, ignored, place_of(files), notes, several=several)
+            return lambda file: LabelFile(file, self.instances == "components", self.min_area, ignored, colours)
 
         return open_pairs(
             self,
@@ -122,12 +131,14 @@ class LabelFile:
         components: Whether every connected component of a value is an object of its own.
         min_area: Objects with fewer pixels are left out.
         ignored: Values that are background beside 0.
+        colours: Whether colours are values.
     """
 
     path: ImageFile
     components: bool
     min_area: int
     ignored: tuple[int, ...] = ()
+    colours: bool = False
 
     def read(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Bool [N, H, W] for an image of `size` = (H, W). Raises `DataError` as `label_map` does."""
@@ -141,7 +152,9 @@ class LabelFile:
         """Pixels of the values in `ignored`, and of objects that are too small, bool [H, W]; None for none."""
         if not self.ignored and self.min_area <= 1:
             return None
-        neither: NDArray[np.bool_] = (_values(self.path, size) != 0) & (self.label_map(size).labels == 0)
+        neither: NDArray[np.bool_] = (_values(self.path, size, colours=self.colours) != 0) & (
+            self.label_map(size).labels == 0
+        )
         return neither if neither.any() else None
 
     def label_map(self, size: tuple[int, int]) -> LabelMap:
@@ -150,7 +163,7 @@ class LabelFile:
         Raises:
             DataError: the file cannot be read, is a JPEG, has another size, or no whole numbers from 0.
         """
-        values = _values(self.path, size)
+        values = _values(self.path, size, colours=self.colours)
         stored = stored_values(values)
         stored = stored[(stored != 0) & ~np.isin(stored, self.ignored)]
         if len(stored) and stored[0] < 0:
@@ -163,14 +176,14 @@ class LabelFile:
         return (objects.components() if self.components else objects).without_small(self.min_area)
 
 
-def _values(path: ImageFile, size: tuple[int, int] | None) -> NDArray[Any]:
+def _values(path: ImageFile, size: tuple[int, int] | None, *, colours: bool) -> NDArray[Any]:
     if isinstance(path, Path) and path.suffix.lower() == ".npy":
         return read_npy(path, size)
     if is_jpeg(path):
         raise DataError(f"{path}: JPEG blurs label values; save label images as PNG, TIFF or .npy.", "ambiguous_mask")
     if size is not None:
         check_size(path, size)
-    return mask_values(path).values
+    return mask_values(path, colours=colours).values
 
 
 def read_npy(path: Path, size: tuple[int, int] | None) -> NDArray[Any]:

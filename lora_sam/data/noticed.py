@@ -11,6 +11,7 @@ NoticeKind = Literal[
     "alpha_masks",
     "background_class",
     "boxes_as_outlines",
+    "colours_of_classes",
     "crowds_as_objects",
     "crowds_left_out",
     "damaged_parts",

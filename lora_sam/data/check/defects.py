@@ -184,6 +184,11 @@ _WARNINGS = (
         "Masks of many separate parts",
         "If the parts are objects, set data.instances=components.",
     ),
+    (
+        "colours_of_classes",
+        "Colours that seem to be classes",
+        "If they are, list them in class_dict.csv and use data=common_semantic.",
+    ),
     ("same_masks", "Masks that are nearly all the same", "Name the folder of the objects with data.masks."),
     ("boxes_as_outlines", "Outlines that seem to be boxes", "Outline the objects: from boxes no masks are learned."),
     (

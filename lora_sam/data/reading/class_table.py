@@ -17,7 +17,7 @@ from lora_sam.data.reading.image_file import ImageFile
 from lora_sam.data.reading.images import is_jpeg, pixel_kind, read_image
 from lora_sam.data.reading.label_map import LabelMap, numbered
 from lora_sam.data.reading.labelled import check_size
-from lora_sam.data.reading.mask_values import read_mask
+from lora_sam.data.reading.mask_values import codes_of, read_mask
 from lora_sam.data.reading.paths import shown
 
 VOC_CLASSES = (
@@ -49,8 +49,7 @@ def packed(colour: Sequence[int]) -> int:
 
 def colour_codes(path: ImageFile) -> NDArray[np.int32]:
     """The colours of a picture as 0xRRGGBB, int32 [H, W]. Raises `DataError` as `read_image` does."""
-    pixels = read_image(path).astype(np.int32)
-    return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+    return codes_of(read_image(path))
 
 
 VOID_COLOUR = packed(voc_colour(VOID))

@@ -12,6 +12,7 @@ PART_SHARE = 0.1
 
 _MOST_PIXELS = 2**20  # of a mask; a band of rows of larger ones
 _OUTLINE, _INSIDE = 2, 2.0  # pixels taken from all sides; times the pixels of a mask
+_LARGE, _ALIKE = 0.3, 0.95  # share of the picture, intersection over union
 _STRIP, _ACROSS = 5, 9  # a strip has no square of so many pixels a side, and both its sides within so many
 
 
@@ -34,6 +35,32 @@ def separate_parts(mask: NDArray[np.bool_]) -> int:
     labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=2)[1:]
     return int(np.count_nonzero(areas >= PART_SHARE * areas.max())) if count else 0
+
+
+def parts_of_values(values: NDArray[Any], most: int) -> list[tuple[int, int]]:
+    """Values above 0 of a mask [H, W], and how many connected parts each has, as `separate_parts` counts them.
+
+    Args:
+        values: Integers.
+        most: So many values are looked at, evenly spaced.
+    """
+    from scipy import ndimage
+
+    stored, numbers = np.unique(values, return_inverse=True)
+    windows = ndimage.find_objects(numbers.reshape(values.shape) + 1)
+    above = np.flatnonzero(stored > 0)
+    looked_at = (
+        above[np.unique(np.linspace(0, len(above) - 1, min(most, len(above))).astype(int))] if len(above) else []
+    )
+    return [(int(stored[row]), separate_parts(values[windows[row]] == stored[row])) for row in looked_at]
+
+
+def are_alike(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
+    """Whether two masks have the same size and nearly the same pixels, many."""
+    if one.shape != other.shape:
+        return False
+    together = int(np.count_nonzero(one | other))
+    return together > _LARGE * one.size and int(np.count_nonzero(one & other)) >= _ALIKE * together
 
 
 def strips_of(values: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

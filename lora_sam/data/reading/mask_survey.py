@@ -14,7 +14,15 @@ from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import Notes
 from lora_sam.data.reading.image_file import ImageFile, place_of
 from lora_sam.data.reading.images import image_size, is_jpeg
-from lora_sam.data.reading.mask_areas import band_of, is_hollow, separate_parts, strips_of, tally
+from lora_sam.data.reading.mask_areas import (
+    are_alike,
+    band_of,
+    is_hollow,
+    parts_of_values,
+    separate_parts,
+    strips_of,
+    tally,
+)
 from lora_sam.data.reading.mask_values import MaskValues, mask_values
 from lora_sam.data.reading.skipping import attempt_all
 
@@ -38,7 +46,7 @@ _STRIP_IDS = 16  # larger steps leave edges of single pixels
 _FEW_IDS, _MOST_IDS, _USED_IDS = 32, 200, 0.3  # beside void: few ids may have gaps, more use this share of the numbers
 _FRAMED = 0.6
 _INSIDE = 0.05  # of the border: what has less lies inside
-_LARGE, _ALIKE = 0.3, 0.95  # share of the picture, intersection over union
+_VALUES = 64  # of a mask, whose parts are counted
 
 
 @dataclass
@@ -62,6 +70,7 @@ class Survey:
         apart: Pixels of each value in thick areas, with no larger value near.
         hollow: Files whose foreground is thin closed outlines.
         parts: Connected parts of what is at least half the largest value, without specks, of each file.
+        parts_of_values: Values of files with several, and the same of each.
     """
 
     files: int = 0
@@ -80,6 +89,7 @@ class Survey:
     apart: dict[int, int] = field(default_factory=dict)
     hollow: int = 0
     parts: list[int] = field(default_factory=list)
+    parts_of_values: list[tuple[int, int]] = field(default_factory=list)
     _first: NDArray[np.bool_] | None = None
 
     def add(self, values: NDArray[Any], *, jpeg: bool = False, transparent: bool = False) -> None:
@@ -89,7 +99,7 @@ class Survey:
         self.transparent += transparent
         foreground = values != 0
         self._first = foreground if self._first is None else self._first
-        self.alike += _nearly(foreground, self._first)
+        self.alike += are_alike(foreground, self._first)
         sides = [foreground[0], foreground[-1], foreground[:, 0], foreground[:, -1]]
         border = np.concatenate(sides)
         self.framed += bool(
@@ -103,6 +113,8 @@ class Survey:
         tally(self.counts, values)
         if len(np.unique(values)) < 3 and not jpeg:
             return  # nothing lies between two values
+        if not jpeg:
+            self.parts_of_values += parts_of_values(values, _VALUES)
         self._meet(values)
         padded = np.pad(values, 1, mode="edge")
         height, width = values.shape
@@ -143,7 +155,11 @@ class Survey:
     @property
     def usual_parts(self) -> int:
         """Median number of parts of a mask."""
-        return int(np.median(self.parts)) if self.parts else 0
+        return int(np.median(self.parts or [0]))
+
+    def usual_parts_of_values(self, ignored: Sequence[int]) -> int:
+        """Median number of parts of a value that is not `ignored`, in masks with several."""
+        return int(np.median([parts for value, parts in self.parts_of_values if value not in ignored] or [0]))
 
     def on_the_border(self, values: Sequence[int]) -> int:
         """Which of `values` most pixels of the borders have."""
@@ -213,14 +229,6 @@ class Survey:
         if strips >= max(_STRIPS * self.edges, _BLENDED_PIXELS) and leaps < _LEAPS * sum(self.rims.values()):
             return "blended"
         return "blended" if edges >= max(_BLENDED * pixels, _BLENDED_PIXELS) else "plain"
-
-
-def _nearly(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
-    """Whether two masks have the same size and nearly the same pixels, many."""
-    if one.shape != other.shape:
-        return False
-    together = int(np.count_nonzero(one | other))
-    return together > _LARGE * one.size and int(np.count_nonzero(one & other)) >= _ALIKE * together
 
 
 def surveyed(files: Sequence[ImageFile], read: Callable[[ImageFile], MaskValues] = mask_values) -> Survey:

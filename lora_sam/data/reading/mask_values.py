@@ -24,10 +24,12 @@ class MaskValues:
     Attributes:
         values: Integers [H, W]; of a signed type they may be negative.
         alpha: Whether they are those of the alpha channel.
+        coloured: Whether they are colours, 0xRRGGBB.
     """
 
     values: NDArray[Any]
     alpha: bool = False
+    coloured: bool = False
 
 
 def read_mask(path: ImageFile) -> NDArray[Any]:
@@ -45,13 +47,17 @@ def read_mask(path: ImageFile) -> NDArray[Any]:
     return values
 
 
-def mask_values(path: ImageFile) -> MaskValues:
+def mask_values(path: ImageFile, *, colours: bool = False) -> MaskValues:
     """The values stored in a mask file: integers [H, W], EXIF orientation applied, nothing scaled or inverted.
 
     1-bit, 8-bit and 16-bit grey give their values, also where TIFF says that white is 0 (PhotometricInterpretation 0),
     and floating point its whole numbers; a palette image its indices, but a GIF of greys the greys, which are numbered
     anew in each file; and grey stored as RGB one channel. Where all that can be seen has one colour, and nothing else
     differs, the mask is the alpha channel. A colour JPEG may differ a little between channels.
+
+    Args:
+        path: The file.
+        colours: Whether a picture with colours gives them, as 0xRRGGBB, and is not refused.
 
     Raises:
         DataError: as `read_image` does, or the mask has colours, bands or fractions.
@@ -88,6 +94,8 @@ def mask_values(path: ImageFile) -> MaskValues:
     if values.ndim == 3:
         colour = values[..., :3] if values.shape[2] >= 3 else values[..., :1]
         spread = int((colour.max(axis=2).astype(int) - colour.min(axis=2)).max())
+        if colours and spread > noise and not wide:
+            return MaskValues(codes_of(colour), coloured=True)
         if spread > noise or wide:
             what = "16-bit colour" if wide else "colours"
             raise DataError(
@@ -98,6 +106,12 @@ def mask_values(path: ImageFile) -> MaskValues:
     if values.dtype == np.bool_:  # from Pillow, whose True is not always the byte 1
         values = np.where(values, 1, 0).astype(np.uint8)
     return MaskValues(_whole(values, path))
+
+
+def codes_of(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Colours [H, W, 3] as 0xRRGGBB, int32 [H, W]."""
+    red, green, blue = np.moveaxis(pixels.astype(np.int32), 2, 0)
+    return red << 16 | green << 8 | blue
 
 
 def numbers_anew(picture: Image.Image, form: str | None) -> bool:

@@ -36,20 +36,31 @@ def warn(
             "of its border; if that is the background, set data.invert=true",
         )
         return
-    if decided != "binary" and len(values) > 1:
+    if several := decided != "binary" and len(values) > 1:
         odd_values(survey, ignore, where, notes)
-    elif options.instances == "auto":
-        warn_of_parts(survey, where, notes)
+    if options.instances == "auto":
+        warn_of_parts(survey, ignore, where, notes, several=several)
 
 
-def warn_of_parts(survey: Survey, where: str, notes: Notes) -> None:
-    """Say so where a mask, or the only value of label images, has many separate parts."""
-    if survey.usual_parts >= MANY_PARTS:
-        notes.found(
-            "masks_of_many_parts",
-            f"{where}: warning: a mask is one object, of {plural(survey.usual_parts, 'separate part')} in the median; "
-            "if the parts are objects, set data.instances=components",
-        )
+def warn_of_parts(survey: Survey, ignored: Sequence[int], where: str, notes: Notes, *, several: bool) -> None:
+    """Say so where objects have many separate parts.
+
+    Args:
+        survey: Of the masks.
+        ignored: Values that are no objects.
+        where: Where they lie, for messages.
+        notes: Gets what is said.
+        several: Whether every value of a mask is an object, and not all that is no background.
+    """
+    parts = survey.usual_parts_of_values(ignored) if several else survey.usual_parts
+    if parts < MANY_PARTS:
+        return
+    what = f"a {'value' if several else 'mask'} is one object, of {plural(parts, 'separate part')} in the median"
+    kind = ", as classes have, and few values for many objects" if several else ""
+    notes.found(
+        "masks_of_many_parts",
+        f"{where}: warning: {what}{kind}; if the parts are objects, set data.instances=components",
+    )
 
 
 def _warn_of_shapes(
@@ -77,7 +88,7 @@ def warn_of_outlines(survey: Survey, where: str, notes: Notes) -> None:
         )
 
 
-def odd_values(survey: Survey, ignored: Sequence[int], where: str, notes: Notes) -> None:
+def odd_values(survey: Survey, ignored: Sequence[int], where: str, notes: Notes, *, colours: bool = False) -> None:
     """Notes about values above 0 that are taken for objects, and may be background or the edge of a trimap.
 
     Args:
@@ -85,6 +96,7 @@ def odd_values(survey: Survey, ignored: Sequence[int], where: str, notes: Notes)
         ignored: Values that are no objects.
         where: Where they lie, for messages.
         notes: Gets them.
+        colours: Whether values are colours.
     """
     values = survey.values(ignored)
     if values and values[-1] == _LIMIT and len(values) >= _NEARLY_ALL * _LIMIT:
@@ -95,7 +107,8 @@ def odd_values(survey: Survey, ignored: Sequence[int], where: str, notes: Notes)
         )
     if len(values) < 2 or not survey.files:
         return
-    if areas := _without_instance(values, survey.no_background == survey.files):
+    areas = [] if colours else _without_instance(values, survey.no_background == survey.files)
+    if areas:
         listed, base = ",".join(map(str, areas)), 1000 if min(areas) < 256 else 256
         notes.found(
             "instance_encoding",
