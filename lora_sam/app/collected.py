@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lora_sam.app.pictures import Picture
+from lora_sam.core.calling import data_words, typed_word
 from lora_sam.core.errors import DataError
 from lora_sam.core.files import atomic_path, last_part, read_json, write_text
 from lora_sam.core.mask_files import coco_of
@@ -124,7 +124,7 @@ def names_for(text: str, count: int, told: Sequence[str | None] = ()) -> list[st
 
 def tune_again(program: str, run: Path, folder: Path) -> str:
     """The command that trains on with what was collected."""
-    return f"{program} {shlex.quote(f'init_from={_shown(run)}')} {shlex.quote(f'data.root={_shown(folder)}')}"
+    return f"{program} {typed_word('init_from', _shown(run))} {data_words(root=_shown(folder))}"
 
 
 def _content(folder: Path, place: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from lora_sam.cli.flags import foreign_flags
-from lora_sam.cli.overrides import explain, with_placeholders
+from lora_sam.cli.overrides import explain, with_quotes
 from lora_sam.core.signals import Stoppable, exit_code
 
 BUG = 1
@@ -51,7 +51,7 @@ def main(task: Callable[[], Any], *, conf: Path, config_name: str = "train") -> 
     Raises:
         SystemExit: with the exit code of a job that failed (see `lora_sam.cli.jobs`); 1 after a sweep with failed jobs.
     """
-    arguments = sys.argv[1:] = with_placeholders(sys.argv[1:])
+    arguments = sys.argv[1:] = with_quotes(sys.argv[1:])
     if any(_unpickles(argument) for argument in arguments):
         return report(["--experimental-rerun unpickles a file, which may run code from it; use resume=<run> instead"])
     if foreign := foreign_flags(arguments, conf, config_name):

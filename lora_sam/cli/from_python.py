@@ -69,7 +69,7 @@ def _trained(data: str | PathLike[str] | None, output: str | PathLike[str] | Non
 
 def _words(key: str, value: Any) -> Iterator[str]:
     """Overrides as they are typed; a mapping gives several, None for what was left out none."""
-    from lora_sam.report.next_steps import quoted
+    from lora_sam.core.calling import quoted
 
     name = key.replace("__", ".")
     if isinstance(value, Mapping):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import math
 import os
-import shlex
 import shutil
 import sys
 import tempfile
@@ -48,6 +47,7 @@ from lora_sam.cli.sweeps import (
     interrupt_sweep,
     note_job,
 )
+from lora_sam.core.calling import typed_word
 from lora_sam.core.chosen import with_options
 from lora_sam.core.errors import ConfigError, LoraSamError
 from lora_sam.core.moved import with_new_names
@@ -163,7 +163,7 @@ def occupied(directory: Path) -> str | None:
     if found:
         return (
             f"hydra.run.dir = {directory}: holds an earlier run ({', '.join(found)}), which is left as it is; leave it "
-            f"out or name a new directory, or go on with that run in a new one: resume={shlex.quote(str(directory))}"
+            f"out or name a new directory, or go on with that run in a new one: {typed_word('resume', directory)}"
         )
     if read_status(directory) is not None:  # else what has such a name may be anybody's
         for name in _REMAINS:
@@ -185,7 +185,7 @@ def _stopped(status: Status, directory: Path) -> str | None:
         return interrupt_sweep(Path(HydraConfig.get().sweep.dir), program())
     if not RunDirectory(directory).last.is_file():
         return None
-    return f"what was trained is saved. Go on with: {program()} resume={shlex.quote(str(directory))}"
+    return f"what was trained is saved. Go on with: {program()} {typed_word('resume', directory)}"
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

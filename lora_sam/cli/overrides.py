@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,14 +19,16 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lora_sam.core.calling import quoted
 from lora_sam.core.files import followed
 
 _PLACEHOLDER = re.compile(r"\{\w+\}")
 _SYNTAX = frozenset("'\"[](){}")
 
 
-def with_placeholders(arguments: Sequence[str]) -> list[str]:
-    """`arguments` with quotes around values such as `{split}/images`, whose braces Hydra takes for a mapping's.
+def with_quotes(arguments: Sequence[str]) -> list[str]:
+    """`arguments` with quotes where Hydra would take a text for syntax: around values such as `{split}/images`, and
+    around the path of what exists.
 
     Values that are swept over keep the commas between them; what has quotes or brackets of its own stays as it is.
     """
@@ -34,9 +37,13 @@ def with_placeholders(arguments: Sequence[str]) -> list[str]:
 
 def _quoted(text: str) -> str:
     key, equals, value = text.partition("=")
-    if not equals or text.startswith("-") or _SYNTAX.intersection(_PLACEHOLDER.sub("", value)):
+    if not equals or text.startswith("-"):
         return text
-    return f"{key}=" + ",".join(f"'{one}'" if _PLACEHOLDER.search(one) else one for one in value.split(","))
+    if value[:1] not in _SYNTAX and os.path.exists(value):
+        return f"{key}={quoted(value)}"
+    if _SYNTAX.intersection(_PLACEHOLDER.sub("", value)):
+        return text
+    return f"{key}=" + ",".join(quoted(one) if _PLACEHOLDER.search(one) else one for one in value.split(","))
 
 
 def explain(error: Exception, arguments: Sequence[str], conf: Path, config_name: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from lora_sam.core.calling import step_called
+from lora_sam.core.calling import quoted, step_called
 from lora_sam.core.errors import DataError
 from lora_sam.core.run_directory import RunDirectory, find_run
 from lora_sam.core.scores import MOST_PER_SIDE
@@ -262,7 +262,6 @@ class Predict:
         """The command that does the same again, with some options changed."""
         from lora_sam.cli.step import as_typed
         from lora_sam.core.config import from_conf, plain_fields
-        from lora_sam.report.next_steps import quoted
 
         usual = plain_fields(from_conf(STEP, source=self.source))
         # to replace once more what has just been made is not the same

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lora_sam.cli.step import as_typed
-from lora_sam.core.calling import step_called
+from lora_sam.core.calling import quoted, step_called
 from lora_sam.core.errors import DataError
 from lora_sam.core.run_directory import from_here
 from lora_sam.core.wording import duration, plural
@@ -23,7 +23,6 @@ from lora_sam.deployment.predicting.outcome import Outcome
 from lora_sam.deployment.predicting.output import Output
 from lora_sam.deployment.predicting.task import Work
 from lora_sam.deployment.predicting.writers.table import FORMATS
-from lora_sam.report.next_steps import quoted
 from lora_sam.report.predictions import (
     MOST_OBJECTS,
     Predictions,

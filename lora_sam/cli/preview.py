@@ -106,11 +106,11 @@ def _preview(arguments: Sequence[str], program: str) -> int:
 
     from lora_sam.cli import full_errors, report
     from lora_sam.cli.jobs import plain
-    from lora_sam.cli.overrides import explain, with_placeholders
+    from lora_sam.cli.overrides import explain, with_quotes
     from lora_sam.cli.train import with_job
     from lora_sam.core.conf_files import conf_directory
 
-    arguments = with_placeholders(arguments)
+    arguments = with_quotes(arguments)
     own = [argument.removeprefix(PREFIX) for argument in arguments if argument.startswith(PREFIX)]
     others = [argument for argument in arguments if not argument.startswith(PREFIX)]
     name, given = "train", with_job(others)

@@ -183,6 +183,6 @@ def _write(directory: Path, state: str) -> Sweep:
 
 def _quoted(path: str) -> str:
     """A path as Hydra reads it back."""
-    from lora_sam.report.next_steps import quoted
+    from lora_sam.core.calling import quoted
 
     return quoted(path)

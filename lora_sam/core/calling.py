@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sysconfig
@@ -62,3 +63,27 @@ def step_called(name: str) -> str:
 def training_called() -> str:
     """How training is typed: `lora-sam train`, or `python train.py` in a checkout."""
     return SCRIPT if _console is None else f"{_console} train"
+
+
+def quoted(value: str) -> str:
+    """`value` as Hydra reads it back: quoted where it holds more than letters, digits and harmless signs."""
+    if re.fullmatch(r"[\w./~-]+", value, re.ASCII):
+        return value
+    escaped = value.replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def typed_word(key: str, value: str | os.PathLike[str]) -> str:
+    """`key=value` as it is typed in a shell, so that Hydra reads this value; `{split}` in it needs no quotes of its own
+    (see `lora_sam.cli.overrides.with_quotes`)."""
+    text = os.fspath(value)
+    plain = r"(?:[\w./~-]|\{\w+\})+"
+    if re.fullmatch(f"{plain}(?: {plain})*", text, re.ASCII):
+        return f"'{key}={text}'" if re.search("[{ ]", text) else f"{key}={text}"
+    typed = f"{key}={quoted(text)}"
+    return shlex.quote(typed) if re.search(r'["$`\\!]', typed) else f'"{typed}"'
+
+
+def data_words(**values: str | os.PathLike[str]) -> str:
+    """Options of the data, as `data_words(root="my data")`, as they are typed."""
+    return " ".join(typed_word(f"data.{key}", value) for key, value in values.items())

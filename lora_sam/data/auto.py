@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lora_sam.data.source import DataSource
-
+    from lora_sam.core.calling import data_words
 import importlib
 import re
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from lora_sam.data.detection import Found, detected, formats, stored_option
 from lora_sam.data.options import FormatOptions, MaskKind, SliceOptions
 from lora_sam.data.reading.paths import data_root, within
 from lora_sam.data.reading.unknown_layout import Layout, unknown_layout
+from lora_sam.data.source import DataSource
 from lora_sam.data.splits import Splits, spellings
 
 _ROLES = ("train", "val", "test")
@@ -153,8 +153,8 @@ def _check_field_of_view(found: Found, splits: Splits) -> None:
     other = re.search(r"not read: (.+?) \(", noticed.get("unread_folder", ""))
     if "same_masks" in noticed and other is not None and found.changes:
         images, masks = found.changes["images"], found.changes["masks"]
-        told = [f"data={found.option} 'data.images={images}' 'data.masks={place}'"
-                for place in (f"{masks.rpartition('/')[0]}/{other[1]}".lstrip("/"), masks)]  # fmt: skip
+        places = (f"{masks.rpartition('/')[0]}/{other[1]}".lstrip("/"), masks)
+        told = [f"data={found.option} {data_words(images=images, masks=place)}" for place in places]
         raise DataError(
             f"{noticed['unread_folder']}. The masks that are read are nearly the same in all images, as a field of "
             f"view is. Say which are meant: {' or '.join(told)}.",

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.calling import data_words
 from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import Notes
 from lora_sam.data.options import FormatOptions, IgnoreOptions, NameOptions, SliceOptions
@@ -82,14 +83,15 @@ class Labels(IgnoreOptions, NameOptions, SliceOptions, FormatOptions):
             if colours:
                 check_colours(survey, files, notes)
             kind = "plain" if colours else survey.kind(ignored)
+            images_and_masks = f"{data_words(images=self.images, masks=self.labels)}"
             if kind == "soft":
                 raise DataError(
                     f"{files[0]}: values between 0 and {survey.largest(ignored)} are the soft edges of one object, no "
-                    f"labels; read masks with data=folder data.images='{self.images}' data.masks='{self.labels}'.",
+                    f"labels; read masks with data=folder {images_and_masks}.",
                     "ambiguous_mask",
                 )
             if kind == "blended":
-                remedy = f"data=folder data.mask_values=labels data.images='{self.images}' data.masks='{self.labels}'"
+                remedy = f"data=folder data.mask_values=labels {images_and_masks}"
                 raise blended(files[0], f"{remedy} takes every value for an object")
             check_palettes(files)
             odd_values(survey, ignored, place_of(files), notes, colours=colours)

@@ -1,4 +1,4 @@
-"""Labels as NumPy archives with a mask for each object of an image: `x.npz` beside `x.jpg`, as WGISD's grapes."""
+"""NumPy archives: a mask for each object in `x.npz` beside the image `x.jpg`, as WGISD's grapes have them."""
 
 from __future__ import annotations
 

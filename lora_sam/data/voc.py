@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lora_sam.core.calling import data_words
 from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import Notes
 from lora_sam.data.options import FormatOptions
@@ -135,7 +136,7 @@ def _devkit(config: Voc, root: Path) -> _Devkit:
     images = inside(root, IMAGES, "data.root")
     if not images.is_dir():
         nested = sorted(path.parent for path in root.glob(f"*/{IMAGES}"))[:1]
-        hint = f"set data.root={nested[0]}" if nested else "data.root must be the directory that has it"
+        hint = f"set {data_words(root=nested[0])}" if nested else "data.root must be the directory that has it"
         raise DataError(f"{images}: is not a folder, but Pascal VOC has its images there; {hint}.")
     objects, classes = (inside(root, masks_folder(root, name), "data.root") for name in (OBJECTS, CLASSES))
     by_objects = config.instances == "objects" or (config.instances == "auto" and objects.is_dir())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_sam.core.calling import step_called
+from lora_sam.core.calling import quoted, step_called
 from lora_sam.core.run_directory import from_here
 from lora_sam.evaluation.result import kept_base, knocked_down, refuted
 from lora_sam.prompts.iterative import most_rounds
@@ -123,14 +122,6 @@ def step_of(program: str, verb: str) -> str:
     """How a step after training is called, where training is called `program`."""
     console, _, own = program.rpartition(" ")
     return f"{console} {verb}" if own == "train" else step_called(verb)
-
-
-def quoted(value: str) -> str:
-    """`value` as Hydra reads it back: quoted where it holds more than letters, digits and harmless signs."""
-    if re.fullmatch(r"[\w./~-]+", value, re.ASCII):
-        return value
-    escaped = value.replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _sets(override: str, key: str) -> bool:

@@ -10,11 +10,10 @@ from pathlib import Path
 from string import Template
 from xml.etree.ElementTree import Element
 
-from lora_sam.core.calling import step_called, training_called
+from lora_sam.core.calling import quoted, step_called, training_called
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.core.wording import in_bytes, in_short, plural
 from lora_sam.report.markup import append, element, serialize
-from lora_sam.report.next_steps import quoted
 from lora_sam.report.sweep_charts import cost_chart, heat_map, parallel_chart
 from lora_sam.report.sweep_table import (
     BY_HEART,

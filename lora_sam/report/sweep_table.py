@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lora_sam.core.calling import quoted
 from lora_sam.core.run_directory import from_here
 from lora_sam.core.wording import duration, plural
-from lora_sam.report.next_steps import quoted, step_of
+from lora_sam.report.next_steps import step_of
 from lora_sam.runs.sweep_jobs import Group, Job, values_of
 
 BY_HEART = "the images that validated trained too, so the ranking flatters; give it a val split"

@@ -78,9 +78,14 @@ def open_leniently(data: DataSource, root: Path, seed: int) -> Opened:
     return Opened(sources, carved, (*found.values(), *noticed), notes, splits.parts)
 
 
+def _below(root: Path, text: str) -> str:
+    """`text` in one line, with places as they are below `root`; what is typed stays whole."""
+    return re.sub(rf"(?<![='\"]){re.escape(str(root))}/", "", " ".join(text.split()))
+
+
 def refusal(error: DataError, root: Path, defect: str | None = None) -> Finding:
     """What a reader refused, as a finding of a defect, or of the kind of the error; `root` is left out of its text."""
-    text = " ".join(str(error).split()).replace(f"{root}/", "")
+    text = _below(root, str(error))
     place, _, rest = text.partition(": ")
     entry = _ENTRY.match(rest)
     image = _IMAGE.search(rest)
@@ -90,7 +95,7 @@ def refusal(error: DataError, root: Path, defect: str | None = None) -> Finding:
 
 def as_finding(noticed: Noticed, root: Path) -> Finding:
     """What a reader noticed, as a finding; `root` is left out of its text."""
-    text = " ".join(noticed.text.split()).replace(f"{root}/", "")
+    text = _below(root, noticed.text)
     place, _, rest = text.partition(": ")
     return Finding(noticed.kind, place if rest else text, text.replace(": warning: ", ": ", 1))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lora_sam.core.calling import data_words
 from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import Notes
 from lora_sam.data.reading.image_file import ImageFile, place_of
@@ -30,7 +31,7 @@ def refuse_colours(files: Sequence[ImageFile], images: str, masks: str) -> None:
     Raises:
         DataError: one has colours.
     """
-    words = f"data=labels data.colours=objects data.images='{images}' data.labels='{masks}'"
+    words = f"data=labels data.colours=objects {data_words(images=images, labels=masks)}"
     places = np.unique(np.linspace(0, len(files) - 1, min(_LOOKED_AT, len(files))).round().astype(int))
     some = [files[place] for place in places]
     for file, found in zip(some, attempt_all(lambda one: mask_values(one, colours=True), some), strict=True):

@@ -10,14 +10,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from lora_sam.core.calling import data_words
 from lora_sam.data.reading.affixes import LABELS, beginnings_of, beside_jpegs, ends_behind_numbers, suffix_of
 from lora_sam.data.reading.images import SUFFIXES
 from lora_sam.data.reading.paths import within
 from lora_sam.data.splits import spellings
 
 _MOST_FOLDERS = 24
-_TYPED = re.compile(r"[\w./-]+(?: [\w./-]+)*")  # what needs no quotes in an override, and in a shell those alone
-_QUOTED = re.compile(r"[{ ]")
 _SEPARATORS = "_-. "
 _WORD_FIRST = re.compile(r"train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?", re.IGNORECASE)
 _GREY = ("1", "L", "P", "I", "I;16", "F")
@@ -37,10 +36,7 @@ def likely_pairs(root: Path, paths: Sequence[str], train: str) -> str:
         return ""
     images, labels, suffix = found
     images, labels = _as_template(images, labels, train, paths)
-    typed = [f"data.images={images}", f"data.masks={labels}", *([f"data.mask_suffix={suffix}"] if suffix else [])]
-    if not all(_TYPED.fullmatch(word.partition("=")[2].replace("{split}", "split")) for word in typed):
-        return ""
-    words = " ".join(f"'{word}'" if _QUOTED.search(word) else word for word in typed)
+    words = data_words(images=images, masks=labels, **({"mask_suffix": suffix} if suffix else {}))
     said = f"{labels} has the masks of {images}"
     if images == labels:
         said = (

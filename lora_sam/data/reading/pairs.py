@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from lora_sam.core.calling import data_words
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
 from lora_sam.data.noticed import Notes
@@ -117,7 +118,7 @@ def open_pairs(config: FormatOptions, pairing: Pairing, reader: Reader, seed: in
             notes.found(
                 "unused_split",
                 f"{folder}: its folders {' and '.join(parted)} are read as one set, and parted anew; they are read as "
-                f"splits with data.images='{images}/{{split}}' data.{pairing.key}='{labels}/{{split}}'",
+                f"splits with {data_words(**{'images': images + '/{split}', pairing.key: labels + '/{split}'})}",
             )
         other = inside(root, within(labels, split), f"data.{pairing.key}")
         without = instead_of_split(config, split)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from lora_sam.core.calling import typed_here
+from lora_sam.core.calling import data_words, typed_here
 from lora_sam.core.errors import DataError
 from lora_sam.core.wording import plural
 from lora_sam.data.reading.annotation_files import ends_of, first_file_name, json_kind
@@ -95,10 +95,10 @@ def _where(root: Path, below: Sequence[Path], as_splits: Sequence[str]) -> str:
         return "Put it into one of these, or name the places with data=<format> and its options (docs/data.md)."
     names = [place.relative_to(root).as_posix() for place in below]
     if len(names) == 1:
-        return f"It is in {names[0]}, so set data.root={below[0]}."
+        return f"It is in {names[0]}, so set {data_words(root=below[0])}."
     told = ", ".join(names[:_MAX_SHOWN]) + (f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else "")
-    hint = f"It holds {len(names)} data sets: {told}. Set data.root to one of them, as data.root={below[0]}"
-    splits = f"; as splits of one set they are read with data.root={below[0].parent} {' '.join(as_splits)}"
+    hint = f"It holds {len(names)} data sets: {told}. Set data.root to one of them, as {data_words(root=below[0])}"
+    splits = f"; as splits of one set they are read with {data_words(root=below[0].parent)} {' '.join(as_splits)}"
     return f"{hint}{splits if as_splits else ''}."
 
 
@@ -158,8 +158,8 @@ def _coco_files(root: Path, paths: Sequence[str], train: str) -> str:
         files = [path for path in found if _as_template(path, train) == template]
         if template is not None and len(files) > 1:
             places = {place for path in files for place in _places_of(root / path, paths)} or set(folders)
-            return f"{names} {are} COCO: data=coco 'data.annotations={template}' data.images={_in_common(places)}. "
-    return f"{names} {are} COCO: data=coco data.annotations={found[0]} data.images={pictures}. "
+            return f"{names} {are} COCO: data=coco {data_words(annotations=template, images=_in_common(places))}. "
+    return f"{names} {are} COCO: data=coco {data_words(annotations=found[0], images=pictures)}. "
 
 
 def _as_template(path: str, train: str) -> str | None:
