@@ -250,7 +250,7 @@ def test_splits_are_found_above_further_folders(tmp_path: Path, opened: Open) ->
     assert {name[:10] for name in splits.val.ids} == {"images/val"}
     splits = opened(tmp_path, "folder", images="images", masks="masks")
     said = (
-        "folders train and val and test are read as one set, .* data.images='images/{split}' data.masks='masks/{split}'"
+        "folders train and val and test are read as one set, .* 'data.images=images/{split}' 'data.masks=masks/{split}'"
     )
     assert any(re.search(said, note) for note in splits.notes)
 

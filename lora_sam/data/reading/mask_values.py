@@ -111,7 +111,8 @@ def mask_values(path: ImageFile, *, colours: bool = False) -> MaskValues:
 def codes_of(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Colours [H, W, 3] as 0xRRGGBB, int32 [H, W]."""
     red, green, blue = np.moveaxis(pixels.astype(np.int32), 2, 0)
-    return red << 16 | green << 8 | blue
+    codes: NDArray[np.int32] = red << 16 | green << 8 | blue
+    return codes
 
 
 def numbers_anew(picture: Image.Image, form: str | None) -> bool:
