@@ -225,7 +225,7 @@ def test_a_field_of_view_beside_what_may_be_the_objects_is_not_taken_for_them(tm
     pairs("images/*_training.tif", "1st_manual/*_manual1.gif", WHITE, names)(tmp_path)
     with pytest.raises(DataError, match="not read: 1st_manual .4 files.. The masks that are read are nearly") as caught:
         opened(tmp_path)
-    first, second = re.findall(r"data=folder 'data.images=(.*?)' 'data.masks=(.*?)'", str(caught.value))
+    first, second = re.findall(r"data=folder data.images=(\S+) data.masks=(\w+)", str(caught.value))
     assert (first, second) == (("images", "1st_manual"), ("images", "mask"))
     assert masks_of(opened(tmp_path, "folder", images=first[0], masks=first[1]))["test"] == [[int(ONE[0].sum())]]
     assert masks_of(opened(tmp_path, "folder", images=second[0], masks=second[1]))["test"] == [[int(view.sum()) // 255]]
