@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from lora_sam.core.calling import data_words
 import importlib
 import re
 from collections.abc import Sequence
@@ -15,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from lora_sam.core.calling import data_words
 from lora_sam.core.config import from_conf
 from lora_sam.core.errors import ConfigError, DataError
 from lora_sam.data.detection import Found, detected, formats, stored_option
