@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -146,14 +145,14 @@ def _folders_in(folder: Path) -> list[Path]:
 
 def _check_field_of_view(found: Found, splits: Splits) -> None:
     """Raise `DataError` where masks are the same in all images, and another folder beside them may have the objects."""
-    noticed = {one.kind: one.text for one in splits.noticed}
-    other = re.search(r"not read: (.+?) \(", noticed.get("unread_folder", ""))
-    if "same_masks" in noticed and other is not None and found.changes:
+    noticed = {one.kind: one for one in splits.noticed}
+    unread = noticed.get("unread_folder")
+    if "same_masks" in noticed and unread is not None and found.changes:
         images, masks = found.changes["images"], found.changes["masks"]
-        places = (f"{masks.rpartition('/')[0]}/{other[1]}".lstrip("/"), masks)
+        places = (f"{masks.rpartition('/')[0]}/{unread.names[0]}".lstrip("/"), masks)
         told = [f"data={found.option} {data_words(images=images, masks=place)}" for place in places]
         raise DataError(
-            f"{noticed['unread_folder']}. The masks that are read are nearly the same in all images, as a field of "
+            f"{unread.text}. The masks that are read are nearly the same in all images, as a field of "
             f"view is. Say which are meant: {' or '.join(told)}.",
             "ambiguous_mask",
         )

@@ -60,10 +60,12 @@ class Noticed:
     Attributes:
         kind: What it is.
         text: It in one line, which begins with the split, file or folder, and a colon.
+        names: Of the folders that it is about.
     """
 
     kind: NoticeKind
     text: str
+    names: tuple[str, ...] = ()
 
 
 class Notes:
@@ -80,9 +82,9 @@ class Notes:
         """Say several such things."""
         self._entries.extend(texts)
 
-    def found(self, kind: NoticeKind, text: str) -> None:
-        """Say what may be wrong."""
-        self._entries.append(Noticed(kind, text))
+    def found(self, kind: NoticeKind, text: str, names: tuple[str, ...] = ()) -> None:
+        """Say what may be wrong, and with which folders."""
+        self._entries.append(Noticed(kind, text, names))
 
     def counted(self, place: str, left_out: LeftOut) -> None:
         """Say what was left out of a place, and how often."""

@@ -178,8 +178,8 @@ def _one_each(labels: Files, suffix: str, what: str) -> None:
             )
 
 
-def unread_siblings(folder: Path, other: Path, read: Iterable[Path], key: str, what: str) -> str | None:
-    """A note about folders beside the labels that have about as many pictures and are not read; None where none has.
+def unread_siblings(folder: Path, other: Path, read: Iterable[Path], key: str, what: str, notes: Notes) -> None:
+    """Note folders beside the labels that have about as many pictures and are not read.
 
     Args:
         folder: Where the images lie.
@@ -187,10 +187,11 @@ def unread_siblings(folder: Path, other: Path, read: Iterable[Path], key: str, w
         read: Folders of all splits, whether they are there or not.
         key: The option that says where the labels lie.
         what: What a label file is called.
+        notes: Gets the note.
     """
     parent = other.parent
     if parent != folder.parent:
-        return None
+        return
     used = {place.name.casefold() for place in read if place.parent == parent}
     least = max(2, len(names_in(other)) // 2)
     try:
@@ -201,11 +202,12 @@ def unread_siblings(folder: Path, other: Path, read: Iterable[Path], key: str, w
             if path.name.casefold() not in used and not path.name.startswith(".")
         }
     except OSError:
-        return None  # what is not read needs no permission
-    found = [f"{name} ({count} files)" for name, count in counted.items() if count >= least]
-    if not found:
-        return None
-    return f"{parent}: {other.name} has the {what}s, as data.{key} says; not read: {', '.join(found[:_SHOWN])}"
+        return  # what is not read needs no permission
+    found = [name for name, count in counted.items() if count >= least]
+    if found:
+        told = ", ".join(f"{name} ({counted[name]} files)" for name in found[:_SHOWN])
+        text = f"{parent}: {other.name} has the {what}s, as data.{key} says; not read: {told}"
+        notes.found("unread_folder", text, tuple(found))
 
 
 def say_splits_in_names(folder: Path, ids: Iterable[str], notes: Notes) -> None:

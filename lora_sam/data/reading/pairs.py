@@ -236,10 +236,8 @@ def _read_pairs(
     names = [spelled for name in (config.train, config.val, config.test) if name for spelled in spellings(name)]
     places = (root / within(place, name) for place in (pairing.images, pairing.labels) for name in names)
     read = [*places, *(images.parent / name for name in names)]
-    inner = labels.resolve() != root.resolve()  # what lies beside the root is no part of the data
-    beside = unread_siblings(images, labels, read, pairing.key, what) if inner else None
-    if beside:
-        notes.found("unread_folder", beside)
+    if labels.resolve() != root.resolve():  # what lies beside the root is no part of the data
+        unread_siblings(images, labels, read, pairing.key, what, notes)
     pair_by_base_name(image_files, label_files)
     unlabelled = sorted(image_files.keys() - label_files.keys())
     unread = [] if image_files else names_in(images)
