@@ -114,7 +114,7 @@ def deployed(family: str, blobs: Path, tmp_path_factory: pytest.TempPathFactory)
         assert perform("merge", directory) == 0
         assert perform("export", directory, precision="fp32") == 0
         assert perform("export", directory, precision="fp16", min_iou=0.99) == 0
-        assert perform("quantize", directory, subset=4, max_drop=100) == 0
+        assert perform("quantize", directory, subset=2, max_drop=100) == 0
     return directory
 
 
@@ -219,6 +219,8 @@ def test_the_app_shows_base_and_tuned(deployed: Path, tuned: TorchPredictor) -> 
     assert np.array_equal(shown, expected)
 
 
+# SAM-HQ lays images as TinyViT does
+@pytest.mark.parametrize("family", ["tiny_vit", "sam2", "sam3"], indirect=True)
 def test_the_predict_command_finds_what_the_library_finds(
     deployed: Path, tuned: TorchPredictor, blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,6 +355,7 @@ def test_files_say_that_images_are_squeezed(family: str, deployed: Path) -> None
         assert f'model_type value="{family}_image_encoder"' in path.read_text()
 
 
+@pytest.mark.parametrize("family", ["tiny_vit", "sam2", "sam3"], indirect=True)
 def test_the_example_of_the_documentation_looks_at_images_as_the_family_does(
     deployed: Path, tuned: TorchPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
