@@ -26,6 +26,7 @@ COMMON = [
     "trainer.log_every_steps=1",
     "trainer.device=cpu",
     "trainer.precision=fp32",
+    "trainer.overlays=0",
     "tracker=none",
     "augmentation=none",
 ]
@@ -110,7 +111,7 @@ def test_later_runs_encode_nothing_and_other_parts_have_their_own_rows(runs, cap
 
 
 def test_flips_cost_a_few_views_of_each_image(runs, capfd):
-    _, encoded = runs.go("flipped", "method=decoder", "augmentation=flips", "trainer.max_epochs=8")
+    _, encoded = runs.go("flipped", "method=decoder", "augmentation=flips", "trainer.max_epochs=4")
     assert IMAGES < encoded <= IMAGES + TRAINING
     _, encoded = runs.go("colours", "method=decoder", "augmentation=strong", "trainer.max_epochs=1")
     assert encoded >= IMAGES

@@ -147,14 +147,16 @@ def test_stock_peft_loads_the_adapter_with_zero_difference(trained, blobs):
 @pytest.mark.usefixtures("rising_validation")
 @pytest.mark.parametrize("method", [["method=lora"], ["method=decoder"], ["method=lora", "method.decoder=frozen"]])
 def test_one_seed_gives_one_adapter(trained, blobs, method):
-    files = []
+    """Another seed gives another one, which one method shows."""
+    files, other_seed = [], method == ["method=lora"]
     method = [*method, "trainer.max_steps=2"]
     for name in ("first", "second"):
         directory, _ = trained(name, f"data.root={blobs}", *UNSEEN, *method)
         files.append((directory / "adapter" / "adapter_model.safetensors").read_bytes())
     assert files[0] == files[1]
-    other, _ = trained("third", f"data.root={blobs}", *UNSEEN, *method, "seed=1")
-    assert (other / "adapter" / "adapter_model.safetensors").read_bytes() != files[0]
+    if other_seed:
+        other, _ = trained("third", f"data.root={blobs}", *UNSEEN, *method, "seed=1")
+        assert (other / "adapter" / "adapter_model.safetensors").read_bytes() != files[0]
 
 
 @pytest.mark.usefixtures("rising_validation")
