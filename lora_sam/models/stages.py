@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lora_sam.models.family import family_of
+
+_IN_BLOCKS = re.compile(r"(^|\.)(blocks|layers)\.\d")
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,24 @@ def frozen_stage(encoder: nn.Module) -> Stage | None:
             return None
         first = block if first is None else min(first, block)
     return None if first == 0 else Stage(first)
+
+
+def blocks_of(encoder: nn.Module, names: Iterable[str]) -> dict[str, int]:
+    """The block of each parameter of an image encoder, among names as in the model that PEFT has wrapped.
+
+    What comes before the blocks has -1, what follows them their number.
+    """
+    family = family_of(encoder)
+    depth, found = len(family.blocks(encoder)), {}
+    for name in names:
+        _, inside, parameter = name.partition("image_encoder.")
+        if inside:
+            parameter = parameter.removeprefix("modules_to_save.default.")
+            block = family.block_of(encoder, parameter)
+            # a neck may be counted to the blocks whose results it takes
+            behind = block is not None and not _IN_BLOCKS.search(parameter)
+            found[name] = depth if behind else -1 if block is None else block
+    return found
 
 
 def encode(encoder: nn.Module, images: Tensor, checkpointed: Collection[int] = ()) -> Tensor:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch.utils.data import DataLoader
 
+from lora_sam.models.stages import blocks_of
 from lora_sam.training.averaging import RunningMean
 from lora_sam.training.chance import least_rise
 from lora_sam.training.examples import collate
@@ -46,7 +47,7 @@ class Fit(Fitting):
             TrainingError: too many steps were not finite, or a checkpoint cannot be written.
         """
         parameters = self.adapted.trainable()
-        optimizer = self.optim.build(parameters)
+        optimizer = self.optim.build(parameters, blocks_of(self.adapted.sam.image_encoder, parameters))
         decay = self.options.ema_decay
         mean = None if decay is None else RunningMean.of(decay, parameters)
         self._keep_base(Progress() if resume_from is None else read_progress(resume_from), parameters)

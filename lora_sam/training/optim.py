@@ -27,6 +27,8 @@ class Adam:
         pretrained_lr_fraction: Share of `lr` that weights train with which begin as those of the base: the mask decoder
             where it trains whole, and everything with `method=full`.
         decoder_lr: Peak learning rate of the mask decoder, adapters in it included; null takes the rates above.
+        layer_decay: The rate of each block of the image encoder is this share of that of the block behind it (Clark et
+            al., 2020; Bao et al., 2021), the last that trains keeps its own; null for one rate.
         lora_plus: How many times `lr` LoRA's B trains with (Hayou et al., 2024, take 16); 1 for the same as A.
         weight_decay: Weight decay.
         betas: Decay of the running mean of the gradient, and of its square.
@@ -42,6 +44,7 @@ class Adam:
     lr: Annotated[float, Field(gt=0)]
     pretrained_lr_fraction: Annotated[float, Field(gt=0, le=1)]
     decoder_lr: Annotated[float, Field(gt=0)] | None
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None
     lora_plus: Annotated[float, Field(gt=0, le=1000)]
     weight_decay: Annotated[float, Field(ge=0)]
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
@@ -50,22 +53,46 @@ class Adam:
     warmup_fraction: Annotated[float, Field(ge=0, le=1)]
     final_lr_fraction: Annotated[float, Field(ge=0, le=1)]
 
-    def build(self, parameters: Mapping[str, nn.Parameter]) -> Optimizer:
+    def check_blocks(self, blocks: Mapping[str, int], method: str) -> None:
+        """Raise `ConfigError` where rates are to differ by block, and a method trains no block of the image encoder.
+
+        Args:
+            blocks: As `build` gets them.
+            method: Its name.
+        """
+        from lora_sam.core.errors import ConfigError
+
+        if self.layer_decay is not None and not blocks:
+            raise ConfigError(
+                f"optim.layer_decay = {self.layer_decay}: method={method} trains no block of the image encoder; leave "
+                "it null, or take a method that does, like method=lora"
+            )
+
+    def build(self, parameters: Mapping[str, nn.Parameter], blocks: Mapping[str, int] | None = None) -> Optimizer:
         """An optimiser over named parameters; first everything but the mask decoder, then the decoder.
 
-        LoRA's B is a group of its own after the one it would be in, where it has another rate (`lora_plus`).
+        LoRA's B is a group of its own after the one it would be in, where it has another rate (`lora_plus`); so is each
+        block of the image encoder (`layer_decay`), the last first.
 
         Where all parameters are on a CPU or a CUDA device one kernel does the whole step (`fused`).
+
+        Args:
+            parameters: What trains.
+            blocks: The block of each that is part of the image encoder; see `lora_sam.models.stages.blocks_of`.
         """
         import torch
 
-        members: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
+        assert self.layer_decay is None or blocks, "see check_blocks"
+        blocks = blocks or {}
+        last = max(blocks.values(), default=0)
+        members: dict[tuple[bool, bool, bool, int], list[nn.Parameter]] = {}
         for name, parameter in parameters.items():
             faster = self.lora_plus != 1 and ".lora_B." in name
-            members.setdefault(("mask_decoder" in name, faster, _of_the_base(name)), []).append(parameter)
+            before = 0 if self.layer_decay is None else last - blocks.get(name, last)
+            members.setdefault(("mask_decoder" in name, faster, _of_the_base(name), before), []).append(parameter)
         groups: list[dict[str, Any]] = []
-        for (decoder, faster, whole), found in sorted(members.items(), key=lambda item: item[0]):
-            rate = self.lr * (self.pretrained_lr_fraction if whole else 1)
+        for (decoder, faster, whole, before), found in sorted(members.items(), key=lambda item: item[0]):
+            rate = self.lr * (self.pretrained_lr_fraction if whole else 1) * (self.layer_decay or 1) ** before
             rate = (self.decoder_lr or rate if decoder else rate) * (self.lora_plus if faster else 1)
             groups.append({"params": found, "lr": rate, "peak_lr": rate})
         cls = torch.optim.AdamW if self.decoupled_weight_decay else torch.optim.Adam

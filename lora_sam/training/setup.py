@@ -44,8 +44,11 @@ def adapt(base: BaseModel, settings: Settings, splits: Splits, processes: Proces
 
     Raises:
         TrainingError: nothing would train.
+        ConfigError: rates are to differ by block, and no block trains.
     """
     import torch
+
+    from lora_sam.models.stages import blocks_of
 
     torch.manual_seed(settings.seed)
     adapted: AdaptedSam = settings.method.apply(base.sam)
@@ -60,6 +63,7 @@ def adapt(base: BaseModel, settings: Settings, splits: Splits, processes: Proces
     trainable, total = adapted.count()
     if trainable == 0:
         raise TrainingError("nothing to train: this method leaves every weight frozen; choose another method=")
+    settings.optim.check_blocks(blocks_of(adapted.sam.image_encoder, adapted.trainable()), settings.method_typed)
     processes.say(
         f"model: {base.variant} at {base.image_size} px, method={settings.method_typed}: "
         f"{trainable:,} of {total:,} parameters train ({100 * trainable / total:.2f} %), "

@@ -69,10 +69,18 @@ def test_two_ways_to_train_several_masks_are_one_too_many(option):
     option("trainer/default", multimask="mean").check()
 
 
-@pytest.mark.parametrize(("method", "stops"), [("lora", (1, 3, 4, 8)), ("decoder", (4,))])
-def test_a_run_stopped_anywhere_ends_with_the_same_weights(make_fit, monkeypatch, method, stops):
+@pytest.mark.parametrize(
+    ("method", "optim", "stops"),
+    [
+        ("lora", {}, (1, 3, 4, 8)),
+        ("decoder", {}, (4,)),
+        ("cat_sam", {}, (4,)),
+        ("lora", {"layer_decay": 0.5, "lora_plus": 4}, (4,)),
+    ],
+)
+def test_a_run_stopped_anywhere_ends_with_the_same_weights(make_fit, monkeypatch, method, optim, stops):
     """Steps 1 and 4 lie within an epoch, 3 ends one, 8 is the one before the last of the third."""
-    whole = make_fit("whole", method=method)
+    whole = make_fit("whole", method=method, optim=optim)
     whole.fit()
     expected = weights(whole)
     record = [(step, {key: v for key, v in values.items() if key != "seconds"}) for step, values in whole.records]
@@ -86,12 +94,12 @@ def test_a_run_stopped_anywhere_ends_with_the_same_weights(make_fit, monkeypatch
 
     monkeypatch.setattr(Fit, "_optimizer_step", step_then_signal)
     for stop_at in stops:
-        stopped = make_fit(f"stopped{stop_at}", method=method)
+        stopped = make_fit(f"stopped{stop_at}", method=method, optim=optim)
         progress = stopped.fit()
         assert (progress.step, progress.finished) == (stop_at, False)
         assert Path("outputs/latest").resolve() == stopped.run.root.resolve()
         torch.manual_seed(123)  # whatever happened in between must not matter
-        resumed = make_fit(f"stopped{stop_at}", method=method)
+        resumed = make_fit(f"stopped{stop_at}", method=method, optim=optim)
         end = resumed.fit(resumed.run.last)
         assert end.finished
         assert end.step == 12

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from lora_sam.core.errors import ConfigError
+from lora_sam.models.stages import blocks_of
 from lora_sam.training import optim as optim_module
 
 
@@ -142,3 +144,61 @@ def test_lora_plus_is_a_rate_of_its_own_for_b(option):
     rates = {id(group["params"][0]): group["peak_lr"] for group in optimizer.param_groups}
     assert [rates[id(parameters[name])] for name in names] == [1e-3, 16e-3, 1e-4]
     assert len(option("optim/adamw").build(parameters).param_groups) == 2
+
+
+@pytest.mark.parametrize("model", ["tiny_random", "tiny_vit_random", "sam2_random", "sam3_random"])
+@pytest.mark.parametrize("method", ["lora", "full", "adaptformer", "ia3"])
+def test_each_block_has_a_share_of_the_rate_of_the_next(option, model, method):
+    base = option(f"model/{model}")
+    adapted = option(f"method/{method}").apply(base.build().sam)
+    encoder, parameters = adapted.sam.image_encoder, adapted.trainable()
+    blocks = blocks_of(encoder, parameters)
+    assert set(blocks) == {name for name in parameters if "image_encoder" in name}
+    # every block of these models trains
+    assert set(range(base.depth)) <= set(blocks.values())
+    assert set(blocks.values()) - set(range(base.depth)) == ({-1, base.depth} if method == "full" else set())
+    for name, block in blocks.items():
+        if not 0 <= block < base.depth:
+            assert ("neck" in name or "conv_s" in name or "no_mem" in name) == (block == base.depth), name
+            assert not any(part in name for part in (".attn.", ".mlp.", ".attention.")), name
+
+    settings = {"lr": 1.0, "pretrained_lr_fraction": 0.5, "decoder_lr": 0.25, "warmup_steps": 0, "warmup_fraction": 0}
+    optim = option("optim/adamw", layer_decay=0.5, **settings)
+    optimizer = optim.build(parameters, blocks)
+    rates = {id(one): group["peak_lr"] for group in optimizer.param_groups for one in group["params"]}
+    assert len(rates) == len(parameters)
+    own, last = 0.5 if method == "full" else 1.0, max(blocks.values())
+    for name, parameter in parameters.items():
+        block = blocks.get(name)
+        if block is None:
+            assert rates[id(parameter)] == (0.25 if "mask_decoder" in name else own), name
+        else:
+            assert rates[id(parameter)] == own * 0.5 ** (last - block), name
+    # what is recorded as the rate is that of what trains furthest back, as without a decay
+    assert optim.set_rate(optimizer, 0, 10) == own
+    plain = option("optim/adamw", **settings).build(parameters, blocks)
+    assert plain.param_groups[0]["peak_lr"] == own
+    assert len(plain.param_groups) == 2
+    assert [len(group["params"]) for group in option("optim/adamw", **settings).build(parameters).param_groups] == [
+        len(group["params"]) for group in plain.param_groups
+    ]
+
+
+def test_places_of_known_layers(option):
+    """Written out by hand; a neck may take what comes out of early blocks, and is behind all of them."""
+    plain = {"neck.0.weight": 2, "blocks.1.mlp.lin1.weight": 1, "blocks.0.norm1.bias": 0, "pos_embed": -1}
+    pyramid = {"neck.convs.0.conv.weight": 5, "neck.convs.3.conv.weight": 5, "conv_s0.weight": 5, "trunk.pos_embed": -1}
+    for model, expected in (("tiny_random", plain), ("sam2_random", pyramid)):
+        encoder = option(f"model/{model}").build().sam.image_encoder
+        depth = option(f"model/{model}").depth
+        names = [f"base_model.model.image_encoder.modules_to_save.default.{name}" for name in expected]
+        found = blocks_of(encoder, [*names, "base_model.model.mask_decoder.blocks.0.weight"])
+        assert list(found.values()) == [depth if place == 5 else place for place in expected.values()]
+
+
+def test_rates_by_block_need_blocks(option):
+    optim = option("optim/adamw", layer_decay=0.8)
+    with pytest.raises(ConfigError, match=r"optim\.layer_decay = 0\.8: method=decoder trains no block of the image"):
+        optim.check_blocks({}, "decoder")
+    optim.check_blocks({"x": 3}, "lora")
+    option("optim/adamw").check_blocks({}, "decoder")
