@@ -41,14 +41,14 @@ sys.dont_write_bytecode = False
 LONGEST = (
     "integration/test_families.py",
     "test_documentation.py",
-    "integration/test_run.py",
     "models/test_families.py",
-    "cli/test_evaluate.py",
     "training/test_loop.py",
-    "cli/test_sweeps.py",
-    "cli/test_quantize.py",
-    "cli/test_train.py",
+    "integration/test_run.py",
+    "cli/test_evaluate.py",
     "integration/test_embedding_cache.py",
+    "cli/test_train.py",
+    "cli/test_quantize.py",
+    "cli/test_sweeps.py",
 )
 """Files whose tests take longest, most of a minute each."""
 

@@ -196,7 +196,7 @@ def test_validation_split_folder_data_and_no_tracker(trained, tmp_path):
 
 
 def test_drawn_ellipses_are_learned_without_a_file(trained):
-    directory, objective = trained("smoke", "experiment=smoke", *UNSEEN, "trainer.max_epochs=4", "trainer.max_steps=64")
+    directory, objective = trained("smoke", "experiment=smoke", *UNSEEN, "trainer.max_epochs=2", "trainer.max_steps=32")
     report = json.loads((directory / "evaluation.json").read_text())
     assert report["images"] == 16
     assert report["delta"]["iou"] > 0.05
