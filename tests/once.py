@@ -72,8 +72,9 @@ def compile_once() -> None:
     compiled: OrderedDict[object, Any] = OrderedDict()
 
     def kept(self: Any, model: Any, device_name: str | None = None, config: Any = None, **others: Any) -> Any:
-        is_ir = isinstance(model, openvino.Model) or Path(model).suffix == ".xml"
-        if self is not openvino_core() or others or not is_ir:
+        # NNCF hands over a model of another class
+        is_path = isinstance(model, str | os.PathLike) and Path(model).suffix == ".xml"
+        if self is not openvino_core() or others or not (is_path or isinstance(model, openvino.Model)):
             return compile_model(self, model, device_name, config, **others)
         with tempfile.TemporaryDirectory() as place:
             # of its own: a test may write other bytes into the file whose weights a model that is kept reads

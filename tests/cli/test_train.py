@@ -271,7 +271,7 @@ def test_a_signal_ends_a_run_and_says_how_to_go_on(
     assert command_line("data.root=x", "method.rank=4") == Done(code, "", f"{word}; {AGAIN.format(4)}")
     saves = True
     done = command_line("data.root=x", "hydra.run.dir=a b")
-    advice = f"{word}; what was trained is saved. Go on with: python train.py resume='{Path.cwd()}/a b'\n"
+    advice = f"{word}; what was trained is saved. Go on with: python train.py 'resume={Path.cwd()}/a b'\n"
     assert done == Done(code, "", advice)
     assert status_of(Path("a b"))["status"] == "interrupted"
 

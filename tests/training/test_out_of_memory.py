@@ -27,8 +27,8 @@ class Damped:
         self.set_rate = adam.set_rate
         self._adam = adam
 
-    def build(self, parameters):
-        optimizer = self._adam.build(parameters)
+    def build(self, parameters, blocks=None):
+        optimizer = self._adam.build(parameters, blocks)
         for group in optimizer.param_groups:
             group["eps"] = 1e-3
         return optimizer

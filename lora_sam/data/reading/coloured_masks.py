@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-
-import numpy as np
+from pathlib import Path
 
 from lora_sam.core.calling import data_words
 from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import Notes
 from lora_sam.data.reading.image_file import ImageFile, place_of
+from lora_sam.data.reading.images import pixel_kind
+from lora_sam.data.reading.looked_at import looked_at
 from lora_sam.data.reading.mask_survey import Survey, blended
 from lora_sam.data.reading.mask_values import mask_values
 from lora_sam.data.reading.skipping import attempt_all
@@ -32,8 +33,7 @@ def refuse_colours(files: Sequence[ImageFile], images: str, masks: str) -> None:
         DataError: one has colours.
     """
     words = f"data=labels data.colours=objects {data_words(images=images, labels=masks)}"
-    places = np.unique(np.linspace(0, len(files) - 1, min(_LOOKED_AT, len(files))).round().astype(int))
-    some = [files[place] for place in places]
+    some = [file for file in looked_at(files, _LOOKED_AT) if _may_have_colours(file)]
     for file, found in zip(some, attempt_all(lambda one: mask_values(one, colours=True), some), strict=True):
         if not isinstance(found, DataError) and found.coloured:
             raise DataError(
@@ -42,6 +42,13 @@ def refuse_colours(files: Sequence[ImageFile], images: str, masks: str) -> None:
                 "value per label.",
                 "ambiguous_mask",
             )
+
+
+def _may_have_colours(file: ImageFile) -> bool:
+    try:
+        return not (isinstance(file, Path) and file.suffix.lower() == ".npy") and pixel_kind(file) == "colour"
+    except DataError:  # of which the reader tells more
+        return False
 
 
 def check_colours(survey: Survey, files: Sequence[ImageFile], notes: Notes) -> None:

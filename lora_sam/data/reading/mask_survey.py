@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 from lora_sam.core.errors import DataError
 from lora_sam.data.noticed import Notes
 from lora_sam.data.reading.image_file import ImageFile, place_of
-from lora_sam.data.reading.images import image_size, is_jpeg
+from lora_sam.data.reading.images import is_jpeg
+from lora_sam.data.reading.looked_at import looked_at
 from lora_sam.data.reading.mask_areas import (
     are_alike,
     band_of,
@@ -33,7 +33,6 @@ MANY_PARTS = 4
 """So many separate parts, without specks, may be objects of their own."""
 
 _MOST_FILES = 64  # masks that are looked at, evenly spaced
-_MOST_IN_ALL = 2**26  # pixels of them, roughly; at least four masks
 
 _ALONE = 2  # of the eight neighbours of a pixel of a soft edge, at most so many have its value
 _SOLID_PIXELS, _SOLID_ALONE = 16, 0.3  # a value with so many pixels, few of them alone, fills an area
@@ -237,37 +236,16 @@ def surveyed(files: Sequence[ImageFile], read: Callable[[ImageFile], MaskValues]
     Those that cannot be read are passed over, as are those much larger than most: they may belong to no image.
     """
     survey = Survey()
-    sizes = [_pixels(files[place]) for place in _spread(len(files), _MOST_FILES)]
-    known = [size for size in sizes if size]
-    if not known:
-        return survey
-    usual = float(np.median(known))
-    places = _spread(len(files), max(4, min(_MOST_FILES, int(_MOST_IN_ALL / usual))))
 
     def look(file: ImageFile) -> tuple[NDArray[Any], bool, bool]:
         found = read(file)
         return found.values, getattr(file, "suffix", "") != ".npy" and is_jpeg(file), found.alpha
 
-    for outcome in attempt_all(look, [files[place] for place in places if _pixels(files[place]) <= 4 * usual]):
+    for outcome in attempt_all(look, looked_at(files, _MOST_FILES)):
         if not isinstance(outcome, DataError):
             values, jpeg, transparent = outcome
             survey.add(values, jpeg=jpeg, transparent=transparent)
     return survey
-
-
-def _spread(count: int, most: int) -> list[int]:
-    return [int(place) for place in np.unique(np.linspace(0, count - 1, min(most, count)).round())] if count else []
-
-
-def _pixels(file: ImageFile) -> int:
-    """Pixels of a picture by its header, or of an array by the size of its file; 0 for what cannot be read."""
-    try:
-        if isinstance(file, Path) and file.suffix.lower() == ".npy":
-            return file.stat().st_size
-        height, width = image_size(file)
-    except (DataError, OSError):
-        return 0
-    return height * width
 
 
 def void_of(
