@@ -83,7 +83,7 @@ class Labels(IgnoreOptions, NameOptions, SliceOptions, FormatOptions):
             if colours:
                 check_colours(survey, files, notes)
             kind = "plain" if colours else survey.kind(ignored)
-            images_and_masks = f"{data_words(images=self.images, masks=self.labels)}"
+            images_and_masks = data_words(images=self.images, masks=self.labels)
             if kind == "soft":
                 raise DataError(
                     f"{files[0]}: values between 0 and {survey.largest(ignored)} are the soft edges of one object, no "

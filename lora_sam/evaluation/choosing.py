@@ -8,6 +8,8 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.spaced import evenly_spaced
+
 PER_SIDE = 8
 """Points of the grid that disagreement is measured at, per side."""
 
@@ -107,7 +109,7 @@ class _Coverage(_Worth):
 
     def __init__(self, points: NDArray[np.float64], labelled: NDArray[np.float64]) -> None:
         most = max(_FEWEST, _MOST_DISTANCES // max(1, len(points)))
-        some = np.unique(np.linspace(0, len(points) - 1, min(most, len(points))).round().astype(int))
+        some = np.array(evenly_spaced(len(points), most))
         self._distances = np.stack([np.linalg.norm(points - points[place], axis=1) for place in some], axis=1)
         self._nearest = np.full(len(some), self._distances.max(initial=0.0))
         for one in labelled:

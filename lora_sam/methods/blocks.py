@@ -40,3 +40,17 @@ def block_indices(blocks: Blocks, depth: int) -> tuple[int, ...]:
     if outside:
         raise ConfigError(f"method.blocks = {list(blocks)}: the image encoder's blocks are numbered 0 to {depth - 1}")
     return tuple(sorted(set(blocks)))
+
+
+class OfBlocks:
+    """A method that is about some blocks of the image encoder."""
+
+    blocks: Blocks
+
+    def check(self) -> None:
+        """Raise `ConfigError` if `blocks` is not one of its forms."""
+        check_blocks(self.blocks)
+
+    def check_depth(self, depth: int) -> None:
+        """Raise `ConfigError` where `blocks` names blocks that an encoder of `depth` blocks does not have."""
+        block_indices(self.blocks, depth)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from lora_sam.methods.blocks import block_indices, check_blocks
+from lora_sam.methods.blocks import OfBlocks
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CatSam:
+class CatSam(OfBlocks):
     """Each block attends to prompts, made by a small network of the decoder's mask tokens; does not fold into weights.
 
     The tokens train through the masks and through the prompts: encoder and decoder are tuned on one another. CAT-SAM
@@ -38,14 +38,6 @@ class CatSam:
     def name(self) -> str:
         """`cat_sam`."""
         return "cat_sam"
-
-    def check(self) -> None:
-        """Raise `ConfigError` if `blocks` is not one of its forms."""
-        check_blocks(self.blocks)
-
-    def check_depth(self, depth: int) -> None:
-        """Raise `ConfigError` where `blocks` names blocks that an encoder of `depth` blocks does not have."""
-        block_indices(self.blocks, depth)
 
     def apply(self, sam: Sam) -> AdaptedSam:
         """See `lora_sam.methods.Method.apply`.

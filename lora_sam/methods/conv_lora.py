@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from lora_sam.methods.blocks import block_indices, check_blocks
+from lora_sam.methods.blocks import OfBlocks
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvLoRA:
+class ConvLoRA(OfBlocks):
     """W x + (alpha / rank) B (A x + experts(A x)) on Linears of the image encoder; does not fold into weights.
 
     A windowed block convolves within its windows. See `lora_sam.models.inserted_layers.ConvExperts` for the experts.
@@ -41,14 +41,6 @@ class ConvLoRA:
     def name(self) -> str:
         """`conv_lora`."""
         return "conv_lora"
-
-    def check(self) -> None:
-        """Raise `ConfigError` if `blocks` is not one of its forms."""
-        check_blocks(self.blocks)
-
-    def check_depth(self, depth: int) -> None:
-        """Raise `ConfigError` where `blocks` names blocks that an encoder of `depth` blocks does not have."""
-        block_indices(self.blocks, depth)
 
     def apply(self, sam: Sam) -> AdaptedSam:
         """See `lora_sam.methods.Method.apply`."""

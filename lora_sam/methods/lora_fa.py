@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from lora_sam.methods.blocks import block_indices, check_blocks
+from lora_sam.methods.blocks import OfBlocks
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoRAFA:
+class LoRAFA(OfBlocks):
     """W + (alpha / rank) B A, of which B trains; saved as LoRA, folds like it.
 
     The inputs of the layers need not be kept for the backward pass, only what A makes of them.
@@ -39,14 +39,6 @@ class LoRAFA:
     def name(self) -> str:
         """`lora_fa`."""
         return "lora_fa"
-
-    def check(self) -> None:
-        """Raise `ConfigError` if `blocks` is not one of its forms."""
-        check_blocks(self.blocks)
-
-    def check_depth(self, depth: int) -> None:
-        """Raise `ConfigError` where `blocks` names blocks that an encoder of `depth` blocks does not have."""
-        block_indices(self.blocks, depth)
 
     def apply(self, sam: Sam) -> AdaptedSam:
         """See `lora_sam.methods.Method.apply`."""

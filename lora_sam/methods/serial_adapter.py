@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from lora_sam.methods.blocks import block_indices, check_blocks
+from lora_sam.methods.blocks import OfBlocks
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SerialAdapter:
+class SerialAdapter(OfBlocks):
     """y + up(GELU(down(y))) for what attention and MLP give in the image encoder; does not fold into weights.
 
     Behind attention this is the adapter of Medical SAM Adapter (Wu et al., 2023), whose MLP has one beside it instead.
@@ -35,14 +35,6 @@ class SerialAdapter:
     def name(self) -> str:
         """`serial_adapter`."""
         return "serial_adapter"
-
-    def check(self) -> None:
-        """Raise `ConfigError` if `blocks` is not one of its forms."""
-        check_blocks(self.blocks)
-
-    def check_depth(self, depth: int) -> None:
-        """Raise `ConfigError` where `blocks` names blocks that an encoder of `depth` blocks does not have."""
-        block_indices(self.blocks, depth)
 
     def apply(self, sam: Sam) -> AdaptedSam:
         """See `lora_sam.methods.Method.apply`."""

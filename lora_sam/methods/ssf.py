@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from lora_sam.methods.blocks import block_indices, check_blocks
+from lora_sam.methods.blocks import OfBlocks
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScaleAndShift:
+class ScaleAndShift(OfBlocks):
     """What Linears and LayerNorms of the image encoder give is scaled and shifted; folds into their weights.
 
     Attributes:
@@ -33,14 +33,6 @@ class ScaleAndShift:
     def name(self) -> str:
         """`ssf`."""
         return "ssf"
-
-    def check(self) -> None:
-        """Raise `ConfigError` if `blocks` is not one of its forms."""
-        check_blocks(self.blocks)
-
-    def check_depth(self, depth: int) -> None:
-        """Raise `ConfigError` where `blocks` names blocks that an encoder of `depth` blocks does not have."""
-        block_indices(self.blocks, depth)
 
     def apply(self, sam: Sam) -> AdaptedSam:
         """See `lora_sam.methods.Method.apply`."""

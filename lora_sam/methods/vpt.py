@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from lora_sam.methods.blocks import block_indices, check_blocks
+from lora_sam.methods.blocks import OfBlocks
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VisualPrompts:
+class VisualPrompts(OfBlocks):
     """Prompt tokens in the attention of the image encoder, the same in each window; does not fold into weights.
 
     SAM's blocks attend within windows, and to places on a grid: prompts are keys and values there, have no place, and
@@ -38,14 +38,6 @@ class VisualPrompts:
     def name(self) -> str:
         """`vpt`."""
         return "vpt"
-
-    def check(self) -> None:
-        """Raise `ConfigError` if `blocks` is not one of its forms."""
-        check_blocks(self.blocks)
-
-    def check_depth(self, depth: int) -> None:
-        """Raise `ConfigError` where `blocks` names blocks that an encoder of `depth` blocks does not have."""
-        block_indices(self.blocks, depth)
 
     def apply(self, sam: Sam) -> AdaptedSam:
         """See `lora_sam.methods.Method.apply`.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lora_sam.core.crops import rle_of
 from lora_sam.core.errors import DataError
+from lora_sam.core.spaced import evenly_spaced
 from lora_sam.data.noticed import Notes
 from lora_sam.data.reading.coco_dialects import segmentation_of
 from lora_sam.data.reading.coco_masks import EncodedMasks, encode
@@ -102,8 +103,8 @@ def frame_of(entries: Sequence[Any], sizes: dict[str, tuple[int, int]], file: ob
     runs: Counter[str] = Counter()
     factors: list[float] = []
     reach, courses, boxless = Reach(checked=True), Courses(), Counter[bool]()
-    places = np.unique(np.linspace(0, len(entries) - 1, min(_MOST, len(entries))).round().astype(int))
-    for place in places.tolist():
+    places = evenly_spaced(len(entries), _MOST)
+    for place in places:
         entry = entries[place]
         size = sizes.get(str(entry.get("image_id"))) if isinstance(entry, dict) else None
         if size is None:

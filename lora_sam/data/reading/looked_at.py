@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.spaced import evenly_spaced
 from lora_sam.data.reading.image_file import ImageFile
 from lora_sam.data.reading.images import image_size
 
@@ -16,17 +17,13 @@ _MOST_IN_ALL = 2**26  # pixels of them, roughly; at least four masks
 
 def looked_at(files: Sequence[ImageFile], most: int) -> list[ImageFile]:
     """At most so many of these, evenly spaced, fewer where they are large, and none that is much larger than most."""
-    sizes = {place: _pixels(files[place]) for place in _spread(len(files), most)}
+    sizes = {place: _pixels(files[place]) for place in evenly_spaced(len(files), most)}
     known = [size for size in sizes.values() if size]
     if not known:
         return []
     usual = float(np.median(known))
-    places = _spread(len(files), max(4, min(most, int(_MOST_IN_ALL / usual))))
+    places = evenly_spaced(len(files), max(4, min(most, int(_MOST_IN_ALL / usual))))
     return [files[place] for place in places if _pixels(files[place]) <= 4 * usual]
-
-
-def _spread(count: int, most: int) -> list[int]:
-    return [int(place) for place in np.unique(np.linspace(0, count - 1, min(most, count)).round())] if count else []
 
 
 def _pixels(file: ImageFile) -> int:

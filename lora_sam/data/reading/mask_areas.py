@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_sam.core.spaced import evenly_spaced
+
 PART_SHARE = 0.1
 """Parts with a smaller share of the largest one's pixels are specks."""
 
@@ -49,10 +51,8 @@ def parts_of_values(values: NDArray[Any], most: int) -> list[tuple[int, int]]:
     stored, numbers = np.unique(values, return_inverse=True)
     windows = ndimage.find_objects(numbers.reshape(values.shape) + 1)
     above = np.flatnonzero(stored > 0)
-    looked_at = (
-        above[np.unique(np.linspace(0, len(above) - 1, min(most, len(above))).astype(int))] if len(above) else []
-    )
-    return [(int(stored[row]), separate_parts(values[windows[row]] == stored[row])) for row in looked_at]
+    rows = above[evenly_spaced(len(above), most)].tolist()
+    return [(int(stored[row]), separate_parts(values[windows[row]] == stored[row])) for row in rows]
 
 
 def are_alike(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:

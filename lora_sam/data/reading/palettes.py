@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lora_sam.core.errors import DataError
+from lora_sam.core.spaced import evenly_spaced
 from lora_sam.data.reading.image_file import ImageFile, opened_image
 from lora_sam.data.reading.mask_values import numbers_anew, palette_of
 from lora_sam.data.reading.skipping import attempt_all
@@ -24,8 +25,8 @@ def check_palettes(files: Sequence[ImageFile]) -> None:
     Raises:
         DataError: a file shows 0 in a colour that is another value in another file, which shows 0 otherwise.
     """
-    places = np.unique(np.linspace(0, max(0, len(files) - 1), min(_MOST, len(files))).round().astype(int))
-    chosen = [files[place] for place in places.tolist()]
+    places = evenly_spaced(len(files), _MOST)
+    chosen = [files[place] for place in places]
     chosen = [file for file in chosen if isinstance(file, Path) and file.suffix.lower() in _ENDINGS]
     read = [
         (file, found)

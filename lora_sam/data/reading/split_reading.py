@@ -11,6 +11,7 @@ import numpy as np
 from lora_sam.core.errors import DataError
 from lora_sam.core.groups import Parts
 from lora_sam.core.seeds import generator_for
+from lora_sam.core.spaced import evenly_spaced
 from lora_sam.core.wording import plural
 from lora_sam.data.noticed import Notes
 from lora_sam.data.options import FormatOptions
@@ -193,8 +194,8 @@ def _read(read: ReadSplit, name: str, notes: Notes) -> SampleSource | None:
 def _scale_of(sources: Iterable[SampleSource | None], options: FormatOptions, notes: Notes) -> PixelScale | None:
     """One scale for all images, from some of those that have more than 8 bits or many bands; None where none has."""
     files = [image.path for source in sources if isinstance(source, LabelledImages) for image in source.images]
-    places = np.unique(np.linspace(0, max(0, len(files) - 1), min(_MEASURED, len(files))).round().astype(int))
-    read = attempt_all(deep_pixels, [files[place] for place in places.tolist()])
+    places = evenly_spaced(len(files), _MEASURED)
+    read = attempt_all(deep_pixels, [files[place] for place in places])
     deep = [found for found in read if isinstance(found, DeepPixels)]
     if not deep:
         failed = [found for found in read if isinstance(found, DataError) and "pip install" in str(found)]
