@@ -109,7 +109,7 @@ class _Coverage(_Worth):
 
     def __init__(self, points: NDArray[np.float64], labelled: NDArray[np.float64]) -> None:
         most = max(_FEWEST, _MOST_DISTANCES // max(1, len(points)))
-        some = np.array(evenly_spaced(len(points), most))
+        some = np.array(evenly_spaced(len(points), most), np.intp)
         self._distances = np.stack([np.linalg.norm(points - points[place], axis=1) for place in some], axis=1)
         self._nearest = np.full(len(some), self._distances.max(initial=0.0))
         for one in labelled:

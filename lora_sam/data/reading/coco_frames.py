@@ -103,8 +103,7 @@ def frame_of(entries: Sequence[Any], sizes: dict[str, tuple[int, int]], file: ob
     runs: Counter[str] = Counter()
     factors: list[float] = []
     reach, courses, boxless = Reach(checked=True), Courses(), Counter[bool]()
-    places = evenly_spaced(len(entries), _MOST)
-    for place in places:
+    for place in evenly_spaced(len(entries), _MOST):
         entry = entries[place]
         size = sizes.get(str(entry.get("image_id"))) if isinstance(entry, dict) else None
         if size is None:

@@ -25,9 +25,8 @@ def check_palettes(files: Sequence[ImageFile]) -> None:
     Raises:
         DataError: a file shows 0 in a colour that is another value in another file, which shows 0 otherwise.
     """
-    places = evenly_spaced(len(files), _MOST)
-    chosen = [files[place] for place in places]
-    chosen = [file for file in chosen if isinstance(file, Path) and file.suffix.lower() in _ENDINGS]
+    some = [files[place] for place in evenly_spaced(len(files), _MOST)]
+    chosen = [file for file in some if isinstance(file, Path) and file.suffix.lower() in _ENDINGS]
     read = [
         (file, found)
         for file, found in zip(chosen, attempt_all(_used, chosen), strict=True)

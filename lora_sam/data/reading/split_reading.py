@@ -194,8 +194,7 @@ def _read(read: ReadSplit, name: str, notes: Notes) -> SampleSource | None:
 def _scale_of(sources: Iterable[SampleSource | None], options: FormatOptions, notes: Notes) -> PixelScale | None:
     """One scale for all images, from some of those that have more than 8 bits or many bands; None where none has."""
     files = [image.path for source in sources if isinstance(source, LabelledImages) for image in source.images]
-    places = evenly_spaced(len(files), _MEASURED)
-    read = attempt_all(deep_pixels, [files[place] for place in places])
+    read = attempt_all(deep_pixels, [files[place] for place in evenly_spaced(len(files), _MEASURED)])
     deep = [found for found in read if isinstance(found, DeepPixels)]
     if not deep:
         failed = [found for found in read if isinstance(found, DataError) and "pip install" in str(found)]
