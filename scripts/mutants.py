@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import importlib
+import importlib.util
 import os
 import random
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
@@ -20,6 +22,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS: dict[str, tuple[str, ...]] = {
@@ -40,6 +45,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "lora_sam/runs/resuming.py": ("tests/runs/test_resuming.py", "tests/runs/test_older_run.py"),
     "lora_sam/training/state.py": ("tests/training/test_state.py", "tests/training/test_loop.py"),
 }
+_SLOW = ("torch", "peft", "monai", "segment_anything", "hydra", "scipy", "safetensors", "pydantic", "PIL", "hypothesis")
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
@@ -191,17 +197,51 @@ def copied(place: Path) -> None:
 
 
 def noticed(place: Path, tests: Sequence[str], seconds: float) -> bool | None:
-    """Whether the tests fail; None where they take too long, which is noticed, too."""
+    """Whether the tests fail; None where they take too long, which is noticed, too.
+
+    A fork of this process runs them, which has what takes seconds to import (`loaded`), and nothing that is changed.
+    """
     there = [test for test in tests if (place / test).is_file()]
-    environment = {**os.environ, "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    pid = os.fork()
+    if pid == 0:
+        _judge(place, there)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status) != 0
+        time.sleep(0.02)
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return None
+
+
+def _judge(place: Path, tests: Sequence[str]) -> NoReturn:
+    """In a fork: run the tests in `place`, and end with what they end with."""
+    code = 1
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *there],
-            cwd=place, env=environment, capture_output=True, timeout=seconds, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return None
-    return done.returncode != 0
+        os.setsid()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(nowhere, stream)
+        os.chdir(place)
+        os.environ |= {"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+        sys.dont_write_bytecode = True
+        sys.path.insert(0, str(place))
+        for name in [one for one in sys.modules if one.partition(".")[0] in ("lora_sam", "tests", "conftest")]:
+            del sys.modules[name]
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(1)  # those of the parent are not in a fork
+        code = int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", *tests]))
+    finally:
+        os._exit(code)
+
+
+def loaded() -> None:
+    """Import what the tests import, and what no change is made of, once for all forks."""
+    for name in _SLOW:
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -222,6 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         copied(place)
+        loaded()
         limits: dict[str, float] = {}
         for mutant in chosen(paths, given.count, given.seed):
             if time.monotonic() > until:

@@ -172,7 +172,12 @@ def test_a_survivor_is_named_and_lowers_the_score(
 ) -> None:
     (tmp_path / "m.py").write_text(SOUND)
     (tmp_path / "test_m.py").write_text("from m import share\n\ndef test_it():\n    assert share(1, 2) == 0.5\n")
-    for name, value in (("ROOT", tmp_path), ("TESTS", {"m.py": ("test_m.py",)}), ("_COPIED", ("m.py", "test_m.py"))):
+    for name, value in (
+        ("ROOT", tmp_path),
+        ("TESTS", {"m.py": ("test_m.py",)}),
+        ("_COPIED", ("m.py", "test_m.py")),
+        ("_SLOW", ()),
+    ):
         monkeypatch.setitem(mutating, name, value)
     really = mutating["noticed"]
 
