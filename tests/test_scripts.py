@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import runpy
 import sys
 from collections.abc import Callable, Sequence
@@ -147,15 +148,37 @@ def test_what_nobody_evaluates_is_not_changed_and_limits_of_settings_are(mutatin
 if TYPE_CHECKING:
     from a import B
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     side: Annotated[int, Field(ge=1)]
 
+@dataclass(frozen=True)
+class Found:
+    side: int | None
+
 def share(part: B | None) -> int | None:
-    return part
+    found: Found | None = load(part, strict=True)
+    found.pixels.reshape(-1, 3)
+    return list(zip(part, part, strict=True))
 """
     said = {f"{one.line}: {one.after}" for one in mutating["mutants"]("m.py", source)}
-    assert said == {"5: True is False", "7: 1 is 2"}
+    assert said == {"7: 1 is 2", "14: True is False", "15: left out", "15: without its sign", "15: 3 is 4"}
+
+
+def test_a_change_is_not_taken_for_the_one_before(mutating: dict[str, Any], tmp_path: Path) -> None:
+    """Python compiles a file anew where its length or the second of its last change is another."""
+    path, found = tmp_path / "m.py", []
+    for value in (1, 2):
+        mutating["written"](path, f"value = {value}\n")
+        os.utime(path, (1e9, 1e9))
+        spec = importlib.util.spec_from_file_location("m", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        assert Path(importlib.util.cache_from_source(str(path))).is_file()
+        found.append(module.value)
+    assert found == [1, 2]
 
 
 def test_mutants_are_drawn_by_the_seed_from_all_modules(mutating: dict[str, Any]) -> None:

@@ -179,8 +179,9 @@ def load_layers(path: Path) -> Any:
 
 def load_about(path: Path) -> dict[str, Any]:
     """What a weights file says of itself in its metadata, as merging writes it; raises as `load_layers` does."""
+    metadata = _metadata(path) or {}
     try:
-        about = json.loads((_metadata(path) or {}).get(METADATA_KEY, "{}"))
+        about = json.loads(metadata.get(METADATA_KEY, "{}"))
     except ValueError:
         return {}  # whoever reads its scores says so
     return about if isinstance(about, dict) else {}

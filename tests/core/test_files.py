@@ -6,10 +6,12 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -214,6 +216,7 @@ def test_a_killed_process_leaves_the_old_content(tmp_path: Path) -> None:
     code = """
 import os, sys
 from pathlib import Path
+from types import SimpleNamespace
 from lora_sam.core.files import atomic_directory, atomic_path
 root = Path(sys.argv[1])
 with atomic_path(root / "a.txt") as file, atomic_directory(root / "adapter") as content:
@@ -260,6 +263,7 @@ def test_the_old_or_the_new_directory_is_there_at_every_moment(
     code = """
 import os, sys
 from pathlib import Path
+from types import SimpleNamespace
 from lora_sam.core import beside, files
 path, last, swaps = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
 if not swaps:
@@ -440,3 +444,170 @@ def test_what_cannot_be_listed_is_not_left_out(tmp_path: Path, cannot_be_listed:
 def test_endings_are_taken_away_alike_on_every_python(path: str, less: str) -> None:
     """Of `..png` Python 3.13 makes an error, and those before it `.`."""
     assert without_ending(path) == less
+
+
+def test_what_a_file_was_and_is_are_told_by_the_first_digits(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"x")
+    now, then = hashlib.sha256(b"x").hexdigest(), hashlib.sha256(b"y").hexdigest()
+    files.check_sha256(path, now, "restore it")
+    with pytest.raises(AdapterError) as caught:
+        files.check_sha256(path, then, "restore it")
+    assert str(caught.value) == (
+        f"{path} is not what was saved: its SHA-256 is {now[:12]}, it was {then[:12]} when it was written; restore it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "last"), [("a/b.png", "b.png"), ("a\\b.png", "b.png"), ("a/b\\c", "c"), ("b", "b"), ("a/", ""), ("", "")]
+)
+def test_the_last_part_of_a_path_of_whichever_system(path: str, last: str) -> None:
+    assert files.last_part(path) == last
+
+
+def test_the_digest_of_values_does_not_depend_on_their_order() -> None:
+    one, other = {"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 3, "c": 2}, "a": 1}
+    assert files.digest_of(one) == files.digest_of(other) == hashlib.sha256(
+        b'{"a": 1, "b": {"c": 2, "d": 3}}'
+    ).hexdigest()  # fmt: skip
+
+
+def test_links_are_followed_as_far_as_they_lead(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "one").symlink_to("other")
+    (tmp_path / "other").symlink_to("one")
+    root = Path(os.path.realpath(tmp_path))
+    assert files.followed(tmp_path / "link") == root / "file"
+    assert files.followed(tmp_path / "one").parent == root
+
+
+def test_the_remedy_ends_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "replace", full_disk)
+    with pytest.raises(TrainingError, match=r"\(\d+ MiB free there\)\. Write elsewhere$"):
+        write_text(tmp_path / "a.txt", "x", "Write elsewhere")
+
+
+def test_free_space_is_in_mebibytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5 * 2**20 + 2**18))
+    monkeypatch.setattr(os, "replace", full_disk)
+    with pytest.raises(TrainingError, match=r"No space left on device \(5 MiB free there\)"):
+        write_text(tmp_path / "a.txt", "x")
+
+
+def test_a_link_to_nothing_is_there_and_is_not_put_back(tmp_path: Path) -> None:
+    leftover = tmp_path / ".adapter.0123abcd.lora_sam-tmp"
+    (leftover / "replaced").mkdir(parents=True)
+    (tmp_path / "adapter").symlink_to("absent")
+    recover(tmp_path / "adapter")
+    assert leftover.is_dir()
+
+
+def test_only_what_was_moved_away_from_a_place_comes_back_to_it(tmp_path: Path) -> None:
+    for name in ("adapter", "merged"):
+        (tmp_path / f".{name}.0123abcd.lora_sam-tmp" / "replaced").mkdir(parents=True)
+    recover(tmp_path / "adapter")
+    assert sorted(os.listdir(tmp_path)) == [".merged.0123abcd.lora_sam-tmp", "adapter"]
+
+
+def test_of_two_directories_the_whole_new_one_comes_back(tmp_path: Path) -> None:
+    leftover = tmp_path / ".adapter.0123abcd.lora_sam-tmp"
+    for name in ("replaced", "content"):
+        (leftover / name).mkdir(parents=True)
+        (leftover / name / "a").write_text(name)
+    recover(tmp_path / "adapter")
+    assert tree(tmp_path) == {"adapter/a": "content"}
+
+
+def test_a_leftover_of_what_is_there_is_removed(tmp_path: Path) -> None:
+    leftover = tmp_path / ".adapter.0123abcd.lora_sam-tmp"
+    (leftover / "replaced").mkdir(parents=True)
+    (tmp_path / "adapter").mkdir()
+    beside.remove_leftover(leftover, "adapter")
+    assert os.listdir(tmp_path) == ["adapter"]
+
+
+@pytest.mark.skipif(beside._fcntl is None, reason="needs locks")
+def test_where_nobody_can_tell_who_holds_it_a_leftover_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leftover = tmp_path / ".a.txt.0123abcd.lora_sam-tmp"
+    leftover.touch()
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(beside._fcntl, "flock", no_locks)
+        assert beside.hold(leftover) is None
+        write_text(tmp_path / "b.txt", "x")  # files are written all the same
+        with beside.alone_in(tmp_path):
+            pass
+    with monkeypatch.context() as patched:
+        patched.setattr(beside, "_fcntl", None)  # Windows
+        assert beside.hold(leftover) is None
+        beside.remove_leftover(leftover, "a.txt")
+    assert sorted(os.listdir(tmp_path)) == [leftover.name, "b.txt"]
+    held = beside.hold(leftover)
+    beside.remove_leftover(leftover, "a.txt")  # somebody writes it
+    assert leftover.is_file()
+    beside.let_go(held)
+    beside.remove_leftover(leftover, "a.txt")
+    assert os.listdir(tmp_path) == ["b.txt"]
+
+
+def test_what_is_written_is_held_and_for_its_owner_alone_until_it_is_whole(tmp_path: Path) -> None:
+    for directory in (True, False):
+        temporary, held = beside.beside(tmp_path / "a", directory=directory)
+        assert temporary.is_dir() == directory
+        assert beside.leftovers(tmp_path) == [(temporary, "a")]
+        if directory:
+            assert temporary.stat().st_mode & 0o777 == 0o700
+        if beside._fcntl is not None:
+            with pytest.raises(FileNotFoundError):
+                beside.hold(temporary)
+        beside.let_go(held)
+        beside.remove_leftover(temporary, "a")
+    assert beside.leftovers(tmp_path) == beside.leftovers(tmp_path / "absent") == []
+
+
+@pytest.mark.skipif(beside._fcntl is None, reason="needs locks")
+def test_a_name_that_was_taken_for_a_leftover_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold, tries = beside.hold, []
+
+    def swept(path: Path) -> int | None:
+        tries.append(path)
+        if len(tries) == 1:
+            path.unlink()
+        return hold(path)
+
+    monkeypatch.setattr(beside, "hold", swept)
+    temporary, held = beside.beside(tmp_path / "a", directory=False)
+    assert tries == [tries[0], temporary]
+    assert tries[0] != temporary
+    beside.let_go(held)
+
+
+@pytest.mark.skipif(beside._fcntl is None, reason="needs locks")
+def test_a_file_that_was_replaced_before_it_was_locked_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "a", tmp_path / "b"
+    path.touch()
+    other.touch()
+    flock = beside._fcntl.flock
+    monkeypatch.setattr(beside._fcntl, "flock", lambda *how: (flock(*how), os.replace(other, path)))
+    with pytest.raises(FileNotFoundError):
+        beside.hold(path)
+
+
+@pytest.mark.skipif(beside._fcntl is None, reason="needs locks")
+def test_one_process_at_a_time_is_in_a_directory(tmp_path: Path) -> None:
+    place = tmp_path / "deep" / "er"
+    with beside.alone_in(place):
+        assert place.is_dir()
+        with pytest.raises(FileNotFoundError):
+            beside.hold(place)
+    with beside.alone_in(place):  # it was let go
+        pass
+    (tmp_path / "file").touch()
+    with beside.alone_in(tmp_path / "file" / "below"):  # who writes into it will say so
+        pass

@@ -31,17 +31,6 @@ def compressed(mask: np.ndarray) -> dict[str, Any]:
     return {"size": list(rle["size"]), "counts": rle["counts"].decode()}
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 40), st.floats(0.02, 1))
-def test_rle_forms_agree_with_the_mask(seed: int, height: int, width: int, share: float) -> None:
-    mask = np.random.default_rng(seed).random((height, width)) < share
-    mask[0, 0] |= not mask.any()
-    for form in (uncompressed(mask), compressed(mask)):
-        counts, area = encode(form, mask.shape)
-        assert area == mask.sum()
-        np.testing.assert_array_equal(EncodedMasks((counts,)).read(mask.shape)[0], mask)
-
-
 def test_long_runs_survive_compression() -> None:
     mask = np.zeros((1500, 2000), np.bool_)
     mask[700:, 900:1100] = True
@@ -139,18 +128,6 @@ def test_bad_segmentations_are_refused_before_c_code_sees_them(segmentation: obj
         encode(segmentation, SIZE)
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.text(st.characters(min_codepoint=48, max_codepoint=111), max_size=40))
-def test_any_string_is_refused_or_understood_as_by_pycocotools(text: str) -> None:
-    try:
-        counts, area = encode({"size": list(SIZE), "counts": text}, SIZE)
-    except DataError:
-        return
-    rle = {"size": list(SIZE), "counts": text.encode()}
-    assert area == coco_mask.area(rle)
-    np.testing.assert_array_equal(EncodedMasks((counts,)).read(SIZE)[0], coco_mask.decode([rle])[..., 0])
-
-
 @pytest.mark.parametrize(
     "runs", [[5, 3, 0, 2, 211], [0, 221], [3, 0, 2, 16, 200], [13, 26, 182], [30, 4, 5, 0, 4, 9, 169], [220, 1]]
 )
@@ -231,3 +208,174 @@ def test_whole_numbers_beyond_floats_become_the_nearest_float() -> None:
     assert as_float(10**400) == sys.float_info.max
     assert as_float(-(10**400)) == -sys.float_info.max
     assert as_float(-3) == -3.0
+
+
+def rectangle(left: int, top: int, right: int, bottom: int) -> list[int]:
+    return [left, top, right, top, right, bottom, left, bottom]
+
+
+def filled(*rectangles: tuple[int, int, int, int]) -> np.ndarray:
+    """Pixels that an odd number of rectangles cover."""
+    mask = np.zeros(SIZE, np.bool_)
+    for left, top, right, bottom in rectangles:
+        mask[top:bottom, left:right] ^= True
+    return mask
+
+
+def read(segmentation: object, *how: Any) -> np.ndarray:
+    counts, area = encode(segmentation, SIZE, *how)
+    mask = EncodedMasks((counts,)).read(SIZE)[0]
+    assert area == mask.sum()
+    return np.asarray(mask)
+
+
+OUTER, HOLE, ISLAND = (1, 1, 13, 12), (3, 3, 11, 10), (5, 5, 8, 7)
+
+
+@pytest.mark.parametrize(
+    ("rings", "stated", "holes"),
+    [
+        ("union", 76, False),
+        ("even_odd", 132, True),
+        ("auto", None, True),
+        ("auto", "76", True),
+        ("auto", 76, True),
+        ("auto", 103, True),
+        ("auto", 104, False),  # as far from the one as from the other
+        ("auto", 105, False),
+        ("auto", 132, False),
+    ],
+)
+def test_a_ring_inside_another_is_what_was_asked_for_or_what_the_area_says(
+    rings: str, stated: object, holes: bool
+) -> None:
+    mask = read([rectangle(*OUTER), rectangle(*HOLE)], rings, stated)
+    np.testing.assert_array_equal(mask, filled(OUTER, HOLE) if holes else filled(OUTER))
+
+
+def test_an_island_in_a_hole_is_part_of_the_object() -> None:
+    polygons = [rectangle(*one) for one in (OUTER, HOLE, ISLAND)]
+    for rings in ("auto", "even_odd"):
+        np.testing.assert_array_equal(read(polygons, rings), filled(OUTER, HOLE, ISLAND))
+    np.testing.assert_array_equal(read(polygons), filled(OUTER))
+    # whichever comes first
+    np.testing.assert_array_equal(read(polygons[::-1], "auto"), filled(OUTER, HOLE, ISLAND))
+
+
+def test_parts_that_overlap_and_one_outside_of_the_image_are_one_object() -> None:
+    """None lies inside another one, so nothing of it is a hole, whatever the area says."""
+    beside = [(1, 1, 6, 6), (4, 4, 9, 9)]
+    both = filled(beside[0]) | filled(beside[1])
+    polygons = [rectangle(*one) for one in beside]
+    np.testing.assert_array_equal(read(polygons, "auto", 42), both)
+    np.testing.assert_array_equal(read(polygons, "even_odd"), filled(*beside))
+    outside = rectangle(20, 1, 25, 5)
+    np.testing.assert_array_equal(read([*polygons, outside, outside], "auto", 42), both)
+
+
+def test_outlines_through_centres_are_part_of_the_object() -> None:
+    outline = rectangle(2, 3, 8, 9)
+    np.testing.assert_array_equal(read([outline], "union", None, "edges"), filled((2, 3, 8, 9)))
+    np.testing.assert_array_equal(read([outline], "union", None, "centres"), filled((2, 3, 9, 10)))
+    half = [value - 0.5 for value in outline]
+    np.testing.assert_array_equal(read([half], "union", None, "between"), filled((2, 3, 8, 9)))
+
+
+def test_polygons_of_points_are_polygons() -> None:
+    flat = rectangle(2, 3, 8, 9)
+    points = [flat[place : place + 2] for place in range(0, 8, 2)]
+    for form in (points, [points], [[points]]):
+        np.testing.assert_array_equal(read(form), filled((2, 3, 8, 9)))
+    with pytest.raises(DataError, match="not a flat list of finite numbers"):
+        encode([points, flat], SIZE)
+
+
+def test_points_and_lines_beside_a_polygon_enclose_nothing() -> None:
+    np.testing.assert_array_equal(read([[9, 9], rectangle(2, 3, 8, 9), [1, 1, 12, 12]]), filled((2, 3, 8, 9)))
+    for alone in ([[9, 9]], [[1, 1, 12, 12], [9, 9]]):
+        with pytest.raises(DataError, match=rf"polygon of {len(alone[0])} numbers"):
+            encode(alone, SIZE)
+    with pytest.raises(DataError, match="not a flat list of finite numbers"):
+        encode([[9, "9"], rectangle(2, 3, 8, 9)], SIZE)
+
+
+@pytest.mark.parametrize(
+    ("polygon", "refused"),
+    [
+        ([-17, 1, 34, 1, 5, 5], False),
+        ([-18, 1, 34, 1, 5, 5], True),
+        ([-17, 1, 35, 1, 5, 5], True),
+        ([1, -13, 5, 26, 5, 5], False),
+        ([1, -14, 5, 26, 5, 5], True),
+        ([1, -13, 5, 27, 5, 5], True),
+    ],
+)
+def test_polygons_may_leave_the_image_by_its_own_size(polygon: list[int], refused: bool) -> None:
+    if refused:
+        with pytest.raises(DataError, match="far outside the image of 17x13 pixels; correct it"):
+            encode([polygon], SIZE)
+    else:
+        assert encode([polygon], SIZE)[1] > 0
+
+
+def test_the_most_vertices_are_read_and_one_more_is_refused() -> None:
+    corners = [1, 1, 5, 1, 5, 5]
+    resting = [1, 1] * (MAX_VERTICES - 3)
+    assert encode([[*resting, *corners]], SIZE)[1] > 0
+    # of all polygons of an annotation together
+    with pytest.raises(DataError, match="more than 100000 polygon vertices"):
+        encode([[*resting, *corners], corners], SIZE)
+
+
+def test_windows_and_unions_are_those_of_the_masks() -> None:
+    rng = np.random.default_rng(3)
+    masks = np.zeros((130, *SIZE), np.bool_)  # more than are united at once
+    for mask in masks:
+        mask[rng.integers(SIZE[0]), rng.integers(SIZE[1])] = True
+    counts = tuple(encode(uncompressed(mask), SIZE)[0] for mask in masks)
+    encoded = EncodedMasks(counts, left_out=counts[:70])
+    np.testing.assert_array_equal(encoded.union(SIZE), masks.any(axis=0))
+    np.testing.assert_array_equal(encoded.ignored_pixels(SIZE), masks[:70].any(axis=0))
+    np.testing.assert_array_equal(encoded.windows(SIZE).masks(), masks)
+    np.testing.assert_array_equal(encoded.windows(SIZE, np.array([7, 0])).masks(), masks[[7, 0]])
+    assert EncodedMasks(()).read(SIZE).shape == (0, *SIZE)
+    assert not EncodedMasks(()).union(SIZE).any()
+
+
+@pytest.mark.parametrize("form", [str, list])
+def test_run_lengths_that_are_too_many_are_refused_before_they_are_read(form: type) -> None:
+    most = 7 * (13 * 17 + 2)
+    for count, message in ((most, "runs of|neither"), (most + 1, f"an RLE of {most + 1} values for 221 pixels")):
+        with pytest.raises(DataError, match=message):
+            encode({"size": [13, 17], "counts": "0" * count if form is str else [0] * count}, SIZE)
+
+
+def test_a_run_beyond_the_image_is_named_and_not_the_sum() -> None:
+    beyond = coco_mask.frPyObjects({"size": [13, 17], "counts": [3, 222, 0]}, 13, 17)["counts"].decode()
+    with pytest.raises(DataError, match=r"RLE with a run of 222 pixels; height \* width is 221"):
+        encode({"size": [13, 17], "counts": beyond}, SIZE)
+    whole = coco_mask.frPyObjects({"size": [13, 17], "counts": [0, 221]}, 13, 17)["counts"].decode()
+    assert encode({"size": [13, 17], "counts": whole}, SIZE)[1] == 221
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 40), st.floats(0.02, 1))
+def test_rle_forms_agree_with_the_mask(seed: int, height: int, width: int, share: float) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    mask[0, 0] |= not mask.any()
+    for form in (uncompressed(mask), compressed(mask)):
+        counts, area = encode(form, mask.shape)
+        assert area == mask.sum()
+        np.testing.assert_array_equal(EncodedMasks((counts,)).read(mask.shape)[0], mask)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.characters(min_codepoint=48, max_codepoint=111), max_size=40))
+def test_any_string_is_refused_or_understood_as_by_pycocotools(text: str) -> None:
+    try:
+        counts, area = encode({"size": list(SIZE), "counts": text}, SIZE)
+    except DataError:
+        return
+    rle = {"size": list(SIZE), "counts": text.encode()}
+    assert area == coco_mask.area(rle)
+    np.testing.assert_array_equal(EncodedMasks((counts,)).read(SIZE)[0], coco_mask.decode([rle])[..., 0])

@@ -9,12 +9,16 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from lora_sam.core.frame import Frame
+from lora_sam.core.mask_windows import MaskWindows
+from lora_sam.core.structures import Prompts, tight_boxes
 from lora_sam.data.transforms import (
     boxes_to_input_frame,
     logits_to_original,
+    mask_inputs_to_input_frame,
     masks_to_input_frame,
     points_to_input_frame,
     preprocess,
+    preprocess_array,
 )
 
 SIZES = [(48, 64), (64, 48), (50, 50), (31, 97), (200, 333), (64, 64), (1, 40)]
@@ -60,6 +64,9 @@ def test_prompts_move_as_in_segment_anything(size: tuple[int, int]) -> None:
     moved = boxes_to_input_frame(boxes, size, padded(64))
     assert moved.dtype == np.float32
     np.testing.assert_allclose(moved, reference.apply_boxes(boxes, size), rtol=1e-6)
+    several = boxes_to_input_frame(boxes.reshape(1, 3, 4), size, padded(64))
+    np.testing.assert_array_equal(several, moved[None])
+    np.testing.assert_array_equal(boxes_to_input_frame(boxes[0], size, padded(64)), moved[0])
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -157,3 +164,72 @@ def test_targets_of_photographs_equal_their_definition() -> None:
     clear = np.abs(covered - 0.5) > 1e-4
     assert clear.mean() > 0.99
     np.testing.assert_array_equal(inner[clear], covered[clear] > 0.5)
+
+
+@pytest.mark.parametrize("square", [False, True])
+def test_what_normalises_is_what_the_frame_says(square: bool) -> None:
+    image = np.full((20, 30, 3), (10, 20, 40), np.uint8)
+    frame = Frame(30, square=square, mean=(4.0, 5.0, 6.0), std=(2.0, 3.0, 4.0))
+    pixels = preprocess_array(image, frame)
+    height = 30 if square else 20
+    np.testing.assert_array_equal(pixels[:, :height], np.broadcast_to([[[3.0]], [[5.0]], [[8.5]]], (3, height, 30)))
+    assert not pixels[:, height:].any()
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "square"),
+    [
+        ((40, 64), 64, False), ((64, 40), 64, False), ((64, 40), 64, True), ((32, 64), 64, True),
+        ((40, 7), 64, False), ((7, 40), 64, False), ((40, 7), 64, True), ((7, 40), 64, True),
+        ((48, 32), 48, True), ((32, 48), 48, True),  # the centre of a pixel lies on the edge of two
+    ],
+)  # fmt: skip
+def test_an_axis_that_keeps_its_length_is_not_changed(size: tuple[int, int], side: int, square: bool) -> None:
+    """And one that grows takes the nearest pixel: the whole columns and rows of the mask come back."""
+    frame = Frame(side, square=square)
+    masks = np.random.default_rng(0).random((2, *size)) < 0.5
+    masks[:, 0, 0] = True
+    target = masks_to_input_frame(masks, frame).numpy()
+    height, width = extent = frame.extent(size)
+    rows, columns = (
+        [(2 * place + 1) * length // (2 * scaled) for place in range(scaled)]
+        for length, scaled in zip(size, extent, strict=True)
+    )
+    np.testing.assert_array_equal(target[:, :height, :width], masks[:, rows][:, :, columns])
+    assert target[:, height:].sum() == target[:, :, width:].sum() == 0
+
+
+def test_windows_of_masks_make_the_same_targets() -> None:
+    masks = np.zeros((3, 40, 50), np.bool_)
+    masks[0, 3:20, 40:] = masks[1, 39, 0] = masks[2, ::2, 5:9] = True
+    windows = MaskWindows.of(masks, tight_boxes(masks))
+    for side in (25, 50, 120):
+        whole, apart = (masks_to_input_frame(one, padded(side)) for one in (masks, windows))
+        assert torch.equal(whole, apart)
+
+
+def test_rough_masks_are_scaled_whole_where_their_frame_has_no_padding() -> None:
+    """Into the decoder's frame at once; with padding what is below or beside the image is cut off first."""
+    rough = np.zeros((2, 8, 8), np.float32)
+    rough[0, :4] = rough[1, :, :4] = 1
+    boxes = np.array([[0, 0, 4, 4]] * 2, np.float32)
+    frame = Frame(64, square=True)  # 16 cells of masks
+    plain = mask_inputs_to_input_frame(Prompts(boxes=boxes, mask_inputs=rough), (10, 20), frame)
+    assert plain is not None
+    assert (plain[0, :7].min(), plain[0, 9:].max()) == (1, 0)
+    assert (plain[1, :, :7].min(), plain[1, :, 9:].max()) == (1, 0)
+    cut = mask_inputs_to_input_frame(Prompts(boxes=boxes, mask_inputs=rough, masks_padded=True), (10, 20), frame)
+    assert cut is not None
+    assert cut[0].min() == 1  # all that the image has of it
+    assert (cut[1, :, :7].min(), cut[1, :, 9:].max()) == (1, 0)
+    padded_too = mask_inputs_to_input_frame(
+        Prompts(boxes=boxes, mask_inputs=rough, masks_padded=True), (10, 20), padded(64)
+    )
+    assert padded_too is not None
+    np.testing.assert_array_equal(padded_too, plain)
+
+
+def test_several_masks_a_prompt_are_our_own_mistake() -> None:
+    with pytest.raises(AssertionError, match="one mask per prompt"):
+        logits_to_original(torch.zeros(2, 3, 8, 8), (10, 20), padded(32))
+    assert logits_to_original(torch.zeros(2, 1, 8, 8), (10, 20), padded(32)).shape == (2, 10, 20)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lora_sam.core.errors import DataError, LoraSamError
-from lora_sam.evaluation.comparison import compare, compare_means, summarize
+from lora_sam.evaluation.comparison import compare, compare_means, draws_of_clusters, summarize, too_few
 from lora_sam.evaluation.metrics import ImageScores, default_boundary_tolerance, mask_iou, score_image, size_of
 
 Mask = NDArray[np.bool_]
@@ -60,6 +60,14 @@ def scores_from(rng: np.random.Generator, images: int, spread: float, shift: flo
             )
         )
     return scores
+
+
+def summed(image: ImageScores) -> float:
+    return float(image.iou.sum())
+
+
+def counted(image: ImageScores) -> int:
+    return len(image.object_ids)
 
 
 def test_one_pixel_is_a_whole_object() -> None:
@@ -326,11 +334,29 @@ class TestSummary:
             covered += low <= 0.6 <= high
         assert 0.89 <= covered / 150 <= 0.995
 
-    def test_drawing_in_batches_changes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("counts", [7 * 300, 3])  # batches of 300 resamples, and of one, the least there is
+    def test_drawing_in_batches_changes_nothing(self, monkeypatch: pytest.MonkeyPatch, counts: int) -> None:
         scores = scores_from(np.random.default_rng(2), 7, 0.1)
         at_once = summarize(scores, 0)
-        monkeypatch.setattr("lora_sam.evaluation.comparison._COUNTS_AT_ONCE", 7 * 300)
-        assert summarize(scores, 0) == at_once
+        monkeypatch.setattr("lora_sam.evaluation.comparison._COUNTS_AT_ONCE", counts)
+        found = summarize(scores, 0)
+        for name in ("iou", "dice", "f1", "boundary_f1"):  # a product of one row may round otherwise
+            key = f"{name}_interval"
+            assert found[key] == pytest.approx(at_once[key], rel=1e-12)
+
+    def test_an_interval_holds_95_per_cent_of_two_thousand_draws(self) -> None:
+        scores = scores_from(np.random.default_rng(3), 12, 0.1)
+        drawn = np.concatenate(list(draws_of_clusters(12, 4)))
+        assert drawn.shape == (2000, 12)
+        assert (drawn.sum(axis=1) == 12).all()
+        sums, objects = (np.array([part(image) for image in scores]) for part in (summed, counted))
+        expected = np.percentile(drawn @ sums / (drawn @ objects), [2.5, 97.5])
+        assert summarize(scores, 4)["iou_interval"] == pytest.approx(expected.tolist(), abs=1e-12)
+        figures = [image.iou for image in scores]
+        found = compare_means(figures, [2 * one for one in figures], 4)
+        assert found.base_interval == pytest.approx(tuple(expected), abs=1e-12)
+        assert found.delta_interval == pytest.approx(tuple(expected), abs=1e-12)
+        assert found.tuned_interval == pytest.approx(tuple(2 * expected), abs=1e-12)
 
     def test_no_image_is_a_clear_error(self) -> None:
         with pytest.raises(DataError, match="there is no image to measure: the split is empty"):
@@ -452,3 +478,47 @@ def test_the_same_objects_against_another_truth_are_no_pair() -> None:
     other[1].area[0] += 1
     with pytest.raises(DataError, match="base and tuned have other objects in image 'image 1'"):
         compare(base, other, 0)
+
+
+@pytest.mark.parametrize(("independent", "few"), [(1, True), (9, True), (10, False), (None, False)])
+def test_intervals_of_fewer_than_ten_images_are_doubtful(independent: int | None, few: bool) -> None:
+    """Files that are older do not say how many."""
+    assert too_few({} if independent is None else {"independent": independent}) is few
+
+
+def test_means_say_how_many_things_they_rest_on() -> None:
+    figures = [np.array([0.2, 0.4]), np.array([0.5]), np.array([0.9])]
+    assert compare_means(figures, figures, 0).independent == 3
+    assert compare_means(figures[:1], figures[:1], 0).independent == 1
+    assert compare_means(figures, figures, 0, ["a", "b", "a"]).independent == 2
+    assert compare_means(figures, figures, 0, ["a", None, None]).independent == 3
+
+
+def test_what_was_resampled_is_told_of_images_groups_and_objects() -> None:
+    scores = scores_from(np.random.default_rng(0), 3, 0.1)
+    for groups, said in (
+        ((None, None, None), "images"), (("a", "b", "c"), "images"), (("a", "a", None), "groups"),
+        (("a", "a", "a"), "objects"),
+    ):  # fmt: skip
+        some = [dataclasses.replace(one, group=group) for one, group in zip(scores, groups, strict=True)]
+        assert summarize(some, 0)["resampled"] == said
+
+
+def test_what_has_no_tolerance_or_no_object_is_our_own_mistake() -> None:
+    mask = np.ones((1, 4, 4), np.bool_)
+    with pytest.raises(AssertionError, match="a tolerance is a distance"):
+        score_image("a", ["x"], mask, mask, -0.5)
+    for masks, ids in ((mask, ["x", "y"]), (mask[:0], [])):
+        with pytest.raises(AssertionError, match="one name per object, and at least one object"):
+            score_image("a", ids, masks, masks)
+    with pytest.raises(AssertionError, match="masks are bool"):
+        score_image("a", ["x"], mask.astype(np.uint8), mask)  # type: ignore[arg-type]
+    with pytest.raises(AssertionError, match="other objects"):
+        compare_means([np.zeros(2)], [np.zeros(3)], 0)
+
+
+def test_columns_are_found_by_their_names() -> None:
+    (image,) = scores_from(np.random.default_rng(0), 1, 0.1)
+    image = dataclasses.replace(image, further={"own": image.iou + 1})
+    assert image.column("own").tolist() == (image.iou + 1).tolist()
+    assert image.column("area").tolist() == image.area.tolist()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from lora_sam.core.structures import Sample
 from lora_sam.prompts import BoxPrompt
@@ -102,3 +103,37 @@ def test_sides_that_cross_leave_one_pixel_where_they_met(squares: Squares, monke
     monkeypatch.setattr(BoxPrompt, "_moves", lambda *_: np.array([[-60.0, -60, -60, -60]]))
     (box,) = np.asarray(source.training_prompts(sample, 0, 0).boxes)
     assert box.tolist() == [0, 0, 1, 1]
+
+
+def test_boxes_stay_as_they_are_where_nothing_moves_them(squares: Squares) -> None:
+    sample = squares((50, 60), (10, 10, 20, 20))
+    for jitter in ("normal", "integer", "uniform"):
+        still = BoxPrompt(jitter=jitter, jitter_pixels=0.0, jitter_fraction=0.0, jitter_evaluation=True)  # type: ignore[arg-type]
+        assert np.asarray(still.training_prompts(sample, 0, 1).boxes).tolist() == sample.boxes.tolist()
+        assert np.asarray(still.evaluation_prompts(sample, 0).boxes).tolist() == sample.boxes.tolist()
+
+
+def test_one_of_the_two_moves_is_enough(squares: Squares) -> None:
+    sample = squares((100, 100), (40, 30, 60, 70))
+    for options in ({"jitter_pixels": 6.0}, {"jitter_fraction": 0.3}):
+        for jitter in ("integer", "uniform"):
+            assert np.abs(moves(sample, 20, jitter=jitter, **options)).max() > 3
+
+
+def test_whole_pixels_are_those_below_the_largest_move(squares: Squares) -> None:
+    sample = squares((100, 200), (40, 30, 60, 70))  # 20 wide and 40 high
+    drawn = moves(sample, 300, jitter="integer", jitter_pixels=1.5, jitter_fraction=0.1)
+    assert drawn.min(axis=0).tolist() == [-3, -5, -3, -5]
+    assert drawn.max(axis=0).tolist() == [3, 5, 3, 5]
+
+
+def test_the_limits_of_the_options(option: Callable[..., Any]) -> None:
+    for pixels, fraction in ((0.0, 0.0), (1e6, 1.0), (0.5, 0.5)):
+        option("prompt/box", jitter_pixels=pixels, jitter_fraction=fraction)
+    for change in ({"jitter_pixels": -0.1}, {"jitter_fraction": -0.1}, {"jitter_fraction": 1.01}, {"jitter": "much"}):
+        with pytest.raises(ValueError, match="validation error"):
+            option("prompt/box", **change)
+    with pytest.raises(ValueError, match="finite"):
+        TypeAdapter(BoxPrompt).validate_python(
+            {"jitter": "uniform", "jitter_pixels": float("inf"), "jitter_fraction": 0.0, "jitter_evaluation": False}
+        )

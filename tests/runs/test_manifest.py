@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from lora_sam.core.errors import AdapterError, TrainingError
+from lora_sam.core.version import __version__
 from lora_sam.runs.manifest import (
     MANIFEST,
     adapter_digest,
@@ -127,3 +130,51 @@ def test_a_directory_that_cannot_be_written_says_why(
     message = rf"merged cannot be written: .*{told}; make room .*then: {REMEDY}$"
     with pytest.raises(AdapterError, match=message), step_directory(tmp_path / "merged", REMEDY):
         pass
+
+
+def test_a_manifest_is_whole_and_readable(made: Path) -> None:
+    text = (made / MANIFEST).read_text()
+    values = json.loads(text)
+    assert list(values) == ["checks", "files", "lora_sam", "made_from", "schema_version", "settings", "step"]
+    assert text == json.dumps(values, indent=2) + "\n"
+    assert (values["schema_version"], values["step"], values["lora_sam"]) == (1, "merge", __version__)
+    assert values["files"]["sam.bin"] == hashlib.sha256(b"weights").hexdigest()
+    # written again, it is no file of its own
+    again = write_step(made, "merge", made_from=ORIGIN, settings=SETTINGS, checks={})
+    assert set(again.files) == {"sam.bin", "inner/more.bin"}
+
+
+def test_a_step_without_inputs_and_files_is_whole(tmp_path: Path) -> None:
+    write_step(tmp_path, "merge", made_from={}, settings={}, checks={})
+    assert dict(require_step(tmp_path, "merge", {}, REMEDY).files) == {}
+    assert is_done(tmp_path, "merge", {}, {})
+
+
+def test_several_things_of_the_wrong_type_are_all_named(made: Path) -> None:
+    path = made / MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), "files": {"a": 3}, "checks": 3, "settings": []}))
+    with pytest.raises(AdapterError, match=r"is damaged \(settings, checks, files of the wrong type\)"):
+        read_step(made, "merge", REMEDY)
+
+
+def test_what_safetensors_cannot_write_is_told_and_nothing_stays(tmp_path: Path) -> None:
+    def fail(temporary: Path) -> None:
+        (temporary / "half").touch()
+        raise SafetensorError("the disk is full")
+
+    message = rf"merged cannot be written: .*the disk is full.*then: {REMEDY}$"
+    with pytest.raises(AdapterError, match=message), step_directory(tmp_path / "merged", REMEDY) as temporary:
+        fail(temporary)
+    assert list(tmp_path.iterdir()) == []
+    with step_directory(tmp_path / "merged", REMEDY) as temporary:
+        (temporary / "whole").touch()
+    assert [path.name for path in (tmp_path / "merged").iterdir()] == ["whole"]
+
+
+def test_what_a_killed_process_moved_aside_is_read(made: Path) -> None:
+    """Where names cannot be exchanged; the next who asks puts it back."""
+    leftover = made.with_name(".merged.0123abcd.lora_sam-tmp")
+    leftover.mkdir()
+    made.rename(leftover / "replaced")
+    assert require_step(made, "merge", ORIGIN, REMEDY).step == "merge"
+    assert made.is_dir()

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from lora_sam.core.errors import ConfigError, DataError
+from lora_sam.core.errors import AdapterError, ConfigError, DataError
 from lora_sam.core.run_directory import RunDirectory
 from lora_sam.data.splits import Splits
 from lora_sam.runs import places
-from lora_sam.runs.places import check_contents, opened, placed, write_splits
+from lora_sam.runs.places import check_contents, check_weights, opened, placed, write_splits
 
 
 @pytest.fixture
@@ -173,3 +173,88 @@ def test_of_very_many_images_one_digest_is_kept(project, option, monkeypatch) ->
     replace_an_outline(root / "data")
     with pytest.raises(DataError, match="trained on: labels of train were edited; labels of val were edited"):
         check_contents("resume=a", run, option("data/coco", root="data").open(0))
+
+
+@dataclass(frozen=True)
+class Base:
+    """What of the base a run writes down."""
+
+    source: str
+    sha256: str | None
+
+
+def test_weights_that_are_others_now_are_refused(project, option) -> None:
+    root, config = project
+    run, splits = RunDirectory(root / "run"), option("data/coco", root="data").open(0)
+    then, now = "a" * 64, "b" * 64
+    check_weights("resume=a", run, now)  # an older run says nothing
+    write_splits(run, splits, config, Base("base.pth", then))  # type: ignore[arg-type]
+    assert json.loads(run.splits.read_text())["base"] == {"source": "base.pth", "sha256": then}
+    check_weights("resume=a", run, then)
+    check_weights("resume=a", run, None)  # nobody knows
+    told = (
+        rf"^resume=a: the base weights 'base\.pth' are others now \(SHA-256 {now[:12]}, then '{then[:12]}'\), and what"
+    )
+    with pytest.raises(AdapterError, match=told):
+        check_weights("resume=a", run, now)
+    write_splits(run, splits, config, Base("drawn", None))  # type: ignore[arg-type]
+    check_weights("resume=a", run, now)
+    for base in (3, {"sha256": 3}):
+        run.splits.write_text(json.dumps({"base": base}))
+        check_weights("resume=a", run, now)
+
+
+def test_of_many_names_the_first_three_are_told(project, option) -> None:
+    root, _ = project
+    run = RunDirectory(root / "run")
+    splits = option("data/coco", root="data").open(0)
+    values = json.loads(run.splits.read_text())
+    for count, told in ((1, "'x0'"), (3, "'x0', 'x1', 'x2'"), (4, "'x0', 'x1', 'x2' and 1 more")):
+        more = [f"x{number}" for number in reversed(range(count))]
+        run.splits.write_text(json.dumps({**values, "train": [*values["train"], *more]}))
+        with pytest.raises(DataError, match=rf"on: train lacks {told}\. Put them back"):
+            check_contents("resume=a", run, splits)
+
+
+def test_where_a_run_found_its_data_is_written_as_a_whole_path(project, option, monkeypatch) -> None:
+    root, _ = project
+    run, splits = RunDirectory(root / "run"), option("data/coco", root="data").open(0)
+    monkeypatch.setenv("HOME", str(root))
+    write_splits(run, splits, {"data": {"root": "~/data"}, "model": {"checkpoint": None}, "seed": 3})
+    text = run.splits.read_text()
+    assert json.loads(text)["places"] == {"data.root": str(root / "data")}
+    assert text.startswith('{\n  "')
+    assert "base" not in json.loads(text)
+    assert {len(json.loads(text)["contents"]["train"][kind]) for kind in ("images", "labels")} == {len(splits.train)}
+
+
+def test_data_that_cannot_be_opened_are_told_with_the_option_of_the_step(project) -> None:
+    root, _ = project
+
+    class Absent:
+        def open_data(self) -> Splits:
+            raise DataError("data.root = x: not there; give data.root=...", "missing")
+
+    with pytest.raises(DataError, match=r"^data_root = x: not there; give data_root=\.\.\.$") as caught:
+        opened(RunDirectory(root / "run"), Absent(), "x")  # type: ignore[arg-type]
+    assert caught.value.kind == "missing"
+
+
+@pytest.mark.parametrize(("listed", "digests"), [(6, []), (5, ["train"])])
+def test_digests_of_as_many_images_as_are_listed_are_kept_each(project, option, monkeypatch, listed, digests) -> None:
+    root, config = project
+    monkeypatch.setattr(places, "_LISTED", listed)
+    run = RunDirectory(root / "run")
+    write_splits(run, option("data/coco", root="data").open(0), config)
+    saved = json.loads(run.splits.read_text())["contents"]
+    assert [name for name, one in saved.items() if isinstance(one["images"], str)] == digests
+
+
+def test_a_record_with_too_few_digests_says_nothing_of_the_others(project, option) -> None:
+    root, _ = project
+    run, splits = RunDirectory(root / "run"), option("data/coco", root="data").open(0)
+    values = json.loads(run.splits.read_text())
+    values["contents"]["train"]["images"] = values["contents"]["train"]["images"][:2]
+    del values["contents"]["val"]["labels"]
+    run.splits.write_text(json.dumps(values))
+    check_contents("resume=a", run, splits)

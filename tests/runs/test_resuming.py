@@ -10,10 +10,12 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from lora_sam.core.chosen import OPTION
 from lora_sam.core.errors import AdapterError, ConfigError, LoraSamError, TrainingError
 from lora_sam.core.moved import BEFORE
 from lora_sam.core.run_directory import RunDirectory
@@ -486,3 +488,59 @@ def test_a_checkpoint_that_is_gone_is_looked_for_and_one_that_is_there_is_not(tm
     assert settings_of(run).model.checkpoint is None
     weights.write_bytes(b"there")
     assert settings_of(run).model.checkpoint == str(weights)
+
+
+def test_nothing_is_told_where_latest_is_the_run_that_was_started_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunDirectory(tmp_path)
+    monkeypatch.setattr(resuming, "find_run", lambda _: run)
+    for later in (None, RunDirectory(tmp_path)):
+        monkeypatch.setattr(resuming, "last_started", lambda later=later: later)
+        resuming._tell_of_a_later_run()
+    assert capsys.readouterr().err == ""
+
+
+def test_what_became_of_a_later_run_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, later = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "later")
+    monkeypatch.setattr(resuming, "find_run", lambda _: run)
+    monkeypatch.setattr(resuming, "last_started", lambda: later)
+    for status, said in ((None, ""), (SimpleNamespace(status="killed"), " (killed)")):
+        monkeypatch.setattr(resuming, "read_status", lambda _, status=status: status)
+        resuming._tell_of_a_later_run()
+        assert f"started last: {later.root}{said} has saved nothing to go on from" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("as_it_is")
+def test_only_latest_asks_for_a_later_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(resuming, "_tell_of_a_later_run", lambda: asked.append(1))
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    resumed_config({**CONFIG, "resume": str(tmp_path)}, [f"resume={tmp_path}"])
+    assert asked == []
+    monkeypatch.setattr(resuming, "find_run", lambda _: RunDirectory(tmp_path))
+    resumed_config({**CONFIG, "resume": "latest"}, ["resume=latest"])
+    assert asked == [1]
+
+
+def test_a_configuration_that_is_missing_is_told(tmp_path: Path) -> None:
+    message = refused(AdapterError, lambda: settings_of(RunDirectory(tmp_path)))
+    assert message == f"{tmp_path / 'config.json'} is missing; give the directory of a finished run"
+
+
+def test_two_refused_keys_are_one_and_another(resume) -> None:
+    now = {"optim.lr": 0.01, "seed": 9}
+    message = refused(ConfigError, lambda: resume(["optim.lr=0.01"], now=now))
+    assert "is 0.01 now; a resumed run" in message
+    message = refused(ConfigError, lambda: resume(["optim.lr=0.01", "seed=9"], now=now))
+    assert "is 0.01 now (1 more differ); a resumed run" in message
+
+
+def test_the_option_by_which_a_group_was_chosen_is_no_value() -> None:
+    assert flat({"method": {OPTION: "lora", "rank": 8, "inner": {OPTION: "x", "a": None}}, "seed": 0}) == {
+        "method.rank": 8,
+        "method.inner.a": None,
+        "seed": 0,
+    }
