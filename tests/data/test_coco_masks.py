@@ -80,7 +80,9 @@ def lists_in_lists(levels: int) -> list[Any]:
 
 
 def test_polygons_that_a_tool_nested_too_deep_are_polygons() -> None:
-    assert all(encode(lists_in_lists(levels), SIZE) == encode(lists_in_lists(1), SIZE) for levels in range(5))
+    assert all(encode(lists_in_lists(levels), SIZE) == encode(lists_in_lists(1), SIZE) for levels in range(10))
+    with pytest.raises(DataError, match="not a flat list of finite numbers"):  # no tool does that
+        encode(lists_in_lists(10), SIZE)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +197,19 @@ def test_long_outlines_are_measured_exactly_before_they_are_refused() -> None:
         encode([far], size)
 
 
+@pytest.mark.parametrize(("strokes", "refused"), [(1000, False), (1002, True)])
+def test_outlines_of_two_million_pixels_are_the_longest(strokes: int, refused: bool) -> None:
+    zigzag = np.stack([np.arange(strokes) % 2 * 2000, np.linspace(0, 2000, strokes)], axis=1).ravel().tolist()
+    assert 2000 * strokes == MAX_OUTLINE + 4000 * refused
+    if refused:
+        with pytest.raises(DataError, match="has outlines of more than 2000000 pixels; simplify them or"):
+            encode([zigzag], (2000, 2000))
+        with pytest.raises(DataError, match="has outlines of more than 2000000 pixels"):
+            encode([zigzag[: strokes // 2 * 2], zigzag[: strokes // 2 * 2 + 4]], (2000, 2000))
+    else:
+        assert encode([zigzag], (2000, 2000))[1] > 0
+
+
 def test_polygons_whose_boxes_lie_inside_each_other_but_not_they_are_no_hole() -> None:
     triangle = [0, 0, 12, 0, 0, 12]
     corner = [4, 4, 11, 4, 11, 11, 4, 11]  # in the box of the triangle, and across its long side
@@ -258,6 +273,11 @@ def test_an_island_in_a_hole_is_part_of_the_object() -> None:
     for rings in ("auto", "even_odd"):
         np.testing.assert_array_equal(read(polygons, rings), filled(OUTER, HOLE, ISLAND))
     np.testing.assert_array_equal(read(polygons), filled(OUTER))
+    upright = (12, 3, 14, 11)
+    for rings in ("auto", "even_odd"):
+        np.testing.assert_array_equal(read([rectangle(*OUTER[:2], 16, 12), rectangle(*upright)], rings), filled(
+            (*OUTER[:2], 16, 12), upright
+        ))  # fmt: skip
     # whichever comes first
     np.testing.assert_array_equal(read(polygons[::-1], "auto"), filled(OUTER, HOLE, ISLAND))
 

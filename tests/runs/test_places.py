@@ -258,3 +258,15 @@ def test_a_record_with_too_few_digests_says_nothing_of_the_others(project, optio
     del values["contents"]["val"]["labels"]
     run.splits.write_text(json.dumps(values))
     check_contents("resume=a", run, splits)
+
+
+@pytest.mark.parametrize(("then", "now"), [(1, 20_000), (20_000, 1)])
+def test_digests_of_another_form_are_others(project, option, monkeypatch, then, now) -> None:
+    """A set that grew beyond what is listed, or shrank below it."""
+    root, config = project
+    run, splits = RunDirectory(root / "run"), option("data/coco", root="data").open(0)
+    monkeypatch.setattr(places, "_LISTED", then)
+    write_splits(run, splits, config)
+    monkeypatch.setattr(places, "_LISTED", now)
+    with pytest.raises(DataError, match=r"on: images of train were edited; images of val were edited; images of test"):
+        check_contents("resume=a", run, splits)
