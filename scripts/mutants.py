@@ -38,7 +38,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "lora_sam/data/reading/rle.py": ("tests/data/test_rle.py", "tests/data/test_coco_masks.py"),
     "lora_sam/data/transforms.py": ("tests/data/test_transforms.py", "tests/data/test_square_frame.py"),
     "lora_sam/evaluation/metrics.py": ("tests/evaluation/test_metrics.py",),
-    "lora_sam/evaluation/comparison.py": ("tests/evaluation/test_metrics.py",),
+    "lora_sam/evaluation/comparison.py": ("tests/evaluation/test_comparison.py",),
     "lora_sam/methods/adapted.py": ("tests/methods/test_adapted.py", "tests/methods/test_methods.py"),
     "lora_sam/models/checkpoints.py": ("tests/models/test_weight_files.py",),
     "lora_sam/prompts/boxes.py": ("tests/prompts/test_boxes.py", "tests/prompts/test_prompts.py"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -611,3 +612,35 @@ def test_one_process_at_a_time_is_in_a_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with beside.alone_in(tmp_path / "file" / "below"):  # who writes into it will say so
         pass
+
+
+def test_the_user_s_cache_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for said, place in (("", ".cache"), (None, ".cache"), ("~/own", "own"), (str(tmp_path / "xdg"), "xdg")):
+        if said is None:
+            monkeypatch.delenv("XDG_CACHE_HOME")
+        else:
+            monkeypatch.setenv("XDG_CACHE_HOME", said)
+        assert files.user_cache() == tmp_path / place / "lora_sam"
+
+
+def test_what_a_step_wrote_down_two_directories_up_is_of_another_step(tmp_path: Path) -> None:
+    write_text(tmp_path / "manifest.json", '{"files": {"a/b/part.bin": "far", "a/part.bin": "near"}}')
+    assert recorded_sha256(tmp_path / "a" / "b" / "part.bin") is None
+    assert recorded_sha256(tmp_path / "a" / "part.bin") == "near"
+
+
+@pytest.mark.parametrize("error", [AttributeError, OSError, TypeError])
+def test_a_system_that_cannot_exchange_names_replaces_all_the_same(
+    error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not Linux, an old C library, Windows."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    for text in ("old", "new"):
+        with atomic_directory(tmp_path / "adapter") as content:
+            (content / "a").write_text(text)
+        assert tree(tmp_path) == {"adapter/a": text}
