@@ -270,3 +270,13 @@ def test_what_was_resampled_is_told_of_images_groups_and_objects() -> None:
     ):  # fmt: skip
         some = [dataclasses.replace(one, group=group) for one, group in zip(scores, groups, strict=True)]
         assert summarize(some, 0)["resampled"] == said
+
+
+def test_nothing_where_nothing_is_is_perfect() -> None:
+    empty, pixel = np.zeros((1, 6, 8), np.bool_), square(6, 8, 2, 2, 1)[None]
+    perfect = summarize([score_image("a", ["x"], empty, empty)], 0)
+    assert (perfect["f1"], perfect["iou_pooled"], perfect["f1_interval"]) == (1, 1, [1, 1])
+    missed = summarize([score_image("a", ["x"], empty, pixel)], 0)
+    assert (missed["f1"], missed["iou_pooled"], missed["f1_interval"]) == (0, 0, [0, 0])
+    found = summarize([score_image("a", ["x"], pixel, pixel)], 0)
+    assert (found["f1"], found["iou_pooled"]) == (1, 1)
