@@ -528,7 +528,7 @@ def test_a_leftover_of_what_is_there_is_removed(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["adapter"]
 
 
-@pytest.mark.skipif(beside._fcntl is None, reason="needs locks")
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
 def test_where_nobody_can_tell_who_holds_it_a_leftover_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leftover = tmp_path / ".a.txt.0123abcd.lora_sam-tmp"
     leftover.touch()
@@ -538,7 +538,9 @@ def test_where_nobody_can_tell_who_holds_it_a_leftover_stays(tmp_path: Path, mon
 
     with monkeypatch.context() as patched:
         patched.setattr(beside._fcntl, "flock", no_locks)
+        before = os.listdir("/proc/self/fd")
         assert beside.hold(leftover) is None
+        assert len(os.listdir("/proc/self/fd")) == len(before)
         write_text(tmp_path / "b.txt", "x")  # files are written all the same
         with beside.alone_in(tmp_path):
             pass
@@ -587,7 +589,7 @@ def test_a_name_that_was_taken_for_a_leftover_is_made_again(tmp_path: Path, monk
     beside.let_go(held)
 
 
-@pytest.mark.skipif(beside._fcntl is None, reason="needs locks")
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
 def test_a_file_that_was_replaced_before_it_was_locked_is_not_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -595,9 +597,12 @@ def test_a_file_that_was_replaced_before_it_was_locked_is_not_held(
     path.touch()
     other.touch()
     flock = beside._fcntl.flock
-    monkeypatch.setattr(beside._fcntl, "flock", lambda *how: (flock(*how), os.replace(other, path)))
-    with pytest.raises(FileNotFoundError):
-        beside.hold(path)
+    before = len(os.listdir("/proc/self/fd"))
+    for gone in (lambda: os.replace(other, path), path.unlink):
+        monkeypatch.setattr(beside._fcntl, "flock", lambda *how, gone=gone: (flock(*how), gone()))
+        with pytest.raises(FileNotFoundError):
+            beside.hold(path)
+        assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.skipif(beside._fcntl is None, reason="needs locks")
@@ -644,3 +649,25 @@ def test_a_system_that_cannot_exchange_names_replaces_all_the_same(
         with atomic_directory(tmp_path / "adapter") as content:
             (content / "a").write_text(text)
         assert tree(tmp_path) == {"adapter/a": text}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc to tell which file was synced")
+def test_a_file_is_synced_before_it_is_renamed_and_its_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    replace = os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: events.append(Path(f"/proc/self/fd/{fd}").resolve().name))
+    monkeypatch.setattr(os, "replace", lambda a, b: (events.append("rename"), replace(a, b)))
+    with atomic_path(tmp_path / "a") as temporary:
+        temporary.touch()
+    assert events == [temporary.name, "rename", tmp_path.name]
+
+
+def test_what_was_moved_aside_is_back_before_anything_is_written(tmp_path: Path) -> None:
+    leftover = tmp_path / ".adapter.0123abcd.lora_sam-tmp"
+    (leftover / "replaced").mkdir(parents=True)
+    (leftover / "replaced" / "a").write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_directory(tmp_path / "adapter") as content:
+        write_half(content / "a")
+    assert tree(tmp_path) == {"adapter/a": "old"}

@@ -296,6 +296,23 @@ def test_every_key_of_every_option_may_be_missing() -> None:
                 assert (found, filled) == (expected, (key,))
 
 
+def test_where_several_files_agree_as_much_the_default_of_the_group_fills() -> None:
+    """Of a group that names its class and nothing else, all files of that class do."""
+    whole = composed()
+    for group in GROUPS:
+        if group != "data":
+            found, _ = completed({**whole, group: {"_target_": whole[group]["_target_"]}})
+            expected = {key: BEFORE.get(f"{group}.{key}", value) for key, value in whole[group].items()}
+            assert found[group] == expected, group
+
+
+def test_a_mapping_that_is_a_value_is_left_as_it_is() -> None:
+    whole = composed("method=loha")
+    assert isinstance(whole["method"]["options"], dict)
+    shorter = changed(whole, {"method.options": {}})
+    assert completed(shorter) == (shorter, ())
+
+
 def test_a_run_older_than_the_rate_of_weights_of_the_base_goes_on_at_its_own() -> None:
     """All of its weights trained at `optim.lr`, and today's default would be a tenth of it for the mask decoder."""
     whole = composed("method=decoder")
