@@ -132,7 +132,7 @@ def tree(root: Path) -> dict[str, str]:
 
 
 def test_a_directory_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "adapter"
+    path = tmp_path / "very" / "deep" / "adapter"
     with atomic_directory(path) as content:
         (content / "a").write_text("old a")
         (content / "b").write_text("old b")

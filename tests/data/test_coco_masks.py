@@ -273,6 +273,8 @@ def test_an_island_in_a_hole_is_part_of_the_object() -> None:
     for rings in ("auto", "even_odd"):
         np.testing.assert_array_equal(read(polygons, rings), filled(OUTER, HOLE, ISLAND))
     np.testing.assert_array_equal(read(polygons), filled(OUTER))
+    corner = (5, 4, 13, 12)  # shares two sides with what it is cut out of
+    np.testing.assert_array_equal(read([rectangle(*OUTER), rectangle(*corner)], "auto"), filled(OUTER, corner))
     upright = (12, 3, 14, 11)
     for rings in ("auto", "even_odd"):
         np.testing.assert_array_equal(read([rectangle(*OUTER[:2], 16, 12), rectangle(*upright)], rings), filled(

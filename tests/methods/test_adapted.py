@@ -155,3 +155,14 @@ def test_a_long_reason_is_cut(option, tiny_sam, tmp_path, monkeypatch):
     with pytest.raises(AdapterError) as caught:
         adapted_module.load(tiny_sam(), tmp_path, trains_encoder=True)
     assert str(caught.value) == (f"{tmp_path}: the adapter cannot be loaded into this model: {'x' * 200} {'y' * 99}")
+
+
+@pytest.mark.parametrize("name", ["ssf", "lora_fa"])
+def test_layers_that_fold_are_gone_once_merged(option, tiny_sam, name):
+    adapted = option(f"method/{name}", decoder="frozen").apply(tiny_sam())
+    disturb(adapted)
+    adapted.peft.requires_grad_(False)
+    tuned = logits(adapted.sam)
+    plain = option("model/tiny_random").empty().eval()
+    plain.load_state_dict(adapted.merge().state_dict(), strict=True)
+    assert (logits(plain) - tuned).abs().max() <= 1e-5

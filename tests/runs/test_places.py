@@ -270,3 +270,14 @@ def test_digests_of_another_form_are_others(project, option, monkeypatch, then, 
     monkeypatch.setattr(places, "_LISTED", now)
     with pytest.raises(DataError, match=r"on: images of train were edited; images of val were edited; images of test"):
         check_contents("resume=a", run, splits)
+
+
+def test_a_record_without_the_names_of_a_split_says_nothing_of_it(project, option) -> None:
+    root, _ = project
+    run, splits = RunDirectory(root / "run"), option("data/coco", root="data").open(0)
+    values = json.loads(run.splits.read_text())
+    append_a_byte(root / "data" / "images" / "val")
+    for names in (None, 3):
+        run.splits.write_text(json.dumps({**values, "train": names}))
+        with pytest.raises(DataError, match=r"on: images of val were edited: '\S+'\. Put them back"):
+            check_contents("resume=a", run, splits)
