@@ -19,7 +19,7 @@ CORRECTED = ("prompt=iterative", "prompt.point_share=1", "prompt.rounds=4", "eva
 
 def jobs(root: Path) -> dict[str, Job]:
     """The trainings by name; `root` is the set."""
-    of_nuclei = (*ON_NUCLEI, f"data.root={root}", *CORRECTED, "trainer.max_epochs=8")
+    of_nuclei = (*ON_NUCLEI, "evaluate_images=null", f"data.root={root}", *CORRECTED, "trainer.max_epochs=8")
     return {
         "nuclei": ("nuclei_lora", of_nuclei),
         "demo": ("demo", ("tracker=none", "evaluate_images=null", *CORRECTED)),

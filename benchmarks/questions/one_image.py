@@ -19,7 +19,7 @@ DRAWS = range(5)
 
 def jobs(root: Path) -> dict[str, Job]:
     """The trainings by name; `root` is the set."""
-    shared = (*ON_NUCLEI, f"data.root={root}", "evaluate_clicks=false", "trainer.overlays=0")
+    shared = (*ON_NUCLEI, f"data.root={root}", "evaluate_clicks=false", "evaluate_images=20", "trainer.overlays=0")
     return {f"draw_{draw}": ("one_image", (*shared, f"trainer.draw={draw}")) for draw in DRAWS}
 
 
