@@ -26,7 +26,7 @@ def test_every_run_is_what_the_question_says() -> None:
     jobs = [one for question in (without_prompts, clicks, one_image) for one in question.jobs(Path("nuclei")).items()]
     told = {name: settings_for(f"experiment={experiment}", *words) for name, (experiment, words) in jobs}
     assert list(told) == ["all", "nuclei", "demo", *(f"draw_{draw}" for draw in range(5))]
-    assert [one.evaluate_images for one in told.values()] == [60, None, None, 20, 20, 20, 20, 20]
+    assert [one.evaluate_images for one in told.values()] == [40, None, None, 20, 20, 20, 20, 20]
     assert {one.data.root for name, one in told.items() if name != "demo"} == {"nuclei"}
     assert [one.trainer.shots for one in told.values()] == [None, None, None, 1, 1, 1, 1, 1]
     assert [one.trainer.draw for one in told.values()][3:] == [0, 1, 2, 3, 4]
@@ -57,5 +57,5 @@ def test_the_base_is_the_same_in_all_runs() -> None:
 def test_an_answer_says_what_was_typed() -> None:
     wanted = without_prompts.jobs(Path("nuclei"))
     said = without_prompts.outcome_of(wanted, {"all": _run(0.3, 0.5)}, {}, ()).settings["jobs"]
-    words = [*without_prompts.ON_NUCLEI, "evaluate_clicks=false", "evaluate_images=60"]
+    words = [*without_prompts.ON_NUCLEI, "evaluate_clicks=false", "evaluate_images=40"]
     assert said == {"all": ["nuclei_everything", *words]}
