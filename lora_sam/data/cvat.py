@@ -67,9 +67,12 @@ def _pictures(root: Path) -> Iterator[Picture | DataError]:
             inside(root, file.relative_to(root).as_posix(), str(file))
             if file.stat().st_size > MAX_ANNOTATION_BYTES:
                 raise DataError(
-                    f"{file}: is larger than {MAX_ANNOTATION_BYTES // 2**30} GiB; split the data set.", "bad_annotation"
+                    f"{file}: is larger than {MAX_ANNOTATION_BYTES // 2**30} GiB; split the data set.", "too_large"
                 )
             tree = parse(file).getroot()
+        except DataError as error:
+            yield error
+            continue
         except (ParseError, DefusedXmlException, ValueError) as error:
             yield DataError(
                 f"{file}: is not valid XML ({shown(str(error))}); export it from CVAT again.", "bad_annotation"
@@ -77,9 +80,6 @@ def _pictures(root: Path) -> Iterator[Picture | DataError]:
             continue
         except OSError as error:
             yield DataError(f"{file}: cannot be read ({error.strerror}); check its permissions.", "unreadable_file")
-            continue
-        except DataError as error:
-            yield error
             continue
         if tree.tag != "annotations":
             continue

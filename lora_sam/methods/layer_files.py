@@ -40,6 +40,8 @@ def put_in_saved(sam: Sam, directory: Path) -> None:
         if description is not None:
             with torch.random.fork_rng(devices=[]):  # layers draw weights that are overwritten at once
                 put_in(sam, description)
+    except AdapterError:
+        raise
     except ValueError as error:
         raise AdapterError(f"{directory / WEIGHTS}: {error}; train again or restore the file") from error
 

@@ -213,6 +213,8 @@ def read_dataset_meta(file: Path) -> ClassTable:
     """
     try:
         content = json.loads("\n".join(read_lines(file)), object_pairs_hook=without_repeats)
+    except DataError:
+        raise
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: is not valid JSON ({error}); export it again.", "bad_annotation") from error
     names = _names(content, file)

@@ -83,6 +83,8 @@ def packed_bitmap(text: object, *, zipped: bool) -> NDArray[np.bool_]:
             if "A" in picture.getbands() or "transparency" in picture.info:
                 return np.asarray(picture.convert("RGBA"))[..., 3] > 0
             return np.asarray(picture.convert("L") if picture.mode not in ("1", "L", "P") else picture) > 0
+    except DataError:
+        raise
     except (binascii.Error, ValueError, zlib.error, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(
             f"has a damaged bitmap ({str(error) or type(error).__name__}); export it again", "bad_rle"

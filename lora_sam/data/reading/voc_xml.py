@@ -29,6 +29,8 @@ def declared_size(path: Path) -> tuple[int, int] | None:
                 f"{path}: is larger than {MAX_XML_BYTES // 2**20} MiB; is it an annotation of one image?", "too_large"
             )
         annotation = fromstring(path.read_bytes(), forbid_dtd=True)
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}); check its permissions.", "unreadable_file"
