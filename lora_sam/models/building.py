@@ -75,7 +75,7 @@ def build(
             if (other := other_model(path, model.architecture())) is not None:
                 note(other)
             scores = scores if found is META else found
-            # hashing leaves the interpreter to others; reading and drawing weights that are overwritten take one core only
+            # hashing leaves the interpreter to others; reading, and drawing weights that are overwritten, take one core
             with ThreadPoolExecutor(1) as aside:
                 of_file = aside.submit(sha256_of, path)
                 state, layers = _read(path, family)
