@@ -75,10 +75,10 @@ def build(
             if (other := other_model(path, model.architecture())) is not None:
                 note(other)
             scores = scores if found is META else found
-            # hashing leaves the interpreter to others; reading, and drawing weights that are overwritten, take one core
+            state, layers = _read(path, family)
+            # hashing leaves the interpreter to others, and drawing weights that are overwritten takes one core only
             with ThreadPoolExecutor(1) as aside:
                 of_file = aside.submit(sha256_of, path)
-                state, layers = _read(path, family)
                 sam = fill(state, path)
                 sha256 = of_file.result()
             of_tensors = partial(_digest_in_file, path.absolute(), family, sha256)
