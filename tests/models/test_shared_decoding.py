@@ -215,7 +215,7 @@ def test_how_many_at_once_does_not_matter(
 ) -> None:
     sam = whole(option)
     expected = gradients(plain, sam, kind)
-    monkeypatch.setattr(decode, "PROMPTS_AT_ONCE", at_once)
+    monkeypatch.setattr(decode, "PIXELS_AT_ONCE", at_once * EMBEDDINGS.shape[2] * EMBEDDINGS.shape[3])
     found = gradients(shared, sam, kind)
     assert_near(found[0], expected[0], 1e-5)
     for name, gradient in found[2].items():
