@@ -57,6 +57,8 @@ class Predict:
         adapter: False predicts with the base, as it was before training; torch only.
         points_per_side: Without prompts: points along each side of an image that are tried; null takes as many as the
             run found its objects with.
+        holes_per_side: Without prompts: points along each side of a second, finer grid, which are tried only where no
+            mask was found; finds small objects between the first points. null for none.
         predicted_iou: Without prompts: masks whose predicted IoU is not above this are left out; null takes the
             threshold of the weights.
         stability: Without prompts: masks that are less stable are left out; null takes the threshold of the weights.
@@ -86,6 +88,7 @@ class Predict:
     backend: Literal["torch"] | BackEndName
     adapter: bool
     points_per_side: Annotated[int, Field(ge=1, le=MOST_PER_SIDE)] | None
+    holes_per_side: Annotated[int, Field(ge=1, le=MOST_PER_SIDE)] | None
     predicted_iou: Annotated[float, Field(ge=0, le=1)] | None
     stability: Annotated[float, Field(ge=0, le=1)] | None
     box_overlap: Annotated[float, Field(ge=0, le=1)] | None
@@ -181,6 +184,7 @@ class Predict:
         weights = identity(run, name, self._base())
         automatic = AutomaticMasks(
             points_per_side=self.points_per_side,
+            holes_per_side=self.holes_per_side,
             predicted_iou=self.predicted_iou,
             stability=self.stability,
             box_overlap=self.box_overlap,
@@ -253,10 +257,8 @@ class Predict:
         """Settings of what is made of an encoded image."""
         if prompts is not None:
             return {"prompts": prompts.kind, "multimask": self.multimask}
-        return {
-            "prompts": None,
-            **vars(automatic.completed(scores)),
-        }
+        holes = {} if self.holes_per_side is None else {"holes_per_side": self.holes_per_side}
+        return {"prompts": None, **vars(automatic.completed(scores)), **holes}
 
     def typed(self, **changes: Any) -> str:
         """The command that does the same again, with some options changed."""

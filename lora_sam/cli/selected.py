@@ -97,7 +97,7 @@ def _described(
     """Features of what goes through the model as one, and how far adapter and base differ there."""
     from lora_sam.core.structures import Prompts
     from lora_sam.evaluation.choosing import PER_SIDE, described, disagreement
-    from lora_sam.predictors.automatic import grid_points
+    from lora_sam.predictors.grid import grid_points
 
     size = (image.shape[0], image.shape[1])
     features = described(tuned.embedding(image), tuned.frame.extent(size), tuned.frame.side)

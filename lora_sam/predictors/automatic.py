@@ -17,6 +17,7 @@ from lora_sam.core.mask_files import coco_of, labels_of, save_masks
 from lora_sam.core.predictor import Predictor
 from lora_sam.core.scores import MOST_PER_SIDE, MaskChoice, Ranking, Scores
 from lora_sam.core.structures import Prompts
+from lora_sam.predictors.grid import grid_points, points_in_holes
 from lora_sam.predictors.pictures import pixels_of
 from lora_sam.predictors.prompting import size_of
 
@@ -47,6 +48,8 @@ class AutomaticMasks:
         box_overlap: Of two masks whose boxes have a higher IoU, that with the lower score is left out.
         masks: Which masks of a point are looked at: the `three` for ambiguous prompts, or the `single` one.
         ranking: The score: predicted IoU (`iou`), or its product with stability (`iou_stability`).
+        holes_per_side: Points along each side of a second grid, tried only where no mask of the first is left: objects
+            that lie between points of a coarse grid are found for less than a fine one takes. None for no second grid.
     """
 
     points_per_side: Annotated[int, Field(ge=1, le=MOST_PER_SIDE)] | None = None
@@ -56,6 +59,7 @@ class AutomaticMasks:
     box_overlap: Annotated[float, Field(ge=0, le=1)] | None = None
     masks: MaskChoice | None = None
     ranking: Ranking | None = None
+    holes_per_side: Annotated[int, Field(ge=1, le=MOST_PER_SIDE)] | None = None
 
     def generate(
         self, predictor: Predictor, image: Picture, *, on_points: Callable[[int, int], None] | None = None
@@ -65,7 +69,7 @@ class AutomaticMasks:
         Args:
             predictor: Any predictor that offers four masks per prompt.
             image: As `pixels_of` takes it: RGB, uint8 [H, W, 3], a path, a picture of Pillow, or a tensor.
-            on_points: Called with (points done, all points) after each part.
+            on_points: Called with (points done, all points so far) after each part; a second grid comes on top.
 
         Raises:
             DataError: the image is not uint8 RGB, or cannot be read.
@@ -74,20 +78,23 @@ class AutomaticMasks:
         # all points of an image go through one adapter, whatever another thread chooses meanwhile
         predictor = getattr(predictor, "current", predictor)
         size, least = size_of(pixels), self.completed(predictor.scores)
-        points = grid_points(least.points_per_side, size)
-        parts = []
-        for part in _parts(points, size):
-            parts.append(self._filtered(predictor, pixels, part, least))
-            if on_points is not None:
-                on_points(min(len(points), sum(p.tried for p in parts)), len(points))
-        packed, scores, predicted, stability, boxes, chosen = (
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("packed", "scores", "predicted", "stability", "boxes", "points")
-        )
-        kept = suppress(boxes, scores, least.box_overlap)
-        masks = np.unpackbits(packed[kept], axis=1, count=size[0] * size[1]).reshape(len(kept), *size).astype(np.bool_)
-        why = None if len(kept) else _why_nothing(parts, least)
-        return FoundMasks(masks, scores[kept], stability[kept], chosen[kept], predicted[kept], why)
+        parts: list[_Part] = []
+
+        def tried(points: NDArray[np.float32]) -> _Part:
+            """What is left of all points so far."""
+            count = len(points) + sum(part.tried for part in parts)
+            for some in _parts(points, size):
+                parts.append(self._filtered(predictor, pixels, some, least))
+                if on_points is not None:
+                    on_points(sum(part.tried for part in parts), count)
+            return _joined(parts, least)
+
+        best = tried(grid_points(least.points_per_side, size))
+        if self.holes_per_side is not None:
+            holes = points_in_holes(self.holes_per_side, best.masks(size), least.points_per_side)
+            best = tried(holes) if len(holes) else best
+        why = None if len(best.scores) else _why_nothing(parts, least)
+        return FoundMasks(best.masks(size), best.scores, best.stability, best.points, best.predicted, why)
 
     def completed(self, scores: Scores) -> Scores:
         """The thresholds that are set, and those of some weights for the others."""
@@ -174,12 +181,25 @@ class _Part:
     boxes: NDArray[np.float32]
     points: NDArray[np.float32]
 
+    def masks(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """bool [N, H, W]."""
+        bits = np.unpackbits(self.packed, axis=1, count=size[0] * size[1])
+        return bits.reshape(len(bits), *size).astype(np.bool_)
 
-def grid_points(per_side: int, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Centres (x, y) of `per_side` x `per_side` equal cells of an image of `size` = (height, width), row by row."""
-    steps = (np.arange(per_side) + 0.5) / per_side
-    x, y = np.meshgrid(steps * size[1], steps * size[0])
-    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+
+def _joined(parts: Sequence[_Part], least: Scores) -> _Part:
+    """What is left of several parts together: masks whose boxes overlap once each, by falling score."""
+    every = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("packed", "scores", "predicted", "stability", "boxes", "points")
+    }
+    kept = suppress(every["boxes"], every["scores"], least.box_overlap)
+    return _Part(
+        tried=sum(part.tried for part in parts),
+        best_score=max(part.best_score for part in parts),
+        best_stability=max(part.best_stability for part in parts),
+        **{name: values[kept] for name, values in every.items()},
+    )
 
 
 def masks_of(count: int, choice: MaskChoice) -> slice:
@@ -210,8 +230,8 @@ def _above(scores: NDArray[np.float32], least: float) -> NDArray[np.bool_]:
 
 def _why_nothing(parts: list[_Part], least: Scores) -> str:
     """Why no mask is left of any point, and what to change."""
-    points = sum(part.tried for part in parts)
-    score, stability = (max(getattr(part, name) for part in parts) for name in ("best_score", "best_stability"))
+    every = _joined(parts, least)
+    points, score, stability = every.tried, every.best_score, every.best_stability
     what = "predicted IoU" if least.ranking == "iou" else "predicted IoU times stability"
     if stability < 0:
         return (

@@ -18,13 +18,13 @@ from lora_sam.evaluation.average_precision import encode_masks, overlaps_of, sha
 from lora_sam.evaluation.metrics import mask_iou
 from lora_sam.predictors.automatic import (
     boxes_within,
-    grid_points,
     looked_at,
     masks_of,
     score_of,
     stabilities_of,
     suppress,
 )
+from lora_sam.predictors.grid import grid_points
 
 if TYPE_CHECKING:
     from lora_sam.data.sources import SampleSource

@@ -48,7 +48,7 @@ def points_per_side(train: SampleSource, seed: int) -> int:
     An object that no point lies on is hardly found without a prompt, however good the model is. Objects of at most
     `MOST_IMAGES` training images are counted, each once.
     """
-    from lora_sam.predictors.automatic import grid_points
+    from lora_sam.predictors.grid import grid_points
     from lora_sam.prompts.everything import ENOUGH, PER_SIDE
 
     hit, objects = np.zeros(len(PER_SIDE), np.int64), 0

@@ -123,6 +123,17 @@ def test_thresholds_are_those_fitted_for_the_weights_unless_given(place: Path) -
         assert len(masks_in(output)["1.png"]) <= 9  # the single mask of each point
 
 
+def test_a_second_grid_is_another_prediction(place: Path) -> None:
+    few = {"max_images": 1, **ANY}
+    options(**few).perform()
+    options(**few, holes_per_side=4).perform()
+    first, second = (
+        json.loads((place / "predictions" / name / "predictions.json").read_text())["settings"]
+        for name in ("photos", "photos-2")
+    )
+    assert second == {**first, "holes_per_side": 4}
+
+
 def test_everything_in_an_image_and_all_that_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert options(formats=["coco", "labels", "overlays"], **ANY).perform() == 0
     said, warned = capsys.readouterr()

@@ -17,7 +17,8 @@ from lora_sam.core.predictor import AllMasks
 from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Prompts
 from lora_sam.models.projections import fuse_projections
-from lora_sam.predictors.automatic import AutomaticMasks, grid_points, stability_of, suppress
+from lora_sam.predictors.automatic import AutomaticMasks, stability_of, suppress
+from lora_sam.predictors.grid import grid_points
 from lora_sam.predictors.torch_predictor import TorchPredictor
 
 
@@ -120,6 +121,65 @@ def test_a_decoder_without_the_three_masks_is_told(
         found = AutomaticMasks(points_per_side=2, predicted_iou=0, stability=0, masks=masks).generate(predictor, image)
         assert len(found.masks)
         assert capsys.readouterr().err.partition(",")[0] == told
+
+
+class Colours:
+    """Segments what has the colour of the point, and counts the points."""
+
+    image_size, scores = 64, META
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[float, float]] = []
+
+    def predict_all(self, image: Any, prompts: Prompts, **_: Any) -> AllMasks:
+        assert prompts.points is not None
+        points = prompts.points[:, 0]
+        self.asked += [(float(x), float(y)) for x, y in points]
+        colours = image[points[:, 1].astype(int), points[:, 0].astype(int), 0]
+        logits = np.where(image[None, :, :, 0] == colours[:, None, None], 10, -10).astype(np.float32)
+        scores = np.where(colours > 0, 0.95, 0.0).astype(np.float32)
+        return AllMasks(logits[:, None], scores[:, None], np.zeros((len(points), 1, 1, 1), np.float32))
+
+
+def test_a_second_grid_finds_what_lies_between_the_first_points() -> None:
+    image = np.zeros((60, 80, 3), np.uint8)
+    image[5:45, 5:35] = 1
+    image[48:54, 62:68] = 2
+    image[20:26, 62:68] = 3  # between the points of both grids
+    coarse, finer, fine = (
+        AutomaticMasks(points_per_side=2), AutomaticMasks(points_per_side=2, holes_per_side=8),
+        AutomaticMasks(points_per_side=8),
+    )  # fmt: skip
+    predictors = [Colours() for _ in range(3)]
+    found = [one.generate(predictor, image) for one, predictor in zip((coarse, finer, fine), predictors, strict=True)]
+    assert [len(one.masks) for one in found] == [1, 2, 2]
+    for mask in found[1].masks:
+        assert any(np.array_equal(mask, other) for other in found[2].masks)
+    asked = [len(predictor.asked) for predictor in predictors]
+    assert asked[0] == 4
+    assert 4 < asked[1] < asked[2] == 64
+    assert not any(image[int(y), int(x), 0] == 1 for x, y in predictors[1].asked[4:])
+    calls: list[tuple[int, int]] = []
+    finer.generate(Colours(), image, on_points=lambda done, count: calls.append((done, count)))
+    assert calls == [(4, 4), (asked[1], asked[1])]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shared"), [(2, 6, 4), (3, 9, 9), (2, 4, 0), (3, 3, 9), (6, 2, 4), (5, 1, 1)]
+)
+def test_no_point_is_asked_twice(first: int, second: int, shared: int) -> None:
+    predictor = Colours()
+    image = np.zeros((60, 80, 3), np.uint8)
+    found = AutomaticMasks(points_per_side=first, holes_per_side=second).generate(predictor, image)
+    assert len({(round(x, 3), round(y, 3)) for x, y in predictor.asked}) == len(predictor.asked)
+    assert len(predictor.asked) == first**2 + second**2 - shared
+    assert f" from {len(predictor.asked)} points" in str(found.nothing)
+
+
+def test_without_a_hole_nothing_is_asked_again() -> None:
+    predictor = Colours()
+    found = AutomaticMasks(points_per_side=2, holes_per_side=8).generate(predictor, np.ones((60, 80, 3), np.uint8))
+    assert (len(found.masks), len(predictor.asked)) == (1, 4)
 
 
 def test_the_grid_lies_in_the_middle_of_its_cells() -> None:
