@@ -63,7 +63,8 @@ def fit(weights: Path, file: Path, images: int, overrides: list[str], also: Sequ
     from lora_sam.models.projections import fuse_projections
     from lora_sam.predictors.torch_predictor import TorchPredictor
     from lora_sam.prompts import PointPrompt
-    from lora_sam.training.fitted_scores import all_candidates, fit_lines, fit_scores, predicted_and_actual
+    from lora_sam.training.fitted_lines import fit_lines, predicted_and_actual
+    from lora_sam.training.fitted_scores import all_candidates, fit_scores
     from lora_sam.training.settings import settings_from
 
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_directory())):

@@ -64,6 +64,7 @@ class Predict:
         stability: Without prompts: masks that are less stable are left out; null takes the threshold of the weights.
         box_overlap: Without prompts: of two masks whose boxes overlap by a higher IoU, the one with the lower score is
             left out; null takes what was fitted for the weights.
+        mask_overlap: Without prompts: the same of the masks themselves, of those that are left then; 1 leaves all.
         multimask: With prompts: of SAM's three masks for ambiguous prompts, take the one with the highest predicted
             IoU, instead of the single mask.
         tile: Images larger than those of the training are cut into tiles, so that objects keep their scale: auto cuts
@@ -92,6 +93,7 @@ class Predict:
     predicted_iou: Annotated[float, Field(ge=0, le=1)] | None
     stability: Annotated[float, Field(ge=0, le=1)] | None
     box_overlap: Annotated[float, Field(ge=0, le=1)] | None
+    mask_overlap: Annotated[float, Field(ge=0, le=1)] | None
     multimask: bool
     tile: Tile
     halo: Annotated[int, Field(ge=0)] | None
@@ -188,6 +190,7 @@ class Predict:
             predicted_iou=self.predicted_iou,
             stability=self.stability,
             box_overlap=self.box_overlap,
+            mask_overlap=self.mask_overlap,
         )
         of_base = facts["base"].get("scores", facts.get("scores"))
         scores = scores_of(of_base if name == "base" else facts.get("scores"))
@@ -258,7 +261,10 @@ class Predict:
         if prompts is not None:
             return {"prompts": prompts.kind, "multimask": self.multimask}
         holes = {} if self.holes_per_side is None else {"holes_per_side": self.holes_per_side}
-        return {"prompts": None, **vars(automatic.completed(scores)), **holes}
+        # without what is as it always was: predictions that were made before there was a choice are still the same
+        always = {"mask_overlap": Scores.mask_overlap}
+        asked = {name: value for name, value in vars(automatic.completed(scores)).items() if always.get(name) != value}
+        return {"prompts": None, **asked, **holes}
 
     def typed(self, **changes: Any) -> str:
         """The command that does the same again, with some options changed."""

@@ -36,6 +36,8 @@ class Scores:
         stability: Masks whose stability is below this are left out, 0 to 1.
         stability_offset: Stability is the IoU of the mask at the logits +offset and -offset; more than 0.
         box_overlap: Of two masks whose boxes have a higher IoU, that with the lower score is left out, 0 to 1.
+        mask_overlap: Of the masks that are left then, two with a higher IoU are the same object: that with the lower
+            score is left out, 0 to 1. Specks that lie apart make boxes of equal masks unlike each other. 1 leaves all.
         masks: Which masks of a point are looked at.
         ranking: What the score is.
         points_per_side: Points along each side of an image that find the objects that the weights were trained on.
@@ -45,6 +47,7 @@ class Scores:
     stability: float
     stability_offset: float
     box_overlap: float = 0.7
+    mask_overlap: float = 1.0
     masks: MaskChoice = "three"
     ranking: Ranking = "iou"
     points_per_side: int = 16

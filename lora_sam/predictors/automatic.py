@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ from lora_sam.core.structures import Prompts
 from lora_sam.predictors.grid import grid_points, points_in_holes
 from lora_sam.predictors.pictures import pixels_of
 from lora_sam.predictors.prompting import size_of
+from lora_sam.predictors.suppression import boxes_within, different, iou_of_bits, stability_of, suppress
 
 if TYPE_CHECKING:
     from lora_sam.core.predictor import Picture
@@ -46,6 +48,8 @@ class AutomaticMasks:
         stability: Masks whose stability is below this are left out.
         stability_offset: Stability is the IoU of the mask at the logits +offset and -offset.
         box_overlap: Of two masks whose boxes have a higher IoU, that with the lower score is left out.
+        mask_overlap: Of the masks that are left then, two with a higher IoU are one object: that with the lower score
+            is left out. Segment Anything compares boxes alone, which specks beside an object pull apart.
         masks: Which masks of a point are looked at: the `three` for ambiguous prompts, or the `single` one.
         ranking: The score: predicted IoU (`iou`), or its product with stability (`iou_stability`).
         holes_per_side: Points along each side of a second grid, tried only where no mask of the first is left: objects
@@ -57,6 +61,7 @@ class AutomaticMasks:
     stability: Annotated[float, Field(ge=0, le=1)] | None = None
     stability_offset: Annotated[float, Field(ge=0)] | None = None
     box_overlap: Annotated[float, Field(ge=0, le=1)] | None = None
+    mask_overlap: Annotated[float, Field(ge=0, le=1)] | None = None
     masks: MaskChoice | None = None
     ranking: Ranking | None = None
     holes_per_side: Annotated[int, Field(ge=1, le=MOST_PER_SIDE)] | None = None
@@ -188,12 +193,14 @@ class _Part:
 
 
 def _joined(parts: Sequence[_Part], least: Scores) -> _Part:
-    """What is left of several parts together: masks whose boxes overlap once each, by falling score."""
+    """What is left of several parts together: each object once, by falling score."""
     every = {
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in ("packed", "scores", "predicted", "stability", "boxes", "points")
     }
     kept = suppress(every["boxes"], every["scores"], least.box_overlap)
+    if least.mask_overlap < 1:
+        kept = kept[different(partial(iou_of_bits, every["packed"][kept]), len(kept), least.mask_overlap)]
     return _Part(
         tried=sum(part.tried for part in parts),
         best_score=max(part.best_score for part in parts),
@@ -245,63 +252,7 @@ def _why_nothing(parts: list[_Part], least: Scores) -> str:
     )
 
 
-def stability_of(logits: NDArray[np.float32], offset: float) -> NDArray[np.float32]:
-    """IoU of each mask of [N, H, W] at the logits +offset and -offset; 0 for a mask that is empty at both."""
-    found: NDArray[np.float32] = stabilities_of(logits, (offset,))[0]
-    return found
-
-
-def stabilities_of(logits: NDArray[np.float32], offsets: Sequence[float]) -> NDArray[np.float32]:
-    """`stability_of` N masks at each of several offsets, float32 [offsets, N]."""
-    widest = -max(offsets)
-    found = np.zeros((len(offsets), len(logits)), np.float32)
-    for row, mask in enumerate(logits):
-        outermost = mask > widest
-        down, across = np.flatnonzero(outermost.any(axis=1)), np.flatnonzero(outermost.any(axis=0))
-        if not len(down):
-            continue
-        part = mask[down[0] : down[-1] + 1, across[0] : across[-1] + 1]
-        for place, offset in enumerate(offsets):
-            inner, outer = np.count_nonzero(part > offset), np.count_nonzero(part > -offset)
-            found[place, row] = inner / outer if outer else 0
-    return found
-
-
-def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32], overlap: float) -> NDArray[np.intp]:
-    """Non-maximum suppression: indices by falling score, without boxes that overlap a better one by an IoU above."""
-    order = np.argsort(-scores, kind="stable")
-    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    kept: list[int] = []
-    while len(order):
-        best, order = int(order[0]), order[1:]
-        kept.append(best)
-        sides = np.minimum(boxes[order, 2:], boxes[best, 2:]) - np.maximum(boxes[order, :2], boxes[best, :2])
-        shared = np.prod(np.maximum(sides, 0), axis=1)
-        union = area[order] + area[best] - shared
-        # two boxes without area share nothing
-        order = order[~(shared > overlap * union)]
-    return np.array(kept, np.intp)
-
-
 def _parts(points: NDArray[np.float32], size: tuple[int, int]) -> Iterator[NDArray[np.float32]]:
     step = max(1, min(64, _LOGITS_AT_ONCE // (4 * size[0] * size[1])))
     for start in range(0, len(points), step):
         yield points[start : start + step]
-
-
-def boxes_within(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """XYXY of the first and last pixel of each mask (as Segment Anything measures overlap), zeros for an empty one."""
-    rows: NDArray[np.bool_] = np.any(masks, axis=2)
-    columns: NDArray[np.bool_] = np.any(masks, axis=1)
-    height, width = masks.shape[1:]
-    boxes = np.stack(
-        [
-            columns.argmax(axis=1),
-            rows.argmax(axis=1),
-            width - 1 - columns[:, ::-1].argmax(axis=1),
-            height - 1 - rows[:, ::-1].argmax(axis=1),
-        ],
-        axis=1,
-    ).astype(np.float32)
-    boxes[~np.any(rows, axis=1)] = 0
-    return boxes

@@ -1,4 +1,4 @@
-"""What a model's scores mean, measured on labelled images: lines for its predicted IoU, thresholds for its masks."""
+"""What a model's scores mean, measured on labelled images: thresholds for its masks."""
 
 from __future__ import annotations
 
@@ -14,17 +14,10 @@ from numpy.typing import NDArray
 from lora_sam.core.predictor import Predictor
 from lora_sam.core.scores import MaskChoice, Ranking, Scores
 from lora_sam.core.structures import Prompts, Sample
-from lora_sam.evaluation.average_precision import encode_masks, overlaps_of, share_inside
-from lora_sam.evaluation.metrics import mask_iou
-from lora_sam.predictors.automatic import (
-    boxes_within,
-    looked_at,
-    masks_of,
-    score_of,
-    stabilities_of,
-    suppress,
-)
+from lora_sam.evaluation.average_precision import EncodedMask, encode_masks, overlaps_of, share_inside
+from lora_sam.predictors.automatic import looked_at, masks_of, score_of
 from lora_sam.predictors.grid import grid_points
+from lora_sam.predictors.suppression import boxes_within, different, stabilities_of, suppress
 
 if TYPE_CHECKING:
     from lora_sam.data.sources import SampleSource
@@ -37,11 +30,9 @@ LEAST_STABILITY = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 GOOD = 0.5
 BOX_OVERLAP = 0.7
 OVERLAPS = (0.1, 0.3, 0.5, BOX_OVERLAP, 0.9)
-"""Overlaps of boxes that are tried."""
+"""Overlaps of boxes that are tried, and, with 1, those of masks."""
 _AT_ONCE = 8
 _IGNORED = 0.5  # a mask with more than this share of it on ignored pixels is neither right nor wrong
-SLOPES = 0.25, 4.0
-"""Least and largest slope of a line: beyond, the head knows nothing, and a line would only hide that."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +45,7 @@ class Candidates:
         boxes: XYXY of the masks, float32 [N, 4].
         overlaps: IoU with each of the M true masks, float64 [N, M].
         ignored: Masks that lie mostly on ignored pixels, bool [N]; None for none.
+        encoded: The N masks as RLE; empty where no overlap of masks is tried.
     """
 
     scores: NDArray[np.float32]
@@ -61,6 +53,7 @@ class Candidates:
     boxes: NDArray[np.float32]
     overlaps: NDArray[np.float64]
     ignored: NDArray[np.bool_] | None = None
+    encoded: tuple[EncodedMask, ...] = ()
 
 
 def candidates(
@@ -84,6 +77,7 @@ def all_candidates(
         choices: Which masks of a point.
     """
     parts: dict[MaskChoice, list[tuple[NDArray[Any], ...]]] = {choice: [] for choice in choices}
+    every: dict[MaskChoice, list[EncodedMask]] = {choice: [] for choice in choices}
     points, truth = grid_points(points_per_side, sample.size), encode_masks(sample.masks)
     crowd = None if sample.ignored is None else encode_masks(sample.ignored[None])[0]
 
@@ -103,10 +97,12 @@ def all_candidates(
             overlaps = overlaps_of(encoded, truth)
             stability = stabilities_of(logits, OFFSETS).T
             parts[choice].append((scores, stability, boxes_within(masks), overlaps, inside > _IGNORED))
+            every[choice].extend(encoded)
     made: dict[MaskChoice, Candidates] = {}
     for choice, columns_ in parts.items():
         scores, stability, boxes, overlaps, ignored = (np.concatenate(column) for column in zip(*columns_, strict=True))
-        made[choice] = Candidates(scores, np.ascontiguousarray(stability.T), boxes, overlaps, ignored)
+        stability = np.ascontiguousarray(stability.T)
+        made[choice] = Candidates(scores, stability, boxes, overlaps, ignored, tuple(every[choice]))
     return made
 
 
@@ -128,7 +124,8 @@ def fit_thresholds(images: Sequence[Candidates], masks: MaskChoice = "three") ->
 def fit_scores(images: Sequence[dict[MaskChoice, Candidates]]) -> tuple[Scores, float]:
     """All that `Scores` has, chosen for the best TP / (TP + FP + FN) at IoU 0.5, and that figure.
 
-    First which masks of a point, offset and stability; then, with these masks and this offset, overlap and ranking.
+    First which masks of a point, offset and stability; then, with these masks and this offset, ranking and overlap of
+    boxes; last, with this ranking and stability, how far boxes and masks of two objects overlap.
 
     Args:
         images: `all_candidates` of labelled images that were not trained on, at least one.
@@ -141,8 +138,15 @@ def fit_scores(images: Sequence[dict[MaskChoice, Candidates]]) -> tuple[Scores, 
         _Setting(number, least, overlap, ranking)
         for ranking, overlap, least in product(rankings, OVERLAPS, LEAST_STABILITY)
     ]
-    second = _best([image[choice] for image in images], choice, settings)
-    return second if second[1] > figure else (scores, figure)
+    chosen = [image[choice] for image in images]
+    second = _best(chosen, choice, settings)
+    scores, figure = second if second[1] > figure else (scores, figure)
+    if any(len(image.encoded) < len(image.scores) for image in chosen):
+        return scores, figure
+    both = product(OVERLAPS, OVERLAPS)
+    settings = [_Setting(number, scores.stability, boxes, scores.ranking, masks) for masks, boxes in both]
+    third = _best(chosen, choice, settings)
+    return third if third[1] > figure else (scores, figure)
 
 
 def fitted(
@@ -175,7 +179,8 @@ def fitted(
 
 def found_iou(image: Candidates, scores: Scores) -> NDArray[np.float64]:
     """IoU of each object that is found with these thresholds, 0 for each that is missed and each mask that is none."""
-    setting = _Setting(OFFSETS.index(scores.stability_offset), scores.stability, scores.box_overlap, scores.ranking)
+    offset = OFFSETS.index(scores.stability_offset)
+    setting = _Setting(offset, scores.stability, scores.box_overlap, scores.ranking, scores.mask_overlap)
     _, wrong, missed = _counts(image, setting)[LEAST_IOU.index(scores.predicted_iou)].tolist()
     kept = _kept(image, setting)
     ranked = score_of(image.scores, image.stability[setting.offset], setting.ranking)
@@ -185,12 +190,13 @@ def found_iou(image: Candidates, scores: Scores) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class _Setting:
-    """What is tried beside the least score: place of the offset, least stability, overlap of boxes, ranking."""
+    """What is tried beside the least score: place of the offset, least stability, overlaps, ranking."""
 
     offset: int
     stability: float
     overlap: float
     ranking: Ranking
+    mask_overlap: float = 1.0
 
 
 def _best(images: Sequence[Candidates], masks: MaskChoice, settings: Iterable[_Setting]) -> tuple[Scores, float]:
@@ -206,6 +212,7 @@ def _best(images: Sequence[Candidates], masks: MaskChoice, settings: Iterable[_S
                 stability=setting.stability,
                 stability_offset=OFFSETS[setting.offset],
                 box_overlap=setting.overlap,
+                mask_overlap=setting.mask_overlap,
                 masks=masks,
                 ranking=setting.ranking,
             )
@@ -234,7 +241,12 @@ def _kept(image: Candidates, setting: _Setting) -> NDArray[np.intp]:
     stability = image.stability[setting.offset]
     scores = score_of(image.scores, stability, setting.ranking)
     good = np.flatnonzero((scores > LEAST_IOU[0]) & (stability >= setting.stability))
-    return good[suppress(image.boxes[good], scores[good], setting.overlap)]
+    kept = good[suppress(image.boxes[good], scores[good], setting.overlap)]
+    if setting.mask_overlap == 1:
+        return kept
+    masks = [image.encoded[place] for place in kept]
+    overlaps = overlaps_of(masks, masks)
+    return kept[different(lambda place: overlaps[place, place + 1 :], len(kept), setting.mask_overlap)]
 
 
 def _matched(overlaps: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -247,42 +259,3 @@ def _matched(overlaps: NDArray[np.float64]) -> NDArray[np.float64]:
             open_[place] = False
             right[row] = overlaps[row, place]
     return right
-
-
-def line_of(predicted: NDArray[np.floating[Any]], actual: NDArray[np.floating[Any]]) -> tuple[float, float]:
-    """(slope, offset) of the line through predicted and actual IoU [N] with the least squared error.
-
-    Where predicted IoU says nothing about the actual one, the slope stays within `SLOPES` and the means agree.
-    """
-    predicted, actual = predicted.astype(np.float64), actual.astype(np.float64)
-    spread = float(predicted.var())
-    slope = float(np.cov(predicted, actual, bias=True)[0, 1] / spread) if spread > 1e-12 else 1.0
-    slope = float(np.clip(slope, *SLOPES))
-    return slope, float(actual.mean() - slope * predicted.mean())
-
-
-def fit_lines(
-    pairs: Sequence[tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]],
-) -> list[tuple[float, float]]:
-    """Four lines (slope, offset), from predicted and actual IoU [N, 4] of several images or kinds of prompts.
-
-    The single mask has its `line_of`. The three for ambiguous prompts share one: with a line each, another of the three
-    could become the best, and the order is what the model learned.
-    """
-    predicted, actual = (np.concatenate(column) for column in zip(*pairs, strict=True))
-    several = line_of(predicted[:, 1:].ravel(), actual[:, 1:].ravel())
-    return [line_of(predicted[:, 0], actual[:, 0]), several, several, several]
-
-
-def predicted_and_actual(
-    predictor: Predictor, sample: Sample, prompts: Iterable[Prompts]
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Predicted and actual IoU of all masks of several sets of prompts for the N objects of a sample, [sets * N, 4]."""
-    predicted, actual = [], []
-    for one in prompts:
-        for row in range(len(one)):  # four masks of every object at once would take gigabytes
-            found = predictor.predict_all(sample.image, one[row : row + 1])
-            masks = found.logits[0] > 0
-            predicted.append(found.scores[0])
-            actual.append(mask_iou(masks, np.broadcast_to(sample.masks[row], masks.shape)))
-    return np.stack(predicted), np.stack(actual)

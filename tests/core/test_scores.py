@@ -26,9 +26,9 @@ def test_weights_that_say_nothing_have_those_of_meta() -> None:
 def test_what_is_as_it_always_was_is_not_written() -> None:
     """So that earlier versions read it."""
     assert OWN.to_json() == {"predicted_iou": 0.55, "stability": 0.7, "stability_offset": 0.25}
-    further = replace(OWN, box_overlap=0.5, masks="single", ranking="iou_stability")
+    further = replace(OWN, box_overlap=0.5, mask_overlap=0.3, masks="single", ranking="iou_stability")
     assert from_metadata(further.to_metadata()) == scores_of(further.to_json()) == further
-    assert set(further.to_json()) - set(OWN.to_json()) == {"box_overlap", "masks", "ranking"}
+    assert set(further.to_json()) - set(OWN.to_json()) == {"box_overlap", "mask_overlap", "masks", "ranking"}
     denser = scores_of(replace(OWN, points_per_side=32).to_json())
     assert (denser.points_per_side, type(denser.points_per_side)) == (32, int)
 
@@ -40,7 +40,7 @@ def test_what_is_as_it_always_was_is_not_written() -> None:
         ([0.5, 0.7, 0.25], "scores need exactly"),
         (
             {**vars(OWN), "crops": 1},
-            "scores need exactly .*, and may have box_overlap, masks, ranking, points_per_side: crops?",
+            "scores need exactly .*, and may have box_overlap, mask_overlap, masks, ranking, points_per_side: crops?",
         ),
         ({**vars(OWN), "masks": "four"}, "scores.masks = 'four': must be three or single"),
         ({**vars(OWN), "ranking": ["iou"]}, "scores.ranking = .*: must be iou or iou_stability"),

@@ -17,8 +17,9 @@ from lora_sam.core.predictor import AllMasks
 from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Prompts
 from lora_sam.models.projections import fuse_projections
-from lora_sam.predictors.automatic import AutomaticMasks, stability_of, suppress
+from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.grid import grid_points
+from lora_sam.predictors.suppression import iou_of_bits, stability_of, suppress
 from lora_sam.predictors.torch_predictor import TorchPredictor
 
 
@@ -180,6 +181,40 @@ def test_without_a_hole_nothing_is_asked_again() -> None:
     predictor = Colours()
     found = AutomaticMasks(points_per_side=2, holes_per_side=8).generate(predictor, np.ones((60, 80, 3), np.uint8))
     assert (len(found.masks), len(predictor.asked)) == (1, 4)
+
+
+class Specks(Colours):
+    """Each point also gives a pixel of its own in the top row, so that no two boxes are alike."""
+
+    def predict_all(self, image: Any, prompts: Prompts, **options: Any) -> AllMasks:
+        found = super().predict_all(image, prompts, **options)
+        assert prompts.points is not None
+        for row, (x, _) in enumerate(prompts.points[:, 0]):
+            found.logits[row, 0, 0, int(7 * x) % 80] = 10
+        return found
+
+
+def test_equal_masks_with_a_speck_are_one_object() -> None:
+    image = np.zeros((60, 80, 3), np.uint8)
+    image[42:58, 42:58] = 1
+    image[20:26, 62:78] = 2
+    every = AutomaticMasks(points_per_side=16, box_overlap=0.99).generate(Specks(), image)
+    assert len(every.masks) > 2
+    once = AutomaticMasks(points_per_side=16, box_overlap=0.99, mask_overlap=0.5).generate(Specks(), image)
+    assert len(once.masks) == 2
+    assert {tuple(mask[[50, 22], [50, 70]].tolist()) for mask in once.masks} == {(True, False), (False, True)}
+    own = Specks()
+    own.scores = replace(META, mask_overlap=0.5)  # type: ignore[misc]
+    assert np.array_equal(AutomaticMasks(points_per_side=16, box_overlap=0.99).generate(own, image).masks, once.masks)
+
+
+def test_overlap_of_packed_masks() -> None:
+    masks = np.random.default_rng(0).random((5, 7, 9)) < 0.5
+    masks[3] = masks[4] = False
+    packed = np.packbits(masks.reshape(5, -1), axis=1)
+    for place in range(5):
+        expected = [(masks[place] & one).sum() / max(1, (masks[place] | one).sum()) for one in masks[place + 1 :]]
+        assert iou_of_bits(packed, place).tolist() == pytest.approx(expected)
 
 
 def test_the_grid_lies_in_the_middle_of_its_cells() -> None:

@@ -14,23 +14,23 @@ from safetensors.torch import load_file, save_file
 
 from lora_sam.core.scores import META, Scores
 from lora_sam.core.structures import Prompts, Sample
+from lora_sam.evaluation.average_precision import encode_masks, overlaps_of
 from lora_sam.models.checkpoints import load_scores
 from lora_sam.models.iou_head import correct_predicted_iou
 from lora_sam.models.projections import fuse_projections
-from lora_sam.predictors.automatic import AutomaticMasks, score_of, suppress
+from lora_sam.predictors.automatic import AutomaticMasks, score_of
+from lora_sam.predictors.suppression import boxes_within, suppress
 from lora_sam.predictors.torch_predictor import TorchPredictor
+from lora_sam.training.fitted_lines import fit_lines, line_of, predicted_and_actual
 from lora_sam.training.fitted_scores import (
     LEAST_IOU,
     LEAST_STABILITY,
     OFFSETS,
     Candidates,
     candidates,
-    fit_lines,
     fit_scores,
     fit_thresholds,
     found_iou,
-    line_of,
-    predicted_and_actual,
 )
 from lora_sam.training.validation import Validation
 
@@ -155,6 +155,27 @@ def test_what_is_fitted_is_worth_what_is_said_and_nothing_tried_is_better() -> N
             for offset in OFFSETS[::2]
         ]
         assert max(tried) <= best + 1e-9
+
+
+def test_masks_of_one_object_whose_boxes_differ_are_told_by_the_masks() -> None:
+    masks = np.zeros((4, 40, 60), np.bool_)
+    masks[0, 4:14, 4:14] = masks[1, 4:14, 4:14] = masks[2, 26:36, 40:50] = masks[3, 26:36, 40:50] = True
+    masks[1, 38, 55] = masks[3, 2, 2] = True  # a speck far away
+    encoded = encode_masks(masks)
+    scores = np.array([0.9, 0.8, 0.85, 0.7], np.float32)
+    image = Candidates(
+        scores, np.ones((len(OFFSETS), 4), np.float32), boxes_within(masks), overlaps_of(encoded, encoded[::2]),
+        encoded=encoded,
+    )  # fmt: skip
+    boxes_alone, parted = fit_scores([{"single": replace(image, encoded=())}])
+    # boxes cannot part them; a threshold of the score that leaves one of the four out can
+    assert (boxes_alone.mask_overlap, parted) == (1.0, 1.0)
+    mixed = replace(image, scores=scores[[0, 2, 3, 1]])
+    assert fit_scores([{"single": replace(mixed, encoded=())}])[1] == pytest.approx(2 / 3)
+    found, figure = fit_scores([{"single": mixed}])
+    assert figure == 1.0
+    assert found.mask_overlap == 0.1
+    assert found_iou(mixed, found).tolist() == pytest.approx(found_iou(image, boxes_alone).tolist(), abs=0.02)
 
 
 def test_the_better_masks_of_a_point_are_chosen() -> None:
