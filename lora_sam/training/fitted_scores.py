@@ -230,7 +230,7 @@ def _counts(image: Candidates, setting: _Setting) -> NDArray[np.int64]:
     kept = _kept(image, setting)
     right = _matched(image.overlaps[kept]) > 0
     counted = right | (True if image.ignored is None else ~image.ignored[kept])
-    above = scores[kept][None] > np.array(LEAST_IOU)[:, None]
+    above = scores[kept][None] > np.array(LEAST_IOU, np.float32)[:, None]
     found = np.count_nonzero(above & right, axis=1)
     shown = np.count_nonzero(above & counted, axis=1)
     return np.stack([found, shown - found, image.overlaps.shape[1] - found], axis=1)

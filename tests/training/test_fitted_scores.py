@@ -162,7 +162,7 @@ def test_masks_of_one_object_whose_boxes_differ_are_told_by_the_masks() -> None:
     masks[0, 4:14, 4:14] = masks[1, 4:14, 4:14] = masks[2, 26:36, 40:50] = masks[3, 26:36, 40:50] = True
     masks[1, 38, 55] = masks[3, 2, 2] = True  # a speck far away
     encoded = encode_masks(masks)
-    scores = np.array([0.9, 0.8, 0.85, 0.7], np.float32)
+    scores = np.array([0.92, 0.82, 0.87, 0.72], np.float32)
     image = Candidates(
         scores, np.ones((len(OFFSETS), 4), np.float32), boxes_within(masks), overlaps_of(encoded, encoded[::2]),
         encoded=encoded,
