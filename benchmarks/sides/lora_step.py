@@ -42,6 +42,7 @@ class Conditions:
         directory: Holds the peer (`peer/`) and the prefix cache (`rows/`) that `prepare` made.
         precision: `fp32`, `bf16` or `auto`.
         checkpointing: Blocks whose activations are made again: `off` or `all`.
+        frozen: In what frozen weights are held: `fp32` or `bf16`.
         device: `cpu` or `cuda`.
         batch_size: Images of a step, each with one box.
     """
@@ -49,6 +50,7 @@ class Conditions:
     directory: Path
     precision: str = "fp32"
     checkpointing: str = "off"
+    frozen: str = "fp32"
     device: str = "cpu"
     batch_size: int = 1
 
@@ -61,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--checkpointing", default="off")
+    parser.add_argument("--frozen", default="fp32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--steps", type=int, default=2)
@@ -72,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         directory=given.directory,
         precision=given.precision,
         checkpointing=given.checkpointing,
+        frozen=given.frozen,
         device=given.device,
         batch_size=given.batch,
     )
@@ -326,10 +330,15 @@ def held_bytes(device: str = "cpu") -> int:
 
 
 def _adapted(settings: Settings, given: Conditions) -> tuple[BaseModel, AdaptedSam]:
+    from lora_sam.models.held import hold, linears_of
+
     torch.manual_seed(settings.seed)
     base = settings.model.build()
+    linears = linears_of(base.sam.image_encoder)
     adapted: AdaptedSam = settings.method.apply(base.sam)
     adapted.peft.to(given.device)
+    if given.frozen == "bf16":
+        hold(adapted.sam.image_encoder, linears)
     adapted.train_mode()
     return base, adapted
 
@@ -337,19 +346,23 @@ def _adapted(settings: Settings, given: Conditions) -> tuple[BaseModel, AdaptedS
 def _our_step(
     settings: Settings, adapted: AdaptedSam, given: Conditions, batch: Callable[[], list[Example]]
 ) -> tuple[Step, dict[str, Any]]:
+    from benchmarks.emulated import has_bf16, where_needed
     from lora_sam.models.device import pick_precision
 
     optimizer = settings.optim.build(adapted.trainable())
     accumulate = _stepper(settings, adapted, given)
 
+    picked = pick_precision(given.precision, torch.device(given.device))
+
     def step() -> float:
-        loss = accumulate(batch())
+        with where_needed(given.device, picked):
+            loss = accumulate(batch())
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return loss
 
-    picked = pick_precision(given.precision, torch.device(given.device))
-    return step, {"precision": picked, "trainable_parameters": adapted.count()[0]}
+    emulated = given.device == "cpu" and picked == "bf16" and not has_bf16()
+    return step, {"precision": picked, "emulated": emulated, "trainable_parameters": adapted.count()[0]}
 
 
 def _stepper(settings: Settings, adapted: AdaptedSam, given: Conditions) -> Callable[[list[Example]], float]:

@@ -21,6 +21,7 @@ from lora_sam.runs.places import check_contents, check_weights, write_splits
 from lora_sam.runs.resuming import copy_state, flat
 from lora_sam.runs.starting import begin_with
 from lora_sam.training.fit import fit
+from lora_sam.training.frozen import check_frozen, give_back_frozen, hold_frozen
 from lora_sam.training.parts import ready
 from lora_sam.training.processes import join_processes
 from lora_sam.training.setup import adapt, choose_attention, describe_data, encode_once, plan_run, settle_loss
@@ -68,6 +69,7 @@ def run(
     # settings, and data: the order is that in which mistakes are cheapest to find
     directory = RunDirectory(output_dir)
     settings.method.check_depth(settings.model.depth)
+    check_frozen(settings)
     if goes_on:
         earlier: Path | None = directory.last
     else:
@@ -91,6 +93,9 @@ def run(
     if goes_on or settings.resume is not None:
         asked = str(output_dir) if goes_on else f"resume={settings.resume}"
         check_weights(asked, directory if goes_on else find_run(str(settings.resume)), base.sha256)
+    from lora_sam.models.held import linears_of
+
+    linears = linears_of(base.sam.image_encoder)
     adapted = adapt(base, settings, splits, processes)
     begun = None
     if settings.init_from is not None:  # a resumed run has its weights in its own state
@@ -100,6 +105,7 @@ def run(
     # plan
     settings = settle_loss(settings, splits, adapted, processes, then)
     encodings = encode_once(base, adapted, settings, processes.say)
+    hold_frozen(adapted, linears, settings, encodings, processes.say)
     attention = choose_attention(base, adapted, settings.trainer, processes, then)
     plan = plan_run(settings, splits, adapted, encodings, attention, processes, then)
     if earlier is not None:
@@ -129,12 +135,14 @@ def run(
         if processes.main:
             # adapter of the best weights: first without, then with its figures
             parts.take_best()
+            validated = validate.of_best(progress.best_step)  # as the base was: with frozen weights as in training
+            give_back_frozen(adapted, linears, base, settings)
             head = fit_classes(parts)
             facts = facts_of(parts, progress, begun)
             save_adapter(adapted, directory.adapter, facts, model_card(facts, None), class_head=head)
 
             # evaluation: base and tuned on the same prompts
-            outcome = evaluate_run(parts, progress, validate.of_best(progress.best_step), head)
+            outcome = evaluate_run(parts, progress, validated, head)
             report = outcome.report
             outcome.add_scores(facts)
             facts["metrics"] = {name: report[name] for name in ("base", "tuned", "delta")}

@@ -20,6 +20,7 @@ from lora_sam.methods.layer_files import put_in_saved
 from lora_sam.methods.layer_files import save as save_layers
 from lora_sam.methods.peft_config import FILE, WEIGHTS, check_config, check_saved
 from lora_sam.methods.strength import Strength
+from lora_sam.models.held import held_in
 from lora_sam.models.inserted import describe, fold
 from lora_sam.models.projections import fuse_projections
 from lora_sam.models.stages import Stage, frozen_stage
@@ -155,8 +156,13 @@ class AdaptedSam:
             A SAM whose `state_dict()` loads with `strict=True` into the architecture of `segment_anything`.
 
         Raises:
-            AdapterError: a folded weight is not finite.
+            AdapterError: a folded weight is not finite, or the base is held in bf16 (`lora_sam.models.held`).
         """
+        if held_in(self.sam):
+            raise AdapterError(
+                "cannot merge: frozen weights are held in bf16 (trainer.frozen), and would be merged as rounded; merge "
+                "the saved adapter, which is put into the fp32 base"
+            )
         if any(config.peft_type != "LORA" for config in self.peft.peft_config.values()):
             self._keep_trained_parts()  # PEFT would ask them for a weight as if they were layers
         try:

@@ -14,6 +14,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from lora_sam.models.held_linear import HeldLinear
+
 PIECE = 2**20
 """Numbers of the largest tensor of a piece, about; on an accelerator, which wants large ones, 16 times as many."""
 
@@ -64,7 +66,9 @@ def may_remake() -> bool:
 
 def _is_frozen(layer: nn.Module) -> bool:
     """Whether a layer is as the model has it, with nothing around it, and does not train."""
-    plain = type(layer) in (nn.Linear, nn.LayerNorm) and not (layer._forward_hooks or layer._forward_pre_hooks)
+    plain = type(layer) in (nn.Linear, HeldLinear, nn.LayerNorm) and not (
+        layer._forward_hooks or layer._forward_pre_hooks
+    )
     return plain and not any(each.requires_grad for each in layer.parameters())
 
 
@@ -75,7 +79,8 @@ class _FrozenMLP(torch.autograd.Function):
         ctx.layers, ctx.dtype = (norm, lin1, lin2), _autocast_to(x)
         rows = x.flatten(0, -2)
         out = torch.empty_like(rows)
-        weights = [_cast(each, ctx.dtype) for each in (lin1.weight, lin1.bias, lin2.weight, lin2.bias)]
+        dtype = ctx.dtype or x.dtype  # weights may be held in bf16
+        weights = [_cast(each, dtype) for each in (lin1.weight, lin1.bias, lin2.weight, lin2.bias)]
         for piece in _pieces(rows, lin1.out_features):
             hidden = F.gelu(F.linear(norm(rows[piece]), *weights[:2]))
             torch.add(rows[piece], F.linear(hidden, *weights[2:]), out=out[piece])
@@ -88,7 +93,8 @@ class _FrozenMLP(torch.autograd.Function):
         norm, lin1, lin2 = ctx.layers
         rows, above = x.flatten(0, -2), gradients[0].flatten(0, -2)
         below = torch.empty_like(rows)
-        weight, bias, last = (_cast(each, ctx.dtype) for each in (lin1.weight, lin1.bias, lin2.weight))
+        dtype = ctx.dtype or x.dtype
+        weight, bias, last = (_cast(each, dtype) for each in (lin1.weight, lin1.bias, lin2.weight))
         for piece in _pieces(rows, lin1.out_features):
             given = rows[piece].detach().requires_grad_()
             with torch.enable_grad(), torch.autocast(x.device.type, ctx.dtype, enabled=ctx.dtype is not None):
@@ -103,8 +109,8 @@ def _autocast_to(x: Tensor) -> torch.dtype | None:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
-def _cast(weight: Tensor | None, dtype: torch.dtype | None) -> Any:
-    return weight if weight is None or dtype is None else weight.to(dtype)
+def _cast(weight: Tensor | None, dtype: torch.dtype) -> Any:
+    return weight if weight is None else weight.to(dtype)
 
 
 def _piece(x: Tensor) -> int:

@@ -252,9 +252,11 @@ def _evaluated(parts: Parts) -> SampleSource:
 
 def _predictors(parts: Parts) -> dict[str, TorchPredictor]:
     """Base and tuned in fp32; a second model where the adapter cannot be switched off."""
+    from lora_sam.models.held import held_in
     from lora_sam.predictors.torch_predictor import TorchPredictor
 
     settings, adapted, side = parts.settings, parts.adapted, parts.base.image_size
+    assert not held_in(adapted.sam), "what is evaluated is fp32: give the frozen weights back first"
     chunk = settings.trainer.decoder_chunk
     if adapted.reversible:
         split = settings.evaluate_split

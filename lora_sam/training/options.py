@@ -55,6 +55,8 @@ class TrainerOptions:
         clip_norm: Largest norm of the gradient; null does not clip.
         precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where it is faster, which is measured on a
             processor.
+        frozen: In what frozen weights of the image encoder are held while the rest trains: `fp32`, or `bf16`, half the
+            memory. The evaluation at the end, and all that is made of a run, are of fp32 weights.
         cache: `auto` keeps what the frozen part of the image encoder makes of an image on disk (see `cache`), where
             that part is the same for every step; `off` encodes anew at every step.
         checkpointing: Blocks of the image encoder whose activations are made a second time for the backward pass
@@ -101,6 +103,7 @@ class TrainerOptions:
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None
     clip_norm: Annotated[float, Field(gt=0)] | None
     precision: Literal["auto", "fp32", "bf16"]
+    frozen: Literal["fp32", "bf16"]
     cache: Literal["auto", "off"]
     checkpointing: Checkpointing | Literal["auto"]
     memory_gb: Annotated[float, Field(gt=0)] | None

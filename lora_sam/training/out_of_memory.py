@@ -12,7 +12,10 @@ from lora_sam.core.errors import TrainingError
 
 T = TypeVar("T")
 
-REMEDIES = "method.blocks=last:3, a smaller model.image_size, trainer.checkpointing=all or trainer.precision=bf16"
+REMEDIES = (
+    "method.blocks=last:3, a smaller model.image_size, trainer.checkpointing=all, trainer.precision=bf16 "
+    "or trainer.frozen=bf16"
+)
 _PHRASES = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 

@@ -158,7 +158,7 @@ def plan_run(
         trained=trained,
         options=options,
         precision=processes.precision,
-        machine=look_at(accelerator.device, processes.precision, 4 * trained.held),
+        machine=look_at(accelerator.device, processes.precision, trained.weight_bytes),
         data=TrainingData.of(
             source.object_counts,
             len(source),

@@ -65,7 +65,7 @@ def peak_of(step: Step, kind: Literal["cpu", "cuda", "mps"], process: int, *, ru
     copies = 3 + 2 * running_mean  # gradient and two moments; the mean, and the weights while it is validated
     return Peak(
         process,
-        step.trained.held * _FP32,
+        step.trained.weight_bytes,
         step.trained.trainable * _FP32 * copies,
         int(max(phases) * _HOLES[kind][step.precision]) + _SCRATCH,
     )
@@ -109,15 +109,16 @@ def kept_by_block(step: Step, block: int) -> int:
 
     Inputs of both norms (the residual stream is fp32) and of the activation function; what attention needs to compute
     its probabilities again; inputs of Linears with an adapter or with weights that train, of which autocast makes a
-    copy for each; and the copies that it makes of weights. Of what is lean the input alone (`lora_sam.models.lean`).
+    copy for each; and the copies that it makes of weights, unless those are held in bf16. Of what is lean the input
+    alone (`lora_sam.models.lean`).
     """
     number, shape = _number(step), step.model.block_shape(block)
     tokens = step.images * shape.tokens
     numbers = shape.convolutions * tokens * shape.channels
-    if not (shape.lean_mlp and step.trained.attention_alone):
+    if not ((shape.lean_mlp or step.trained.lean_mlp) and step.trained.attention_alone):
         sizes = {"lin1": tokens * shape.channels, "lin2": tokens * shape.hidden}
         numbers += tokens * shape.hidden + sum(sizes.get(name, 0) for name in _kept_inputs(step))
-        numbers += 2 * shape.hidden * shape.channels if step.precision == "bf16" else 0
+        numbers += 2 * shape.hidden * shape.channels if _copies_weights(step) else 0
     of_tokens, mixed = number if shape.narrow else _FP32, _tokens(step, shape)
     if shape.lean_attention:
         side, channels = shape.then
@@ -145,7 +146,12 @@ def kept_by_attention(step: Step, shape: BlockShape) -> int:
         numbers += 4 * heads * attending * (channels + -channels % 8)
     if step.trained.whole_encoder and shape.relative:  # queries, for the gradient of the relative positions
         numbers += attending * dim
-    return numbers + (4 * dim**2 if step.precision == "bf16" else 0)
+    return numbers + (4 * dim**2 if _copies_weights(step) else 0)
+
+
+def _copies_weights(step: Step) -> bool:
+    """Whether autocast makes copies of the weights of blocks that gradients go through."""
+    return step.precision == "bf16" and not step.trained.halved
 
 
 def _kept_inputs(step: Step) -> AbstractSet[Linear]:

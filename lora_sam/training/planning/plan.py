@@ -280,7 +280,7 @@ def make_plan(
         prompts=chosen.chunk,
         effective_batch=options.batch_size * options.accumulate * processes,
         peak=peak,
-        evaluation_bytes=peak.process + peak.weights + forward_peak(model),
+        evaluation_bytes=peak.process + 4 * trained.held + forward_peak(model),
         limit_bytes=limit,
         flops_per_image=step_flops(chosen).total,
         seconds_per_epoch=seconds_per_epoch,
@@ -334,6 +334,8 @@ def _remedies(options: TrainerOptions, chosen: Step) -> str:
     if chosen.precision == "fp32":
         remedies.append("trainer.precision=bf16")
     if chosen.training_blocks:
+        if options.frozen == "fp32" and not chosen.trained.whole_encoder:
+            remedies.append("trainer.frozen=bf16")
         if options.checkpointing in ("off", "global"):
             remedies.append("trainer.checkpointing=auto")
         if len(chosen.training_blocks) > 3:

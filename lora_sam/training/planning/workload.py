@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
 from lora_sam.models.family import family_of
+from lora_sam.models.held import held_in
 from lora_sam.models.inserted import NAME
+from lora_sam.models.lean_vit import LeanBlock
 
 if TYPE_CHECKING:
     from lora_sam.methods.adapted import AdaptedSam
@@ -28,6 +30,8 @@ class Trained:
         adapted: Which Linears of a block have an adapter: some of q, k, v, proj, lin1, lin2.
         attention_alone: Whether nothing of the image encoder trains but adapters of q, k, v and proj.
         decoder: Whether weights of the mask decoder train.
+        halved: Of the parameters in memory those that are held in bf16.
+        lean_mlp: Whether MLPs keep their input alone where the model's own would not (`lora_sam.models.lean_vit`).
     """
 
     trainable: int
@@ -38,6 +42,13 @@ class Trained:
     adapted: frozenset[Linear]
     attention_alone: bool
     decoder: bool
+    halved: int = 0
+    lean_mlp: bool = False
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the parameters take in memory."""
+        return 4 * self.held - 2 * self.halved
 
 
 def _linear(name: str, family: Family) -> Linear | None:
@@ -65,6 +76,8 @@ def trained_in(adapted: AdaptedSam) -> Trained:
             family.linear_of(name) in ("q", "k", "v", "proj") for name in names if "image_encoder." in name
         ),
         decoder=any("mask_decoder" in name for name in names),
+        halved=held_in(adapted.sam),
+        lean_mlp=any(isinstance(module, LeanBlock) for module in adapted.sam.image_encoder.modules()),
     )
 
 

@@ -81,7 +81,7 @@ def test_nothing_fits_into_what_the_user_allows(plan):
         r".*method\.blocks=last:3, a smaller model\.image_size \(now 1024\), trainer\.decoder_chunk=1$",
     ):
         plan(memory_gb=1.0, batch_size=4)
-    with pytest.raises(TrainingError, match=r"trainer\.precision=bf16, trainer\.checkpointing=auto"):
+    with pytest.raises(TrainingError, match=r"precision=bf16, trainer\.frozen=bf16, trainer\.checkpointing=auto"):
         plan(memory_gb=1.0, checkpointing="off", precision="fp32", on={"kind": "mps"})
 
 
