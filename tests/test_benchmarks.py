@@ -460,7 +460,55 @@ def test_ratios_are_ours_to_the_peer() -> None:
     }
     assert "(bf16 here)" in figures["time_auto"].what
     assert (figures["default_adds"].value, figures["default_adds"].limit) == (2.5, None)
+    assert "memory_held" not in figures
+    emulated = _side(1.0, peak=512 << 20, precision="bf16", emulated=True)
+    more = {
+        "ours, bf16, frozen weights in bf16": [emulated],
+        "ours, fp32, every block checkpointed": [_side(1.0, peak=1 << 30)],
+    }
+    lora_step._check_sides(sides | more)
+    figures |= {one.id: one for one in lora_step._figures(sides | more)}
+    assert [figures[name].value for name in ("memory_held", "memory_checkpointed_fp32")] == [0.25, 0.5]
+    assert [figures[name].ok for name in ("memory_held", "memory_checkpointed_fp32")] == [True, False]
+    assert "gib_held" in figures
+    assert "seconds_held" not in figures  # nothing can be said of the time of what is emulated
     assert figures["default_adds_memory"].value == 0.5
+
+
+def test_runs_whose_masks_differ_are_no_result() -> None:
+    from benchmarks import frozen_masks
+
+    def runs(base: float, exact: float, rounded: float) -> dict[str, Any]:
+        tuned = {"fp32": exact, "bf16": rounded}
+        return {name: {"base": {"iou": base}, "tuned": {"iou": value}} for name, value in tuned.items()}
+
+    (said,) = frozen_masks.check(runs(0.7, 0.8, 0.8015)).values()
+    assert said == "nano on drawn ellipses: IoU of the tuned model 0.8015, with fp32 0.8000, base 0.7000"
+    with pytest.raises(BenchmarkError, match="0.002 is allowed"):
+        frozen_masks.check(runs(0.7, 0.8, 0.797))
+    with pytest.raises(BenchmarkError, match="kept its base"):
+        frozen_masks.check(runs(0.7, 0.8, 0.7))
+
+
+def test_emulated_bf16_is_bf16() -> None:
+    import torch
+
+    from benchmarks.emulated import Emulated
+
+    torch.manual_seed(0)
+    layer, conv = torch.nn.Linear(64, 48).bfloat16(), torch.nn.Conv2d(3, 8, 3).bfloat16()
+    x, image = torch.randn(600, 64).bfloat16().requires_grad_(), torch.randn(1, 3, 9, 9).bfloat16().requires_grad_()
+
+    def go() -> list[torch.Tensor]:
+        y, z = torch.bmm(layer(x).view(2, 300, 48), layer(x).view(2, 300, 48).transpose(1, 2)), conv(image)
+        return [y, z, *torch.autograd.grad(y.float().mean() + z.float().mean(), [x, image])]
+
+    plain = go()
+    with Emulated():
+        emulated = go()
+    for one, other in zip(emulated, plain, strict=True):
+        assert one.dtype == other.dtype == torch.bfloat16
+        torch.testing.assert_close(one.float(), other.float(), rtol=0.03, atol=0.03 * float(other.abs().max()))
 
 
 @pytest.mark.parametrize("name", ["lora_step", "cached_epoch"])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from benchmarks import frozen_masks
 from benchmarks.processes import run_side, take_turns
 from benchmarks.record import BenchmarkError, Figure, Outcome, figure, usable_cores
 
@@ -63,6 +65,7 @@ def measure(*, rehearse: bool) -> Outcome:
             _CHECKPOINTED_FP32: side("ours", "--precision", "fp32", "--checkpointing", "all", "--steps", "1"),
         }
         measured = {**take_turns(sides, rounds), **take_turns(of_memory, 1)}
+        masks = frozen_masks.tuned(Path(temporary), steps=2 if rehearse else 40)
     return Outcome(
         settings={
             "overrides": overrides,
@@ -77,9 +80,9 @@ def measure(*, rehearse: bool) -> Outcome:
             "warm_up_steps": 1,
             "row_bytes": bases["row_bytes"],
         },
-        checks=_describe(bases) | _check_sides(measured),
+        checks=_describe(bases) | _check_sides(measured) | frozen_masks.check(masks),
         figures=_figures(measured),
-        details={"bases": bases, "sides": measured},
+        details={"bases": bases, "sides": measured, "masks": masks},
     )
 
 
