@@ -15,7 +15,7 @@ ALLOWED = 0.002
 
 
 def tuned(place: Path, *, steps: int) -> dict[str, Any]:
-    """`evaluation.json` of a run on drawn ellipses with each kind of frozen weights, by its name in `trainer.frozen`."""
+    """`evaluation.json` of a run on drawn ellipses with each value of `trainer.frozen`, by that value."""
     options = [
         "model=nano", "method=lora", "data=ellipses", "data.side=256", "data.train=8", "data.val=4", "data.test=8",
         f"trainer.max_steps={steps}", "trainer.max_epochs=null", "trainer.precision=fp32", "trainer.overlays=0",
