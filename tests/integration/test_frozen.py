@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from lora_sam import load_base
+from lora_sam.core.config import step_from
 from lora_sam.core.metrics_log import read_metrics
 from lora_sam.models.held import held_in
 from lora_sam.report import shown_validation
 from lora_sam.training.loop import Fit
-from tests.conftest import CommandLine
+from tests.conftest import ROOT, CommandLine
 
 QUICK = [
     "model=tiny_random",
@@ -67,10 +69,10 @@ def test_a_run_is_evaluated_and_merged_with_fp32_weights(
     assert losses(exact) != losses(rounded)
     assert losses(rounded) == pytest.approx(losses(exact), rel=5e-3)
     # merged is what the saved adapter adds to the fp32 base
-    from lora_sam.cli.__main__ import main
-
-    monkeypatch.chdir(tmp_path)
-    assert main(["merge", "run=rounded"]) == 0
+    step = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "merge.yaml"))
+    assert isinstance(step, dict)
+    del step["defaults"]
+    assert step_from({**step, "run": str(rounded)}).perform() == 0
     merged = load_file(next((rounded / "merged").glob("*.safetensors")))
     base, adapter = load_base(rounded).sam.state_dict(), weights(rounded)
     name = "image_encoder.blocks.0.attn"
@@ -79,8 +81,7 @@ def test_a_run_is_evaluated_and_merged_with_fp32_weights(
         value = base[f"{name}.{own}.weight"]
         if own in "qv":
             key = f"base_model.model.{name}.{own}"
-            scale = 1.0 if own == "none" else _scale(rounded)
-            value = value + scale * (adapter[f"{key}.lora_B.weight"] @ adapter[f"{key}.lora_A.weight"])
+            value = value + _scale(rounded) * (adapter[f"{key}.lora_B.weight"] @ adapter[f"{key}.lora_A.weight"])
         expected.append(value)
     assert torch.equal(merged[f"{name}.qkv.weight"], torch.cat(expected))
     assert torch.equal(merged["image_encoder.blocks.1.mlp.lin1.weight"], base["image_encoder.blocks.1.mlp.lin1.weight"])
