@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ def has_bf16() -> bool:
 
 def where_needed(device: str, precision: str) -> AbstractContextManager[Any]:
     """A context that emulates bf16, where it is computed on a processor that cannot."""
-    return Emulated() if device == "cpu" and precision == "bf16" and not has_bf16() else nullcontext()
+    return cast("Any", Emulated)() if device == "cpu" and precision == "bf16" and not has_bf16() else nullcontext()
 
 
 class Emulated(TorchDispatchMode):

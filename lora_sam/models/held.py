@@ -62,6 +62,6 @@ def give_back(encoder: nn.Module, linears: Linears, exact: Linears) -> None:
         if isinstance(linear, HeldLinear):
             value = exact[name].weight.detach().to(linear.weight.device)
             assert torch.equal(value.bfloat16(), linear.weight), f"{name} is not the weight that was held"
-            linear.__class__ = nn.Linear
             linear.weight = nn.Parameter(value, requires_grad=False)
+            linear.__class__ = nn.Linear  # type: ignore[assignment]  # narrowed above
     as_before(encoder)

@@ -34,7 +34,7 @@ class LeanBlock(Block):  # type: ignore[misc]
 def make_lean(encoder: nn.Module) -> None:
     """Let the blocks of a plain ViT be lean, in place; nothing in other encoders, and where a method has changed it."""
     for module in encoder.modules():
-        if type(module) is Block and type(module.mlp) is MLPBlock and type(module.mlp.act) is nn.GELU:
+        if type(module) is Block and type(module.mlp) is MLPBlock and type(getattr(module.mlp, "act", None)) is nn.GELU:
             module.__class__, module.mlp.__class__ = LeanBlock, LeanMLP
 
 
