@@ -255,11 +255,7 @@ _INFOS = (
         "Nothing, or data.crowd=objects where each crowd is one object.",
     ),
     ("other_name", "Labels that name another image than their file", "Correct the name in the labels, if it is wrong."),
-    (
-        "other_frame",
-        "Outlines in another order, scale or place",
-        "Nothing, if the preview fits: they say so themselves.",
-    ),
+    ("other_frame", "Outlines in another order, scale or place", "Nothing, if the preview fits: they say so."),
     ("odd_ids", "Annotations without an id of their own", "Nothing: they are told apart by their images and places."),
     ("unread_file", "Files that are no images", "Nothing, or move them out of the folder."),
     ("ungrouped_image", "Images of no group", "Nothing, or let data.group find something in their ids too."),
