@@ -261,6 +261,8 @@ class Predict:
         if prompts is not None:
             return {"prompts": prompts.kind, "multimask": self.multimask}
         holes = {} if self.holes_per_side is None else {"holes_per_side": self.holes_per_side}
+        from lora_sam.core.scores import Scores
+
         # without what is as it always was: predictions that were made before there was a choice are still the same
         always = {"mask_overlap": Scores.mask_overlap}
         asked = {name: value for name, value in vars(automatic.completed(scores)).items() if always.get(name) != value}
