@@ -20,7 +20,18 @@ from benchmarks.__main__ import main
 from benchmarks.catalog import all_questions
 from benchmarks.over_seeds import combined
 from benchmarks.processes import run, take_turns
-from benchmarks.questions import cached_epoch, demo, encode, finetune, gpu, late_blocks, lora_step, sweep, zero_shot
+from benchmarks.questions import (
+    cached_epoch,
+    demo,
+    encode,
+    finetune,
+    gpu,
+    late_blocks,
+    lora_memory,
+    lora_step,
+    sweep,
+    zero_shot,
+)
 from benchmarks.questions.adapter_size import lora_parameters
 from benchmarks.record import BenchmarkError, Figure, Outcome, Result, figure, read_result, read_results, write_result
 
@@ -460,19 +471,32 @@ def test_ratios_are_ours_to_the_peer() -> None:
     }
     assert "(bf16 here)" in figures["time_auto"].what
     assert (figures["default_adds"].value, figures["default_adds"].limit) == (2.5, None)
-    assert "memory_held" not in figures
-    emulated = _side(1.0, peak=512 << 20, precision="bf16", emulated=True)
-    more = {
-        "ours, bf16, frozen weights in bf16": [emulated],
-        "ours, fp32, every block checkpointed": [_side(1.0, peak=1 << 30)],
-    }
-    lora_step._check_sides(sides | more)
-    figures |= {one.id: one for one in lora_step._figures(sides | more)}
-    assert [figures[name].value for name in ("memory_held", "memory_checkpointed_fp32")] == [0.25, 0.5]
-    assert [figures[name].ok for name in ("memory_held", "memory_checkpointed_fp32")] == [True, False]
-    assert "gib_held" in figures
-    assert "seconds_held" not in figures  # nothing can be said of the time of what is emulated
     assert figures["default_adds_memory"].value == 0.5
+
+
+def test_memory_is_told_beside_the_peer_and_no_time_of_what_is_emulated() -> None:
+    sides = {
+        lora_memory.OURS: [_side(1.0, seconds=1.5, peak=1 << 30)],
+        lora_memory.PEER: [_side(1.0)],
+        lora_memory.CHECKPOINTED: [_side(1.0, peak=768 << 20)],
+        lora_memory.HELD: [_side(1.01, peak=512 << 20, precision="bf16", emulated=True)],
+    }
+    assert lora_memory.check_sides(sides)["bf16"].startswith("emulated")
+    figures = {one.id: one for one in lora_memory.figures(sides)}
+    held = {name: (one.value, one.ok) for name, one in figures.items() if one.limit is not None}
+    assert held == {
+        "time_fp32": (0.75, False),
+        "memory_fp32": (0.5, True),
+        "memory_checkpointed": (0.375, False),
+        "memory_held": (0.25, True),
+    }
+    assert "seconds_checkpointed" in figures
+    assert "gib_held" in figures
+    assert "seconds_held" not in figures
+    with pytest.raises(BenchmarkError, match="not the same step"):
+        lora_memory.check_sides({**sides, lora_memory.OURS: [_side(1.01)]})
+    with pytest.raises(BenchmarkError, match="trains 11 parameters"):
+        lora_memory.check_sides({**sides, lora_memory.OURS: [_side(1.0, trainable_parameters=11)]})
 
 
 def test_runs_whose_masks_differ_are_no_result() -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from benchmarks import frozen_masks
 from benchmarks.processes import run_side, take_turns
 from benchmarks.record import BenchmarkError, Figure, Outcome, figure, usable_cores
 
@@ -24,8 +22,6 @@ _FP32 = "ours, fp32"
 _AUTO = "ours, default precision"
 _CHECKPOINTED = "ours, default precision, every block checkpointed"
 _LATE = "ours, default precision, last 3 blocks from the prefix cache"
-_HELD = "ours, bf16, frozen weights in bf16"
-_CHECKPOINTED_FP32 = "ours, fp32, every block checkpointed"
 _KEYS = {
     _FP32: "fp32",
     _AUTO: "auto",
@@ -33,8 +29,6 @@ _KEYS = {
     _LATE: "late",
     _PEER: "peer",
     _TUTORIAL: "tutorial",
-    _HELD: "held",
-    _CHECKPOINTED_FP32: "checkpointed_fp32",
 }
 
 
@@ -59,13 +53,7 @@ def measure(*, rehearse: bool) -> Outcome:
             _CHECKPOINTED: side("ours", "--precision", "auto", "--checkpointing", "all"),
             _LATE: side("late", "--precision", "auto"),
         }
-        # memory alone is asked of these, and it is the same at every step: one round is enough
-        of_memory = {
-            _HELD: side("ours", "--precision", "bf16", "--frozen", "bf16", "--steps", "1"),
-            _CHECKPOINTED_FP32: side("ours", "--precision", "fp32", "--checkpointing", "all", "--steps", "1"),
-        }
-        measured = {**take_turns(sides, rounds), **take_turns(of_memory, 1)}
-        masks = frozen_masks.tuned(Path(temporary), steps=2 if rehearse else 40)
+        measured = take_turns(sides, rounds)
     return Outcome(
         settings={
             "overrides": overrides,
@@ -80,9 +68,9 @@ def measure(*, rehearse: bool) -> Outcome:
             "warm_up_steps": 1,
             "row_bytes": bases["row_bytes"],
         },
-        checks=_describe(bases) | _check_sides(measured) | frozen_masks.check(masks),
+        checks=_describe(bases) | _check_sides(measured),
         figures=_figures(measured),
-        details={"bases": bases, "sides": measured, "masks": masks},
+        details={"bases": bases, "sides": measured},
     )
 
 
@@ -195,29 +183,9 @@ def _figures(measured: dict[str, list[dict[str, Any]]]) -> list[Figure]:
         figures.append(ratio(measured, name, what, pair, seconds_of, limit=limit, relation=">="))
     what = f"LoRA step, memory, ours {auto} / ours in fp32: what our default adds"
     figures.append(ratio(measured, "default_adds_memory", what, (_AUTO, _FP32), gib_of))
-    figures += _of_memory(measured)
     for name, runs in measured.items():
         figures += of_side(name, _KEYS[name], runs)
     return figures
-
-
-def _of_memory(measured: dict[str, list[dict[str, Any]]]) -> list[Figure]:
-    """Rows of sides that are measured once; none where they were not."""
-    rows = (
-        (_HELD, "memory_held", "ours in bf16, frozen weights held in bf16 / peer (fp32) (goal 0.22)", 0.30),
-        (_CHECKPOINTED_FP32, "memory_checkpointed_fp32", "ours, every block checkpointed / peer, both in fp32 (goal "
-         "0.25)", 0.35),
-    )  # fmt: skip
-    return [
-        figure(
-            key,
-            f"LoRA step, memory, {what}",
-            [gib_of(run) / statistics.median(map(gib_of, measured[_PEER])) for run in measured[name]],
-            limit=limit,
-        )
-        for name, key, what, limit in rows
-        if name in measured
-    ]
 
 
 def of_side(name: str, key: str, runs: list[dict[str, Any]]) -> list[Figure]:
