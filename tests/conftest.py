@@ -26,6 +26,16 @@ from PIL import Image
 from tests.once import compile_once, convert_once, load_once, parse_once
 
 ROOT = Path(__file__).resolve().parents[1]
+TINY_RUN = [
+    "model=tiny_random",
+    "trainer.max_epochs=2",
+    "trainer.log_every_steps=1",
+    "trainer.device=cpu",
+    "trainer.precision=fp32",
+    "trainer.overlays=0",
+    "tracker=none",
+]
+"""Words of a run of seconds whose every step is told."""
 os.environ.setdefault("LORA_SAM_OFFLINE", "1")
 # nothing reports home, whichever way the tests are started
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")

@@ -11,15 +11,14 @@ from typing import Any
 from benchmarks import frozen_masks
 from benchmarks.processes import run_side, take_turns
 from benchmarks.questions.lora_step import (
-    BF16_TOLERANCE,
-    TOLERANCE,
     check_bases,
+    check_same_step,
     gib_of,
     of_side,
     ratio,
     seconds_of,
 )
-from benchmarks.record import BenchmarkError, Figure, Outcome, figure, usable_cores
+from benchmarks.record import Figure, Outcome, figure, usable_cores
 
 QUESTION = (
     "A LoRA step on ViT-B at 1024 px: time at the peer's precision, and memory with blocks and weights made small"
@@ -71,20 +70,7 @@ def measure(*, rehearse: bool) -> Outcome:
 
 def check_sides(measured: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
     """That all begin with the loss of the peer and train as many parameters. Raises `BenchmarkError` if not."""
-    reference = measured[PEER][0]
-    for name, runs in measured.items():
-        for run in runs:
-            allowed = TOLERANCE if run["precision"] == "fp32" else BF16_TOLERANCE * abs(reference["losses"][0])
-            if abs(run["losses"][0] - reference["losses"][0]) > allowed:
-                raise BenchmarkError(
-                    f"{name} begins with loss {run['losses'][0]:.6f}, the peer with {reference['losses'][0]:.6f}: not "
-                    "the same step"
-                )
-            if run["trainable_parameters"] != reference["trainable_parameters"]:
-                raise BenchmarkError(
-                    f"{name} trains {run['trainable_parameters']} parameters, the peer "
-                    f"{reference['trainable_parameters']}"
-                )
+    check_same_step(measured, PEER)
     first = ", ".join(f"{name} {runs[0]['losses'][0]:.5f}" for name, runs in measured.items())
     emulated = any(run.get("emulated") for run in measured[HELD])
     return {

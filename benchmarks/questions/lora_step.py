@@ -107,22 +107,45 @@ def _describe(bases: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def check_same_step(
+    measured: dict[str, list[dict[str, Any]]],
+    peer: str,
+    *,
+    other_loss: tuple[str, ...] = (),
+    fewer: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """The first run of the peer, with whose loss all sides begin, and which trains as many parameters as they.
+
+    Args:
+        measured: Runs of every side.
+        peer: Name of the side that the others are compared with.
+        other_loss: Sides that have a loss of their own.
+        fewer: Sides that train other parameters.
+
+    Raises:
+        BenchmarkError: they do not.
+    """
+    reference = measured[peer][0]
+    loss, expected = reference["losses"][0], reference["trainable_parameters"]
+    for name, runs in measured.items():
+        for run in runs:
+            if name not in fewer and run["trainable_parameters"] != expected:
+                raise BenchmarkError(f"{name} trains {run['trainable_parameters']} parameters, the peer {expected}")
+            allowed = TOLERANCE if run["precision"] == "fp32" else BF16_TOLERANCE * abs(loss)
+            if name not in other_loss and abs(run["losses"][0] - loss) > allowed:
+                raise BenchmarkError(
+                    f"{name} begins with loss {run['losses'][0]:.6f}, the peer with {loss:.6f}: not the same step"
+                )
+    return reference
+
+
 def _check_sides(measured: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
     """A fresh adapter changes nothing, so sides of one loss begin alike; all train as many parameters.
 
     The tutorial loop has a loss of its own, and the last blocks have fewer parameters.
     """
-    (expected,) = {run["trainable_parameters"] for run in measured[_PEER]}
-    reference = measured[_PEER][0]["losses"][0]
-    for name, runs in measured.items():
-        for run in runs:
-            if name != _LATE and run["trainable_parameters"] != expected:
-                raise BenchmarkError(f"{name} trains {run['trainable_parameters']} parameters, the peer {expected}")
-            allowed = TOLERANCE if run["precision"] == "fp32" else BF16_TOLERANCE * abs(reference)
-            if name != _TUTORIAL and abs(run["losses"][0] - reference) > allowed:
-                raise BenchmarkError(
-                    f"{name} begins with loss {run['losses'][0]:.6f}, the peer with {reference:.6f}: not the same step"
-                )
+    reference = check_same_step(measured, _PEER, other_loss=(_TUTORIAL,), fewer=(_LATE,))
+    expected = reference["trainable_parameters"]
     first = ", ".join(f"{name} {runs[0]['losses'][0]:.5f}" for name, runs in measured.items() if name != _TUTORIAL)
     late = measured[_LATE][0]["trainable_parameters"]
     return {

@@ -260,13 +260,13 @@ class Predict:
         """Settings of what is made of an encoded image."""
         if prompts is not None:
             return {"prompts": prompts.kind, "multimask": self.multimask}
-        holes = {} if self.holes_per_side is None else {"holes_per_side": self.holes_per_side}
-        from lora_sam.core.scores import Scores
-
+        asked = dict(vars(automatic.completed(scores)))
         # without what is as it always was: predictions that were made before there was a choice are still the same
-        always = {"mask_overlap": Scores.mask_overlap}
-        asked = {name: value for name, value in vars(automatic.completed(scores)).items() if always.get(name) != value}
-        return {"prompts": None, **asked, **holes}
+        if asked["mask_overlap"] == 1:
+            del asked["mask_overlap"]
+        if self.holes_per_side is not None:
+            asked["holes_per_side"] = self.holes_per_side
+        return {"prompts": None, **asked}
 
     def typed(self, **changes: Any) -> str:
         """The command that does the same again, with some options changed."""

@@ -98,7 +98,7 @@ class AutomaticMasks:
         if self.holes_per_side is not None:
             holes = points_in_holes(self.holes_per_side, best.masks(size), least.points_per_side)
             best = tried(holes) if len(holes) else best
-        why = None if len(best.scores) else _why_nothing(parts, least)
+        why = None if len(best.scores) else _why_nothing(best, least)
         return FoundMasks(best.masks(size), best.scores, best.stability, best.points, best.predicted, why)
 
     def completed(self, scores: Scores) -> Scores:
@@ -200,7 +200,8 @@ def _joined(parts: Sequence[_Part], least: Scores) -> _Part:
     }
     kept = suppress(every["boxes"], every["scores"], least.box_overlap)
     if least.mask_overlap < 1:
-        kept = kept[different(partial(iou_of_bits, every["packed"][kept]), len(kept), least.mask_overlap)]
+        iou_of = partial(iou_of_bits, every["packed"][kept], every["boxes"][kept])
+        kept = kept[different(iou_of, len(kept), least.mask_overlap)]
     return _Part(
         tried=sum(part.tried for part in parts),
         best_score=max(part.best_score for part in parts),
@@ -235,10 +236,9 @@ def _above(scores: NDArray[np.float32], least: float) -> NDArray[np.bool_]:
     return scores > least if least > 0 else np.ones(scores.shape, np.bool_)
 
 
-def _why_nothing(parts: list[_Part], least: Scores) -> str:
+def _why_nothing(best: _Part, least: Scores) -> str:
     """Why no mask is left of any point, and what to change."""
-    every = _joined(parts, least)
-    points, score, stability = every.tried, every.best_score, every.best_stability
+    points, score, stability = best.tried, best.best_score, best.best_stability
     what = "predicted IoU" if least.ranking == "iou" else "predicted IoU times stability"
     if stability < 0:
         return (

@@ -64,12 +64,21 @@ def different(iou_of: Callable[[int], NDArray[np.floating[Any]]], count: int, ov
     return np.flatnonzero(left)
 
 
-def iou_of_bits(packed: NDArray[np.uint8], place: int) -> NDArray[np.float64]:
-    """IoU of the mask at a place of `packed` [N, bytes] with all that come after it; 0 of two empty ones."""
-    one, others = packed[place], packed[place + 1 :]
-    shared = _BITS[others & one].sum(axis=1, dtype=np.int64)
-    union = _BITS[others | one].sum(axis=1, dtype=np.int64)
-    found: NDArray[np.float64] = shared / np.maximum(union, 1)
+def iou_of_bits(packed: NDArray[np.uint8], boxes: NDArray[np.float32], place: int) -> NDArray[np.float64]:
+    """IoU of the mask at a place with all that come after it; 0 of two empty ones.
+
+    Args:
+        packed: The masks as bits, [N, bytes].
+        boxes: `boxes_within` them, [N, 4]; only masks whose boxes meet are compared.
+        place: Which mask.
+    """
+    found = np.zeros(len(packed) - place - 1)
+    box, others = boxes[place], boxes[place + 1 :]
+    (near,) = np.nonzero((others[:, :2] <= box[2:]).all(axis=1) & (others[:, 2:] >= box[:2]).all(axis=1))
+    one, rest = packed[place], packed[place + 1 :][near]
+    shared = _BITS[rest & one].sum(axis=1, dtype=np.int64)
+    union = _BITS[rest | one].sum(axis=1, dtype=np.int64)
+    found[near] = shared / np.maximum(union, 1)
     return found
 
 

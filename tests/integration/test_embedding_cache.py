@@ -18,18 +18,10 @@ from lora_sam.cli.jobs import plain
 from lora_sam.cli.run import run
 from lora_sam.core.metrics_log import read_metrics
 from lora_sam.training.settings import settings_from
+from tests.conftest import TINY_RUN
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMON = [
-    "model=tiny_random",
-    "trainer.max_epochs=2",
-    "trainer.log_every_steps=1",
-    "trainer.device=cpu",
-    "trainer.precision=fp32",
-    "trainer.overlays=0",
-    "tracker=none",
-    "augmentation=none",
-]
+COMMON = [*TINY_RUN, "augmentation=none"]
 TRAINING, TEST, IMAGES = 6, 3, 11  # of `blobs`; the last with validation
 METHODS = {
     "decoder": ("method=decoder",),

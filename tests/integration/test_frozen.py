@@ -19,17 +19,7 @@ from lora_sam.core.metrics_log import read_metrics
 from lora_sam.models.held import held_in
 from lora_sam.report import shown_validation
 from lora_sam.training.loop import Fit
-from tests.conftest import ROOT, CommandLine
-
-QUICK = [
-    "model=tiny_random",
-    "trainer.max_epochs=2",
-    "trainer.log_every_steps=1",
-    "trainer.device=cpu",
-    "trainer.precision=fp32",
-    "trainer.overlays=0",
-    "tracker=none",
-]
+from tests.conftest import ROOT, TINY_RUN, CommandLine
 
 
 def weights(directory: Path) -> dict[str, torch.Tensor]:
@@ -56,7 +46,7 @@ def test_a_run_is_evaluated_and_merged_with_fp32_weights(
         return measure(self, step)
 
     monkeypatch.setattr(shown_validation.ShownValidation, "__call__", noted)
-    common = [*QUICK, f"data.root={blobs}", "method.decoder=frozen", "optim.lr=0.01"]
+    common = [*TINY_RUN, f"data.root={blobs}", "method.decoder=frozen", "optim.lr=0.01"]
     assert command_line(*common, "hydra.run.dir=exact").code == 0
     assert set(seen) == {0}
     done = command_line(*common, "trainer.frozen=bf16", "hydra.run.dir=rounded")
@@ -93,7 +83,7 @@ def _scale(directory: Path) -> float:
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, blobs, command_line: CommandLine, monkeypatch):
-    common = [*QUICK, f"data.root={blobs}", "trainer.frozen=bf16", "method.dropout=0.1"]
+    common = [*TINY_RUN, f"data.root={blobs}", "trainer.frozen=bf16", "method.dropout=0.1"]
     assert command_line(*common, "hydra.run.dir=whole").code == 0
     step = Fit._optimizer_step
 
@@ -126,20 +116,20 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, blobs, command_line: C
     ],
 )
 def test_methods_that_change_the_base_are_refused_before_data_is_read(command_line: CommandLine, method, said):
-    done = command_line(*QUICK, f"method={method}", "data=coco", "data.root=.", "trainer.frozen=bf16")
+    done = command_line(*TINY_RUN, f"method={method}", "data=coco", "data.root=.", "trainer.frozen=bf16")
     assert done.code != 0
     assert said in done.err
 
 
 def test_where_nothing_is_frozen_it_says_so(blobs, command_line: CommandLine):
-    done = command_line(*QUICK, f"data.root={blobs}", "method=full", "trainer.frozen=bf16", "trainer.plan=true")
+    done = command_line(*TINY_RUN, f"data.root={blobs}", "method=full", "trainer.frozen=bf16", "trainer.plan=true")
     assert done.code == 0
     assert "trainer.frozen=bf16: no weight of the image encoder is held in bf16, as it trains whole" in done.err
 
 
 def test_what_is_cached_is_of_fp32_weights(tmp_path, blobs, command_line: CommandLine, monkeypatch, rising_validation):
     """Rows are found by the weights of the base alone: a run with rounded ones must neither make nor need others."""
-    common = [*QUICK, f"data.root={blobs}", "method.blocks=last:1", "augmentation=none", "method.decoder=frozen"]
+    common = [*TINY_RUN, f"data.root={blobs}", "method.blocks=last:1", "augmentation=none", "method.decoder=frozen"]
     monkeypatch.setenv("LORA_SAM_EMBEDDINGS", str(tmp_path / "embeddings"))
     done = command_line(*common, "trainer.frozen=bf16", "hydra.run.dir=rounded")
     assert done.code == 0
@@ -151,7 +141,7 @@ def test_what_is_cached_is_of_fp32_weights(tmp_path, blobs, command_line: Comman
     again = {shared / path.relative_to(tmp_path / "anew"): path for path in (tmp_path / "anew").rglob("*.npy")}
     assert {path for path in rows if path.suffix == ".npy"} == again.keys()
     assert all(path.read_bytes() == rows[known] for known, path in again.items())
-    done = command_line(*QUICK, f"data.root={blobs}", "method=decoder", "trainer.frozen=bf16", "trainer.plan=true",
+    done = command_line(*TINY_RUN, f"data.root={blobs}", "method=decoder", "trainer.frozen=bf16", "trainer.plan=true",
                         "augmentation=none")  # fmt: skip
     assert "held in bf16, as its results are kept (trainer.cache)" in done.err
 
@@ -168,6 +158,6 @@ def test_a_base_that_has_changed_meanwhile_is_found(blobs, command_line: Command
         return build(self if len(calls) == 1 else replace(self, weights_seed=5))
 
     monkeypatch.setattr(ViTSam, "build", other_later)
-    done = command_line(*QUICK, f"data.root={blobs}", "trainer.max_epochs=1", "trainer.frozen=bf16")
+    done = command_line(*TINY_RUN, f"data.root={blobs}", "trainer.max_epochs=1", "trainer.frozen=bf16")
     assert done.code != 0
     assert "the weights of the base have changed while this run trained" in done.err

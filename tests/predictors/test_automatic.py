@@ -19,7 +19,7 @@ from lora_sam.core.structures import Prompts
 from lora_sam.models.projections import fuse_projections
 from lora_sam.predictors.automatic import AutomaticMasks
 from lora_sam.predictors.grid import grid_points
-from lora_sam.predictors.suppression import iou_of_bits, stability_of, suppress
+from lora_sam.predictors.suppression import boxes_within, iou_of_bits, stability_of, suppress
 from lora_sam.predictors.torch_predictor import TorchPredictor
 
 
@@ -211,10 +211,11 @@ def test_equal_masks_with_a_speck_are_one_object() -> None:
 def test_overlap_of_packed_masks() -> None:
     masks = np.random.default_rng(0).random((5, 7, 9)) < 0.5
     masks[3] = masks[4] = False
+    masks[1, :, :5] = masks[2, :, 4:] = False  # boxes that share nothing
     packed = np.packbits(masks.reshape(5, -1), axis=1)
     for place in range(5):
         expected = [(masks[place] & one).sum() / max(1, (masks[place] | one).sum()) for one in masks[place + 1 :]]
-        assert iou_of_bits(packed, place).tolist() == pytest.approx(expected)
+        assert iou_of_bits(packed, boxes_within(masks), place).tolist() == pytest.approx(expected)
 
 
 def test_the_grid_lies_in_the_middle_of_its_cells() -> None:
